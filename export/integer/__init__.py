@@ -1,0 +1,30 @@
+"""The integer model: intermediate representation, interpreter, ranges, thresholds, requantization."""
+
+from export.integer.interpret import run, trace
+from export.integer.ir import IntegerModel, IntegerType, MatMul, Node, Threshold
+from export.integer.ranges import Interval, accumulator_type, hull, propagate
+from export.integer.requantize import MultiplyShift, apply_multiply_shift, solve_multiply_shift
+from export.integer.store import KIND, load, save
+from export.integer.thresholds import Activation, threshold_of
+
+__all__ = [
+    "KIND",
+    "Activation",
+    "IntegerModel",
+    "IntegerType",
+    "Interval",
+    "MatMul",
+    "MultiplyShift",
+    "Node",
+    "Threshold",
+    "accumulator_type",
+    "apply_multiply_shift",
+    "hull",
+    "load",
+    "propagate",
+    "run",
+    "save",
+    "solve_multiply_shift",
+    "threshold_of",
+    "trace",
+]

@@ -1,0 +1,1 @@
+"""Hardware back-ends: FINN RTL in Verilator, C for microcontrollers in QEMU."""

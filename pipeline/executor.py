@@ -1,0 +1,68 @@
+"""What every form of the network has in common: integer codes in, integer codes out.
+
+An executor runs one artifact: the Brevitas checkpoint, the QONNX file, the integer model, an ONNX file,
+FINN's hardware graph, simulated RTL, firmware. All are compared with the integer model. The two smaller
+protocols let a check reach single parts of an artifact, because whole images alone do not verify every
+threshold and every weight.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Codes = NDArray[np.int64]
+"""Integer codes; the unit is one quantization step. Shape is stated where it is used."""
+
+WeightSign = Literal["trained", "lowered"]
+"""Which sign the accumulators of a channel with a negative batch-norm slope have.
+
+``trained``: as trained, so the output code falls while the accumulator rises. ``lowered``: the channel's
+weights were negated when the network was lowered, so every channel rises.
+"""
+
+
+class Executor(Protocol):
+    """Runs one artifact on integer input codes and returns integer output codes."""
+
+    @property
+    def name(self) -> str:
+        """Name in the ledger, for example ``onnx-int8`` or ``c:cortex-m4``."""
+        ...
+
+    def __call__(self, codes: Codes) -> Codes:
+        """Run *codes*, shape (N, inputs), and return the output codes, shape (N, outputs)."""
+        ...
+
+
+@runtime_checkable
+class Requantizer(Protocol):
+    """An executor whose activations can be run one by one, on accumulators of our choice."""
+
+    @property
+    def weight_sign(self) -> WeightSign:
+        """Sign convention of the accumulators that :meth:`requantize` takes."""
+        ...
+
+    def requantize(self, layer: int, first: int, last: int) -> Codes:
+        """Run the activation of *layer* on every accumulator from *first* to *last*, inclusive.
+
+        Row ``a`` of the result, shape (last - first + 1, channels), holds the output codes when the
+        accumulator of every channel is ``first + a``. *layer* counts the requantizing layers from 0.
+        """
+        ...
+
+
+@runtime_checkable
+class MatrixUnit(Protocol):
+    """An executor whose matrix-vector units can be run one by one."""
+
+    def multiply(self, layer: int, codes: Codes) -> Codes:
+        """Run matrix unit *layer* (counted from 0) on *codes*, shape (N, inputs).
+
+        Returns:
+            The accumulators, shape (N, outputs).
+        """
+        ...

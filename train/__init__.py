@@ -1,0 +1,1 @@
+"""Quantization-aware training with Brevitas and zeroth-order estimators."""
