@@ -1,0 +1,181 @@
+"""The configuration of one run: a validated, immutable picture of one YAML file.
+
+Every error names the file, the key, the value, what is allowed and, for an unknown key, the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from pipeline.errors import ConfigError
+from pipeline.target import TargetSpec, parse_target
+
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, no unknown keys, no silent type conversion."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class DataConfig(Section):
+    """Which data set, where it is, and how many training samples are held out for validation."""
+
+    name: Literal["fashion-mnist", "digits"]
+    root: Annotated[Path | None, Field(strict=False)] = None
+    validation: Annotated[int, Field(ge=1, le=20_000)] | None = None
+    """Number of training samples held out; null: one twelfth of them."""
+
+
+class ModelConfig(Section):
+    """The network: a built-in name or ``path/to/file.py:function``, and its bit widths."""
+
+    name: Annotated[str, Field(pattern=r"^(mlp|.+\.py:[A-Za-z_]\w*)$")]
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=8192)], ...], Field(strict=False, max_length=32)] = (
+        64,
+        64,
+        64,
+    )
+    weight_bits: Annotated[int, Field(ge=2, le=8)] = 2
+    act_bits: Annotated[int, Field(ge=2, le=8)] = 4
+    input_bits: Literal[8] = 8
+    scale: Literal["power-of-two"] = "power-of-two"
+
+
+class EstimatorConfig(Section):
+    """The gradient estimator, and from which fraction of the steps it replaces the plain straight-through one."""
+
+    name: Literal["guided", "ste"] = "guided"
+    directions: Annotated[int, Field(ge=1, le=1024)] = 1
+    beta_min: Annotated[float, Field(gt=0, le=1)] = 0.9999
+    start: Annotated[float, Field(ge=0, le=1)] = 0.8
+
+
+class TrainConfig(Section):
+    """How the network is trained."""
+
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 12
+    batch_size: Annotated[int, Field(ge=2, le=65_536)] = 256
+    optimizer: Literal["adam", "sgd"] = "adam"
+    lr: Annotated[float, Field(gt=0, le=10)] = 0.01
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: Annotated[int, Field(ge=1, le=64)] = 1
+    precision: Literal[32, "bf16-mixed"] = 32
+    nudge: bool = True
+    """Move a batch-norm bias a little where a float chain could round a quantization boundary the other way."""
+    estimator: EstimatorConfig = EstimatorConfig()
+
+
+class ParityConfig(Section):
+    """How many test images each executor is compared on."""
+
+    samples: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+
+
+class GateConfig(Section):
+    """Largest accepted loss of accuracy, in percentage points; a run that misses one ends with exit code 1."""
+
+    float_vs_quantized: Percent = 2.0
+    quantized_vs_target: Percent = 0.0
+
+
+class RunConfig(Section):
+    """One run, from data to report."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+    seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
+    data: DataConfig
+    model: ModelConfig
+    train: TrainConfig = TrainConfig()
+    targets: Annotated[tuple[TargetSpec, ...], Field(strict=False, min_length=1)]
+    parity: ParityConfig = ParityConfig()
+    gates: GateConfig = GateConfig()
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _parse_targets(cls, specs: object) -> object:
+        if not isinstance(specs, list | tuple):
+            raise ValueError("must be a list of specs such as 'onnx-int8' or 'c{core=cortex-m4}'")  # noqa: TRY004
+        return tuple(spec if isinstance(spec, TargetSpec) else parse_target(spec) for spec in specs)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> RunConfig:
+        seen: dict[str, TargetSpec] = {}
+        for target in self.targets:
+            if target.slot in seen:
+                raise ValueError(
+                    f"targets {seen[target.slot]} and {target} would both be called {target.slot!r}; keep one"
+                )
+            seen[target.slot] = target
+        return self
+
+
+def validate(content: object, *, file: Path) -> RunConfig:
+    """Check the parsed *content* of the YAML *file*.
+
+    Raises:
+        ConfigError: one line for every key that is unknown, missing, of the wrong type or out of range.
+    """
+    if not isinstance(content, Mapping):
+        raise ConfigError(
+            f"{file}: the file holds {type(content).__name__}; it must hold a mapping with the key 'name'"
+        )
+    try:
+        return RunConfig.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(file, error))) from error
+
+
+def _explain(file: Path, error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_url=False):
+        path = [str(part) for part in problem["loc"] if not str(part).startswith(("constrained-", "function-"))]
+        key = ".".join(path) or "the file"
+        value = problem["input"]
+        if problem["type"] == "extra_forbidden":
+            known = _known_keys(path[:-1])
+            near = difflib.get_close_matches(path[-1], known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            yield f"{file}: unknown key {key!r} (value {value!r}){hint} Known here: {', '.join(known)}"
+        elif problem["type"] == "missing":
+            yield f"{file}: key {key!r} is missing"
+        else:
+            yield f"{file}: {key} = {value!r}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    section: type[BaseModel] = RunConfig
+    for part in path:
+        annotation = section.model_fields[part].annotation
+        section = next(
+            t for t in (annotation, *get_args(annotation)) if isinstance(t, type) and issubclass(t, BaseModel)
+        )
+    return sorted(section.model_fields)
+
+
+def override(content: Mapping[str, object], assignments: tuple[tuple[str, object], ...]) -> dict[str, object]:
+    """Return *content* with dotted keys replaced, for example ``("train.epochs", 3)``; *content* is not edited.
+
+    Raises:
+        ConfigError: a dotted name is malformed or leads through something that is not a mapping.
+    """
+    result = dict(content)
+    for dotted, value in assignments:
+        if not re.fullmatch(r"\w+(\.\w+)*", dotted):
+            raise ConfigError(f"cannot set {dotted!r}: write section.key=value, for example train.epochs=3")
+        section = result
+        *parents, last = dotted.split(".")
+        for parent in parents:
+            child = section.get(parent, {})
+            if not isinstance(child, Mapping):
+                raise ConfigError(f"cannot set {dotted!r}: {parent!r} holds {child!r}, not a section")
+            section[parent] = dict(child)
+            section = section[parent]  # type: ignore[assignment]  # just made a dict
+        section[last] = value
+    return result

@@ -1,0 +1,104 @@
+"""Where a network is deployed to: the ``name{key=value, ...}`` specs of a configuration.
+
+A target is a chain of stages that starts at the integer model, and the executors that run what they made. The chains
+themselves are listed in :mod:`pipeline.registry`; this module knows their names and options, so that a spec can be
+checked before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import ConfigError
+
+
+class TargetOptions(BaseModel):
+    """Options of one kind of target: immutable and complete, defaults included."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OnnxInt8Options(TargetOptions):
+    """Packed-int8 ONNX for onnxruntime; no options."""
+
+
+class COptions(TargetOptions):
+    """Bare-metal C: *core* is the processor it is compiled for and run on in QEMU."""
+
+    core: str = Field("cortex-m4", pattern=r"^cortex-m(0|3|4|7)$")
+
+
+class FinnOptions(TargetOptions):
+    """FINN dataflow RTL: *board*, the throughput aimed at in frames/s, and the depth of the FIFOs in words."""
+
+    board: str = Field("pynq-z1", pattern=r"^pynq-z[12]$")
+    fps: int = Field(100_000, ge=1, le=100_000_000)
+    fifo_depth: int = Field(32, ge=2, le=1 << 15)
+
+
+OPTIONS: Mapping[str, type[TargetOptions]] = {"onnx-int8": OnnxInt8Options, "c": COptions, "finn": FinnOptions}
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSpec:
+    """One parsed target: its kind and its options."""
+
+    kind: str
+    options: TargetOptions
+
+    @property
+    def slot(self) -> str:
+        """Name of the target within a run and in file names, for example ``c-cortex-m4``."""
+        return f"c-{self.options.core}" if isinstance(self.options, COptions) else self.kind
+
+    def __str__(self) -> str:
+        pairs = ", ".join(f"{key}={value}" for key, value in self.options.model_dump().items())
+        return f"{self.kind}{{{pairs}}}" if pairs else self.kind
+
+
+def parse_target(spec: object) -> TargetSpec:
+    """Parse ``name`` or ``name{key=value, key=value}``; a YAML mapping ``{kind: {key: value}}`` is not accepted.
+
+    Raises:
+        ValueError: the spec is malformed, or a name, key or value is not known.
+    """
+    match = re.fullmatch(r"\s*([\w-]+)\s*(?:\{([^{}]*)\})?\s*", spec) if isinstance(spec, str) else None
+    if match is None:
+        raise ValueError(f"{spec!r} is not a target; write for example onnx-int8 or c{{core=cortex-m4}}")
+    kind, body = match.group(1), match.group(2) or ""
+    if kind not in OPTIONS:
+        near = difflib.get_close_matches(kind, OPTIONS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown target {kind!r} in {spec!r}{hint} Known: {', '.join(OPTIONS)}")
+    values: dict[str, str] = {}
+    for pair in filter(None, (part.strip() for part in body.split(","))):
+        key, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals or not key or not value or key in values:
+            raise ValueError(f"{pair!r} in target {spec!r} is not key=value, or the key repeats")
+        values[key] = value
+    try:
+        return TargetSpec(kind, OPTIONS[kind].model_validate(values))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        key = ".".join(map(str, problem["loc"]))
+        known = ", ".join(OPTIONS[kind].model_fields) or "none"
+        raise ValueError(
+            f"target {spec!r}: {key} = {problem['input']!r}: {problem['msg']} (options: {known})"
+        ) from error
+
+
+def require_target(spec: str) -> TargetSpec:
+    """Parse a target given on the command line.
+
+    Raises:
+        ConfigError: the spec is not valid.
+    """
+    try:
+        return parse_target(spec)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
