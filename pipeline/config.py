@@ -102,7 +102,7 @@ class RunConfig(Section):
     @classmethod
     def _parse_targets(cls, specs: object) -> object:
         if not isinstance(specs, list | tuple):
-            raise ValueError("must be a list of specs such as 'onnx-int8' or 'c{core=cortex-m4}'")  # noqa: TRY004
+            raise ValueError("must be a list of specs such as 'onnx-int8' or 'c{core=cortex-m4}'")
         return tuple(spec if isinstance(spec, TargetSpec) else parse_target(spec) for spec in specs)
 
     @model_validator(mode="after")

@@ -2,7 +2,14 @@
 
 from export.integer.interpret import run, trace
 from export.integer.ir import IntegerModel, IntegerType, MatMul, Node, Threshold
-from export.integer.ranges import Interval, accumulator_type, hull, propagate
+from export.integer.ranges import (
+    Interval,
+    accumulator_type,
+    hull,
+    matmul_ranges,
+    propagate,
+    threshold_ranges,
+)
 from export.integer.requantize import MultiplyShift, apply_multiply_shift, solve_multiply_shift
 from export.integer.store import KIND, load, save
 from export.integer.thresholds import Activation, threshold_of
@@ -21,10 +28,12 @@ __all__ = [
     "apply_multiply_shift",
     "hull",
     "load",
+    "matmul_ranges",
     "propagate",
     "run",
     "save",
     "solve_multiply_shift",
     "threshold_of",
+    "threshold_ranges",
     "trace",
 ]

@@ -57,10 +57,7 @@ def propagate(model: IntegerModel) -> dict[str, tuple[Interval, ...]]:
     current = (Interval(model.input.minimum, model.input.maximum),) * model.inputs
     ranges: dict[str, tuple[Interval, ...]] = {}
     for node in model.nodes:
-        if isinstance(node, MatMul):
-            current = matmul_ranges(node, current)
-        else:
-            current = threshold_ranges(node, current)
+        current = matmul_ranges(node, current) if isinstance(node, MatMul) else threshold_ranges(node, current)
         ranges[node.name] = current
     return ranges
 

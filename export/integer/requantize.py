@@ -1,8 +1,8 @@
 """Multiply-shift requantization that is equal to the thresholds, or refused.
 
-``requantize(a) = clip((a * M + B) >> S, lowest, highest)`` with an arithmetic shift (rounding toward minus infinity) is
-monotone in ``a`` for ``M >= 0``. It equals the thresholds iff for every level ``i`` it reaches ``i`` at ``T[i]`` and not at
-``T[i] - 1``: linear inequalities in the integers ``M`` and ``B``, solved here exactly.
+``requantize(a) = clip((a * M + B) >> S, lowest, highest)`` with an arithmetic shift (rounding toward minus infinity)
+is monotone in ``a`` for ``M >= 0``. It equals the thresholds iff for every level ``i`` it reaches ``i`` at ``T[i]``
+and not at ``T[i] - 1``: linear inequalities in the integers ``M`` and ``B``, solved here exactly.
 """
 
 from __future__ import annotations

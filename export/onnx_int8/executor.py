@@ -1,0 +1,77 @@
+"""Run the packed-int8 ONNX file in onnxruntime, whole or one activation at a time."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from export.onnx_int8.writer import FILE, LAYERS
+from export.subgraph import cut
+from pipeline import Artifact, Codes, InputError, WeightSign
+
+ROWS_AT_ONCE = 1 << 15
+
+
+class OnnxInt8Executor:
+    """onnxruntime on the CPU, default optimizations, one thread for arithmetic."""
+
+    name = "onnx-int8"
+    weight_sign: WeightSign = "lowered"
+
+    def __init__(self, artifact: Artifact) -> None:
+        try:
+            self._onnx = onnx.load(artifact.path / FILE, load_external_data=False)
+            self._layers: list[dict[str, str]] = json.loads((artifact.path / LAYERS).read_text())
+            self._session = _session(self._onnx)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{artifact.path} does not hold a packed-int8 ONNX model: {error}") from error
+
+    def __call__(self, codes: Codes) -> Codes:
+        """Run *codes*, shape (N, inputs), 0..255."""
+        if codes.size and not 0 <= codes.min() <= codes.max() <= 255:
+            raise InputError(f"onnx-int8 takes codes 0..255; given {codes.min()}..{codes.max()}")
+        return _run(self._session, codes.astype(np.uint8))
+
+    def requantize(self, layer: int, first: int, last: int) -> Codes:
+        """Run the nodes of activation *layer* alone, on every accumulator from *first* to *last*."""
+        entry = self._layers[layer]
+        constants = {tensor.name: tensor.dims for tensor in self._onnx.graph.initializer}
+        channels = next(
+            int(constants[f"{entry['layer']}.{kind}"][0])
+            for kind in ("multiplier", "thresholds")
+            if f"{entry['layer']}.{kind}" in constants
+        )
+        part = cut(
+            self._onnx,
+            entry["source"],
+            entry["target"],
+            source_type=TensorProto.INT32,
+            target_type=TensorProto.UINT8,
+            channels=channels,
+        )
+        session = _session(part)
+        pieces = []
+        for start in range(first, last + 1, ROWS_AT_ONCE):
+            stop = min(start + ROWS_AT_ONCE, last + 1)
+            accumulators = np.arange(start, stop, dtype=np.int32)[:, None]
+            pieces.append(_run(session, np.repeat(accumulators, channels, axis=1)))
+        return np.concatenate(pieces)
+
+
+def _session(model: onnx.ModelProto) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: Any, inputs: np.ndarray[Any, Any]) -> Codes:
+    outputs = session.run(None, {session.get_inputs()[0].name: inputs})
+    codes: Codes = outputs[0].astype(np.int64)
+    return codes

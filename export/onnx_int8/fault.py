@@ -1,0 +1,35 @@
+"""Flip one weight bit in a packed-int8 ONNX file: the negative control of its parity check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from export.onnx_int8.packing import FieldLayout
+from export.onnx_int8.writer import FILE
+
+
+def flip_weight_bit(folder: Path, *, layer: int, row: int, column: int) -> str:
+    """Flip the lowest bit of weight [*row*, *column*] of matrix product *layer*, in the artifact copy *folder*.
+
+    Returns:
+        What was changed, with the old and the new weight.
+    """
+    model = onnx.load(folder / FILE)
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    name = f"fc{layer}"
+    rows, columns = (int(v) for v in numpy_helper.to_array(tensors[f"{name}.shape"]))
+    zero_point = int(numpy_helper.to_array(tensors[f"{name}.weight_zero"]))
+    layout = FieldLayout((2 * zero_point).bit_length() - 1, zero_point, rows, columns)
+    packed = numpy_helper.to_array(tensors[f"{name}.packed"]).copy()
+    byte, bit = layout.locate(row, column)
+    mask = (1 << layout.bits) - 1
+    old = (int(packed[byte, 0]) >> bit & mask) - zero_point
+    packed[byte, 0] ^= np.uint8(1 << bit)
+    new = (int(packed[byte, 0]) >> bit & mask) - zero_point
+    tensors[f"{name}.packed"].CopyFrom(numpy_helper.from_array(packed, f"{name}.packed"))
+    onnx.save_model(model, folder / FILE)
+    return f"weight [{row}, {column}] of {name} in {FILE}: {old} became {new}"

@@ -1,0 +1,88 @@
+"""The QONNX stage: the trained Brevitas network as one self-contained ONNX file.
+
+Brevitas 0.13 exports through torch's dynamo exporter, which fixes the batch size, lists weights as graph inputs, writes
+weights beside the file and leaves stack traces with absolute paths in it. All four are undone, so the file is portable
+and depends on the network alone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import onnx
+
+from pipeline import Artifact, Stage, StageContext, StageError
+from pipeline.registry import load_network
+
+FILE = "model.onnx"
+KIND = "qonnx"
+MAX_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class ExportQonnx(Stage):
+    """Export a checkpoint to QONNX (Pappalardo et al., QONNX: Representing Arbitrary-Precision QNNs, 2022)."""
+
+    name: ClassVar[str] = "export"
+    consumes: ClassVar[str | None] = "checkpoint"
+    produces: ClassVar[str] = KIND
+    distributions: ClassVar[tuple[str, ...]] = ("torch", "brevitas", "onnx", "qonnx")
+
+    def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
+        """Write ``model.onnx``."""
+        import torch
+        from brevitas.export import export_qonnx
+
+        assert source is not None, "export consumes a checkpoint"
+        network, inputs = load_network(source)
+        raw = ctx.scratch / "exported.onnx"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter warns about its own internals
+            export_qonnx(network, args=torch.zeros(1, inputs), export_path=str(raw), verbose=False)
+        model = clean(onnx.load(raw))
+        onnx.save_model(model, ctx.workdir / FILE)
+        return {}
+
+
+def clean(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return *model* with weights inside, no weight among its inputs, a free batch size and no build traces."""
+    graph = model.graph
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]
+    if len(inputs) != 1 or len(graph.output) != 1:
+        raise StageError(
+            f"the exported network has {len(inputs)} inputs and {len(graph.output)} outputs; one each is supported"
+        )
+    del graph.input[:]
+    graph.input.extend(inputs)
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].Clear()
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+        del value.metadata_props[:]
+    del graph.value_info[:]
+    del model.functions[:]
+    for holder in (model, graph, *graph.node, *graph.initializer):
+        del holder.metadata_props[:]
+    for node in graph.node:
+        node.doc_string = ""
+    graph.doc_string = model.doc_string = ""
+    return model
+
+
+def load_qonnx(path: Path) -> onnx.ModelProto:
+    """Read a QONNX file.
+
+    Raises:
+        StageError: it is too large or is not an ONNX file.
+    """
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise StageError(f"{path} has {size} bytes; at most {MAX_BYTES} are read")
+    try:
+        return onnx.load(path, load_external_data=False)
+    except Exception as error:
+        raise StageError(f"{path} is not an ONNX file: {error}") from error

@@ -1,0 +1,194 @@
+"""The ledger: what a run made, what was compared and proven, and what came out. A contract, version 1.
+
+``ledger.json`` holds the digest of its own content and that of the ledger it replaced, so a chain of runs can be
+audited. Its JSON Schema is ``pipeline/ledger.schema.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.artifact import sha256_of_bytes
+from pipeline.errors import IntegrityError
+from pipeline.parity import Mismatch, ParityReport
+
+SCHEMA = 1
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Record(BaseModel):
+    """Base of the ledger's entries: immutable, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ArtifactEntry(Record):
+    """One artifact; *path* is relative to the run's folder."""
+
+    stage: str
+    kind: str
+    path: str
+    sha256: Sha256
+    made_from: tuple[Sha256, ...]
+
+
+class CheckEntry(Record):
+    """One comparison of an executor with the integer model; *compared* and *differing* count codes."""
+
+    expected: str
+    actual: str
+    vectors: str
+    samples: Annotated[int, Field(ge=0)]
+    compared: Annotated[int, Field(ge=0)]
+    differing: Annotated[int, Field(ge=0)]
+    first: dict[str, int] | None
+    outputs_sha256: Sha256
+
+    @property
+    def ok(self) -> bool:
+        """Every code was equal, and there was at least one."""
+        return self.compared > 0 and self.differing == 0
+
+    @classmethod
+    def of(cls, report: ParityReport) -> CheckEntry:
+        """Return the ledger's form of *report*."""
+        return cls(
+            expected=report.expected,
+            actual=report.actual,
+            vectors=report.origin,
+            samples=report.samples,
+            compared=report.compared,
+            differing=report.differing,
+            first=None if report.first is None else mismatch_to_json(report.first),
+            outputs_sha256=report.outputs_sha256,
+        )
+
+    def summary(self) -> str:
+        """Say in one line what was compared, and the first code that differs."""
+        first = None if self.first is None else Mismatch(**self.first)
+        return ParityReport(
+            self.expected,
+            self.actual,
+            self.vectors,
+            self.samples,
+            self.compared,
+            self.differing,
+            first,
+            self.outputs_sha256,
+        ).summary()
+
+
+def mismatch_to_json(first: Mismatch) -> dict[str, int]:
+    """Return the first differing code as plain numbers."""
+    return {"sample": first.sample, "output": first.output, "expected": first.expected, "actual": first.actual}
+
+
+class ProofEntry(Record):
+    """A claim that was checked completely, not on samples.
+
+    Attributes:
+        layer: name of the layer, or ``model``.
+        claim: what is claimed, in one sentence.
+        method: how every case was decided.
+        cases: how many cases were decided.
+        holds: no case contradicts the claim.
+        order_dependent: cases that a float chain decides differently depending on its order of summation.
+        actual: the executor the claim is about; ``integer`` for the model itself.
+        first: where the claim fails first, or null.
+        failing: how many cases contradict it.
+    """
+
+    layer: str
+    claim: str
+    method: str
+    cases: Annotated[int, Field(ge=0)]
+    holds: bool
+    order_dependent: Annotated[int, Field(ge=0)] = 0
+    actual: str = "integer"
+    first: dict[str, int] | None = None
+    failing: Annotated[int, Field(ge=0)] = 0
+
+
+class FailureEntry(Record):
+    """A stage that could not be carried out; the rest of the run is recorded all the same."""
+
+    stage: str
+    exit_code: int
+    message: str
+
+
+class Ledger(Record):
+    """Everything a run leaves that another program may rely on."""
+
+    schema_version: Annotated[int, Field(alias="schema")] = SCHEMA
+    run: str
+    created_by: str
+    tools: dict[str, str]
+    inputs: dict[str, Sha256]
+    artifacts: tuple[ArtifactEntry, ...]
+    checks: tuple[CheckEntry, ...]
+    proofs: tuple[ProofEntry, ...]
+    accuracy: dict[str, float]
+    resources: dict[str, dict[str, int | float | str]]
+    failures: tuple[FailureEntry, ...] = ()
+    gates: dict[str, float] = {}
+    previous: Sha256 | None
+    sha256: Sha256
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+def canonical_sha256(content: dict[str, Any]) -> str:
+    """Return the SHA-256 of *content* as canonical JSON: UTF-8, keys sorted, no white space, no field ``sha256``."""
+    kept = {key: value for key, value in content.items() if key != "sha256"}
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return sha256_of_bytes(text.encode())
+
+
+def write_ledger(content: dict[str, Any], path: Path) -> Ledger:
+    """Fill in ``previous`` and ``sha256`` of *content*, write it to *path* by a rename, and return it.
+
+    Where *path* already holds a ledger that differs in nothing but ``previous``, that file is kept: a run that changed
+    nothing leaves no trace.
+    """
+    replaced = read_ledger(path) if path.exists() else None
+    if replaced is not None:
+        candidate = _sealed({**content, "previous": replaced.previous})
+        if candidate.sha256 == replaced.sha256:
+            return replaced
+    ledger = _sealed({**content, "previous": None if replaced is None else replaced.sha256})
+    partial = path.with_suffix(".json.partial")
+    partial.write_text(json.dumps(ledger.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    partial.replace(path)
+    return ledger
+
+
+def _sealed(content: dict[str, Any]) -> Ledger:
+    unsealed = Ledger.model_validate({**content, "sha256": "0" * 64})
+    return unsealed.model_copy(update={"sha256": canonical_sha256(unsealed.model_dump(mode="json"))})
+
+
+def read_ledger(path: Path) -> Ledger:
+    """Read and check the ledger at *path*.
+
+    Raises:
+        IntegrityError: the file is missing or malformed, or its digest is not that of its content.
+    """
+    try:
+        content = json.loads(path.read_text())
+        ledger = Ledger.model_validate(content)
+    except (OSError, ValueError, ValidationError) as error:
+        raise IntegrityError(f"{path} is not a readable ledger: {error}") from error
+    actual = canonical_sha256(content)
+    if actual != ledger.sha256:
+        raise IntegrityError(f"{path} was edited: SHA-256 of its content is {actual}, recorded {ledger.sha256}")
+    return ledger
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of ``ledger.json``."""
+    return Ledger.model_json_schema(by_alias=True, mode="serialization")

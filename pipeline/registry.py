@@ -1,0 +1,89 @@
+"""Every stage, executor and fault injector by name, as "module:attribute", imported on use.
+
+This is the composition root: the only place where the packages meet. Nothing heavy is imported before it is needed, a
+package that is not installed is reported with its install line, and removing a target is deleting its lines here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from pipeline.artifact import Artifact
+from pipeline.errors import ToolMissingError
+
+STAGES = {
+    "data": "train.data:PrepareData",
+    "train-float": "train.loop:TrainFloat",
+    "train": "train.loop:TrainQuantized",
+    "export": "export.qonnx:ExportQonnx",
+    "integer": "export.lower:LowerToInteger",
+    "onnx-int8": "export.onnx_int8:WriteOnnxInt8",
+    "finn": "hw.finn:BuildFinnGraph",
+    "rtl": "hw.stitch:StitchRtl",
+    "c": "hw.mcu:GenerateC",
+    "firmware": "hw.mcu:BuildFirmware",
+}
+
+EXECUTORS = {
+    "integer": "export.executors:IntegerExecutor",
+    "torch": "train.executor:TorchExecutor",
+    "qonnx": "export.executors:QonnxExecutor",
+    "onnx-int8": "export.onnx_int8:OnnxInt8Executor",
+    "finn-hw": "hw.finn:FinnExecutor",
+    "rtl": "hw.verilator:RtlExecutor",
+    "c": "hw.mcu:FirmwareExecutor",
+}
+
+FAULTS = {
+    "onnx-int8": "export.onnx_int8:flip_weight_bit",
+    "rtl": "hw.finn.fault:flip_weight_bit",
+    "c": "hw.mcu:flip_weight_bit",
+}
+
+FUNCTIONS = {
+    "load-network": "train.checkpoint:load_network",
+    "load-integer-model": "export.integer:load",
+    "run-integer-model": "export.integer:trace",
+    "prove-requantization": "export.proof:prove_requantization",
+    "prove-matrix-units": "export.proof:prove_matrix_units",
+    "measure-firmware": "hw.mcu:measure",
+}
+
+EXTRA_OF_PACKAGE = {
+    "brevitas": "train",
+    "finn": "fpga",
+    "lightning_fabric": "train",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "onnxscript": "train",
+    "qonnx": "onnx",
+    "sklearn": "train",
+    "torch": "train",
+    "torchmetrics": "train",
+    "torchvision": "train",
+}
+"""Which extra of the distribution installs a package that may be absent."""
+
+
+def resolve(table: dict[str, str], name: str) -> Any:
+    """Import and return what *name* stands for in *table*.
+
+    Raises:
+        ToolMissingError: a Python package that it needs is not installed.
+    """
+    module, _, attribute = table[name].partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRA_OF_PACKAGE:
+            raise
+        raise ToolMissingError(
+            package, needed_by=f"{name!r}", install=f"pip install 'bitproof[{EXTRA_OF_PACKAGE[package]}]'"
+        ) from error
+
+
+def load_network(checkpoint: Artifact) -> Any:
+    """Return the trained network of *checkpoint* in evaluation mode, and its number of inputs."""
+    return resolve(FUNCTIONS, "load-network")(checkpoint)
