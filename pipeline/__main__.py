@@ -1,0 +1,5 @@
+"""``python -m pipeline`` is ``bitproof``."""
+
+from pipeline.cli import main
+
+main()

@@ -1,0 +1,90 @@
+"""Run one executor against the integer model, with every proof that it allows, and record the result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.executor import Codes, Executor, MatrixUnit, Requantizer
+from pipeline.ledger import CheckEntry, ProofEntry
+from pipeline.parity import ParityReport, compare_codes
+from pipeline.plan import ExecutorStep, make_executor
+from pipeline.registry import EXECUTORS, FUNCTIONS, resolve
+from pipeline.run_folder import RunFolder
+from pipeline.vectors import Vectors, load_vectors
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """An executor that can tell what it costs: bytes, instructions, cycles."""
+
+    def measure(self, codes: Codes) -> Mapping[str, int | float | str]:
+        """Return its costs; *codes*, shape (N, inputs), are inputs to measure on."""
+        ...
+
+
+class CheckResult(BaseModel):
+    """What the check of one executor found; ``checks/<slot>.json``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    check: CheckEntry
+    proofs: tuple[ProofEntry, ...]
+    accuracy: float | None
+    resources: dict[str, int | float | str]
+
+
+def accuracy_percent(outputs: Codes, labels: NDArray[np.int64]) -> float:
+    """Return how many percent of *outputs*, shape (N, classes), have their largest code at the label (first wins)."""
+    return 100.0 * float((outputs.argmax(axis=1) == labels).mean())
+
+
+def reference_outputs(run: RunFolder, vectors: Vectors) -> Codes:
+    """Return the integer model's output codes on *vectors*."""
+    executor: Executor = resolve(EXECUTORS, "integer")(run.artifact("integer"))
+    return executor(vectors.codes)
+
+
+def run_vectors(run: RunFolder) -> Vectors:
+    """Return the test vectors that the run's configuration asks for."""
+    return load_vectors(run.artifact("data"), "test").head(run.config().parity.samples)
+
+
+def compare(run: RunFolder, step: ExecutorStep, executor: Executor, vectors: Vectors) -> tuple[ParityReport, Codes]:
+    """Compare *executor* with the integer model on *vectors*; return the report and the executor's outputs."""
+    outputs = executor(vectors.codes)
+    report = compare_codes(
+        reference_outputs(run, vectors), outputs, names=("integer", step.name), origin=vectors.origin
+    )
+    return report, outputs
+
+
+def run_check(run: RunFolder, step: ExecutorStep) -> CheckResult:
+    """Run executor *step* on the test vectors and through every proof that it allows."""
+    executor = make_executor(
+        step, run.artifact(step.source), run.artifact("integer"), workdir=run.workdir(step.slot), cache=run.cache
+    )
+    vectors = run_vectors(run)
+    report, outputs = compare(run, step, executor, vectors)
+    model = resolve(FUNCTIONS, "load-integer-model")(run.artifact("integer").path)
+    proofs: list[ProofEntry] = []
+    if isinstance(executor, Requantizer):
+        proofs.extend(resolve(FUNCTIONS, "prove-requantization")(model, executor))
+    if isinstance(executor, MatrixUnit):
+        proofs.extend(resolve(FUNCTIONS, "prove-matrix-units")(model, executor, run.config().seed))
+    resources = dict(executor.measure(vectors.codes)) if isinstance(executor, Measured) else {}
+    accuracy = None if vectors.labels is None else accuracy_percent(outputs, vectors.labels)
+    return CheckResult(check=CheckEntry.of(report), proofs=tuple(proofs), accuracy=accuracy, resources=resources)
+
+
+def write_result(result: CheckResult, path: Path) -> None:
+    """Write *result* to *path* by a rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(result.model_dump_json(indent=2) + "\n")
+    partial.replace(path)

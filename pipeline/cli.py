@@ -1,0 +1,127 @@
+"""The command line: ``bitproof VERB``. Results go to stdout, progress to stderr, every error to its exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from pipeline.errors import INTERNAL_ERROR, BitproofError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="bitproof",
+    help="From a training script to an FPGA or a microcontroller, with the same integers at every stage.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, for example runs/fashion_mnist_mlp.")]
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file of the run.")],
+    until: Annotated[Optional[str], typer.Option(help="Stop after this stage.", metavar="STAGE")] = None,  # noqa: UP045
+    assignments: Annotated[
+        Optional[list[str]],  # noqa: UP045  typer reads the annotation at run time
+        typer.Option("--set", help="Replace one value, for example --set train.epochs=3.", metavar="KEY=VALUE"),
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
+    cores: Annotated[Optional[int], typer.Option(help="Stages to run at once; default: all cores.", min=1)] = None,  # noqa: UP045
+    as_json: Json = False,
+) -> None:
+    """Run a configuration from data to report; only what is stale is made again."""
+    from pipeline.commands.run import run_pipeline
+
+    run_pipeline(config, tuple(assignments or ()), runs=runs, until=until, cores=cores, as_json=as_json)
+
+
+@app.command()
+def stage(
+    slot: Annotated[str, typer.Argument(metavar="STAGE", help="The stage, or check-EXECUTOR, parity, report.")],
+    run_path: Annotated[Path, typer.Option("--run", help="The run's folder.")],
+    only: Annotated[Optional[str], typer.Option(help="For parity: the checks to record.", metavar="LIST")] = None,  # noqa: UP045
+) -> None:
+    """Carry out one stage of a run (what the rules of the Snakefile call)."""
+    from pipeline.commands.stage import run_stage
+
+    run_stage(slot, run_path, only=only)
+
+
+@app.command()
+def verify(
+    run_path: RunPath,
+    flip_bit: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--flip-bit",
+            metavar="EXECUTOR",
+            help="Flip one weight bit in a copy of this executor's artifact; it must be found (exit code 1).",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Hash every artifact of a run again, run every executor again, and compare with the ledger."""
+    from pipeline.commands.verify import flip_and_verify, verify_run
+
+    if flip_bit is None:
+        verify_run(run_path, as_json=as_json)
+    else:
+        flip_and_verify(run_path, flip_bit, as_json=as_json)
+
+
+@app.command()
+def report(run_path: RunPath, as_json: Json = False) -> None:
+    """Write the report of a run again and say where it is."""
+    from pipeline.commands.report import make_report
+
+    make_report(run_path, as_json=as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Show every tool: found or not, its version, the version wanted, how to install it."""
+    from pipeline.commands.doctor import examine
+
+    examine(as_json=as_json)
+
+
+def main() -> None:
+    """Run the command line and end the process with the exit code of the result."""
+    sys.exit(run_command_line(sys.argv[1:]))
+
+
+def run_command_line(arguments: list[str]) -> int:
+    """Run the command line on *arguments* and return the exit code; errors are printed, never raised."""
+    try:
+        app(arguments, standalone_mode=True)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
+    except KeyboardInterrupt:
+        return _fail("interrupted; run the same command again to go on from here", INTERRUPTED, arguments)
+    except BitproofError as error:
+        return _fail(str(error), error.exit_code, arguments)
+    except Exception:  # noqa: BLE001  the last line of defence: anything else is a bug of ours
+        traceback.print_exc()
+        return _fail("this is a bug of bitproof; please report it with the lines above", INTERNAL_ERROR, arguments)
+    return 0
+
+
+def _fail(message: str, exit_code: int, arguments: list[str]) -> int:
+    if "--json" in arguments:
+        typer.echo(json.dumps({"error": message, "exit_code": exit_code}))
+    typer.echo(f"error: {message}", err=True)
+    return exit_code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The parity stage: gather artifacts, checks and proofs into the ledger, and judge it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pipeline.artifact import Artifact, sha256_of_bytes
+from pipeline.check import CheckResult, accuracy_percent, reference_outputs, run_vectors
+from pipeline.errors import IntegrityError
+from pipeline.ledger import ArtifactEntry, FailureEntry, Ledger, ProofEntry, read_ledger, write_ledger
+from pipeline.plan import Plan
+from pipeline.run_folder import RunFolder, config_to_json
+from pipeline.toolchain import distribution_version
+
+PROOFS = "proofs.json"
+METRICS = "metrics.json"
+
+
+def record_ledger(run: RunFolder, only: tuple[str, ...] | None) -> Ledger:
+    """Write ``ledger.json`` from what the run holds.
+
+    *only* names the executor slots whose checks are current; None: all of them. A failed one is recorded as such.
+    """
+    config = run.config()
+    plan = Plan(config)
+    steps = [step for step in plan.executors if only is None or step.slot in only]
+    results = {step.name: CheckResult.model_validate_json(run.check(step.slot).read_text()) for step in steps}
+    failures = tuple(entry for entry in run.failures() if only is not None)
+    failed = {entry.stage for entry in failures}
+    artifacts = _artifacts(run, plan, failed)
+    lowered = json.loads((run.path / "integer" / PROOFS).read_text())
+    proofs = [ProofEntry.model_validate(entry) for entry in lowered]
+    for result in results.values():
+        proofs.extend(result.proofs)
+    content: dict[str, Any] = {
+        "run": config.name,
+        "created_by": f"bitproof {distribution_version('bitproof')}",
+        "tools": _tools(artifacts),
+        "inputs": {
+            "config": sha256_of_bytes(config_to_json(config).encode()),
+            "data": run.artifact("data").sha256,
+        },
+        "artifacts": [_entry(artifact) for artifact in artifacts],
+        "checks": [result.check for result in results.values()],
+        "proofs": proofs,
+        "accuracy": _accuracy(run, results),
+        "resources": {name: result.resources for name, result in results.items() if result.resources},
+        "failures": failures,
+        "gates": config.gates.model_dump(),
+    }
+    return write_ledger(content, run.ledger)
+
+
+def _artifacts(run: RunFolder, plan: Plan, failed: set[str]) -> list[Artifact]:
+    artifacts = []
+    broken = set(failed)
+    for slot in plan.slots:
+        if slot in broken or plan.source_of(slot) in broken:
+            broken.add(slot)  # an older artifact in its folder is not part of this run
+            continue
+        artifacts.append(run.artifact(slot))
+    return artifacts
+
+
+def _entry(artifact: Artifact) -> ArtifactEntry:
+    return ArtifactEntry(
+        stage=artifact.stage,
+        kind=artifact.kind,
+        path=artifact.path.name,
+        sha256=artifact.sha256,
+        made_from=artifact.made_from,
+    )
+
+
+def _tools(artifacts: list[Artifact]) -> dict[str, str]:
+    tools: dict[str, str] = {}
+    for artifact in artifacts:
+        tools.update(artifact.tools)
+    return dict(sorted(tools.items()))
+
+
+def _accuracy(run: RunFolder, results: dict[str, CheckResult]) -> dict[str, float]:
+    """Return all accuracies in percent; ``samples`` counts the test images behind every figure but the baseline's.
+
+    ``float`` and ``quantized`` come from training and always cover the whole test split.
+    """
+    vectors = run_vectors(run)
+    accuracy: dict[str, float] = {"samples": len(vectors)}
+    for name, slot in (("float", "train-float"), ("quantized", "train")):
+        metrics = json.loads((run.path / slot / METRICS).read_text())
+        accuracy[name] = float(metrics["test_accuracy"])
+        accuracy["test_samples"] = float(metrics["test_samples"])
+    if vectors.labels is not None:
+        accuracy["integer"] = accuracy_percent(reference_outputs(run, vectors), vectors.labels)
+    accuracy.update({name: result.accuracy for name, result in results.items() if result.accuracy is not None})
+    return accuracy
+
+
+def judge(ledger: Ledger, config_targets: tuple[str, ...]) -> list[str]:
+    """Return why the run fails its gates, one line each; empty: it passes.
+
+    *config_targets* names the executors that the configuration asks for; one without a check is not counted here, since
+    its failure is recorded under ``failures``.
+    """
+    reasons = [check.summary() for check in ledger.checks if not check.ok]
+    for proof in ledger.proofs:
+        if not proof.holds:
+            where = f", first at {proof.first}" if proof.first else ""
+            reasons.append(
+                f"proof fails: layer {proof.layer}, {proof.actual}: {proof.claim}: "
+                f"{proof.failing} of {proof.cases} cases contradict it{where}"
+            )
+    accuracy, gates = ledger.accuracy, ledger.gates
+    loss = accuracy["float"] - accuracy["quantized"]
+    if loss > gates["float_vs_quantized"]:
+        reasons.append(
+            f"gate float_vs_quantized: the quantized network loses {loss:.2f} points "
+            f"({accuracy['float']:.2f} % to {accuracy['quantized']:.2f} %); allowed {gates['float_vs_quantized']:.2f}"
+        )
+    for target in config_targets:
+        if target not in accuracy or "integer" not in accuracy:
+            continue
+        loss = accuracy["integer"] - accuracy[target]
+        if loss > gates["quantized_vs_target"]:
+            reasons.append(
+                f"gate quantized_vs_target: {target} loses {loss:.2f} points ({accuracy['integer']:.2f} % to "
+                f"{accuracy[target]:.2f} %) on {int(accuracy['samples'])} images; "
+                f"allowed {gates['quantized_vs_target']:.2f}"
+            )
+    return reasons
+
+
+def worst_failure(failures: tuple[FailureEntry, ...]) -> int:
+    """Return the exit code that stands for all *failures*: a bug of ours, then a failed stage, then the others."""
+    codes = {failure.exit_code for failure in failures}
+    return next(code for code in (70, 4, 2, 3, 1) if code in codes)
+
+
+def require_ledger(run: RunFolder) -> Ledger:
+    """Return the run's ledger.
+
+    Raises:
+        IntegrityError: there is none yet, or it was edited.
+    """
+    if not run.ledger.is_file():
+        raise IntegrityError(f"{run.path} has no ledger yet; finish the run with 'bitproof run' first")
+    return read_ledger(run.ledger)

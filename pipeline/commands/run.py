@@ -1,0 +1,135 @@
+"""``bitproof run``: let Snakemake carry out what is stale, then judge the ledger."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import typer
+
+from pipeline.commands.parity import judge, require_ledger, worst_failure
+from pipeline.commands.summary import summarize
+from pipeline.errors import BitproofError, ConfigError, GateError, StageError
+from pipeline.ledger import FailureEntry
+from pipeline.plan import Plan
+from pipeline.run_folder import RunFolder
+from pipeline.toolchain import cpu_count, run_in_foreground
+from pipeline.yaml_file import read_config
+
+SNAKEFILE = Path(__file__).parent.parent / "Snakefile"
+
+
+class RunFailedError(BitproofError):
+    """Stages of the run failed; the exit code is the worst of theirs."""
+
+    def __init__(self, failures: tuple[FailureEntry, ...]) -> None:
+        super().__init__("\n".join(f"{failure.stage}: {failure.message}" for failure in failures))
+        # An instance's own code: several stages may fail for several reasons.
+        self.exit_code = worst_failure(failures)  # type: ignore[misc]
+
+
+def run_pipeline(
+    config_path: Path, assignments: tuple[str, ...], *, runs: Path, until: str | None, cores: int | None, as_json: bool
+) -> None:
+    """Run the configuration at *config_path* up to *until*, or to the report.
+
+    Raises:
+        ConfigError: the configuration or *until* is not valid.
+        RunFailedError: a stage failed.
+        GateError: a parity check, a proof or a gate does not hold.
+    """
+    config = read_config(config_path, assignments)
+    run = RunFolder((runs / config.name).resolve())
+    plan = Plan(config)
+    goal = goal_of(plan, until)
+    with run.locked():
+        run.write_config(config)
+        _forget_failures(run)
+        if not _snakemake(run, goal, cores):
+            failures = run.failures()
+            if not failures:
+                raise StageError(f"the run stopped without a result; its log is {_log(run)}")
+            if goal == "report.html":
+                _record_what_succeeded(run, plan, cores)
+            raise RunFailedError(failures)
+    if goal != "report.html":
+        typer.echo(json.dumps({"run": str(run.path), "made": goal}) if as_json else f"made {run.path / goal}")
+        return
+    ledger = require_ledger(run)
+    reasons = judge(ledger, tuple(step.name for step in plan.executors))
+    summarize(run, ledger, reasons, as_json=as_json)
+    if reasons:
+        raise GateError("\n".join(reasons))
+
+
+def goal_of(plan: Plan, until: str | None) -> str:
+    """Return the file that Snakemake is to make for the stage *until*; a target's name stands for its last check.
+
+    Raises:
+        ConfigError: this run has no such stage.
+    """
+    step = None if until is None else plan.executor(until.removeprefix("check-"))
+    if until is None or until == "report":
+        return "report.html"
+    if until == "parity":
+        return "ledger.json"
+    if until.startswith("check-") and step is not None:
+        return f"checks/{step.slot}.json"
+    if until in plan.slots:
+        return f"{until}/artifact.json"
+    known = [*plan.slots, *(f"check-{step.slot}" for step in plan.executors), "parity", "report"]
+    raise ConfigError(f"no stage {until!r} in this run; it has {', '.join(known)}")
+
+
+def _forget_failures(run: RunFolder) -> None:
+    for path in (run.path / "failures").glob("*.json"):
+        path.unlink()
+
+
+def _record_what_succeeded(run: RunFolder, plan: Plan, cores: int | None) -> None:
+    """Write ledger and report with the executors whose checks are complete; failed ones are listed as failures."""
+    failed = {failure.stage for failure in run.failures()}
+    fine = [step.slot for step in plan.executors if not _blocked(plan, step.source, f"check-{step.slot}", failed)]
+    core_stages = {"data", "train-float", "train", "export", "integer"}
+    if not failed & core_stages:
+        _snakemake(run, "report.html", cores, "--config", f"checks={','.join(fine)}")
+
+
+def _blocked(plan: Plan, source: str, check: str, failed: set[str]) -> bool:
+    slot: str | None = source
+    chain = {check}
+    while slot is not None:
+        chain.add(slot)
+        slot = plan.source_of(slot)
+    return bool(chain & failed)
+
+
+def _log(run: RunFolder) -> Path:
+    return run.path / "logs" / "snakemake.log"
+
+
+def _snakemake(run: RunFolder, goal: str, cores: int | None, *extra: str) -> bool:
+    """Bring *goal* up to date and say whether that succeeded; Snakemake's own messages go to its log."""
+    return run_in_foreground(
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "snakemake",
+            goal,
+            "--snakefile",
+            str(SNAKEFILE),
+            "--directory",
+            str(run.path),
+            "--cores",
+            str(cores or cpu_count()),
+            "--keep-going",
+            "--rerun-incomplete",
+            "--nolock",  # the run's own lock ends with the process; Snakemake's would outlive a killed one
+            "--quiet",
+            "all",
+            *extra,
+        ],
+        log=_log(run),
+    )

@@ -1,0 +1,83 @@
+"""``bitproof stage``: carry out one step of a run, and record its failure where it fails."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import typer
+
+from pipeline.check import run_check, write_result
+from pipeline.commands.parity import record_ledger
+from pipeline.commands.report import write_report
+from pipeline.errors import BitproofError, ConfigError, StageError
+from pipeline.plan import Plan
+from pipeline.run_folder import RunFolder
+from pipeline.stage import execute
+from pipeline.toolchain import distribution_version
+
+CHECK_PREFIX = "check-"
+
+
+def run_stage(slot: str, run_path: Path, *, only: str | None = None) -> None:
+    """Carry out *slot* of the run at *run_path*.
+
+    Raises:
+        ConfigError: the run has no such slot.
+        BitproofError: the step failed; the failure is recorded in the run, too.
+    """
+    run = RunFolder.open(run_path)
+    record = run.failure(slot)
+    record.unlink(missing_ok=True)
+    started = time.monotonic()
+    try:
+        _dispatch(run, slot, only)
+    except OSError as error:
+        failure = StageError(f"{slot}: {error} (is the disk full?); nothing half-written is kept, run again")
+        _record(record, slot, failure)
+        raise failure from error
+    except BitproofError as error:
+        _record(record, slot, error)
+        raise
+    typer.echo(f"{slot}: done in {time.monotonic() - started:.1f} s", err=True)
+
+
+def _record(path: Path, slot: str, error: BitproofError) -> None:
+    from pipeline.ledger import FailureEntry
+
+    entry = FailureEntry(stage=slot, exit_code=error.exit_code, message=str(error))
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(entry.model_dump_json(indent=2) + "\n")
+    except OSError:
+        return  # a full disk: the error itself is on its way to the user
+
+
+def _dispatch(run: RunFolder, slot: str, only: str | None) -> None:
+    plan = Plan(run.config())
+    if slot.startswith(CHECK_PREFIX):
+        step = plan.executor(slot.removeprefix(CHECK_PREFIX))
+        if step is not None:
+            write_result(run_check(run, step), run.check(step.slot))
+            return
+    elif slot == "parity":
+        record_ledger(run, None if only is None else tuple(filter(None, only.split(","))))
+        return
+    elif slot == "report":
+        write_report(run)
+        return
+    elif slot in plan.slots:
+        _make_artifact(run, plan, slot)
+        return
+    known = [*plan.slots, *(CHECK_PREFIX + step.slot for step in plan.executors), "parity", "report"]
+    raise ConfigError(f"this run has no stage {slot!r}; it has {', '.join(known)}")
+
+
+def _make_artifact(run: RunFolder, plan: Plan, slot: str) -> None:
+    stage = plan.make_stage(slot)
+    source_slot = plan.source_of(slot)
+    source = None if source_slot is None else run.artifact(source_slot)
+    if source is not None:
+        source.verify()
+    versions = {name: distribution_version(name) or "not installed" for name in stage.distributions}
+    execute(stage, source, run.path / slot, seed=plan.config.seed, versions=versions, slot=slot)

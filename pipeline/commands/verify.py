@@ -1,0 +1,140 @@
+"""``bitproof verify``: trust nothing that a run recorded; and its negative control, one flipped bit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import typer
+
+from pipeline.artifact import Artifact
+from pipeline.check import compare, run_check, run_vectors
+from pipeline.commands.parity import judge, require_ledger
+from pipeline.errors import ConfigError, GateError, IntegrityError, StageError
+from pipeline.ledger import Ledger
+from pipeline.plan import ExecutorStep, Plan, make_executor
+from pipeline.registry import FAULTS, FUNCTIONS, resolve
+from pipeline.run_folder import RunFolder
+
+
+def verify_run(run_path: Path, *, as_json: bool) -> None:
+    """Hash every artifact of the run again, run every executor and proof again, and compare with the ledger.
+
+    Raises:
+        IntegrityError: an artifact or the ledger is not what was recorded.
+        GateError: an executor differs from the integer model, from the ledger, or a proof or gate fails.
+    """
+    run = RunFolder.open(run_path)
+    ledger = require_ledger(run)
+    _verify_artifacts(run, ledger)
+    typer.echo(f"{len(ledger.artifacts)} artifacts unchanged", err=True)
+    plan = Plan(run.config())
+    reasons = judge(ledger, tuple(step.name for step in plan.executors))
+    results = []
+    for recorded in ledger.checks:
+        step = plan.executor(recorded.actual)
+        if step is None:
+            raise IntegrityError(
+                f"the ledger of {run.path} names the executor {recorded.actual!r}, its config does not"
+            )
+        result = run_check(run, step)
+        typer.echo(result.check.summary(), err=True)
+        results.append(result)
+        if not result.check.ok:
+            reasons.append(result.check.summary())
+        elif result.check.outputs_sha256 != recorded.outputs_sha256:
+            reasons.append(f"{step.name}: outputs have SHA-256 {result.check.outputs_sha256}, the ledger has another")
+        reasons.extend(
+            f"proof fails: {p.layer}, {p.actual}: {p.claim}: {p.first}" for p in result.proofs if not p.holds
+        )
+    if as_json:
+        checks = [result.check.model_dump(mode="json") for result in results]
+        typer.echo(json.dumps({"run": ledger.run, "ok": not reasons, "checks": checks, "reasons": reasons}))
+    elif not reasons:
+        typer.echo(f"{ledger.run}: {len(ledger.artifacts)} artifacts and {len(results)} executors verified, all equal")
+    if reasons:
+        raise GateError("\n".join(dict.fromkeys(reasons)))
+
+
+def _verify_artifacts(run: RunFolder, ledger: Ledger) -> None:
+    problems = []
+    for entry in ledger.artifacts:
+        folder = run.path / entry.path
+        if not folder.resolve().is_relative_to(run.path):
+            problems.append(f"artifact path {entry.path!r} leaves the run's folder")
+            continue
+        try:
+            artifact = Artifact.load(folder)
+            if artifact.sha256 != entry.sha256:
+                problems.append(
+                    f"artifact {entry.stage!r} at {folder} is not the one in the ledger; finish the run again"
+                )
+                continue
+            artifact.verify()
+        except IntegrityError as error:
+            problems.append(str(error))
+    if problems:
+        raise IntegrityError("\n".join(problems))
+
+
+def flip_and_verify(run_path: Path, name: str, *, as_json: bool) -> None:
+    """Flip one weight bit in a copy of the artifact of executor *name* and run it; the difference must be found.
+
+    The weight is one of the last layer whose input is active on the vectors, so a sound check has to see it.
+
+    Raises:
+        ConfigError: the run has no such executor, or its artifact holds no weights of its own.
+        GateError: the flipped bit was found, as it should be.
+        StageError: it was not found: the check would be blind.
+    """
+    run = RunFolder.open(run_path)
+    require_ledger(run)
+    step = Plan(run.config()).executor(name)
+    allowed = [s.name for s in Plan(run.config()).executors if s.kind in FAULTS]
+    if step is None or step.kind not in FAULTS:
+        raise ConfigError(f"cannot flip a bit of {name!r}; allowed in this run: {', '.join(allowed)}")
+    original = run.artifact(step.source)
+    original.verify()
+    vectors = run_vectors(run)
+    model = resolve(FUNCTIONS, "load-integer-model")(run.artifact("integer").path)
+    outputs = resolve(FUNCTIONS, "run-integer-model")(model, vectors.codes)
+    layer = len(model.matmuls) - 1
+    feeding = model.nodes[-2].name if len(model.nodes) > 1 else None
+    activity = (vectors.codes if feeding is None else outputs[feeding]).sum(axis=0)
+    column = int(activity.argmax())
+    copy = run.workdir(step.slot) / "flipped"
+    if copy.exists():
+        shutil.rmtree(copy)
+    shutil.copytree(original.path, copy)
+    try:
+        what: str = resolve(FAULTS, step.kind)(copy, layer=layer, row=0, column=column)
+        typer.echo(f"flipped one bit in a copy: {what}", err=True)
+        _require_difference(run, step, copy, what, as_json=as_json)
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+def _require_difference(run: RunFolder, step: ExecutorStep, copy: Path, what: str, *, as_json: bool) -> None:
+    workdir = run.workdir(f"{step.slot}-flipped")
+    flipped = Artifact(step.source, "flipped", copy, "")
+    executor = make_executor(step, flipped, run.artifact("integer"), workdir=workdir, cache=run.cache)
+    report, _ = compare(run, step, executor, run_vectors(run))
+    if as_json:
+        first = (
+            None
+            if report.first is None
+            else {
+                "sample": report.first.sample,
+                "output": report.first.output,
+                "expected": report.first.expected,
+                "actual": report.first.actual,
+            }
+        )
+        content = {"executor": step.name, "flipped": what, "differing": report.differing, "first": first}
+        typer.echo(json.dumps(content))
+    if report.ok:
+        raise StageError(
+            f"{what}: no code of {report.compared} changed; the check of {step.name} is blind, please report it"
+        )
+    report.require()

@@ -1,0 +1,173 @@
+"""What a configuration asks for: which artifact slots there are, what fills them, and which executors run them.
+
+A *slot* is the name of an artifact within a run, and of its folder. The Snakefile holds the order of the rules; this
+module holds what each needs to know, so that a rule is stale exactly when the options that it uses have changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifact import Artifact
+from pipeline.config import RunConfig
+from pipeline.executor import Executor
+from pipeline.registry import EXECUTORS, FUNCTIONS, STAGES, resolve
+from pipeline.stage import Stage
+from pipeline.target import COptions, FinnOptions, TargetSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorStep:
+    """One executor of a run.
+
+    Attributes:
+        name: its name in the ledger.
+        slot: its name in file names and make targets.
+        source: the slot of the artifact that it runs.
+        kind: its entry in the registry.
+        core: the processor of a C target; None for every other.
+    """
+
+    name: str
+    slot: str
+    source: str
+    kind: str
+    core: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The slots and executors of one configuration."""
+
+    config: RunConfig
+
+    @property
+    def executors(self) -> tuple[ExecutorStep, ...]:
+        """All executors that are compared with the integer model, in the order of the pipeline."""
+        steps = [
+            ExecutorStep("torch", "torch", "train", "torch"),
+            ExecutorStep("qonnx", "qonnx", "export", "qonnx"),
+        ]
+        for target in self.config.targets:
+            steps.extend(_target_executors(target))
+        return tuple(steps)
+
+    def executor(self, name: str) -> ExecutorStep | None:
+        """Return the executor called *name* in the ledger or in file names, or None."""
+        return next((step for step in self.executors if name in (step.name, step.slot)), None)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        """Every artifact slot, sources before what is made from them."""
+        slots = ["data", "train-float", "train", "export", "integer"]
+        for target in self.config.targets:
+            slots.extend(_target_slots(target))
+        return tuple(slots)
+
+    def options(self, slot: str) -> dict[str, Any]:
+        """Return the options that the stage of *slot* depends on, as plain JSON values."""
+        config = self.config
+        if slot == "data":
+            return {"seed": config.seed, "data": config.data.model_dump(mode="json")}
+        if slot in ("train-float", "train"):
+            return {
+                "seed": config.seed,
+                "model": config.model.model_dump(mode="json"),
+                "train": config.train.model_dump(mode="json"),
+            }
+        return {"target": target_options(target)} if (target := self.target_of(slot)) else {}
+
+    def target_of(self, slot: str) -> TargetSpec | None:
+        """Return the target that *slot* belongs to; None for a slot that all targets share."""
+        return next((target for target in self.config.targets if slot in _target_slots(target)), None)
+
+    def make_stage(self, slot: str) -> Stage:
+        """Import and return the stage that fills *slot*."""
+        config = self.config
+        builders: Mapping[str, Callable[[Any], Stage]] = {
+            "data": lambda cls: cls(config=config.data),
+            "train-float": lambda cls: cls(model=config.model, train=config.train),
+            "train": lambda cls: cls(model=config.model, train=config.train),
+            "export": lambda cls: cls(),
+            "integer": lambda cls: cls(),
+            "onnx-int8": lambda cls: cls(),
+        }
+        target = self.target_of(slot)
+        options = None if target is None else target.options
+        if isinstance(options, COptions):
+            return _built(resolve(STAGES, slot.removesuffix(f"-{options.core}"))(core=options.core))
+        if isinstance(options, FinnOptions):
+            if slot == "finn":
+                return _built(resolve(STAGES, slot)(board=options.board, fps=options.fps))
+            return _built(resolve(STAGES, slot)(fifo_depth=options.fifo_depth))
+        return builders[slot](resolve(STAGES, slot))
+
+    def source_of(self, slot: str) -> str | None:
+        """Return the slot of the artifact that *slot* is made from."""
+        target = self.target_of(slot)
+        if target is not None:
+            chain = ("integer", *_target_slots(target))
+            return chain[chain.index(slot) - 1]
+        return {"train-float": "data", "train": "data", "export": "train", "integer": "export"}.get(slot)
+
+
+def _built(stage: Stage) -> Stage:
+    return stage
+
+
+def target_options(target: TargetSpec) -> dict[str, Any]:
+    """Return the options of *target* as plain JSON values."""
+    return target.options.model_dump(mode="json")
+
+
+def _target_slots(target: TargetSpec) -> tuple[str, ...]:
+    if isinstance(target.options, COptions):
+        return (f"c-{target.options.core}", f"firmware-{target.options.core}")
+    if isinstance(target.options, FinnOptions):
+        return ("finn", "rtl")
+    return (target.kind,)
+
+
+def _target_executors(target: TargetSpec) -> tuple[ExecutorStep, ...]:
+    if isinstance(target.options, COptions):
+        core = target.options.core
+        return (ExecutorStep(f"c:{core}", f"c-{core}", f"firmware-{core}", "c", core),)
+    if isinstance(target.options, FinnOptions):
+        return (
+            ExecutorStep("finn-hw", "finn-hw", "finn", "finn-hw"),
+            ExecutorStep("rtl", "rtl", "rtl", "rtl"),
+        )
+    return (ExecutorStep(target.kind, target.kind, target.kind, target.kind),)
+
+
+def make_executor(step: ExecutorStep, artifact: Artifact, integer: Artifact, *, workdir: Path, cache: Path) -> Executor:
+    """Import and return the executor *step*, set up to run *artifact*.
+
+    Args:
+        step: which executor.
+        artifact: what it runs.
+        integer: the integer model of the same run.
+        workdir: an existing folder for its files.
+        cache: a folder for compiled simulators, shared between runs.
+    """
+    cls = resolve(EXECUTORS, step.kind)
+    if step.kind == "qonnx":
+        executor: Executor = cls(artifact, resolve(FUNCTIONS, "load-integer-model")(integer.path))
+    elif step.kind == "finn-hw":
+        executor = cls(artifact, workdir)
+    elif step.kind == "rtl":
+        executor = cls(artifact, workdir, cache)
+    elif step.kind == "c":
+        executor = cls(artifact, workdir, step.core)
+    else:
+        executor = cls(artifact)
+    return executor
+
+
+def fingerprint(options: Mapping[str, Any]) -> str:
+    """Return *options* as one canonical line, for Snakemake to see a change by."""
+    return json.dumps(options, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,125 @@
+"""One run on disk: where its artifacts, checks, ledger, report and logs are."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pipeline.artifact import Artifact
+from pipeline.config import RunConfig
+from pipeline.errors import InputError
+from pipeline.ledger import FailureEntry
+
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The folder ``runs/<name>`` of one configuration."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Return the run in the existing folder *path*.
+
+        Raises:
+            InputError: it is not a run.
+        """
+        folder = cls(path.resolve())
+        if not (folder.path / CONFIG).is_file():
+            raise InputError(f"{path} is not a run (it holds no {CONFIG}); give the folder that 'bitproof run' made")
+        return folder
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger."""
+        return self.path / "ledger.json"
+
+    @property
+    def report(self) -> Path:
+        """The report."""
+        return self.path / "report.html"
+
+    @property
+    def cache(self) -> Path:
+        """Compiled simulators, shared by all runs beside this one."""
+        return self.path.parent / ".cache"
+
+    def write_config(self, config: RunConfig) -> None:
+        """Record the configuration; an equal one is left alone."""
+        text = config_to_json(config)
+        target = self.path / CONFIG
+        if target.is_file() and target.read_text() == text:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(".partial")
+        partial.write_text(text)
+        partial.replace(target)
+
+    def config(self) -> RunConfig:
+        """Return the recorded configuration.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        try:
+            content = json.loads((self.path / CONFIG).read_text())
+            return RunConfig.model_validate(content)
+        except (OSError, ValueError, ValidationError) as error:
+            raise InputError(f"{self.path / CONFIG} is damaged ({error}); run 'bitproof run' again") from error
+
+    def artifact(self, slot: str) -> Artifact:
+        """Return the artifact in *slot*.
+
+        Raises:
+            IntegrityError: there is none, or its manifest is damaged.
+        """
+        return Artifact.load(self.path / slot)
+
+    def check(self, slot: str) -> Path:
+        """Return where the result of the check of executor *slot* is."""
+        return self.path / "checks" / f"{slot}.json"
+
+    def workdir(self, slot: str) -> Path:
+        """Return an existing folder for the files of executor *slot*; logs stay there."""
+        folder = self.path / "scratch" / f"check-{slot}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def failure(self, slot: str) -> Path:
+        """Return where the failure of stage or check *slot* is recorded."""
+        return self.path / "failures" / f"{slot}.json"
+
+    def failures(self) -> tuple[FailureEntry, ...]:
+        """Return the recorded failures, in the order of their names."""
+        paths = sorted((self.path / "failures").glob("*.json"))
+        return tuple(FailureEntry.model_validate_json(path.read_text()) for path in paths)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process; the lock ends with the process, however it ends.
+
+        Raises:
+            InputError: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise InputError(f"another process is working on {self.path}; wait for it to end") from error
+            yield
+
+
+def config_to_json(config: RunConfig) -> str:
+    """Return *config*, defaults included, as JSON that :meth:`RunFolder.config` reads."""
+    content = config.model_dump(mode="json")
+    content["targets"] = [str(target) for target in config.targets]
+    return json.dumps(content, indent=2, sort_keys=True) + "\n"

@@ -1,0 +1,57 @@
+"""Read a YAML configuration file safely: no tags, no duplicate keys, a size limit."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from pathlib import Path
+
+import yaml
+
+from pipeline.config import RunConfig, override, validate
+from pipeline.errors import ConfigError
+
+MAX_BYTES = 1 << 20
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """The safe loader, but a key that repeats is an error instead of the last one winning."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {key!r} repeats", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
+    """Read and validate the configuration at *path*, with ``section.key=value`` *assignments* on top.
+
+    Raises:
+        ConfigError: the file is missing, too large or not YAML, or a key or value is not valid.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path} has {path.stat().st_size} bytes; a configuration has at most {MAX_BYTES}")
+        content = _parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
+    if assignments and isinstance(content, dict):
+        content = override(content, tuple(_parse_assignment(text) for text in assignments))
+    return validate(content, file=path)
+
+
+def _parse(text: str) -> object:
+    return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506  a subclass of SafeLoader
+
+
+def _parse_assignment(text: str) -> tuple[str, object]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"cannot set {text!r}: write section.key=value, for example train.epochs=3")
+    try:
+        return key.strip(), _parse(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"cannot set {key!r}: {value!r} is not YAML: {error}") from error
