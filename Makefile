@@ -1,0 +1,77 @@
+# Every stage of the pipeline is a target here; `make help` lists them.
+CONFIG ?= configs/fashion_mnist_mlp.yaml
+RUNS ?= runs
+BITPROOF := .venv/bin/bitproof
+RUN = $(BITPROOF) run $(CONFIG) --runs $(RUNS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup doctor pipeline data train-float train export integer onnx-int8 finn rtl firmware parity report verify \
+        test test-fast check format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  CONFIG=configs/X.yaml chooses another run (now: $(CONFIG))"
+
+setup: ## install everything that is missing: Debian packages and .venv
+	@docker/install.sh
+
+doctor: setup ## show every tool, its version, and how to install it
+	@$(BITPROOF) doctor
+
+pipeline: setup ## set up, run CONFIG from data to report, say where the report is
+	@$(RUN)
+
+data: setup ## read the data set
+	@$(RUN) --until data
+
+train-float: setup ## train the float baseline
+	@$(RUN) --until train-float
+
+train: setup ## train the quantized network
+	@$(RUN) --until train
+
+export: setup ## export it to QONNX
+	@$(RUN) --until export
+
+integer: setup ## lower it to the integer model, with proofs
+	@$(RUN) --until integer
+
+onnx-int8: setup ## write packed-int8 ONNX and compare it
+	@$(RUN) --until check-onnx-int8
+
+finn: setup ## make FINN's hardware graph and compare it
+	@$(RUN) --until check-finn-hw
+
+rtl: setup ## make the RTL, simulate it in Verilator and compare it
+	@$(RUN) --until check-rtl
+
+firmware: setup ## compile the firmware, run it in QEMU and compare it
+	@$(RUN) --until check-c-cortex-m4
+
+parity: setup ## compare every executor and write the ledger
+	@$(RUN) --until parity
+
+report: setup ## write the report
+	@$(RUN) --until report
+
+verify: setup ## check the run of CONFIG again from its artifacts
+	@$(BITPROOF) verify $(RUNS)/$(notdir $(basename $(CONFIG)))
+
+test: setup ## pass all tests
+	@.venv/bin/python -m pytest -n 2
+
+test-fast: setup ## pass the tests that need no external program
+	@.venv/bin/python -m pytest -n 2 -m "not tool and not end_to_end"
+
+check: setup ## format, lint, types, layering
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/python -m pytest -q tests/test_layers.py
+
+format: setup ## format the sources
+	@.venv/bin/ruff format .
+	@.venv/bin/ruff check --fix .
+
+clean: ## delete all runs
+	rm -rf $(RUNS)

@@ -1,0 +1,105 @@
+"""Packed-int8 ONNX equals the integer model, through every activation and with every way to requantize."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from qonnx_files import random_mlp
+
+from export.integer import IntegerModel, IntegerType, MatMul, Threshold, run
+from export.lower import lower
+from export.onnx_int8 import OnnxInt8Executor, build, flip_weight_bit
+from export.onnx_int8.packing import FieldLayout, pack, unpack
+from export.onnx_int8.writer import FILE, LAYERS
+from export.proof import prove_requantization
+from pipeline import Artifact, Codes, StageError, compare_codes
+
+
+def written(model: IntegerModel, folder: Path) -> Artifact:
+    proto, layers = build(model)
+    folder.mkdir()
+    onnx.save_model(proto, folder / FILE)
+    (folder / LAYERS).write_text(json.dumps(layers))
+    return Artifact("onnx-int8", "onnx-int8", folder, "")
+
+
+def random_codes(width: int) -> Codes:  # int64, (300, width)
+    return np.random.default_rng(7).integers(0, 256, size=(300, width))
+
+
+@pytest.mark.parametrize("weight_bits", [2, 3, 4, 5, 8])
+def test_equals_the_integer_model(tmp_path: Path, weight_bits: int) -> None:
+    model, _ = lower(random_mlp(tmp_path / "export" / "model.onnx", 5, weight_bits=weight_bits))
+    executor = OnnxInt8Executor(written(model, tmp_path / "out"))
+    inputs = random_codes(model.inputs)
+    np.testing.assert_array_equal(run(model, inputs), executor(inputs), strict=True)
+    proofs = prove_requantization(model, executor)
+    assert len(proofs) == len(model.activations)
+    assert all(proof.holds and proof.cases > 0 for proof in proofs)
+
+
+def test_a_layer_without_multiply_shift_is_compared_with_its_thresholds(tmp_path: Path) -> None:
+    thresholds = np.array([[0, 1, 1000], [-5, -5, 2000]], dtype=np.int64)
+    kind = IntegerType(2, signed=False)
+    nodes = (
+        MatMul("fc0", np.array([[7, -1], [3, 5]], dtype=np.int64), IntegerType(4, signed=True)),
+        Threshold("act0", thresholds, kind, 0, np.zeros(2, dtype=np.bool_)),
+    )
+    model = IntegerModel("steep", IntegerType(8, signed=False), Fraction(1), 2, nodes, Fraction(1))
+    _, layers = build(model)
+    assert layers[0]["method"] == "comparison with every threshold"
+    executor = OnnxInt8Executor(written(model, tmp_path / "out"))
+    inputs = random_codes(2)
+    np.testing.assert_array_equal(run(model, inputs), executor(inputs), strict=True)
+    assert all(proof.holds for proof in prove_requantization(model, executor))
+
+
+def test_one_flipped_weight_bit_is_found(tmp_path: Path) -> None:
+    model, _ = lower(random_mlp(tmp_path / "export" / "model.onnx", 2))
+    artifact = written(model, tmp_path / "out")
+    inputs = random_codes(model.inputs)
+    said = flip_weight_bit(artifact.path, layer=0, row=1, column=2)
+    old = int(model.matmuls[0].weights[1, 2])
+    assert said.startswith(f"weight [1, 2] of fc0 in {FILE}: {old} became ")
+    changed = model.matmuls[0].weights.copy()
+    changed[1, 2] = int(said.rsplit(" ", 1)[1])
+    report = compare_codes(
+        run(model, inputs), OnnxInt8Executor(artifact)(inputs), names=("integer", "onnx-int8"), origin="random"
+    )
+    assert not report.ok
+    assert report.first is not None
+
+
+def test_signed_activations_are_refused() -> None:
+    nodes = (
+        MatMul("fc0", np.array([[1]], dtype=np.int64), IntegerType(2, signed=True)),
+        Threshold(
+            "act0", np.array([[0]], dtype=np.int64), IntegerType(2, signed=True), -1, np.zeros(1, dtype=np.bool_)
+        ),
+    )
+    model = IntegerModel("signed", IntegerType(8, signed=False), Fraction(1), 1, nodes, Fraction(1))
+    with pytest.raises(StageError, match=r"layer 'act0' has codes -1..0; supported: 0..255"):
+        build(model)
+
+
+@given(st.integers(1, 8), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
+def test_packing_is_undone_by_unpacking(bits: int, outputs: int, inputs: int, seed: int) -> None:
+    kind = IntegerType(bits, signed=True)
+    generator = np.random.default_rng(seed)
+    weights = generator.integers(kind.minimum, kind.maximum, size=(outputs, inputs), endpoint=True)
+    node = MatMul("fc0", weights, kind)
+    layout = FieldLayout.of(node)
+    packed = pack(weights, layout)
+    assert layout.bits == next(width for width in (2, 4, 8) if bits <= width)
+    assert packed.size == -(-weights.size * layout.bits // 8)
+    np.testing.assert_array_equal(unpack(packed, layout), weights, strict=True)
+    byte, bit = layout.locate(outputs - 1, inputs - 1)
+    field = int(packed[byte]) >> bit & ((1 << layout.bits) - 1)
+    assert field - layout.zero_point == weights[-1, -1]

@@ -1,0 +1,159 @@
+"""The provers themselves: each finds every fault of its kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from qonnx_files import random_mlp
+
+from export.executors import QonnxExecutor
+from export.integer import Activation, IntegerModel, IntegerType, Interval, MatMul, Threshold, propagate, threshold_of
+from export.integer.interpret import matmul, threshold
+from export.lower import lower
+from export.proof import basis_vectors, prove_matrix_units, prove_requantization, prove_thresholds, prove_widths
+from pipeline import Artifact, Codes, WeightSign
+
+REACHABLE = Interval(-300, 300)
+
+
+def random_activation(generator: np.random.Generator) -> Activation:
+    def fraction(low: int, high: int) -> Fraction:
+        return Fraction(int(generator.integers(low, high)), 64)
+
+    return Activation(
+        fraction(1, 8), fraction(1, 128), fraction(-64, 64), fraction(-64, 64), fraction(1, 200), fraction(8, 32)
+    )
+
+
+def node_of(activations: list[Activation]) -> Threshold:
+    rows = [[threshold_of(a, code, REACHABLE) for code in range(1, 16)] for a in activations]
+    flipped = np.zeros(len(rows), dtype=np.bool_)
+    return Threshold("act0", np.array(rows, dtype=np.int64), IntegerType(4, signed=False), 0, flipped)
+
+
+def test_exact_thresholds_are_proven_and_every_one_off_is_caught() -> None:
+    generator = np.random.default_rng(1)
+    caught = tried = 0
+    for _ in range(100):
+        activations = [random_activation(generator) for _ in range(3)]
+        node = node_of(activations)
+        ranges = (REACHABLE,) * 3
+        assert prove_thresholds(node, activations, ranges).holds
+        channel, level = int(generator.integers(3)), int(generator.integers(15))
+        moved = node.thresholds.copy()
+        moved[channel, level] += 1
+        if level < 14:
+            moved[channel, level + 1 :] = np.maximum(moved[channel, level + 1 :], moved[channel, level])
+        if not REACHABLE.low <= moved[channel, level] <= REACHABLE.high:
+            continue
+        tried += 1
+        proof = prove_thresholds(replace(node, thresholds=moved), activations, ranges)
+        caught += not proof.holds
+        assert proof.first is not None
+        assert proof.first["channel"] == channel
+    assert caught == tried > 50
+
+
+def test_swapped_channels_are_caught() -> None:
+    generator = np.random.default_rng(2)
+    activations = [random_activation(generator) for _ in range(2)]
+    swapped = replace(node_of(activations), thresholds=node_of(activations).thresholds[::-1].copy())
+    assert not prove_thresholds(swapped, activations, (REACHABLE, REACHABLE)).holds
+
+
+def test_rounding_half_up_instead_of_half_to_even_is_caught() -> None:
+    activation = Activation(Fraction(1, 2), Fraction(1), Fraction(0), Fraction(0), Fraction(1), Fraction(1))
+    node = node_of([activation])
+    half_up = np.array([[2 * code - 1 for code in range(1, 16)]], dtype=np.int64)
+    assert prove_thresholds(node, [activation], (REACHABLE,)).holds
+    assert not prove_thresholds(replace(node, thresholds=half_up), [activation], (REACHABLE,)).holds
+
+
+@dataclass
+class FaultyRequantizer:
+    """The model itself, with one code changed at one accumulator of one channel."""
+
+    model: IntegerModel
+    at: tuple[int, int, int] | None
+    name: str = "faulty"
+    weight_sign: WeightSign = "lowered"
+
+    def requantize(self, layer: int, first: int, last: int) -> Codes:
+        node = self.model.activations[layer]
+        accumulators = np.repeat(np.arange(first, last + 1, dtype=np.int64)[:, None], node.channels, axis=1)
+        codes = threshold(node, accumulators)
+        if self.at is not None and self.at[0] == layer and first <= self.at[2] <= last:
+            codes[self.at[2] - first, self.at[1]] ^= 1
+        return codes
+
+
+@dataclass
+class FaultyMatrixUnit:
+    """The model itself, with one weight changed by one."""
+
+    model: IntegerModel
+    at: tuple[int, int, int] | None
+    name: str = "faulty"
+
+    def multiply(self, layer: int, codes: Codes) -> Codes:
+        node = self.model.matmuls[layer]
+        weights = node.weights.copy()
+        if self.at is not None and self.at[0] == layer:
+            weights[self.at[1], self.at[2]] += 1
+        return matmul(MatMul(node.name, weights, IntegerType(8, signed=True)), codes)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> IntegerModel:
+    return lower(random_mlp(tmp_path / "export" / "model.onnx", 4))[0]
+
+
+def test_sweep_finds_a_single_wrong_code(model: IntegerModel) -> None:
+    assert all(proof.holds for proof in prove_requantization(model, FaultyRequantizer(model, None)))
+    reachable = propagate(model)[model.matmuls[1].name]
+    for accumulator in (reachable[2].low, reachable[2].high):
+        proofs = prove_requantization(model, FaultyRequantizer(model, (1, 2, accumulator)))
+        assert [proof.holds for proof in proofs] == [True, False]
+        assert proofs[1].failing == 1
+        assert proofs[1].first is not None
+        assert (proofs[1].first["channel"], proofs[1].first["accumulator"]) == (2, accumulator)
+    unreachable = FaultyRequantizer(model, (1, 2, reachable[2].high + 1))
+    assert all(proof.holds for proof in prove_requantization(model, unreachable))
+
+
+def test_every_single_weight_shows_in_the_basis_vectors(model: IntegerModel) -> None:
+    assert all(proof.holds for proof in prove_matrix_units(model, FaultyMatrixUnit(model, None), 0))
+    for layer, node in enumerate(model.matmuls):
+        for row in range(node.outputs):
+            for column in range(node.inputs):
+                proofs = prove_matrix_units(model, FaultyMatrixUnit(model, (layer, row, column)), 0)
+                assert not proofs[layer].holds
+
+
+def test_basis_vectors_stay_within_their_type() -> None:
+    node = MatMul("fc0", np.array([[1, -1], [0, 1]], dtype=np.int64), IntegerType(2, signed=True))
+    vectors = basis_vectors(node, IntegerType(4, signed=False), 0)
+    assert vectors.min() == 0
+    assert vectors.max() == 15
+
+
+def test_flipped_channels_of_the_float_reference_are_swept_in_their_own_sign(tmp_path: Path) -> None:
+    path = random_mlp(tmp_path / "export" / "model.onnx", 6)
+    model, _ = lower(path)
+    assert any(node.flipped.any() for node in model.activations)
+    executor = QonnxExecutor(Artifact("export", "qonnx", path.parent, ""), model)
+    assert all(proof.holds for proof in prove_requantization(model, executor))
+    executor.weight_sign = "lowered"  # the wrong convention must not pass
+    assert not all(proof.holds for proof in prove_requantization(model, executor))
+
+
+@pytest.mark.parametrize(("weight", "holds"), [(1 << 23, True), ((1 << 23) + 1, False)])
+def test_width_proof_fails_one_beyond_32_bits(weight: int, holds: bool) -> None:
+    # The smallest accumulator is -128 * (weight + 2^23): exactly -2^31, or 128 below it.
+    node = MatMul("fc0", np.array([[weight, 1 << 23]], dtype=np.int64), IntegerType(25, signed=True))
+    model = IntegerModel("m", IntegerType(8, signed=True), Fraction(1), 2, (node,), Fraction(1))
+    assert prove_widths(model)[0].holds is holds
