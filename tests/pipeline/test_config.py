@@ -1,0 +1,101 @@
+"""Every mistake in a configuration names the file, the key, the value, what is allowed and the nearest key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import RunConfig
+from pipeline.errors import ConfigError
+from pipeline.run_folder import RunFolder
+from pipeline.yaml_file import read_config
+
+ROOT = Path(__file__).parent.parent.parent
+MINIMAL = """\
+name: tiny
+data: {name: digits}
+model: {name: mlp, hidden: [8]}
+targets: [onnx-int8]
+"""
+
+
+def read(folder: Path, text: str, *assignments: str) -> RunConfig:
+    path = folder / "tiny.yaml"
+    path.write_text(text)
+    return read_config(path, assignments)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_are_valid_and_named_after_their_file(path: Path) -> None:
+    assert read_config(path).name == path.stem
+
+
+def test_configuration_survives_its_record_in_the_run_folder(tmp_path: Path) -> None:
+    config = read_config(ROOT / "configs" / "fashion_mnist_mlp.yaml")
+    run = RunFolder(tmp_path / "run")
+    run.write_config(config)
+    assert RunFolder.open(tmp_path / "run").config() == config
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            MINIMAL + "train: {epoch: 3}",
+            "unknown key 'train.epoch' (value 3); did you mean 'epochs'? Known here: batch_size",
+        ),
+        (MINIMAL + "trian: {}", "unknown key 'trian' (value {}); did you mean 'train'?"),
+        (MINIMAL + "train: {epochs: many}", "train.epochs = 'many': Input should be a valid integer"),
+        (MINIMAL + "train: {epochs: 0}", "train.epochs = 0: Input should be greater than or equal to 1"),
+        (MINIMAL + "train: {lr: .nan}", "train.lr = nan"),
+        (MINIMAL + "train: {estimator: {beta_min: 0}}", "train.estimator.beta_min = 0: Input should be greater than 0"),
+        (MINIMAL + "gates: {float_vs_quantized: .inf}", "gates.float_vs_quantized = inf"),
+        (MINIMAL + "seed: -1", "seed = -1: Input should be greater than or equal to 0"),
+        (MINIMAL + "seed: true", "seed = True"),
+        (
+            MINIMAL.replace("onnx-int8", "onnx-int9"),
+            "unknown target 'onnx-int9' in 'onnx-int9'; did you mean 'onnx-int8'?",
+        ),
+        (MINIMAL.replace("onnx-int8", "'c{core=z80}'"), "target 'c{core=z80}': core = 'z80'"),
+        (
+            MINIMAL.replace("onnx-int8", "'c{cores=cortex-m4}'"),
+            "cores = 'cortex-m4': Extra inputs are not permitted (options: core)",
+        ),
+        (MINIMAL.replace("onnx-int8", "'finn{fps=0}'"), "fps = '0': Input should be greater than or equal to 1"),
+        (MINIMAL.replace("[onnx-int8]", "[]"), "targets = ()"),
+        (MINIMAL.replace("[onnx-int8]", "[onnx-int8, onnx-int8]"), "would both be called 'onnx-int8'; keep one"),
+        (MINIMAL.replace("name: tiny", "name: ../../etc"), "name = '../../etc'"),
+        (MINIMAL.replace("name: mlp", "name: mpl"), "model.name = 'mpl'"),
+        (MINIMAL.replace("[8]", "[0]"), "model.hidden.0 = 0: Input should be greater than or equal to 1"),
+        (MINIMAL + "name: again", "key 'name' repeats"),
+        ("- a\n- b\n", "the file holds list; it must hold a mapping"),
+        ("", "the file holds NoneType"),
+        ("name: [", "cannot read the configuration"),
+        ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
+        ("name: tiny", "key 'data' is missing"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    assert words in str(caught.value)
+    assert "tiny.yaml" in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read the configuration .*none\.yaml"):
+        read_config(tmp_path / "none.yaml")
+
+
+def test_values_are_replaced_by_dotted_name(tmp_path: Path) -> None:
+    config = read(tmp_path, MINIMAL, "train.epochs=3", "train.estimator.start=0.5", "targets=[c]")
+    assert (config.train.epochs, config.train.estimator.start) == (3, 0.5)
+    assert [str(target) for target in config.targets] == ["c{core=cortex-m4}"]
+
+
+@pytest.mark.parametrize("assignment", ["train.epochs", "..=3", "name.x=3", "train.epoch=3", "train=[", "=1"])
+def test_a_bad_assignment_is_refused(tmp_path: Path, assignment: str) -> None:
+    with pytest.raises(ConfigError):
+        read(tmp_path, MINIMAL, assignment)
