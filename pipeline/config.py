@@ -66,7 +66,7 @@ class TrainConfig(Section):
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: Annotated[float, Field(gt=0, le=10)] = 0.01
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    devices: Annotated[int, Field(ge=1, le=64)] = 1
+    devices: Literal[1] = 1
     precision: Literal[32, "bf16-mixed"] = 32
     nudge: bool = True
     """Move a batch-norm bias a little where a float chain could round a quantization boundary the other way."""
