@@ -1,0 +1,38 @@
+"""Flip one weight bit inside built firmware: the negative control of its parity check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hw.mcu.elf import file_offset
+from hw.mcu.firmware import ELF
+from hw.mcu.manifest import Manifest
+from pipeline import StageError
+
+WORD_BYTES = 4
+
+
+def flip_weight_bit(folder: Path, *, layer: int, row: int, column: int) -> str:
+    """Flip the lowest bit of weight [*row*, *column*] of matrix product *layer*, in the artifact copy *folder*.
+
+    Returns:
+        What was changed, with the old and the new weight.
+
+    Raises:
+        StageError: the firmware has no such weight.
+    """
+    matmuls = Manifest.load(folder).matmuls
+    if not 0 <= layer < len(matmuls):
+        raise StageError(f"no matrix product {layer}: the firmware has {len(matmuls)}, counted from 0")
+    entry = matmuls[layer]
+    word, bit = entry.weight_layout.locate(row, column)
+    path = folder / ELF
+    image = bytearray(path.read_bytes())
+    start = file_offset(bytes(image), entry.symbol) + word * WORD_BYTES
+    fields = int.from_bytes(image[start : start + WORD_BYTES], "little")
+    flipped = fields ^ (1 << bit)
+    image[start : start + WORD_BYTES] = flipped.to_bytes(WORD_BYTES, "little")
+    path.write_bytes(image)
+    mask = (1 << entry.bits_per_weight) - 1
+    old, new = ((word_of_fields >> bit & mask) - entry.zero_point for word_of_fields in (fields, flipped))
+    return f"weight [{row}, {column}] of layer {entry.name}: {old} -> {new}"

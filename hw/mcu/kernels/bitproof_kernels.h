@@ -1,0 +1,71 @@
+/*
+ * Integer kernels: matrix-vector products over packed weights, and requantization of their accumulators.
+ *
+ * C99, no allocation, no floating point, no writable globals. Every function gives the same integers on every
+ * processor. Accumulation is modulo 2^32; the generator has proven that the results fit int32_t.
+ */
+#ifndef BITPROOF_KERNELS_H
+#define BITPROOF_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * A matrix of packed weights. A field holds weight + zero_point.
+ *
+ * words: blocks of four rows; in a block, groups of columns; in a group, one word a row (ternary: one word for
+ *        two rows). See the layout in each kernel.
+ * ternary_run: ternary only: how many words may be accumulated before the two rows must be told apart, so that
+ *        2 * (largest code) * 8 * ternary_run < 4096; 0 otherwise.
+ */
+typedef struct {
+    const uint32_t *words;
+    uint32_t rows;
+    uint32_t columns;
+    uint32_t zero_point;
+    uint32_t ternary_run;
+} bitproof_matrix;
+
+/* codes: `columns` codes, any alignment. accumulators: `rows` results. */
+void bitproof_multiply_ternary(const bitproof_matrix *matrix, const uint8_t *codes, int32_t *accumulators);
+void bitproof_multiply_u2(const bitproof_matrix *matrix, const uint8_t *codes, int32_t *accumulators);
+void bitproof_multiply_u4(const bitproof_matrix *matrix, const uint8_t *codes, int32_t *accumulators);
+void bitproof_multiply_u8(const bitproof_matrix *matrix, const uint8_t *codes, int32_t *accumulators);
+
+/* One channel of a multiply-shift requantization. */
+typedef struct {
+    int32_t multiplier;
+    int32_t offset;
+} bitproof_affine;
+
+/* code = clamp((accumulator * multiplier + offset) >> shift, lowest, highest); rounds toward minus infinity. */
+typedef struct {
+    const bitproof_affine *channel;
+    uint32_t channels;
+    uint32_t shift;
+    int32_t lowest;
+    int32_t highest;
+} bitproof_multiply_shift;
+
+void bitproof_requantize_multiply_shift(const bitproof_multiply_shift *layer, const int32_t *accumulators,
+                                        uint8_t *codes);
+
+/* code = lowest + number of thresholds of the channel that are <= accumulator. Rows of `levels` ascend. */
+typedef struct {
+    const int32_t *thresholds;
+    uint32_t channels;
+    uint32_t levels;
+    uint32_t lowest;
+} bitproof_thresholds;
+
+void bitproof_requantize_thresholds(const bitproof_thresholds *layer, const int32_t *accumulators, uint8_t *codes);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

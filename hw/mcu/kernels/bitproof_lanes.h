@@ -1,0 +1,95 @@
+/*
+ * Private to the kernels: words of packed codes, and the dual 16-bit multiply-accumulate.
+ *
+ * BITPROOF_LANES selects the formulation of the products, never their result: 1 works on two 16-bit lanes at once
+ * (the default where the processor has SMLAD), 0 on single products. Both run anywhere.
+ */
+#ifndef BITPROOF_LANES_H
+#define BITPROOF_LANES_H
+
+#include <stdint.h>
+
+#ifndef BITPROOF_LANES
+#ifdef __ARM_FEATURE_DSP
+#define BITPROOF_LANES 1
+#else
+#define BITPROOF_LANES 0
+#endif
+#endif
+
+/* Two's complement conversion and an arithmetic right shift are up to the compiler in C99; require them. */
+typedef char bitproof_needs_arithmetic_shift[((-3) >> 1) == -2 ? 1 : -1];
+typedef char bitproof_needs_wrapping_conversion[(int32_t)0xFFFFFFFEu == -2 ? 1 : -1];
+
+/* Four codes, the first one in the lowest byte. */
+static inline uint32_t bitproof_load4(const uint8_t *codes) {
+    return (uint32_t)codes[0] | ((uint32_t)codes[1] << 8) | ((uint32_t)codes[2] << 16) | ((uint32_t)codes[3] << 24);
+}
+
+static inline uint32_t bitproof_rotate_right(uint32_t word, unsigned count) {
+    return (word >> count) | (word << ((32u - count) & 31u));
+}
+
+/*
+ * GCC's first scheduling pass moves all masked fields of a word ahead of the products and spills them; without it the
+ * inner loops of the kernels keep everything in registers.
+ */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("no-schedule-insns")
+#endif
+
+#if defined(__ARM_FEATURE_DSP)
+
+/* The mask, in a register: as a known constant it would keep the compiler from merging AND with the shift. */
+static inline uint32_t bitproof_in_register(uint32_t mask) {
+    __asm__("" : "+r"(mask));
+    return mask;
+}
+
+/* Bytes 0 and 2 in the two halves of a word. */
+static inline uint32_t bitproof_even_bytes(uint32_t quad) {
+    uint32_t lanes;
+    __asm__("uxtb16 %0, %1" : "=r"(lanes) : "r"(quad));
+    return lanes;
+}
+
+/* Bytes 1 and 3 in the two halves of a word. */
+static inline uint32_t bitproof_odd_bytes(uint32_t quad) {
+    uint32_t lanes;
+    __asm__("uxtb16 %0, %1, ror #8" : "=r"(lanes) : "r"(quad));
+    return lanes;
+}
+
+/* a.low * b.low + a.high * b.high; halves of at most 32767. */
+static inline uint32_t bitproof_dual_multiply(uint32_t a, uint32_t b) {
+    uint32_t result;
+    __asm__("smuad %0, %1, %2" : "=r"(result) : "r"(a), "r"(b));
+    return result;
+}
+
+/* sum + a.low * b.low + a.high * b.high, modulo 2^32; halves of at most 32767. */
+static inline uint32_t bitproof_dual_multiply_add(uint32_t a, uint32_t b, uint32_t sum) {
+    uint32_t result;
+    __asm__("smlad %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+    return result;
+}
+
+#else
+
+static inline uint32_t bitproof_in_register(uint32_t mask) { return mask; }
+
+static inline uint32_t bitproof_even_bytes(uint32_t quad) { return quad & 0x00FF00FFu; }
+
+static inline uint32_t bitproof_odd_bytes(uint32_t quad) { return (quad >> 8) & 0x00FF00FFu; }
+
+static inline uint32_t bitproof_dual_multiply(uint32_t a, uint32_t b) {
+    return (a & 0xFFFFu) * (b & 0xFFFFu) + (a >> 16) * (b >> 16);
+}
+
+static inline uint32_t bitproof_dual_multiply_add(uint32_t a, uint32_t b, uint32_t sum) {
+    return sum + bitproof_dual_multiply(a, b);
+}
+
+#endif
+
+#endif

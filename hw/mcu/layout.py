@@ -1,0 +1,124 @@
+"""How weights lie in flash: offset-binary fields in 32-bit words, ordered for the multiply-accumulate kernels.
+
+A field holds ``weight + zero_point`` and is never negative, so no kernel extends signs; the kernel subtracts
+``zero_point * sum(codes)`` once a layer. Rows come in blocks of four that share every load of the input codes. In a
+word the fields of inputs ``i`` and ``i + 2`` lie 16 bits apart: one AND leaves both in the two halves of a register,
+as the dual multiply ``SMLAD`` takes them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.integer import MatMul
+from pipeline import Codes, StageError
+
+LayoutKind = Literal["ternary", "u2", "u4", "u8"]
+Words = NDArray[np.uint32]
+
+ROWS_PER_BLOCK = 4
+TERNARY_ROTATIONS = (0, 2, 8, 10)
+TERNARY_SECOND_ROW = 12
+"""Bit distance of the two rows that share a word; a partial sum of the first row must stay below 2**12."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightLayout:
+    """Where the weight of each row and column is.
+
+    Attributes:
+        kind: ``u2``, ``u4``, ``u8``: fields of that many bits, one row to a word. ``ternary``: 2-bit fields 0..2 of
+            two rows to a word, so that one multiplication serves both rows.
+        rows: number of outputs of the matrix.
+        columns: number of its inputs.
+        zero_point: the field that stands for weight 0.
+    """
+
+    kind: LayoutKind
+    rows: int
+    columns: int
+    zero_point: int
+
+    @classmethod
+    def of(cls, node: MatMul) -> WeightLayout:
+        """Return the narrowest layout that holds the weights of *node*.
+
+        Raises:
+            StageError: a weight needs more than 8 bits.
+        """
+        kind = node.weight_type
+        if int(np.abs(node.weights).max()) <= 1:
+            return cls("ternary", node.outputs, node.inputs, 1)
+        kinds: tuple[tuple[int, LayoutKind], ...] = ((2, "u2"), (4, "u4"), (8, "u8"))
+        for bits, name in kinds:
+            if kind.bits <= bits:
+                return cls(name, node.outputs, node.inputs, 1 << (bits - 1) if kind.signed else 0)
+        raise StageError(
+            f"layer {node.name!r} has {kind} weights; the C back-end takes 1 to 8 bits: train with weight_bits <= 8"
+        )
+
+    @property
+    def bits(self) -> int:
+        """Width of a field."""
+        return {"ternary": 2, "u2": 2, "u4": 4, "u8": 8}[self.kind]
+
+    @property
+    def rows_per_word(self) -> int:
+        """Rows that share a word."""
+        return 2 if self.kind == "ternary" else 1
+
+    @property
+    def columns_per_word(self) -> int:
+        """Inputs that a word covers."""
+        return 32 // self.bits // self.rows_per_word
+
+    @property
+    def words(self) -> int:
+        """Number of words: whole blocks of four rows, whole words of columns."""
+        blocks = -(-self.rows // ROWS_PER_BLOCK)
+        return blocks * -(-self.columns // self.columns_per_word) * (ROWS_PER_BLOCK // self.rows_per_word)
+
+    def locate(self, row: int, column: int) -> tuple[int, int]:
+        """Return the word and the lowest bit of the field of weight [*row*, *column*].
+
+        Raises:
+            StageError: the matrix has no such weight.
+        """
+        if not (0 <= row < self.rows and 0 <= column < self.columns):
+            raise StageError(f"no weight [{row}, {column}] in a matrix of {self.rows} rows, {self.columns} columns")
+        words, bits = self._positions(np.array([row]), np.array([column]))
+        return int(words[0]), int(bits[0])
+
+    def _positions(self, rows: Codes, columns: Codes) -> tuple[Codes, Codes]:
+        words_per_block_row = ROWS_PER_BLOCK // self.rows_per_word
+        block, row = np.divmod(rows, ROWS_PER_BLOCK)
+        group, column = np.divmod(columns, self.columns_per_word)
+        groups = -(-self.columns // self.columns_per_word)
+        word = (block * groups + group) * words_per_block_row + row // self.rows_per_word
+        quad, lane = np.divmod(column, 4)
+        if self.kind == "ternary":
+            rotation = np.array(TERNARY_ROTATIONS)[2 * quad + lane % 2]
+            bit = (rotation + 16 * (lane // 2) + TERNARY_SECOND_ROW * (row % 2)) % 32
+        else:
+            bit = self.bits * (2 * quad + lane % 2) + 16 * (lane // 2)
+        return word, bit
+
+    def pack(self, weights: Codes) -> Words:
+        """Pack *weights*, shape (rows, columns), into :attr:`words` words; unused fields are 0."""
+        rows, columns = (axis.reshape(-1) for axis in np.indices(weights.shape))
+        word, bit = self._positions(rows, columns)
+        fields = (weights.reshape(-1) + self.zero_point) << bit
+        packed = np.zeros(self.words, dtype=np.int64)
+        np.add.at(packed, word, fields)
+        return packed.astype(np.uint32)
+
+    def unpack(self, packed: Words) -> Codes:
+        """Undo :meth:`pack`: return the weights, shape (rows, columns)."""
+        rows, columns = (axis.reshape(-1) for axis in np.indices((self.rows, self.columns)))
+        word, bit = self._positions(rows, columns)
+        fields = packed.astype(np.int64)[word] >> bit & ((1 << self.bits) - 1)
+        return (fields - self.zero_point).reshape(self.rows, self.columns)

@@ -1,0 +1,161 @@
+"""What the C back-end makes of an integer model: a layout and a kernel for every layer, or an error that names it.
+
+Everything that a kernel relies on is decided here, before any text is written: the order of the layers, the ranges of
+the codes, that every accumulator fits 32 bits, and which requantization equals the thresholds.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from export.integer import (
+    IntegerModel,
+    Interval,
+    MatMul,
+    MultiplyShift,
+    Threshold,
+    hull,
+    propagate,
+    solve_multiply_shift,
+)
+from hw.mcu.layout import TERNARY_SECOND_ROW, WeightLayout, Words
+from pipeline import StageError
+
+INT32_MAX = (1 << 31) - 1
+INT32_MIN = -(1 << 31)
+CODE_BITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedMatMul:
+    """One matrix product.
+
+    Attributes:
+        words: its packed weights.
+        ternary_run: words that may be accumulated before the rows of a ternary layout are told apart; else 0.
+        outputs: hull of its accumulators.
+    """
+
+    node: MatMul
+    layout: WeightLayout
+    words: Words
+    ternary_run: int
+    outputs: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedActivation:
+    """One requantization; *constants* is None where only the thresholds themselves are exact."""
+
+    node: Threshold
+    constants: MultiplyShift | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The network, ready to be written as C."""
+
+    prefix: str
+    model: IntegerModel
+    matmuls: tuple[PlannedMatMul, ...]
+    activations: tuple[PlannedActivation, ...]
+
+    @property
+    def widest_hidden(self) -> int:
+        """Most channels of a hidden layer."""
+        return max((planned.node.channels for planned in self.activations), default=0)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Accumulators and codes of one hidden layer, rounded up to whole words."""
+        return self.widest_hidden * 4 + -(-self.widest_hidden // 4) * 4
+
+
+def plan_network(model: IntegerModel) -> Plan:
+    """Decide layout and kernel of every layer of *model*.
+
+    Raises:
+        StageError: a layer cannot be carried out with 8-bit codes and 32-bit accumulators; the message names it.
+    """
+    _check_codes(model)
+    _check_order(model)
+    ranges = propagate(model)
+    matmuls = []
+    activations = []
+    largest_code = model.input.maximum
+    for node in model.nodes:
+        if isinstance(node, MatMul):
+            matmuls.append(_plan_matmul(node, hull(ranges[node.name]), largest_code))
+        else:
+            activations.append(PlannedActivation(node, _constants(node, ranges[matmuls[-1].node.name])))
+            largest_code = node.lowest + node.levels
+    return Plan(prefix_of(model.name), model, tuple(matmuls), tuple(activations))
+
+
+def prefix_of(name: str) -> str:
+    """Return the C identifier that all public names of the network *name* start with.
+
+    >>> prefix_of("Fashion-MNIST mlp")
+    'fashion_mnist_mlp'
+    >>> prefix_of("64x64")
+    'net_64x64'
+    """
+    words = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    return words if re.match(r"[a-z]", words) and not words.startswith("bitproof") else f"net_{words}"
+
+
+def _check_codes(model: IntegerModel) -> None:
+    if model.input.signed or model.input.bits > CODE_BITS:
+        raise StageError(
+            f"{model.name!r} takes {model.input} codes; the C back-end takes uint1 to uint{CODE_BITS}: "
+            "train with unsigned input codes"
+        )
+    for node in model.activations:
+        if node.output.signed or node.output.bits > CODE_BITS:
+            raise StageError(
+                f"layer {node.name!r} gives {node.output} codes; the C back-end takes uint1 to uint{CODE_BITS}: "
+                "use an activation whose codes are not negative, such as ReLU"
+            )
+
+
+def _check_order(model: IntegerModel) -> None:
+    for index, node in enumerate(model.nodes):
+        wanted = MatMul if index % 2 == 0 else Threshold
+        if not isinstance(node, wanted):
+            raise StageError(
+                f"layer {node.name!r} is a {type(node).__name__} at place {index}; the C back-end takes matrix "
+                "products and activations in turn, starting with a matrix product"
+            )
+    last = model.nodes[-1]
+    if not isinstance(last, MatMul):
+        raise StageError(
+            f"the last layer {last.name!r} is an activation; the C back-end returns 32-bit accumulators: "
+            "end the network with a matrix product"
+        )
+
+
+def _plan_matmul(node: MatMul, outputs: Interval, largest_code: int) -> PlannedMatMul:
+    # A threshold that is never met is the largest accumulator plus one, so that must fit as well.
+    if outputs.low < INT32_MIN or outputs.high + 1 > INT32_MAX:
+        raise StageError(
+            f"accumulators of layer {node.name!r} reach [{outputs.low}, {outputs.high}]; allowed are "
+            f"{INT32_MIN} to {INT32_MAX - 1}: use fewer inputs or fewer bits"
+        )
+    layout = WeightLayout.of(node)
+    run = 0
+    if layout.kind == "ternary":
+        largest_sum_of_word = 2 * largest_code * layout.columns_per_word
+        run = ((1 << TERNARY_SECOND_ROW) - 1) // largest_sum_of_word
+    return PlannedMatMul(node, layout, layout.pack(node.weights), run, outputs)
+
+
+def _constants(node: Threshold, reachable: tuple[Interval, ...]) -> MultiplyShift | None:
+    """Return multiply-shift constants for all channels, or None; gives up at the first channel that has none."""
+    for channel, interval in enumerate(reachable):
+        alone = replace(node, thresholds=node.thresholds[[channel]], flipped=np.zeros(1, dtype=np.bool_))
+        if solve_multiply_shift(alone, (interval,), word_bits=32) is None:
+            return None
+    return solve_multiply_shift(node, reachable, word_bits=32)

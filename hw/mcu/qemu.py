@@ -1,0 +1,163 @@
+"""The executor that runs firmware on an emulated Cortex-M and reads its codes back.
+
+QEMU is a functional model: it executes every instruction with its architectural result, and has no notion of cycles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from hw.mcu.cores import CoreName, core_of
+from hw.mcu.firmware import ELF
+from hw.mcu.manifest import Manifest
+from pipeline import Artifact, Codes, StageError, WeightSign
+from pipeline.toolchain import QEMU_ARM
+
+COMMAND_MAGIC = 0x31435042
+LARGEST_CODE = 255
+MACHINE_OPTIONS = (
+    *("-nographic", "-monitor", "none", "-serial", "none"),
+    *("-semihosting-config", "enable=on,target=native"),
+)
+EXIT_CODES = "its exit codes: 101 hard fault, 102 bad command, 103 file, 104 network"
+START_S = 60.0
+INSTRUCTIONS_PER_MAC = 16
+INSTRUCTIONS_PER_ROW = 4000
+INSTRUCTIONS_PER_S = 5_000_000
+"""Far below what QEMU does (over 100 million): the time limit is for firmware that hangs."""
+
+
+E = TypeVar("E")
+
+
+class Mode(IntEnum):
+    """What the firmware is told to do; see ``runtime/main.c``."""
+
+    RUN = 1
+    REQUANTIZE = 2
+    MULTIPLY = 3
+    MEASURE = 4
+
+
+class FirmwareExecutor:
+    """Runs a ``firmware`` artifact in ``qemu-system-arm``."""
+
+    def __init__(self, artifact: Artifact, workdir: Path, core: CoreName = "cortex-m4") -> None:
+        """Read the manifest of *artifact*; the files of every run are written into the folder *workdir*.
+
+        Raises:
+            StageError: the firmware is for another core.
+            IntegrityError: the artifact has no readable manifest.
+        """
+        self.manifest = Manifest.load(artifact.path)
+        if self.manifest.core != core:
+            raise StageError(f"the firmware is for {self.manifest.core}, not {core}: build it for {core}")
+        self.folder = artifact.path
+        self._core = core_of(core)
+        self._elf = (artifact.path / ELF).resolve()
+        self.workdir = workdir.resolve()
+        self.workdir.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def name(self) -> str:
+        """Name in the ledger."""
+        return f"c:{self.manifest.core}"
+
+    @property
+    def weight_sign(self) -> WeightSign:
+        """The accumulators are those of the integer model."""
+        return "lowered"
+
+    def __call__(self, codes: Codes) -> Codes:
+        """Run *codes*, shape (N, inputs), 0 to 255, and return the output accumulators, shape (N, outputs).
+
+        Raises:
+            StageError: the codes have another shape or range, or the firmware failed.
+            ToolMissingError: QEMU is not installed.
+        """
+        return self.run_samples(Mode.RUN, codes)
+
+    def multiply(self, layer: int, codes: Codes) -> Codes:
+        """Run matrix product *layer* on *codes*, shape (N, its inputs), and return its accumulators.
+
+        Raises:
+            StageError: there is no such layer, the codes have another shape or range, or the firmware failed.
+        """
+        entry = _layer(self.manifest.matmuls, layer, "matrix product")
+        raw = _code_bytes(codes, entry.inputs, LARGEST_CODE)
+        output = self._command(Mode.MULTIPLY, layer, len(codes), 0, raw, macs=entry.macs)
+        return _array(output, "<i4", (len(codes), entry.outputs))
+
+    def requantize(self, layer: int, first: int, last: int) -> Codes:
+        """Run activation *layer* on the accumulators *first* to *last*; return shape (last - first + 1, channels).
+
+        Raises:
+            StageError: there is no such layer, the accumulators are not int32, or the firmware failed.
+        """
+        entry = _layer(self.manifest.activations, layer, "activation")
+        if not (-(1 << 31) <= first <= last < 1 << 31):
+            raise StageError(f"accumulators {first} to {last} are not an ascending range of int32")
+        rows = last - first + 1
+        output = self._command(Mode.REQUANTIZE, layer, rows, first, b"", macs=entry.outputs * entry.levels)
+        return _array(output, "u1", (rows, entry.outputs))
+
+    def measure(self, codes: Codes) -> Mapping[str, int | float | str]:
+        """Return what one inference costs, measured on the first of *codes*; see :func:`hw.mcu.measure.measure`."""
+        from hw.mcu.measure import measure
+
+        return measure(self, codes)
+
+    def run_samples(self, mode: Mode, codes: Codes, options: Sequence[str] = ()) -> Codes:
+        """Run whole inferences on *codes*, with further QEMU *options*; return shape (N, outputs).
+
+        Raises:
+            StageError: the codes have another shape or range, or the firmware failed.
+        """
+        largest = (1 << self.manifest.input_bits) - 1
+        raw = _code_bytes(codes, self.manifest.inputs, largest)
+        output = self._command(mode, 0, len(codes), 0, raw, macs=self.manifest.macs, options=options)
+        return _array(output, "<i4", (len(codes), self.manifest.outputs))
+
+    def _command(
+        self, mode: Mode, layer: int, count: int, first: int, raw: bytes, *, macs: int, options: Sequence[str] = ()
+    ) -> bytes:
+        command = np.array([COMMAND_MAGIC, mode, layer, count, first & 0xFFFF_FFFF], dtype="<u4")
+        (self.workdir / "command.bin").write_bytes(command.tobytes())
+        (self.workdir / "input.bin").write_bytes(raw)
+        output = self.workdir / "output.bin"
+        output.unlink(missing_ok=True)
+        work = count * (macs * INSTRUCTIONS_PER_MAC + INSTRUCTIONS_PER_ROW)
+        QEMU_ARM.run(
+            ["-M", self._core.machine, *MACHINE_OPTIONS, "-kernel", self._elf, *options],
+            needed_by=f"firmware for {self.manifest.core} ({EXIT_CODES})",
+            cwd=self.workdir,
+            log=self.workdir / "qemu.log",
+            timeout_s=START_S + work / INSTRUCTIONS_PER_S,
+        )
+        return output.read_bytes()
+
+
+def _layer(entries: tuple[E, ...], layer: int, kind: str) -> E:
+    if not 0 <= layer < len(entries):
+        raise StageError(f"no {kind} {layer}: the firmware has {len(entries)}, counted from 0")
+    return entries[layer]
+
+
+def _code_bytes(codes: Codes, inputs: int, largest: int) -> bytes:
+    if codes.ndim != 2 or codes.shape[1] != inputs:
+        raise StageError(f"the firmware takes codes of shape (N, {inputs}), not {codes.shape}")
+    if codes.size and (codes.min() < 0 or codes.max() > largest):
+        raise StageError(f"the firmware takes codes 0 to {largest}; given {codes.min()} to {codes.max()}")
+    return codes.astype(np.uint8).tobytes()
+
+
+def _array(raw: bytes, dtype: str, shape: tuple[int, int]) -> Codes:
+    values = np.frombuffer(raw, dtype=dtype)
+    if values.size != shape[0] * shape[1]:
+        raise StageError(f"the firmware wrote {values.size} codes; expected {shape[0]} x {shape[1]}")
+    return values.astype(np.int64).reshape(shape)

@@ -1,0 +1,142 @@
+/*
+ * Test firmware: reads a command and codes from files of the host, runs the network or one layer, writes the results.
+ *
+ * All files are little-endian. command.bin holds five 32-bit words: FIRMWARE_MAGIC, mode, layer, count, first.
+ *
+ *   mode  does                                  input.bin                   output.bin
+ *   1     run `count` samples                   uint8 [count][inputs]       int32 [count][outputs]
+ *   2     activation `layer` on accumulators    -                           uint8 [count][channels]
+ *         first, first + 1, ... (`count` rows)
+ *   3     matrix product `layer`                uint8 [count][its inputs]   int32 [count][its outputs]
+ *   4     as 1, each between two markers        as 1                        as 1; then stack.bin: uint32 [1]
+ *
+ * stack.bin holds the most bytes of stack that one call of the network used.
+ */
+#include "firmware.h"
+#include "network_under_test.h"
+#include "semihosting.h"
+
+#define FIRMWARE_MAGIC 0x31435042u
+
+typedef enum { RUN = 1, REQUANTIZE = 2, MULTIPLY = 3, MEASURE = 4 } mode;
+
+typedef struct {
+    uint32_t magic;
+    uint32_t mode;
+    uint32_t layer;
+    uint32_t count;
+    int32_t first;
+} command;
+
+static const uint32_t matmul_inputs[] = NETWORK_MATMUL_INPUTS;
+static const uint32_t matmul_outputs[] = NETWORK_MATMUL_OUTPUTS;
+static const uint32_t activation_channels[] = NETWORK_ACTIVATION_CHANNELS;
+
+static uint8_t codes[NETWORK_MOST_CODES];
+static int32_t accumulators[NETWORK_MOST_ACCUMULATORS];
+static uint32_t scratch[NETWORK_SCRATCH_WORDS];
+static uint32_t most_stack_bytes;
+
+/* No-operations that the instruction counter knows: what is executed between them is counted. */
+static inline void count_begin(void) { __asm__ volatile("mov r10, r10" ::: "memory"); }
+static inline void count_end(void) { __asm__ volatile("mov r11, r11" ::: "memory"); }
+
+static uint32_t run_counted(void) {
+    const uint32_t before = (uint32_t)__builtin_frame_address(0);
+    uint32_t status;
+    uint32_t used;
+    stack_paint();
+    count_begin();
+    status = (uint32_t)network_run(codes, accumulators, scratch, sizeof scratch);
+    count_end();
+    used = before - stack_lowest_used();
+    most_stack_bytes = used > most_stack_bytes ? used : most_stack_bytes;
+    return status;
+}
+
+static uint32_t sample(const command *order, int32_t input, int32_t output) {
+    const uint32_t by_layer = order->mode == MULTIPLY;
+    const uint32_t inputs = by_layer ? matmul_inputs[order->layer] : NETWORK_INPUTS;
+    const uint32_t outputs = by_layer ? matmul_outputs[order->layer] : NETWORK_OUTPUTS;
+    uint32_t status;
+    if (!semihosting_read(input, codes, inputs)) {
+        return EXIT_FILE;
+    }
+    if (by_layer) {
+        status = (uint32_t)network_multiply(order->layer, codes, accumulators);
+    } else if (order->mode == MEASURE) {
+        status = run_counted();
+    } else {
+        status = (uint32_t)network_run(codes, accumulators, scratch, sizeof scratch);
+    }
+    if (status != 0u) {
+        return EXIT_NETWORK;
+    }
+    return semihosting_write(output, accumulators, outputs * sizeof accumulators[0]) ? EXIT_DONE : EXIT_FILE;
+}
+
+static uint32_t sweep(const command *order, uint32_t row, int32_t output) {
+    const uint32_t channels = activation_channels[order->layer];
+    uint32_t channel;
+    for (channel = 0; channel < channels; ++channel) {
+        accumulators[channel] = (int32_t)((uint32_t)order->first + row);
+    }
+    if (network_requantize(order->layer, accumulators, codes) != 0) {
+        return EXIT_NETWORK;
+    }
+    return semihosting_write(output, codes, channels) ? EXIT_DONE : EXIT_FILE;
+}
+
+static uint32_t obey(const command *order, int32_t output) {
+    const int32_t input = order->mode == REQUANTIZE ? 0 : semihosting_open("input.bin", SEMIHOSTING_READ);
+    uint32_t row;
+    if (input < 0) {
+        return EXIT_FILE;
+    }
+    for (row = 0; row < order->count; ++row) {
+        const uint32_t code = order->mode == REQUANTIZE ? sweep(order, row, output) : sample(order, input, output);
+        if (code != EXIT_DONE) {
+            return code;
+        }
+    }
+    return EXIT_DONE;
+}
+
+static int is_valid(const command *order) {
+    if (order->magic != FIRMWARE_MAGIC) {
+        return 0;
+    }
+    switch (order->mode) {
+    case RUN:
+    case MEASURE:
+        return 1;
+    case REQUANTIZE:
+        return order->layer < NETWORK_ACTIVATIONS;
+    case MULTIPLY:
+        return order->layer < NETWORK_MATMULS;
+    default:
+        return 0;
+    }
+}
+
+static uint32_t write_stack(void) {
+    const int32_t file = semihosting_open("stack.bin", SEMIHOSTING_WRITE);
+    const int written = file >= 0 && semihosting_write(file, &most_stack_bytes, sizeof most_stack_bytes);
+    return written ? EXIT_DONE : EXIT_FILE;
+}
+
+uint32_t firmware_main(void) {
+    const int32_t file = semihosting_open("command.bin", SEMIHOSTING_READ);
+    const int32_t output = semihosting_open("output.bin", SEMIHOSTING_WRITE);
+    command order;
+    uint32_t code;
+    if (file < 0 || output < 0 || !semihosting_read(file, &order, sizeof order)) {
+        return EXIT_FILE;
+    }
+    if (!is_valid(&order)) {
+        return EXIT_BAD_COMMAND;
+    }
+    code = obey(&order, output);
+    semihosting_close(output);
+    return code == EXIT_DONE && order.mode == MEASURE ? write_stack() : code;
+}

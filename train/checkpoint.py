@@ -1,0 +1,60 @@
+"""The trained network in a file: its configuration and its state, readable without running code of the file's."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from pipeline import Artifact, InputError
+from pipeline.config import ModelConfig
+from train.models import build
+
+FILE = "checkpoint.pt"
+FORMAT = 1
+
+
+def save_checkpoint(network: nn.Module, model: ModelConfig, inputs: int, classes: int, folder: Path) -> None:
+    """Write ``checkpoint.pt``; the same network gives the same bytes."""
+    content = {
+        "format": FORMAT,
+        "model": model.model_dump(mode="json"),
+        "inputs": inputs,
+        "classes": classes,
+        "state": {key: value.detach().cpu().clone() for key, value in network.state_dict().items()},
+    }
+    torch.save(content, folder / FILE)
+
+
+def load_network(artifact: Artifact) -> tuple[nn.Module, int]:
+    """Return the trained network of *artifact* in evaluation mode, on the CPU, and its number of inputs.
+
+    Raises:
+        InputError: the file is damaged, of another format, or does not fit the architecture that it names.
+    """
+    path = artifact.path / FILE
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path} is not a checkpoint: {error}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise InputError(f"{path} has format {found!r}; this version reads format {FORMAT}. Train again")
+    try:
+        model = ModelConfig.model_validate(content["model"])
+        inputs, classes, state = int(content["inputs"]), int(content["classes"]), dict(content["state"])
+    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        raise InputError(f"{path} is not a checkpoint: {error}") from error
+    for key, value in state.items():
+        if not isinstance(value, Tensor) or not bool(torch.isfinite(value).all()):
+            raise InputError(f"{path}: {key} is not a tensor of finite numbers; train again")
+    network = build(model, inputs, classes)
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} does not fit the model that it names ({model}): {error}") from error
+    network.eval()
+    return network, inputs

@@ -1,0 +1,48 @@
+"""The data stage: one data set as codes and labels, split, in NumPy files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from pipeline import Artifact, Stage, StageContext
+from pipeline.config import DataConfig
+from train.data.digits import read_digits
+from train.data.fashion_mnist import read_fashion_mnist
+from train.data.splits import split
+
+
+@dataclass(frozen=True)
+class PrepareData(Stage):
+    """Read the data set, hold out validation samples, write ``{split}_codes.npy`` and ``{split}_labels.npy``."""
+
+    config: DataConfig
+    name: ClassVar[str] = "data"
+    consumes: ClassVar[str | None] = None
+    produces: ClassVar[str] = "dataset"
+    distributions: ClassVar[tuple[str, ...]] = ("numpy",)
+
+    def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
+        """Write the splits and ``dataset.json``."""
+        assert source is None, "the data stage reads the outside world"
+        if self.config.name == "digits":
+            found = read_digits(ctx.seed)
+        else:
+            found = read_fashion_mnist(self.config.root, ctx.scratch)
+        splits = split(found, self.config.validation, ctx.seed)
+        for name in ("train", "validation", "test"):
+            pixels, labels = getattr(splits, name)
+            np.save(ctx.workdir / f"{name}_codes.npy", pixels, allow_pickle=False)
+            np.save(ctx.workdir / f"{name}_labels.npy", labels, allow_pickle=False)
+        description = {
+            "name": found.name,
+            "inputs": int(found.train[0].shape[1]),
+            "classes": list(found.classes),
+            "input_bits": 8,
+        }
+        (ctx.workdir / "dataset.json").write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
+        return {}

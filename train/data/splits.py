@@ -1,0 +1,63 @@
+"""A data set as unsigned 8-bit codes with labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline import InputError
+
+Pixels = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+
+DEFAULT_HELD_OUT = 12
+"""One in this many training samples is held out for validation where the configuration does not say."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """What a reader returns: pixels of shape (N, inputs), 0..255, and one label a sample."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: tuple[Pixels, Labels]
+    test: tuple[Pixels, Labels]
+
+    def __post_init__(self) -> None:
+        for split, (pixels, labels) in (("train", self.train), ("test", self.test)):
+            if len(pixels) != len(labels) or not len(pixels):
+                raise InputError(f"{self.name}: split {split!r} has {len(pixels)} images and {len(labels)} labels")
+            low, high = int(labels.min()), int(labels.max())
+            if low < 0 or high >= len(self.classes):
+                raise InputError(
+                    f"{self.name}: split {split!r} has labels {low}..{high}; allowed 0..{len(self.classes) - 1}"
+                )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Splits:
+    """Train, validation and test, each pixels (N, inputs) and labels (N,)."""
+
+    train: tuple[Pixels, Labels]
+    validation: tuple[Pixels, Labels]
+    test: tuple[Pixels, Labels]
+
+
+def split(source: Source, validation: int | None, seed: int) -> Splits:
+    """Hold out *validation* training samples, drawn by *seed*; the test split is left alone.
+
+    Raises:
+        InputError: fewer than one sample would be left to train on.
+    """
+    pixels, labels = source.train
+    held_out = len(pixels) // DEFAULT_HELD_OUT if validation is None else validation
+    if not 0 < held_out < len(pixels):
+        raise InputError(
+            f"data.validation = {held_out}: {source.name} has {len(pixels)} training samples; "
+            f"allowed 1..{len(pixels) - 1}"
+        )
+    order = np.random.default_rng(seed).permutation(len(pixels))
+    kept, out = np.sort(order[held_out:]), np.sort(order[:held_out])
+    return Splits((pixels[kept], labels[kept]), (pixels[out], labels[out]), source.test)

@@ -1,0 +1,71 @@
+"""The trained network itself as an executor: what torch and Brevitas really compute, in integer codes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from pipeline import Artifact, Codes, InputError, StageError, WeightSign
+from train.checkpoint import load_network
+from train.layers import quantized_layers
+
+SAMPLES_AT_ONCE = 2000
+ROWS_AT_ONCE = 1 << 15
+
+
+class TorchExecutor:
+    """The Brevitas checkpoint in evaluation mode, in binary32 on the CPU."""
+
+    name = "torch"
+    weight_sign: WeightSign = "trained"
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._network, self._inputs = load_network(artifact)
+        self._layers = quantized_layers(self._network)
+
+    @torch.no_grad()
+    def __call__(self, codes: Codes) -> Codes:
+        """Run *codes*, shape (N, inputs); the logits are divided by the output scale, which must be exact."""
+        if codes.ndim != 2 or codes.shape[1] != self._inputs:
+            raise InputError(f"{self.name}: input codes have shape {codes.shape}; expected (N, {self._inputs})")
+        scale = self._layers[-1].accumulator_scale
+        outputs = [np.empty((0, self._layers[-1].weight_codes.shape[0]), dtype=np.int64)]
+        for start in range(0, len(codes), SAMPLES_AT_ONCE):
+            chosen = codes[start : start + SAMPLES_AT_ONCE].astype(np.float32)
+            values = torch.from_numpy(chosen) * self._layers[0].input_scale
+            outputs.append(_to_codes(self._network(values), scale, start, "sample"))
+        return np.concatenate(outputs)
+
+    @torch.no_grad()
+    def requantize(self, layer: int, first: int, last: int) -> Codes:
+        """Run batch norm and quantized ReLU of *layer* on every accumulator from *first* to *last*, inclusive."""
+        block = self._layers[layer]
+        assert block.norm is not None, "only hidden layers requantize"
+        assert block.activation is not None, "only hidden layers requantize"
+        channels = len(block.weight_codes)
+        pieces = []
+        for start in range(first, last + 1, ROWS_AT_ONCE):
+            accumulators = torch.arange(start, min(start + ROWS_AT_ONCE, last + 1), dtype=torch.int64)
+            values = (accumulators.float() * block.accumulator_scale)[:, None].repeat(1, channels)
+            outputs = block.activation(block.norm(values))
+            pieces.append(_to_codes(outputs, block.output_scale, start, "accumulator"))
+        return np.concatenate(pieces)
+
+
+def _to_codes(outputs: torch.Tensor, scale: float, first: int, row_name: str) -> Codes:
+    """Divide the real values of *outputs*, plain or a brevitas QuantTensor, by *scale* exactly.
+
+    Raises:
+        StageError: a value is not a whole multiple of the scale.
+    """
+    values = np.asarray(getattr(outputs, "value", outputs), dtype=np.float64)
+    quotients = values / scale
+    codes: Codes = np.rint(quotients).astype(np.int64)
+    off_grid = np.argwhere(codes != quotients)
+    if len(off_grid):
+        row, channel = (int(i) for i in off_grid[0])
+        raise StageError(
+            f"torch: {row_name} {first + row}, channel {channel}: {float(values[row, channel])!r} is not a whole "
+            f"multiple of the scale {scale!r}; only power-of-two scales give exact integers"
+        )
+    return codes

@@ -1,0 +1,117 @@
+"""The quantized layers of a network, in execution order, with the scales that turn their reals into codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import brevitas.nn as qnn
+import torch
+from brevitas.core.scaling import StatsFromParameterScaling
+from torch import nn
+
+from pipeline import InputError
+
+CHAIN = "QuantIdentity; then QuantLinear, BatchNorm1d, QuantReLU any number of times; then QuantLinear"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QuantizedLayer:
+    """One linear layer and, but for the last, its batch norm and activation.
+
+    Attributes:
+        linear: the layer with quantized weights.
+        norm: batch norm behind it, or None.
+        activation: quantized activation behind that, or None.
+        input_scale: real value of one input code.
+        input_levels: number of input codes above 0.
+    """
+
+    linear: nn.Module
+    norm: nn.Module | None
+    activation: nn.Module | None
+    input_scale: float
+    input_levels: int
+
+    @property
+    def weight_codes(self) -> torch.Tensor:
+        """Integer weights, shape (outputs, inputs)."""
+        codes: torch.Tensor = self.linear.quant_weight().int().detach()
+        return codes
+
+    @property
+    def accumulator_scale(self) -> float:
+        """Real value of one accumulator unit: input scale times weight scale."""
+        return self.input_scale * float(self.linear.quant_weight().scale)
+
+    @property
+    def output_scale(self) -> float:
+        """Real value of one output code of the activation."""
+        assert self.activation is not None, "the last layer has no activation"
+        return float(self.activation.act_quant.scale())
+
+    @property
+    def levels(self) -> int:
+        """Number of output codes above 0."""
+        assert self.activation is not None, "the last layer has no activation"
+        return _levels(self.activation)
+
+
+def _levels(quantizer: nn.Module) -> int:
+    return (1 << int(quantizer.act_quant.bit_width())) - 1
+
+
+@torch.no_grad()
+def quantized_layers(network: nn.Module) -> list[QuantizedLayer]:
+    """Return the layers of *network*, a chain in the order of ``network.modules()``, in evaluation mode.
+
+    Raises:
+        InputError: it is not a chain of an input quantizer, then linear, batch norm and activation, then linear.
+    """
+    kinds = (qnn.QuantIdentity, qnn.QuantLinear, nn.BatchNorm1d, qnn.QuantReLU)
+    chain = [module for module in network.modules() if isinstance(module, kinds)]
+    names = ", ".join(type(module).__name__ for module in chain) or "none of these layers"
+    refusal = InputError(f"the network has {names}; supported: {CHAIN}")
+    if not chain or not isinstance(chain[0], qnn.QuantIdentity):
+        raise refusal
+    layers: list[QuantizedLayer] = []
+    scale, levels = float(chain[0].act_quant.scale()), _levels(chain[0])
+    for position in range(1, len(chain), 3):
+        linear, rest = chain[position], chain[position + 1 : position + 3]
+        if not isinstance(linear, qnn.QuantLinear):
+            raise refusal
+        if linear.bias is not None:
+            raise InputError("a QuantLinear of the network has a bias; use bias=False (the batch norm has one)")
+        if not rest:
+            return [*layers, QuantizedLayer(linear, None, None, scale, levels)]
+        if [type(module) for module in rest] != [nn.BatchNorm1d, qnn.QuantReLU]:
+            raise refusal
+        layer = QuantizedLayer(linear, rest[0], rest[1], scale, levels)
+        layers.append(layer)
+        scale, levels = layer.output_scale, layer.levels
+    raise refusal
+
+
+def quantized_weights(network: nn.Module) -> list[nn.Module]:
+    """Return the modules of *network* whose weights are quantized.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = [module for module in network.modules() if isinstance(module, (qnn.QuantLinear, qnn.QuantConv2d))]
+    if not found:
+        raise InputError("the network has no quantized weights; build it from brevitas layers such as QuantLinear")
+    return found
+
+
+def require_fixed_steps(network: nn.Module) -> None:
+    """Refuse weight scales that follow the weights: a perturbation would move the whole grid.
+
+    Raises:
+        InputError: a quantized layer computes its scale from its weights at every pass.
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, StatsFromParameterScaling):
+            raise InputError(
+                f"estimator 'guided': {name} computes its scale from the weights at every pass; give the weight "
+                "quantizer scaling_impl_type = PARAMETER_FROM_STATS, or use the estimator 'ste'"
+            )

@@ -1,0 +1,76 @@
+"""A data set on the training device: whole tensors, so that a batch is one indexing operation."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline import Artifact
+
+CODES_PER_UNIT = 256
+"""Pixel codes are divided by this: the network sees code * 2^-8."""
+SAMPLES_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SplitTensors:
+    """One split: codes as uint8, shape (N, inputs), and labels, shape (N,)."""
+
+    codes: torch.Tensor
+    labels: torch.Tensor
+
+    def values(self, index: torch.Tensor | slice) -> torch.Tensor:
+        """Return the real inputs of the chosen samples."""
+        return self.codes[index].float() / CODES_PER_UNIT
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DatasetTensors:
+    """The three splits, the number of input codes of a sample and the number of classes."""
+
+    train: SplitTensors
+    validation: SplitTensors
+    test: SplitTensors
+    inputs: int
+    classes: int
+
+
+def load_dataset(source: Artifact, device: torch.device) -> DatasetTensors:
+    """Put the data set *source* on *device*."""
+
+    def load(split: str, part: str) -> torch.Tensor:
+        return torch.from_numpy(np.load(source.path / f"{split}_{part}.npy", allow_pickle=False)).to(device)
+
+    description = json.loads((source.path / "dataset.json").read_text())
+    splits = {
+        split: SplitTensors(load(split, "codes"), load(split, "labels")) for split in ("train", "validation", "test")
+    }
+    return DatasetTensors(**splits, inputs=int(description["inputs"]), classes=len(description["classes"]))
+
+
+def real_outputs(network: nn.Module, values: torch.Tensor) -> torch.Tensor:
+    """Run *network* and return its outputs as a plain tensor (brevitas may put a QuantTensor around it)."""
+    outputs = network(values)
+    plain: torch.Tensor = getattr(outputs, "value", outputs)
+    return plain
+
+
+@torch.no_grad()
+def accuracy_percent(network: nn.Module, split: SplitTensors) -> float:
+    """Return how many percent of *split* the network classifies correctly, in evaluation mode."""
+    was_training = network.training
+    network.eval()
+    correct = 0
+    for start in range(0, len(split), SAMPLES_AT_ONCE):
+        chosen = slice(start, start + SAMPLES_AT_ONCE)
+        predictions = real_outputs(network, split.values(chosen)).argmax(dim=1)
+        correct += int((predictions == split.labels[chosen]).sum())
+    network.train(was_training)
+    return 100.0 * correct / len(split)
