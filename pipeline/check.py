@@ -16,7 +16,11 @@ from pipeline.parity import ParityReport, compare_codes
 from pipeline.plan import ExecutorStep, make_executor
 from pipeline.registry import EXECUTORS, FUNCTIONS, resolve
 from pipeline.run_folder import RunFolder
+from pipeline.toolchain import QEMU_ARM, VERILATOR
 from pipeline.vectors import Vectors, load_vectors
+
+SIMULATORS = (("c", QEMU_ARM), ("rtl", VERILATOR))
+"""Which program runs the executors of a kind; its version belongs in the ledger."""
 
 
 @runtime_checkable
@@ -37,6 +41,7 @@ class CheckResult(BaseModel):
     proofs: tuple[ProofEntry, ...]
     accuracy: float | None
     resources: dict[str, int | float | str]
+    tools: dict[str, str] = {}
 
 
 def accuracy_percent(outputs: Codes, labels: NDArray[np.int64]) -> float:
@@ -79,7 +84,14 @@ def run_check(run: RunFolder, step: ExecutorStep) -> CheckResult:
         proofs.extend(resolve(FUNCTIONS, "prove-matrix-units")(model, executor, run.config().seed))
     resources = dict(executor.measure(vectors.codes)) if isinstance(executor, Measured) else {}
     accuracy = None if vectors.labels is None else accuracy_percent(outputs, vectors.labels)
-    return CheckResult(check=CheckEntry.of(report), proofs=tuple(proofs), accuracy=accuracy, resources=resources)
+    simulators = [tool for kind, tool in SIMULATORS if kind == step.kind]
+    return CheckResult(
+        check=CheckEntry.of(report),
+        proofs=tuple(proofs),
+        accuracy=accuracy,
+        resources=resources,
+        tools={tool.name: tool.version() or "unknown" for tool in simulators},
+    )
 
 
 def write_result(result: CheckResult, path: Path) -> None:

@@ -132,7 +132,7 @@ class Ledger(Record):
     artifacts: tuple[ArtifactEntry, ...]
     checks: tuple[CheckEntry, ...]
     proofs: tuple[ProofEntry, ...]
-    accuracy: dict[str, float]
+    accuracy: dict[str, float | int]
     resources: dict[str, dict[str, int | float | str]]
     failures: tuple[FailureEntry, ...] = ()
     gates: dict[str, float] = {}

@@ -36,6 +36,16 @@ class OnnxInt8Executor:
             raise InputError(f"onnx-int8 takes codes 0..255; given {codes.min()}..{codes.max()}")
         return _run(self._session, codes.astype(np.uint8))
 
+    def measure(self, codes: Codes) -> dict[str, int | float | str]:
+        """Return the sizes of the file and of the packed weights in it; *codes* are not needed."""
+        del codes
+        packed = [tensor for tensor in self._onnx.graph.initializer if tensor.name.endswith(".packed")]
+        return {
+            "file_bytes": self._onnx.ByteSize(),
+            "weight_bytes": sum(int(np.prod(tensor.dims)) for tensor in packed),
+            "requantization": "; ".join(f"{entry['layer']}: {entry['method']}" for entry in self._layers),
+        }
+
     def requantize(self, layer: int, first: int, last: int) -> Codes:
         """Run the nodes of activation *layer* alone, on every accumulator from *first* to *last*."""
         entry = self._layers[layer]

@@ -36,7 +36,7 @@ def record_ledger(run: RunFolder, only: tuple[str, ...] | None) -> Ledger:
     content: dict[str, Any] = {
         "run": config.name,
         "created_by": f"bitproof {distribution_version('bitproof')}",
-        "tools": _tools(artifacts),
+        "tools": _tools(artifacts, results),
         "inputs": {
             "config": sha256_of_bytes(config_to_json(config).encode()),
             "data": run.artifact("data").sha256,
@@ -73,24 +73,24 @@ def _entry(artifact: Artifact) -> ArtifactEntry:
     )
 
 
-def _tools(artifacts: list[Artifact]) -> dict[str, str]:
+def _tools(artifacts: list[Artifact], results: dict[str, CheckResult]) -> dict[str, str]:
     tools: dict[str, str] = {}
-    for artifact in artifacts:
-        tools.update(artifact.tools)
+    for versions in (*(artifact.tools for artifact in artifacts), *(result.tools for result in results.values())):
+        tools.update(versions)
     return dict(sorted(tools.items()))
 
 
-def _accuracy(run: RunFolder, results: dict[str, CheckResult]) -> dict[str, float]:
+def _accuracy(run: RunFolder, results: dict[str, CheckResult]) -> dict[str, float | int]:
     """Return all accuracies in percent; ``samples`` counts the test images behind every figure but the baseline's.
 
     ``float`` and ``quantized`` come from training and always cover the whole test split.
     """
     vectors = run_vectors(run)
-    accuracy: dict[str, float] = {"samples": len(vectors)}
+    accuracy: dict[str, float | int] = {"samples": len(vectors)}
     for name, slot in (("float", "train-float"), ("quantized", "train")):
         metrics = json.loads((run.path / slot / METRICS).read_text())
         accuracy[name] = float(metrics["test_accuracy"])
-        accuracy["test_samples"] = float(metrics["test_samples"])
+        accuracy["test_samples"] = int(metrics["test_samples"])
     if vectors.labels is not None:
         accuracy["integer"] = accuracy_percent(reference_outputs(run, vectors), vectors.labels)
     accuracy.update({name: result.accuracy for name, result in results.items() if result.accuracy is not None})
