@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -96,7 +98,12 @@ def doctor(as_json: Json = False) -> None:
 
 
 def main() -> None:
-    """Run the command line and end the process with the exit code of the result."""
+    """Run the command line and end the process with the exit code of the result.
+
+    The warnings of torch, brevitas and qonnx about their own insides are not the user's: they are not shown.
+    """
+    warnings.simplefilter("ignore")
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     sys.exit(run_command_line(sys.argv[1:]))
 
 

@@ -7,7 +7,7 @@ module holds what each needs to know, so that a rule is stale exactly when the o
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,10 @@ class Plan:
                 "model": config.model.model_dump(mode="json"),
                 "train": config.train.model_dump(mode="json"),
             }
-        return {"target": target_options(target)} if (target := self.target_of(slot)) else {}
+        target = self.target_of(slot)
+        options = {} if target is None else target.options.model_dump(mode="json")
+        # FIFOs are inserted when the RTL is stitched: their depth does not make the hardware graph stale.
+        return {key: value for key, value in options.items() if (key == "fifo_depth") is (slot == "rtl")}
 
     def target_of(self, slot: str) -> TargetSpec | None:
         """Return the target that *slot* belongs to; None for a slot that all targets share."""
@@ -88,23 +91,22 @@ class Plan:
     def make_stage(self, slot: str) -> Stage:
         """Import and return the stage that fills *slot*."""
         config = self.config
-        builders: Mapping[str, Callable[[Any], Stage]] = {
-            "data": lambda cls: cls(config=config.data),
-            "train-float": lambda cls: cls(model=config.model, train=config.train),
-            "train": lambda cls: cls(model=config.model, train=config.train),
-            "export": lambda cls: cls(),
-            "integer": lambda cls: cls(),
-            "onnx-int8": lambda cls: cls(),
-        }
         target = self.target_of(slot)
         options = None if target is None else target.options
-        if isinstance(options, COptions):
-            return _built(resolve(STAGES, slot.removesuffix(f"-{options.core}"))(core=options.core))
-        if isinstance(options, FinnOptions):
-            if slot == "finn":
-                return _built(resolve(STAGES, slot)(board=options.board, fps=options.fps))
-            return _built(resolve(STAGES, slot)(fifo_depth=options.fifo_depth))
-        return builders[slot](resolve(STAGES, slot))
+        name = slot
+        arguments: dict[str, Any] = {}
+        if slot == "data":
+            arguments = {"config": config.data}
+        elif slot in ("train-float", "train"):
+            arguments = {"model": config.model, "train": config.train}
+        elif isinstance(options, COptions):
+            name = slot.removesuffix(f"-{options.core}")
+            arguments = {"core": options.core}
+        elif isinstance(options, FinnOptions):
+            fifo = {"fifo_depth": options.fifo_depth}
+            arguments = fifo if slot == "rtl" else {"board": options.board, "fps": options.fps}
+        stage: Stage = resolve(STAGES, name)(**arguments)
+        return stage
 
     def source_of(self, slot: str) -> str | None:
         """Return the slot of the artifact that *slot* is made from."""
@@ -113,15 +115,6 @@ class Plan:
             chain = ("integer", *_target_slots(target))
             return chain[chain.index(slot) - 1]
         return {"train-float": "data", "train": "data", "export": "train", "integer": "export"}.get(slot)
-
-
-def _built(stage: Stage) -> Stage:
-    return stage
-
-
-def target_options(target: TargetSpec) -> dict[str, Any]:
-    """Return the options of *target* as plain JSON values."""
-    return target.options.model_dump(mode="json")
 
 
 def _target_slots(target: TargetSpec) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
 
@@ -27,8 +26,6 @@ def run_stage(slot: str, run_path: Path, *, only: str | None = None) -> None:
         ConfigError: the run has no such slot.
         BitproofError: the step failed; the failure is recorded in the run, too.
     """
-    # torch warns that it finds no CUDA toolkit, which nothing here needs
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     run = RunFolder.open(run_path)
     record = run.failure(slot)
     record.unlink(missing_ok=True)
