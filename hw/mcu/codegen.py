@@ -145,7 +145,7 @@ def _activation_entry(planned: PlannedActivation) -> ActivationEntry:
         shift=None if constants is None else constants.shift,
         levels=node.levels,
         lowest=node.lowest,
-        table_bytes=4 * (node.thresholds.size if constants is None else 2 * node.channels),
+        table_bytes=4 * (planned.padded_thresholds.size if constants is None else 2 * node.channels),
     )
 
 

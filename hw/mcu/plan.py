@@ -22,7 +22,7 @@ from export.integer import (
     solve_multiply_shift,
 )
 from hw.mcu.layout import TERNARY_SECOND_ROW, WeightLayout, Words
-from pipeline import StageError
+from pipeline import Codes, StageError
 
 INT32_MAX = (1 << 31) - 1
 INT32_MIN = -(1 << 31)
@@ -52,6 +52,12 @@ class PlannedActivation:
 
     node: Threshold
     constants: MultiplyShift | None
+
+    @property
+    def padded_thresholds(self) -> Codes:
+        """The thresholds, shape (channels, 2**n - 1), with levels added that no accumulator reaches."""
+        missing = (1 << self.node.levels.bit_length()) - 1 - self.node.levels
+        return np.pad(self.node.thresholds, ((0, 0), (0, missing)), constant_values=INT32_MAX)
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,8 +107,8 @@ class FirmwareExecutor:
         return _array(output, "u1", (rows, entry.outputs))
 
     def measure(self, codes: Codes) -> Mapping[str, int | float | str]:
-        """Return what one inference costs, measured on the first of *codes*; see :func:`hw.mcu.measure.measure`."""
-        from hw.mcu.measure import measure
+        """Return what one inference costs, measured on the first of *codes*; see :func:`hw.mcu.cost.measure`."""
+        from hw.mcu.cost import measure
 
         return measure(self, codes)
 

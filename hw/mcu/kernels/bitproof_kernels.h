@@ -54,7 +54,10 @@ typedef struct {
 void bitproof_requantize_multiply_shift(const bitproof_multiply_shift *layer, const int32_t *accumulators,
                                         uint8_t *codes);
 
-/* code = lowest + number of thresholds of the channel that are <= accumulator. Rows of `levels` ascend. */
+/*
+ * code = lowest + number of thresholds of the channel that are <= accumulator. Rows of `levels` ascend; `levels` is one
+ * less than a power of two, shorter rows end in INT32_MAX, which no accumulator reaches.
+ */
 typedef struct {
     const int32_t *thresholds;
     uint32_t channels;

@@ -1,0 +1,188 @@
+"""Firmware in QEMU equals the integer model on every core; its cost is exact; a flipped bit and a fault are found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+from integer_networks import random_codes, random_network, saved
+
+from export.integer import IntegerModel, IntegerType, run, trace
+from export.proof import prove_matrix_units, prove_requantization
+from hw.mcu import BuildFirmware, CoreName, FirmwareExecutor, GenerateC, flip_weight_bit, measure
+from hw.mcu.elf import file_offset, sections
+from pipeline import Artifact, MatrixUnit, Requantizer, StageContext, StageError, ToolMissingError, compare_codes
+from pipeline.toolchain import GCC, Tool
+
+pytestmark = pytest.mark.tool
+DEFAULT_WIDTHS = (784, 64, 64, 64, 10)
+
+
+def built(
+    model: IntegerModel, folder: Path, core: CoreName = "cortex-m4", definitions: tuple[str, ...] = ()
+) -> Artifact:
+    artifact = saved(model, folder / "integer")
+    for stage in (GenerateC(core), BuildFirmware(core, definitions)):
+        workdir, scratch = folder / stage.name, folder / f"{stage.name}-scratch"
+        workdir.mkdir()
+        scratch.mkdir()
+        stage.run(artifact, StageContext(workdir, scratch, 0))
+        artifact = Artifact(stage.name, stage.produces, workdir, "")
+    return artifact
+
+
+def require_equal(model: IntegerModel, executor: FirmwareExecutor, samples: int = 40) -> None:
+    codes = random_codes(model, samples)
+    compare_codes(run(model, codes), executor(codes), names=("integer", executor.name), origin="random").require()
+
+
+@pytest.mark.parametrize("core", get_args(CoreName))
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_every_core_equals_the_integer_model(tmp_path: Path, core: CoreName, bits: int) -> None:
+    model = random_network((37, 6, 5, 7, 3), weight_type=IntegerType(bits, signed=True), act_bits=(2, 4, 8))
+    executor = FirmwareExecutor(built(model, tmp_path, core), tmp_path / "run", core)
+    assert executor.name == f"c:{core}"
+    require_equal(model, executor)
+    assert isinstance(executor, Requantizer)
+    assert isinstance(executor, MatrixUnit)
+    for proof in prove_matrix_units(model, executor, 0):
+        assert proof.holds, proof
+
+
+@pytest.mark.parametrize("core", get_args(CoreName))
+def test_every_core_runs_ternary_rows(tmp_path: Path, core: CoreName) -> None:
+    model = random_network((203, 9, 150, 3), weight_range=(-1, 1))
+    require_equal(model, FirmwareExecutor(built(model, tmp_path, core), tmp_path / "run", core))
+
+
+def test_every_reachable_accumulator_is_requantized_alike(tmp_path: Path) -> None:
+    for spacing, method in (("even", "multiply-shift"), ("irregular", "thresholds")):
+        model = random_network((20, 6, 4), act_bits=(4,), spacing=spacing)  # type: ignore[arg-type]
+        executor = FirmwareExecutor(built(model, tmp_path / spacing), tmp_path / spacing / "run")
+        assert executor.manifest.activations[0].method == method
+        (proof,) = prove_requantization(model, executor)
+        assert proof.holds
+        assert proof.cases > 6 * 1000
+
+
+def test_dual_lane_and_single_products_give_the_same_integers(tmp_path: Path) -> None:
+    for bits in (2, 3, 8):
+        model = random_network((45, 6, 4), weight_type=IntegerType(bits, signed=True))
+        folder = tmp_path / str(bits)
+        single = built(model, folder / "single", definitions=("BITPROOF_LANES=0",))
+        dual = built(model, folder / "dual", definitions=("BITPROOF_LANES=1",))
+        assert (single.path / "firmware.elf").read_bytes() != (dual.path / "firmware.elf").read_bytes()
+        for artifact in (single, dual):
+            require_equal(model, FirmwareExecutor(artifact, folder / "run"))
+
+
+def test_firmware_depends_on_the_sources_alone(tmp_path: Path) -> None:
+    model = random_network((20, 6, 4))
+    first, second = (built(model, tmp_path / name) for name in ("a", "b/deeper"))
+    for name in ("firmware.elf", "size.json", "manifest.json"):
+        assert (first.path / name).read_bytes() == (second.path / name).read_bytes()
+    assert str(tmp_path).encode() not in (first.path / "firmware.elf").read_bytes()
+
+
+def test_the_default_network_costs_what_it_should(tmp_path: Path) -> None:
+    model = random_network(DEFAULT_WIDTHS, weight_range=(-1, 1))
+    artifact = built(model, tmp_path)
+    executor = FirmwareExecutor(artifact, tmp_path / "run")
+    codes = random_codes(model, 20)
+    cost = measure(executor, codes)
+    assert cost == measure(executor, codes) == executor.measure(codes)
+    assert cost["instructions_per_inference"] == cost["instructions_least"]
+    assert cost["macs"] == 59_008
+    assert cost["weight_bytes"] == 14_784
+    assert int(cost["instructions_per_inference"]) < 80_000
+    assert int(cost["flash_bytes"]) < 40_000
+    assert int(cost["ram_bytes"]) < 1_024
+    sizes = json.loads((artifact.path / "size.json").read_text())
+    assert sizes["data_bytes"] == 0
+    assert sizes["bss_bytes"] >= sizes["scratch_bytes"] == 320
+
+
+@pytest.mark.parametrize(
+    ("bits", "low", "high", "flipped"),
+    [(2, -1, 1, "1 -> 2"), (2, -2, 1, "1 -> 0"), (4, -8, 7, "7 -> 6"), (8, -128, 127, "127 -> 126")],
+)
+def test_a_flipped_weight_bit_is_that_weight_alone(
+    tmp_path: Path, bits: int, low: int, high: int, flipped: str
+) -> None:
+    model = random_network((30, 5, 5), weight_type=IntegerType(bits, signed=True), weight_range=(low, high))
+    original = built(model, tmp_path)
+    copy = tmp_path / "copy"
+    shutil.copytree(original.path, copy)
+    # Row 1 of every random matrix holds the largest weight.
+    assert flip_weight_bit(copy, layer=0, row=1, column=29) == f"weight [1, 29] of layer fc0: {flipped}"
+    codes = np.eye(30, dtype=np.int64) * 255
+    expected = codes @ model.matmuls[0].weights.T
+    actual = FirmwareExecutor(Artifact("flipped", "firmware", copy, ""), tmp_path / "run").multiply(0, codes)
+    assert np.argwhere(actual != expected).tolist() == [[29, 1]]
+    assert (FirmwareExecutor(original, tmp_path / "run").multiply(0, codes) == expected).all()
+
+
+def test_a_flipped_bit_of_the_last_layer_fails_the_parity_check(tmp_path: Path) -> None:
+    model = random_network((30, 5, 5), weight_range=(-1, 1))
+    artifact = built(model, tmp_path)
+    codes = random_codes(model, 50)
+    column = int(trace(model, codes)["act0"].sum(axis=0).argmax())
+    flip_weight_bit(artifact.path, layer=1, row=0, column=column)
+    report = compare_codes(
+        run(model, codes), FirmwareExecutor(artifact, tmp_path / "run")(codes), names=("integer", "c"), origin="random"
+    )
+    assert report.first is not None
+    assert report.first.output == 0
+
+
+def test_a_hard_fault_ends_the_run_with_its_own_code(tmp_path: Path) -> None:
+    artifact = built(random_network((8, 4, 4)), tmp_path)
+    path = artifact.path / "firmware.elf"
+    image = bytearray(path.read_bytes())
+    entry = file_offset(bytes(image), "mlp_run") & ~1  # bit 0 of a function's address says Thumb
+    image[entry : entry + 2] = b"\x00\xde"  # udf
+    path.write_bytes(image)
+    with pytest.raises(StageError, match=r"qemu-system-arm ended with code 101(.|\n)*firmware: hard fault"):
+        FirmwareExecutor(artifact, tmp_path / "run")(np.zeros((1, 8), dtype=np.int64))
+
+
+def test_what_the_executor_refuses(tmp_path: Path) -> None:
+    artifact = built(random_network((8, 4, 4), input_bits=4), tmp_path)
+    executor = FirmwareExecutor(artifact, tmp_path / "run")
+    zeros = np.zeros((2, 8), dtype=np.int64)
+    with pytest.raises(StageError, match="takes codes 0 to 15; given 0 to 16"):
+        executor(zeros + np.array([0] * 7 + [16]))
+    with pytest.raises(StageError, match=r"takes codes of shape \(N, 8\), not \(2, 7\)"):
+        executor(zeros[:, 1:])
+    with pytest.raises(StageError, match="no activation 1: the firmware has 1, counted from 0"):
+        executor.requantize(1, 0, 1)
+    with pytest.raises(StageError, match="are not an ascending range of int32"):
+        executor.requantize(0, 0, 1 << 31)
+    with pytest.raises(StageError, match="no matrix product 2: the firmware has 2"):
+        executor.multiply(2, zeros)
+    with pytest.raises(StageError, match=r"no weight \[4, 0\] in a matrix of 4 rows, 8 columns"):
+        flip_weight_bit(artifact.path, layer=0, row=4, column=0)
+    with pytest.raises(StageError, match="the firmware is for cortex-m4, not cortex-m3"):
+        FirmwareExecutor(artifact, tmp_path / "run", "cortex-m3")
+    with pytest.raises(StageError, match="the firmware has no symbol 'nothing'"):
+        file_offset((artifact.path / "firmware.elf").read_bytes(), "nothing")
+    with pytest.raises(StageError, match="not a 32-bit little-endian ELF file"):
+        sections(b"MZ")
+
+
+def test_too_large_a_network_is_an_error_of_the_linker(tmp_path: Path) -> None:
+    model = random_network((1300, 1000, 4), weight_range=(-1, 1), act_bits=(1,))
+    with pytest.raises(StageError, match="region `FLASH' overflowed"):
+        built(model, tmp_path, "cortex-m0")
+
+
+def test_without_a_host_compiler_counting_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_network((8, 4, 4))
+    executor = FirmwareExecutor(built(model, tmp_path), tmp_path / "run")
+    monkeypatch.setattr("hw.mcu.cost.GCC", Tool("no-such-gcc", GCC.wanted, GCC.install))
+    with pytest.raises(ToolMissingError, match="instruction counting needs 'no-such-gcc'"):
+        measure(executor, random_codes(model, 2))

@@ -1,0 +1,95 @@
+"""The generated C on the host, under address and undefined-behaviour sanitizers, equals the integer model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from integer_networks import Spacing, random_codes, random_network
+from mcu_host import HostExecutor, compile_host, host_executor
+
+from export.integer import IntegerModel, IntegerType, run
+from export.proof import prove_matrix_units, prove_requantization
+from hw.mcu.plan import plan_network
+from pipeline import StageError, compare_codes
+
+pytestmark = pytest.mark.tool
+ODD_WIDTHS = (37, 5, 7, 6, 3)
+
+
+def require_equal(model: IntegerModel, executor: HostExecutor, samples: int = 50) -> None:
+    codes = random_codes(model, samples)
+    compare_codes(run(model, codes), executor(codes), names=("integer", executor.name), origin="random").require()
+
+
+def require_proven(model: IntegerModel, executor: HostExecutor) -> None:
+    for proof in (*prove_matrix_units(model, executor, 0), *prove_requantization(model, executor)):
+        assert proof.holds, proof
+
+
+@pytest.mark.parametrize("lanes", [0, 1])
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_every_weight_width_at_every_code_width(tmp_path: Path, bits: int, lanes: int) -> None:
+    model = random_network(ODD_WIDTHS, weight_type=IntegerType(bits, signed=True), act_bits=(2, 4, 8), seed=bits)
+    executor = host_executor(model, tmp_path / "host", lanes=lanes)
+    require_equal(model, executor)
+    require_proven(model, executor)
+
+
+@pytest.mark.parametrize("lanes", [0, 1])
+def test_unsigned_and_ternary_weights(tmp_path: Path, lanes: int) -> None:
+    cases = {
+        "unsigned": random_network((19, 6, 3), weight_type=IntegerType(3, signed=False)),
+        "ternary": random_network((83, 9, 70, 2), weight_range=(-1, 1), act_bits=(4, 8)),
+        "narrow input": random_network((40, 4, 4), input_bits=3),
+        "one layer": random_network((300, 4), weight_range=(-1, 1)),
+        "one input": random_network((1, 1, 1), act_bits=(1,)),
+    }
+    for name, model in cases.items():
+        executor = host_executor(model, tmp_path / name.replace(" ", "_"), lanes=lanes)
+        require_equal(model, executor)
+        require_proven(model, executor)
+
+
+def test_a_long_ternary_row_of_largest_codes_does_not_run_into_the_next(tmp_path: Path) -> None:
+    model = random_network((4000, 4, 1200, 2), weight_range=(-1, 1), act_bits=(4,))
+    for lanes in (0, 1):
+        require_equal(model, host_executor(model, tmp_path / str(lanes), lanes=lanes), samples=3)
+
+
+@pytest.mark.parametrize(("spacing", "method"), [("even", "multiply-shift"), ("irregular", "thresholds")])
+@pytest.mark.parametrize("bits", [1, 2, 4, 5])
+def test_both_requantizations_on_every_reachable_accumulator(
+    tmp_path: Path, spacing: Spacing, method: str, bits: int
+) -> None:
+    model = random_network((24, 6, 4), act_bits=(bits,), spacing=spacing, seed=3)
+    executor = host_executor(model, tmp_path / "host", lanes=1)
+    if bits > 1:  # one threshold a channel is always reproduced by a multiplication
+        assert executor.manifest.activations[0].method == method
+    require_proven(model, executor)
+
+
+def test_a_flipped_weight_bit_is_found(tmp_path: Path) -> None:
+    model = random_network(ODD_WIDTHS, weight_range=(-1, 1))
+    executor = host_executor(model, tmp_path / "host", lanes=1)
+    source = executor.folder / "mlp_weights.c"
+    layout = plan_network(model).matmuls[0].layout
+    word, bit = layout.locate(1, 36)
+    words = re.findall(r"0x[0-9A-F]{8}u", source.read_text())
+    flipped = f"0x{int(words[word][:-1], 16) ^ 1 << bit:08X}u"
+    pieces = re.split(r"0x[0-9A-F]{8}u", source.read_text())
+    words[word] = flipped
+    source.write_text("".join(a + b for a, b in zip(pieces, [*words, ""], strict=True)))
+    compile_host(executor.folder, executor.manifest, lanes=1)
+    proof = prove_matrix_units(model, executor, 0)[0]
+    assert not proof.holds
+    assert proof.first == {"vector": 36, "channel": 1, "expected": 255, "actual": 510}
+
+
+def test_a_code_out_of_range_is_refused(tmp_path: Path) -> None:
+    model = random_network((5, 4, 4), input_bits=3)
+    executor = host_executor(model, tmp_path / "host", lanes=0)
+    with pytest.raises(StageError, match="host ended with code 4"):
+        executor(np.full((1, 5), 8, dtype=np.int64))

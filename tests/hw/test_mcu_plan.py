@@ -1,0 +1,132 @@
+"""The plan of the C back-end: layouts, ranges, and errors that name the layer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from integer_networks import random_network, saved
+
+from export.integer import IntegerModel, IntegerType, MatMul, Threshold
+from hw.mcu import GenerateC, Manifest
+from hw.mcu.layout import WeightLayout
+from hw.mcu.plan import plan_network, prefix_of
+from pipeline import IntegrityError, StageContext, StageError
+
+
+@given(
+    rows=st.integers(1, 9),
+    columns=st.integers(1, 40),
+    bits=st.integers(1, 8),
+    signed=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_packing_keeps_every_weight_where_locate_says(
+    rows: int, columns: int, bits: int, signed: bool, seed: int
+) -> None:
+    kind = IntegerType(bits, signed)
+    weights = np.random.default_rng(seed).integers(kind.minimum, kind.maximum, size=(rows, columns), endpoint=True)
+    layout = WeightLayout.of(MatMul("fc0", weights, kind))
+    packed = layout.pack(weights)
+    assert len(packed) == layout.words
+    assert (layout.unpack(packed) == weights).all()
+    word, bit = layout.locate(rows - 1, columns - 1)
+    field = int(packed[word]) >> bit & ((1 << layout.bits) - 1)
+    assert field - layout.zero_point == weights[-1, -1]
+
+
+def test_ternary_weights_of_any_type_share_words() -> None:
+    weights = np.array([[-1, 0, 1]], dtype=np.int64)
+    assert WeightLayout.of(MatMul("fc0", weights, IntegerType(8, signed=True))).kind == "ternary"
+    assert WeightLayout.of(MatMul("fc0", weights * 2, IntegerType(3, signed=True))).kind == "u4"
+
+
+@pytest.mark.parametrize(("act_bits", "run"), [(8, 1), (4, 17), (2, 85), (1, 255)])
+def test_a_ternary_run_keeps_the_first_row_below_the_second(act_bits: int, run: int) -> None:
+    plan = plan_network(random_network([8, 8, 8], weight_range=(-1, 1), act_bits=(act_bits,)))
+    largest_sum = 2 * ((1 << act_bits) - 1) * 8
+    assert plan.matmuls[1].ternary_run == run
+    assert largest_sum * run < 4096 <= largest_sum * (run + 1)
+
+
+def test_names_become_identifiers() -> None:
+    assert [prefix_of(name) for name in ("Fashion-MNIST */ mlp", "64x64", "", "bitproof_lanes")] == [
+        "fashion_mnist_mlp",
+        "net_64x64",
+        "net_",
+        "net_bitproof_lanes",
+    ]
+
+
+def with_output(model: IntegerModel, output: IntegerType, lowest: int) -> IntegerModel:
+    first, activation, *rest = model.nodes
+    assert isinstance(activation, Threshold)
+    return replace(model, nodes=(first, replace(activation, output=output, lowest=lowest), *rest))
+
+
+def chain(*nodes: MatMul | Threshold) -> IntegerModel:
+    inputs = nodes[0].inputs if isinstance(nodes[0], MatMul) else nodes[0].channels
+    return IntegerModel("net", IntegerType(8, signed=False), Fraction(1), inputs, nodes, Fraction(1))
+
+
+def matrix(name: str, value: int, bits: int, columns: int = 4) -> MatMul:
+    return MatMul(name, np.full((4, columns), value, dtype=np.int64), IntegerType(bits, signed=True))
+
+
+def test_what_cannot_be_carried_out_is_named() -> None:
+    model = random_network([4, 4, 4])
+    activation = model.activations[0]
+    cases = {
+        "'mlp' takes int8 codes; the C back-end takes uint1 to uint8": replace(
+            model, input=IntegerType(8, signed=True)
+        ),
+        "layer 'act0' gives int5 codes; the C back-end takes uint1 to uint8": with_output(
+            model, IntegerType(5, signed=True), -3
+        ),
+        "layer 'act0' gives uint9 codes": with_output(model, IntegerType(9, signed=False), 0),
+        "layer 'act0' is a Threshold at place 0; the C back-end takes matrix products": chain(activation),
+        "layer 'fc1' is a MatMul at place 1": chain(matrix("fc0", 1, 2), matrix("fc1", 1, 2)),
+        "the last layer 'act0' is an activation": chain(matrix("fc0", 1, 2), activation),
+        "layer 'fc0' has int9 weights; the C back-end takes 1 to 8 bits": chain(matrix("fc0", 200, 9)),
+        r"accumulators of layer 'fc0' reach \[0, 2266950000\]; allowed are -2147483648 to 2147483646": chain(
+            matrix("fc0", 127, 8, columns=70000)
+        ),
+    }
+    for message, case in cases.items():
+        with pytest.raises(StageError, match=message):
+            plan_network(case)
+
+
+def generated(model: IntegerModel, folder: Path) -> Path:
+    workdir, scratch = folder / "c", folder / "scratch"
+    workdir.mkdir(parents=True)
+    scratch.mkdir()
+    source = saved(model, folder / "integer")
+    assert GenerateC().run(source, StageContext(workdir, scratch, 0)) == {}
+    return workdir
+
+
+def test_sources_depend_on_the_model_alone(tmp_path: Path) -> None:
+    model = random_network([37, 5, 7, 3], act_bits=(4, 2))
+    first, second = (generated(model, tmp_path / name) for name in ("a", "b"))
+    names = sorted(path.name for path in first.iterdir())
+    assert names == sorted(path.name for path in second.iterdir())
+    for name in names:
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    manifest = Manifest.load(first)
+    assert sorted((*manifest.sources, "manifest.json")) == names
+    assert manifest.macs == 37 * 5 + 5 * 7 + 7 * 3
+    header = (first / "mlp.h").read_text()
+    assert f" * model: {manifest.model_sha256}\n * target: c{{core=cortex-m4}}\n" in header
+    assert "#define MLP_SCRATCH_BYTES 36\n" in header
+
+
+def test_a_damaged_manifest_is_an_integrity_error(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(IntegrityError, match="Run the stage again"):
+        Manifest.load(tmp_path)

@@ -1,0 +1,63 @@
+/* Runs a generated network on the host: host MODE LAYER COUNT FIRST, codes from input.bin, results to output.bin. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "network_under_test.h"
+
+static const unsigned matmul_inputs[] = NETWORK_MATMUL_INPUTS;
+static const unsigned matmul_outputs[] = NETWORK_MATMUL_OUTPUTS;
+static const unsigned channels[] = NETWORK_ACTIVATION_CHANNELS;
+
+/* Every buffer has exactly the size that the header promises to be enough, so that a sanitizer sees one byte more. */
+static int one_row(char mode, unsigned layer, unsigned row, int first, FILE *input, FILE *output) {
+    const size_t codes_size = mode == 'r' ? NETWORK_INPUTS : mode == 'm' ? matmul_inputs[layer] : channels[layer];
+    const size_t accumulators_size = mode == 'r' ? NETWORK_OUTPUTS : mode == 'm' ? matmul_outputs[layer] : channels[layer];
+    uint8_t *const codes = malloc(codes_size);
+    int32_t *const accumulators = malloc(accumulators_size * sizeof(int32_t));
+    void *const scratch = malloc(NETWORK_SCRATCH_WORDS * 4u);
+    int status = -1;
+    size_t i;
+    if (codes == NULL || accumulators == NULL || scratch == NULL) {
+        return -1;
+    }
+    if (mode != 'q' && fread(codes, 1, codes_size, input) != codes_size) {
+        return -1;
+    }
+    if (mode == 'r') {
+        status = (int)network_run(codes, accumulators, scratch, NETWORK_SCRATCH_WORDS * 4u);
+    } else if (mode == 'm') {
+        status = (int)network_multiply(layer, codes, accumulators);
+    } else {
+        for (i = 0; i < accumulators_size; ++i) {
+            accumulators[i] = (int32_t)((uint32_t)first + row);
+        }
+        status = (int)network_requantize(layer, accumulators, codes);
+    }
+    if (mode == 'q') {
+        fwrite(codes, 1, codes_size, output);
+    } else {
+        fwrite(accumulators, sizeof(int32_t), accumulators_size, output);
+    }
+    free(codes);
+    free(accumulators);
+    free(scratch);
+    return status;
+}
+
+int main(int argc, char **argv) {
+    FILE *const input = fopen("input.bin", "rb");
+    FILE *const output = fopen("output.bin", "wb");
+    unsigned row;
+    int status = 0;
+    if (argc != 5 || input == NULL || output == NULL) {
+        return 100;
+    }
+    for (row = 0; row < (unsigned)strtoul(argv[3], NULL, 10) && status == 0; ++row) {
+        status = one_row(argv[1][0], (unsigned)strtoul(argv[2], NULL, 10), row, (int)strtol(argv[4], NULL, 10), input,
+                         output);
+    }
+    fclose(input);
+    fclose(output);
+    return status;
+}

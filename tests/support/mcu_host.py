@@ -1,0 +1,75 @@
+"""The generated C, compiled by the host's compiler under sanitizers, as an executor."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from export.integer import IntegerModel
+from hw.mcu.codegen import write_sources
+from hw.mcu.firmware import adapter_header
+from hw.mcu.manifest import Manifest
+from hw.mcu.plan import plan_network
+from pipeline import Codes, WeightSign
+from pipeline.toolchain import GCC, run_program
+
+WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
+SANITIZERS = ("-fsanitize=undefined,address", "-fno-sanitize-recover=all")
+
+
+@dataclass(frozen=True)
+class HostExecutor:
+    """Runs the generated C of one network on the host."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        return "c:host"
+
+    @property
+    def weight_sign(self) -> WeightSign:
+        return "lowered"
+
+    def __call__(self, codes: Codes) -> Codes:
+        return self._run("r", 0, len(codes), 0, codes, "<i4", self.manifest.outputs)
+
+    def multiply(self, layer: int, codes: Codes) -> Codes:
+        return self._run("m", layer, len(codes), 0, codes, "<i4", self.manifest.matmuls[layer].outputs)
+
+    def requantize(self, layer: int, first: int, last: int) -> Codes:
+        width = self.manifest.activations[layer].outputs
+        return self._run("q", layer, last - first + 1, first, np.empty((0, 0), dtype=np.int64), "u1", width)
+
+    def _run(self, mode: str, layer: int, count: int, first: int, codes: Codes, dtype: str, width: int) -> Codes:
+        (self.folder / "input.bin").write_bytes(codes.astype(np.uint8).tobytes())
+        argv = [str(self.folder / "host"), mode, str(layer), str(count), str(first)]
+        run_program(argv, needed_by="host test", cwd=self.folder, log=self.folder / "run.log", timeout_s=120)
+        raw = np.frombuffer((self.folder / "output.bin").read_bytes(), dtype=dtype)
+        return raw.astype(np.int64).reshape(count, width)
+
+
+def host_executor(model: IntegerModel, folder: Path, *, lanes: int) -> HostExecutor:
+    """Generate *model* into the new *folder*, compile it with dual-lane products or single ones, and return it."""
+    folder.mkdir(parents=True)
+    manifest = write_sources(plan_network(model), folder, model_sha256="0" * 64, core="cortex-m4")
+    (folder / "network_under_test.h").write_text(adapter_header(manifest))
+    shutil.copyfile(Path(__file__).parent / "host_main.c", folder / "host_main.c")
+    compile_host(folder, manifest, lanes=lanes)
+    return HostExecutor(folder, manifest)
+
+
+def compile_host(folder: Path, manifest: Manifest, *, lanes: int) -> None:
+    """Compile the sources in *folder* with every warning an error."""
+    sources = [name for name in manifest.sources if name.endswith(".c")]
+    GCC.run(
+        [*WARNINGS, *SANITIZERS, "-O1", f"-DBITPROOF_LANES={lanes}", *sources, "host_main.c", "-o", "host"],
+        needed_by="host test",
+        cwd=folder,
+        log=folder / "gcc.log",
+        timeout_s=120,
+    )
