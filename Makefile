@@ -58,7 +58,7 @@ verify: setup ## check the run of CONFIG again from its artifacts
 	@$(BITPROOF) verify $(RUNS)/$(notdir $(basename $(CONFIG)))
 
 test: setup ## pass all tests
-	@.venv/bin/python -m pytest -n 2
+	@.venv/bin/python -m pytest -n 2 --dist loadgroup
 
 test-fast: setup ## pass the tests that need no external program
 	@.venv/bin/python -m pytest -n 2 -m "not tool and not end_to_end"

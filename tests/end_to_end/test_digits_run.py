@@ -1,0 +1,219 @@
+"""The real command line on the digits data: one run, then everything that a user may do to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess  # noqa: TID251  exit codes and signals of the real command line are what is tested
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from pipeline.ledger import json_schema
+
+pytestmark = [pytest.mark.tool, pytest.mark.end_to_end, pytest.mark.xdist_group("digits_run")]
+
+CONFIG = Path(__file__).parent.parent.parent / "configs" / "digits_mlp.yaml"
+EXECUTORS = ["torch", "qonnx", "onnx-int8", "c:cortex-m4", "finn-hw", "rtl"]
+QUICK = ["--set", "train.epochs=4", "--set", "targets=[onnx-int8]", "--set", "gates.float_vs_quantized=100"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+def bitproof(*arguments: object, path: str | None = None, timeout_s: float = 400) -> Outcome:
+    environment = dict(os.environ)  # noqa: TID251  the environment of a process that is started here
+    if path is not None:
+        environment["PATH"] = path
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "pipeline", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        env=environment,
+        check=False,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def ledger_of(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "ledger.json").read_text())
+    return content
+
+
+def manifest_times(run: Path) -> dict[str, int]:
+    return {path.parent.name: path.stat().st_mtime_ns for path in sorted(run.glob("*/artifact.json"))}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run the digits configuration once; every test looks at it or at a copy."""
+    runs = tmp_path_factory.mktemp("runs")
+    outcome = bitproof("run", CONFIG, "--runs", runs, "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["ok"] is True
+    return runs / "digits_mlp"
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    shutil.copytree(finished, tmp_path / "digits_mlp")
+    shutil.copytree(finished.parent / ".cache", tmp_path / ".cache", dirs_exist_ok=True)
+    return tmp_path / "digits_mlp"
+
+
+def test_ledger_is_complete_and_valid(finished: Path) -> None:
+    ledger = ledger_of(finished)
+    jsonschema.validate(ledger, json_schema())
+    assert sorted(check["actual"] for check in ledger["checks"]) == sorted(EXECUTORS)
+    assert all(check["compared"] == 3600 and check["differing"] == 0 for check in ledger["checks"])
+    assert len({check["outputs_sha256"] for check in ledger["checks"]}) == 1
+    assert all(proof["holds"] and proof["cases"] > 0 for proof in ledger["proofs"])
+    swept = {proof["actual"] for proof in ledger["proofs"] if "every reachable accumulator" in proof["method"]}
+    assert swept >= {"torch", "qonnx", "onnx-int8", "c:cortex-m4", "rtl"}
+    assert {"float", "quantized", "integer", *EXECUTORS} <= set(ledger["accuracy"])
+    assert ledger["resources"]["c:cortex-m4"]["instructions_per_inference"] > 0
+
+
+def test_report_is_self_contained_and_names_every_executor(finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert all(f"<b>{executor}</b>" in page for executor in EXECUTORS)
+    assert "Every executor gave the integer model's codes" in page
+    for outside in ("src=", "<link", "@import", "url(http"):
+        assert outside not in page
+
+
+def test_a_second_run_makes_nothing(copy: Path) -> None:
+    before, ledger = manifest_times(copy), (copy / "ledger.json").read_bytes()
+    assert bitproof("run", CONFIG, "--runs", copy.parent).code == 0
+    assert manifest_times(copy) == before
+    assert (copy / "ledger.json").read_bytes() == ledger
+
+
+def test_a_changed_target_option_makes_only_that_target_again(copy: Path) -> None:
+    before = manifest_times(copy)
+    targets = "targets=[onnx-int8, 'c{core=cortex-m4}', 'finn{fps=150000}']"
+    assert bitproof("run", CONFIG, "--runs", copy.parent, "--set", targets, "--until", "rtl").code == 0
+    after = manifest_times(copy)
+    assert {slot for slot in before if after[slot] != before[slot]} == {"finn", "rtl"}
+
+
+def test_two_runs_of_one_configuration_give_the_same_artifacts(finished: Path, tmp_path: Path) -> None:
+    outcome = bitproof("run", CONFIG, "--runs", tmp_path, "--until", "rtl")
+    assert outcome.code == 0, outcome.err
+    recorded = {entry["stage"]: entry["sha256"] for entry in ledger_of(finished)["artifacts"]}
+    for slot in ("data", "train", "export", "integer", "finn", "rtl"):
+        assert json.loads((tmp_path / "digits_mlp" / slot / "artifact.json").read_text())["sha256"] == recorded[slot]
+
+
+def test_verify_passes_and_finds_a_changed_byte(copy: Path) -> None:
+    outcome = bitproof("verify", copy)
+    assert outcome.code == 0, outcome.err
+    target = copy / "onnx-int8" / "model.onnx"
+    content = bytearray(target.read_bytes())
+    content[len(content) // 2] ^= 1
+    target.write_bytes(content)
+    outcome = bitproof("verify", copy)
+    assert outcome.code == 1
+    assert "artifact 'onnx-int8'" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize("executor", ["onnx-int8", "c:cortex-m4", "rtl"])
+def test_one_flipped_weight_bit_is_found_and_named(copy: Path, executor: str) -> None:
+    outcome = bitproof("verify", copy, "--flip-bit", executor, "--json")
+    assert outcome.code == 1, outcome.err
+    found = json.loads(outcome.out.splitlines()[0])
+    assert found["differing"] > 0
+    assert found["first"]["expected"] != found["first"]["actual"]
+    assert "first at image" in outcome.err
+    assert bitproof("verify", copy).code == 0  # the run itself was left alone
+
+
+def test_a_missing_tool_is_exit_code_3_and_the_other_targets_are_recorded(copy: Path, tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for folder in (Path("/usr/bin"), Path("/bin"), Path(sys.executable).parent):
+        for program in folder.iterdir():
+            if program.name != "qemu-system-arm" and not (programs / program.name).exists():
+                (programs / program.name).symlink_to(program)
+    (copy / "checks" / "c-cortex-m4.json").unlink()
+    outcome = bitproof("run", CONFIG, "--runs", copy.parent, path=str(programs))
+    assert outcome.code == 3
+    assert "qemu-system-arm" in outcome.err
+    assert "apt-get install" in outcome.err
+    ledger = ledger_of(copy)
+    assert sorted(check["actual"] for check in ledger["checks"]) == sorted(set(EXECUTORS) - {"c:cortex-m4"})
+    assert [failure["stage"] for failure in ledger["failures"]] == ["check-c-cortex-m4"]
+    assert bitproof("run", CONFIG, "--runs", copy.parent).code == 0  # with the tool back, the run is whole again
+
+
+def test_a_missed_gate_is_exit_code_1_and_says_by_how_much(tmp_path: Path) -> None:
+    outcome = bitproof(
+        "run", CONFIG, "--runs", tmp_path, *QUICK[:4], "--set", "train.epochs=1", "--set", "gates.float_vs_quantized=0"
+    )
+    ledger = ledger_of(tmp_path / "digits_mlp")
+    loss = ledger["accuracy"]["float"] - ledger["accuracy"]["quantized"]
+    assert outcome.code == (1 if loss > 0 else 0)
+    if loss > 0:
+        assert f"the quantized network loses {loss:.2f} points" in outcome.err
+
+
+def test_a_missing_data_set_is_exit_code_2_with_the_three_ways(tmp_path: Path) -> None:
+    assignments = ["--set", "data.name=fashion-mnist", "--set", f"data.root={tmp_path}"]
+    outcome = bitproof("run", CONFIG, "--runs", tmp_path, *assignments)
+    assert outcome.code == 2
+    assert all(way in outcome.err for way in ("dataset-fashion-mnist", "data.root", "download"))
+    assert "Traceback" not in outcome.err
+
+
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "pipeline", "run", str(CONFIG), "--runs", str(tmp_path), *QUICK]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "digits_mlp" / "data" / "artifact.json").is_file() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(1)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+    run = tmp_path / "digits_mlp"
+    assert not (run / "train" / "artifact.json").exists()
+    before = manifest_times(run)["data"]
+    outcome = bitproof("run", CONFIG, "--runs", tmp_path, *QUICK)
+    assert outcome.code == 0, outcome.err
+    assert manifest_times(run)["data"] == before
+
+
+def test_a_full_disk_is_a_failed_stage_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    # A limit on the size of files makes every larger write fail, as a full disk would.
+    command = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
+        "from pipeline.cli import run_command_line; sys.exit(run_command_line(sys.argv[1:]))"
+    )
+    run = tmp_path / "digits_mlp"
+    assert bitproof("run", CONFIG, "--runs", tmp_path, *QUICK, "--until", "data").code == 0
+    shutil.rmtree(run / "data")
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", command, "stage", "data", "--run", str(run)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert "is the disk full?" in done.stderr
+    assert not (run / "data").exists()
