@@ -76,12 +76,19 @@ def resolve(table: dict[str, str], name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in EXTRA_OF_PACKAGE:
+        missing = missing_package(error, needed_by=repr(name))
+        if missing is None:
             raise
-        raise ToolMissingError(
-            package, needed_by=f"{name!r}", install=f"pip install 'bitproof[{EXTRA_OF_PACKAGE[package]}]'"
-        ) from error
+        raise missing from error
+
+
+def missing_package(error: ModuleNotFoundError, *, needed_by: str) -> ToolMissingError | None:
+    """Return the error that tells how to install the package that *error* is about; None where it is unknown."""
+    package = (error.name or "").partition(".")[0]
+    extra = EXTRA_OF_PACKAGE.get(package)
+    if extra is None:
+        return None
+    return ToolMissingError(package, needed_by=needed_by, install=f"pip install 'bitproof[{extra}]'")
 
 
 def load_network(checkpoint: Artifact) -> Any:

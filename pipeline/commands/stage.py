@@ -12,6 +12,7 @@ from pipeline.commands.parity import record_ledger
 from pipeline.commands.report import write_report
 from pipeline.errors import BitproofError, ConfigError, StageError
 from pipeline.plan import Plan
+from pipeline.registry import missing_package
 from pipeline.run_folder import RunFolder
 from pipeline.stage import execute
 from pipeline.toolchain import distribution_version
@@ -36,6 +37,12 @@ def run_stage(slot: str, run_path: Path, *, only: str | None = None) -> None:
         failure = StageError(f"{slot}: {error} (is the disk full?); nothing half-written is kept, run again")
         _record(record, slot, failure)
         raise failure from error
+    except ModuleNotFoundError as error:
+        missing = missing_package(error, needed_by=f"stage {slot}")
+        if missing is None:
+            raise
+        _record(record, slot, missing)
+        raise missing from error
     except BitproofError as error:
         _record(record, slot, error)
         raise

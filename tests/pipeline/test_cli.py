@@ -65,3 +65,13 @@ def test_unknown_stage_lists_the_known_ones(tmp_path: Path, capsys: pytest.Captu
     config.write_text("name: tiny\ndata: {name: digits}\nmodel: {name: mlp, hidden: [8]}\ntargets: [onnx-int8]\n")
     assert run_command_line(["run", str(config), "--runs", str(tmp_path), "--until", "trian"]) == 2
     assert "no stage 'trian' in this run; it has data, train-float, train, export" in capsys.readouterr().err
+
+
+def test_a_missing_python_package_is_exit_code_3_with_its_extra() -> None:
+    from pipeline.registry import missing_package
+
+    missing = missing_package(ModuleNotFoundError("No module named 'torch'", name="torch.nn"), needed_by="stage train")
+    assert missing is not None
+    assert str(missing) == ("stage train needs 'torch', which was not found. Install it: pip install 'bitproof[train]'")
+    assert missing.exit_code == 3
+    assert missing_package(ModuleNotFoundError("No module named 'x'", name="x"), needed_by="y") is None
