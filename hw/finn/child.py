@@ -1,0 +1,52 @@
+"""The commands that import FINN: ``python -m hw.finn.child COMMAND REFUSAL ARGUMENT...``, see :mod:`hw.finn.process`.
+
+A StageError that a command raises on purpose is written to the file REFUSAL, so that its text reaches the user without
+the log around it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pipeline import StageError
+
+
+def build(model: str, out: str, part: str, clock_ns: str, cycles: str) -> None:
+    """Turn the integer model in *model* into FINN graphs in *out*."""
+    from hw.finn.hardware_layers import build_graphs
+
+    build_graphs(Path(model), Path(out), part=part, clock_ns=int(clock_ns), target_cycles=int(cycles))
+
+
+def generate(graph: str, out: str, part: str, clock_ns: str, fifo_depth: str) -> None:
+    """Write the RTL of every node of the folded *graph* into *out*."""
+    from hw.finn.generate import generate_rtl
+
+    generate_rtl(Path(graph), Path(out), part=part, clock_ns=int(clock_ns), fifo_depth=int(fifo_depth))
+
+
+def execute(graph: str, inputs: str, outputs: str) -> None:
+    """Run the codes in the file *inputs* through the hardware layers of *graph*."""
+    from hw.finn.execute import execute_graph
+
+    execute_graph(Path(graph), Path(inputs), Path(outputs))
+
+
+COMMANDS: Mapping[str, Callable[..., None]] = {"build": build, "generate": generate, "execute": execute}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Carry out one command and return the exit status."""
+    command, refusal, *rest = arguments
+    try:
+        COMMANDS[command](*rest)
+    except StageError as error:
+        Path(refusal).write_text(str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

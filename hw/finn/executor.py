@@ -1,0 +1,34 @@
+"""Run FINN's hardware layers as an executor: codes in, codes out, by FINN's own Python execution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from hw.finn.process import run_child
+from pipeline import Artifact, Codes, InputError
+
+HARDWARE = "hw.onnx"
+
+
+class FinnExecutor:
+    """FINN's Python execution of ``hw.onnx``, the layers before RTL is chosen, in a child process."""
+
+    name = "finn-hw"
+
+    def __init__(self, artifact: Artifact, workdir: Path) -> None:
+        """Execute *artifact* with files and logs in the existing folder *workdir*."""
+        self._graph = artifact.path / HARDWARE
+        if not self._graph.is_file():
+            raise InputError(f"{artifact.path} holds no FINN graph ({HARDWARE} is missing)")
+        self._workdir = workdir
+
+    def __call__(self, codes: Codes) -> Codes:
+        """Run *codes*, shape (N, inputs), and return the output codes, shape (N, outputs)."""
+        inputs, outputs = self._workdir / "finn-inputs.npy", self._workdir / "finn-outputs.npy"
+        np.save(inputs, codes, allow_pickle=False)
+        outputs.unlink(missing_ok=True)
+        run_child("execute", [self._graph, inputs, outputs], needed_by=self.name, scratch=self._workdir)
+        result: Codes = np.load(outputs, allow_pickle=False)
+        return result

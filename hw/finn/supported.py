@@ -1,0 +1,104 @@
+"""Which integer models FINN's RTL layers can carry out, checked before FINN is started.
+
+FINN itself falls back to HLS without an error, or ends with one that names no layer, so the limits are stated here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from export.integer import IntegerModel, IntegerType, MatMul, Threshold
+from pipeline import StageError
+
+MAX_BITS = 8
+EXACT_FLOAT32 = 1 << 24
+"""FINN carries integers in float32 tensors, which hold every integer of at most this magnitude."""
+
+
+def weight_type(node: MatMul) -> IntegerType:
+    """Return the type of the weights in hardware: the narrowest of -(2^(b-1) - 1)..2^(b-1) - 1 with b >= 2.
+
+    The DSP48E1 core packs several products into one multiplier, which needs the most negative code to be unused; a
+    weight of -2 therefore takes 3 bits.
+    """
+    return IntegerType(max(2, int(np.abs(node.weights).max()).bit_length() + 1), signed=True)
+
+
+def code_type(node: Threshold) -> IntegerType:
+    """Return the type of the output codes in hardware: the narrowest unsigned one."""
+    return IntegerType.smallest_for(0, node.levels)
+
+
+def input_types(model: IntegerModel) -> dict[str, IntegerType]:
+    """Return the type of the codes that each matrix product of *model* takes, by its name."""
+    current = model.input
+    types = {}
+    for node in model.nodes:
+        if isinstance(node, MatMul):
+            types[node.name] = current
+        else:
+            current = code_type(node)
+    return types
+
+
+def require_supported(model: IntegerModel) -> None:
+    """Check that FINN's RTL layers can carry out *model*.
+
+    Raises:
+        StageError: they cannot; the message names the layer and what would work.
+    """
+    _require_alternation(model)
+    for node in model.nodes:
+        if isinstance(node, Threshold):
+            _require_activation(node)
+    codes = input_types(model)
+    for node in model.matmuls:
+        _require_matmul(node, codes[node.name])
+
+
+def _require_alternation(model: IntegerModel) -> None:
+    for position, node in enumerate(model.nodes):
+        if isinstance(node, MatMul) != (position % 2 == 0):
+            raise StageError(
+                f"layer {node.name!r} at position {position} is a {type(node).__name__}; FINN's RTL is built from "
+                "matrix products that alternate with activations, a matrix product first"
+            )
+
+
+def _require_activation(node: Threshold) -> None:
+    bits = code_type(node).bits
+    if node.lowest != 0:
+        raise StageError(
+            f"layer {node.name!r} has codes {node.lowest}..{node.lowest + node.levels}; FINN's RTL takes unsigned "
+            "activations from 0. Use a ReLU quantizer"
+        )
+    if not 2 <= bits <= MAX_BITS:
+        raise StageError(
+            f"layer {node.name!r} has {bits}-bit activations; FINN's RTL takes 2..{MAX_BITS} bits. Set act_bits"
+        )
+    if int(np.abs(node.thresholds).max()) >= EXACT_FLOAT32:
+        raise StageError(
+            f"layer {node.name!r} has a threshold of magnitude {int(np.abs(node.thresholds).max())}; FINN holds "
+            f"integers below 2^24. Use fewer inputs, or fewer bits in weights or activations"
+        )
+
+
+def _require_matmul(node: MatMul, codes: IntegerType) -> None:
+    weights = weight_type(node)
+    if weights.bits > MAX_BITS:
+        raise StageError(
+            f"layer {node.name!r} has weights {int(node.weights.min())}..{int(node.weights.max())}, which take "
+            f"{weights.bits} bits without the most negative code; FINN's RTL takes 2..{MAX_BITS}. Train with a narrow "
+            "range or fewer weight_bits"
+        )
+    if not 2 <= codes.bits <= MAX_BITS:
+        raise StageError(
+            f"layer {node.name!r} takes {codes} input codes; FINN's RTL takes 2..{MAX_BITS} bits. Set input_bits"
+        )
+    largest_code = max(-codes.minimum, codes.maximum)
+    largest_sum = largest_code * int(np.abs(node.weights).sum(axis=1).max())
+    if largest_sum >= EXACT_FLOAT32:
+        raise StageError(
+            f"layer {node.name!r} has accumulators of magnitude up to {largest_sum}; FINN's Python execution is exact "
+            "below 2^24. Use fewer inputs, or fewer bits in weights or activations"
+        )

@@ -1,0 +1,101 @@
+"""What the stitched RTL consists of: one record a FINN node, written to ``rtl.json`` and read by the test benches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hw.stream import StreamLayout
+from pipeline import InputError
+
+FILE = "rtl.json"
+TOP = "finn_top"
+
+MATRIX_UNIT = "MVAU_rtl"
+THRESHOLDING = "Thresholding_rtl"
+WIDTH_CONVERTER = "StreamingDataWidthConverter_rtl"
+FIFO = "StreamingFIFO_rtl"
+
+Op = Literal["MVAU_rtl", "Thresholding_rtl", "StreamingDataWidthConverter_rtl", "StreamingFIFO_rtl"]
+
+
+class Record(BaseModel):
+    """A part of ``rtl.json``: immutable, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RtlNode(Record):
+    """One node of the dataflow chain.
+
+    Attributes:
+        name: its name in FINN's graph, and of its instance.
+        op: what it does.
+        module: the Verilog module that FINN generated for it.
+        input: its input stream.
+        output: its output stream.
+        parameters: what else the benches need: MW, MH, PE, SIMD, weight_bits for a matrix unit; channels, PE, levels,
+            threshold_bits for thresholding; depth for a FIFO.
+    """
+
+    name: str
+    op: Op
+    module: str
+    input: StreamLayout
+    output: StreamLayout
+    parameters: Mapping[str, int]
+
+
+class RtlDescription(Record):
+    """``rtl.json``.
+
+    Attributes:
+        part: the FPGA.
+        clock_ns: the period of the clock.
+        fifo_depth: least depth of the FIFOs, in words.
+        files: the Verilog sources in compile order, relative to the artifact.
+        nodes: the chain from input to output.
+        estimates: FINN's estimates, from the graph the RTL was made from.
+    """
+
+    part: str
+    clock_ns: int
+    fifo_depth: int
+    files: tuple[str, ...]
+    nodes: tuple[RtlNode, ...]
+    estimates: Mapping[str, int]
+
+    @property
+    def input(self) -> StreamLayout:
+        """Stream of the input codes."""
+        return self.nodes[0].input
+
+    @property
+    def output(self) -> StreamLayout:
+        """Stream of the output codes."""
+        return self.nodes[-1].output
+
+    @property
+    def matrix_units(self) -> tuple[RtlNode, ...]:
+        """The matrix-vector units, in execution order."""
+        return tuple(node for node in self.nodes if node.op == MATRIX_UNIT)
+
+    @property
+    def activations(self) -> tuple[RtlNode, ...]:
+        """The thresholding units, in execution order."""
+        return tuple(node for node in self.nodes if node.op == THRESHOLDING)
+
+
+def read_description(folder: Path) -> RtlDescription:
+    """Read ``rtl.json`` of the RTL artifact in *folder*.
+
+    Raises:
+        InputError: it is missing or malformed.
+    """
+    try:
+        return RtlDescription.model_validate_json((folder / FILE).read_text())
+    except (OSError, ValidationError) as error:
+        raise InputError(f"{folder} does not hold stitched RTL: {error}") from error

@@ -1,0 +1,191 @@
+"""Compile the bench with Verilator, once for each set of Verilog sources, and run it.
+
+The key of a compiled simulator is a hash of everything that goes into it. Weights and thresholds are read at run time
+and are no part of it, so a retrained network of the same shape needs no compilation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hw.bench import BENCH, Unit, bench_module, bench_units
+from hw.rtl_node import RtlDescription
+from hw.stream import Bytes
+from pipeline import StageError
+from pipeline.toolchain import GXX, MAKE, VERILATOR, cpu_count, run_program
+
+HARNESS = Path(__file__).parent / "rtl" / "harness.cpp"
+EXECUTABLE = f"V{BENCH}"
+NEEDED_BY = "the RTL simulation"
+COMPILE_TIMEOUT_S = 1800
+RUN_TIMEOUT_S = 1800
+
+VERILATOR_FLAGS = (
+    "--cc",
+    "--exe",
+    "-O3",
+    "--assert",
+    "--no-timing",
+    # undriven and uninitialized bits are random instead of zero, so that a result does not rest on them
+    "--x-assign",
+    "unique",
+    "--x-initial",
+    "unique",
+    # FINN's RTL relies on implicit width changes and leaves ports open
+    "-Wno-fatal",
+    "-Wno-lint",
+    "-Wno-style",
+    # the wheel's makefile is configured without the flag for precompiled headers
+    "-MAKEFLAGS",
+    "CFG_CXXFLAGS_PCH_I=-include",
+    "--Mdir",
+    "obj",
+    "--top-module",
+    BENCH,
+)
+MAKE_FLAGS = ("CFG_CXXFLAGS_PCH_I=-include", "OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1")
+
+
+@dataclass(frozen=True, slots=True)
+class Stimulus:
+    """Input words for one unit.
+
+    Attributes:
+        words: shape (words, word_bytes).
+        repeat: how often each word is sent.
+        outputs: number of output words that they cause.
+    """
+
+    words: Bytes
+    repeat: int
+    outputs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What the harness measured.
+
+    Attributes:
+        cycles: clock cycles of the whole run.
+        latency_cycles: from the first input word of the first sample to its last output word.
+        initiation_interval: cycles between two samples, once the pipeline is full; 0 for fewer than three samples.
+    """
+
+    cycles: int
+    latency_cycles: int
+    initiation_interval: float
+
+
+@dataclass(frozen=True, slots=True)
+class Simulator:
+    """A compiled bench.
+
+    Attributes:
+        executable: the program.
+        units: what it can run.
+    """
+
+    executable: Path
+    units: tuple[Unit, ...]
+
+    def run(
+        self, unit: Unit, stimulus: Stimulus, *, memories: Path, workdir: Path, stall_percent: int, seed: int
+    ) -> tuple[Bytes, Measurement]:
+        """Run *stimulus* through *unit* and return the output words, shape (outputs, word_bytes).
+
+        Args:
+            unit: one of :attr:`units`.
+            stimulus: its input.
+            memories: the folder that holds ``data/``.
+            workdir: an existing folder for the files exchanged.
+            stall_percent: in how many of 100 cycles source and sink pause, each.
+            seed: of the pauses and of the bits that the RTL leaves uninitialized.
+
+        Raises:
+            StageError: the unit is stuck, or one of its assertions failed.
+        """
+        source, target = workdir / f"{unit.name}.in", workdir / f"{unit.name}.out"
+        stimulus.words.tofile(source)
+        arguments = {
+            "unit": unit.index,
+            "input": source.resolve(),
+            "input-bytes": unit.input.word_bytes,
+            "repeat": stimulus.repeat,
+            "output": target.resolve(),
+            "output-bytes": unit.output.word_bytes,
+            "outputs": stimulus.outputs,
+            "words-in": unit.input.words,
+            "words-out": unit.output.words,
+            "stall": stall_percent,
+            "seed": seed,
+        }
+        argv = [str(self.executable), *(f"+{name}={value}" for name, value in arguments.items())]
+        argv += ["+verilator+rand+reset+2", f"+verilator+seed+{seed + 1}"]
+        stdout = run_program(
+            argv, needed_by=NEEDED_BY, cwd=memories, log=workdir / "simulation.log", timeout_s=RUN_TIMEOUT_S
+        )
+        measured = json.loads(stdout.strip().splitlines()[-1])
+        words = np.fromfile(target, dtype=np.uint8).reshape(-1, unit.output.word_bytes)
+        return words, Measurement(
+            int(measured["cycles"]), int(measured["latency_cycles"]), float(measured["initiation_interval"])
+        )
+
+
+def simulator_for(description: RtlDescription, artifact: Path, *, cache: Path, workdir: Path) -> Simulator:
+    """Return the simulator of the RTL in *artifact*, from *cache* where it has been compiled before.
+
+    Raises:
+        ToolMissingError: Verilator, make or g++ is not installed.
+        StageError: they failed.
+    """
+    units = bench_units(description)
+    sources = {name: (artifact / name).read_text() for name in description.files}
+    sources["rtl/bench.sv"] = bench_module(units)
+    sources["harness.cpp"] = HARNESS.read_text()
+    folder = cache / _key(sources)
+    if not (folder / EXECUTABLE).is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        build = Path(tempfile.mkdtemp(prefix="building-", dir=cache))
+        try:
+            _compile(sources, build, log=workdir / "compile.log")
+            _commit(build / "obj" / EXECUTABLE, folder)
+        finally:
+            shutil.rmtree(build, ignore_errors=True)
+    return Simulator((folder / EXECUTABLE).resolve(), units)
+
+
+def _key(sources: dict[str, str]) -> str:
+    """Return the hash of the sources, in compile order, and of the tools and flags."""
+    hasher = hashlib.sha256()
+    versions = (VERILATOR.version(), GXX.version())
+    for part in (repr(versions), *VERILATOR_FLAGS, *MAKE_FLAGS, *(text for pair in sources.items() for text in pair)):
+        hasher.update(f"{len(part)}:".encode() + part.encode())
+    return hasher.hexdigest()[:32]
+
+
+def _compile(sources: dict[str, str], build: Path, *, log: Path) -> None:
+    build, log = build.resolve(), log.resolve()
+    (build / "rtl").mkdir()
+    for name, text in sources.items():
+        (build / name).write_text(text)
+    VERILATOR.run([*VERILATOR_FLAGS, *sources], needed_by=NEEDED_BY, cwd=build, log=log, timeout_s=COMPILE_TIMEOUT_S)
+    GXX.require(NEEDED_BY)
+    jobs = f"-j{cpu_count()}"
+    arguments: Sequence[str] = ["-C", "obj", "-f", f"V{BENCH}.mk", jobs, *MAKE_FLAGS]
+    MAKE.run(arguments, needed_by=NEEDED_BY, cwd=build, log=log, timeout_s=COMPILE_TIMEOUT_S)
+
+
+def _commit(executable: Path, folder: Path) -> None:
+    """Move the finished program into the cache; another process may have been faster, with the same program."""
+    if not executable.is_file():
+        raise StageError(f"{NEEDED_BY}: make ended without an error but left no {executable.name}")
+    folder.mkdir(exist_ok=True)
+    executable.replace(folder / EXECUTABLE)

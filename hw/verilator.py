@@ -1,0 +1,118 @@
+"""Run the stitched RTL in Verilator: whole images, single thresholding units, single matrix units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from hw.bench import Unit
+from hw.rtl_node import RtlNode, read_description
+from hw.simulator import Measurement, Simulator, Stimulus, simulator_for
+from pipeline import Artifact, Codes, InputError, WeightSign
+
+MEASURED_SAMPLES = 64
+
+
+class RtlExecutor:
+    """The RTL that FINN generated, stitched to one top and simulated cycle by cycle."""
+
+    name = "rtl"
+    weight_sign: WeightSign = "lowered"
+
+    def __init__(
+        self, artifact: Artifact, workdir: Path, cache: Path, *, stall_percent: int = 0, seed: int = 0
+    ) -> None:
+        """Simulate *artifact*.
+
+        Args:
+            artifact: of kind ``rtl``.
+            workdir: an existing folder for stimuli, outputs and logs.
+            cache: a folder for compiled simulators.
+            stall_percent: in how many of 100 cycles the source withholds a word and the sink is not ready, each.
+            seed: of these pauses, and of the bits that the RTL leaves uninitialized.
+        """
+        if not 0 <= stall_percent <= 99:
+            raise InputError(f"stall_percent = {stall_percent} is not possible; allowed: 0..99")
+        self._artifact, self._workdir, self._cache = artifact, workdir, cache
+        self._stall_percent, self._seed = stall_percent, seed
+        self._description = read_description(artifact.path)
+        self._simulator: Simulator | None = None
+
+    def __call__(self, codes: Codes) -> Codes:
+        """Run *codes*, shape (N, inputs), through the stitched top and return the output codes, shape (N, outputs)."""
+        return self._vectors(self._compiled().units[0], codes)[0]
+
+    def requantize(self, layer: int, first: int, last: int) -> Codes:
+        """Run every accumulator from *first* to *last* through thresholding unit *layer*, in all its channels.
+
+        Raises:
+            InputError: the unit's input type does not hold one of them.
+        """
+        unit = self._unit_of(self._description.activations, layer)
+        if not unit.input.minimum <= first <= last <= unit.input.maximum:
+            raise InputError(
+                f"accumulators {first}..{last} do not fit the input of {unit.name}, "
+                f"{unit.input.minimum}..{unit.input.maximum}"
+            )
+        accumulators = np.arange(first, last + 1, dtype=np.int64)[:, None]
+        words = unit.input.pack(np.repeat(accumulators, unit.input.elements, axis=1))
+        stimulus = Stimulus(words, repeat=unit.input.words, outputs=len(words) * unit.output.words)
+        return self._simulate(unit, stimulus)[0]
+
+    def multiply(self, layer: int, codes: Codes) -> Codes:
+        """Run *codes*, shape (N, inputs), through matrix unit *layer* with its weight memory.
+
+        Returns:
+            The accumulators, shape (N, outputs).
+        """
+        return self._vectors(self._unit_of(self._description.matrix_units, layer), codes)[0]
+
+    def measure(self, codes: Codes) -> Mapping[str, int | float | str]:
+        """Return cycles and throughput, measured on the first of *codes*, beside FINN's estimates."""
+        if len(codes) < 3:
+            raise InputError(f"measuring the initiation interval takes 3 images or more, not {len(codes)}")
+        unit = self._compiled().units[0]
+        _, measured = self._vectors(unit, codes[:MEASURED_SAMPLES], stall_percent=0)
+        description = self._description
+        return {
+            "part": description.part,
+            "clock_ns": description.clock_ns,
+            "cycles_per_image": measured.initiation_interval,
+            "latency_cycles": measured.latency_cycles,
+            "images_per_s_at_clock": round(1e9 / (description.clock_ns * measured.initiation_interval)),
+            **{f"finn_estimate_{name.lower()}": value for name, value in description.estimates.items()},
+        }
+
+    def _compiled(self) -> Simulator:
+        if self._simulator is None:
+            self._simulator = simulator_for(
+                self._description, self._artifact.path, cache=self._cache, workdir=self._workdir
+            )
+        return self._simulator
+
+    def _unit_of(self, nodes: tuple[RtlNode, ...], layer: int) -> Unit:
+        if not 0 <= layer < len(nodes):
+            raise InputError(f"there is no unit {layer}; the RTL has {len(nodes)} of that kind, counted from 0")
+        return next(unit for unit in self._compiled().units if unit.node == nodes[layer])
+
+    def _vectors(self, unit: Unit, codes: Codes, stall_percent: int | None = None) -> tuple[Codes, Measurement]:
+        if codes.ndim != 2 or codes.shape[1] != unit.input.channels:
+            raise InputError(f"{unit.name} takes codes of shape (N, {unit.input.channels}), not {codes.shape}")
+        try:
+            words = unit.input.pack(codes.reshape(-1, unit.input.elements))
+        except ValueError as error:
+            raise InputError(f"{unit.name}: {error}") from error
+        return self._simulate(unit, Stimulus(words, 1, len(codes) * unit.output.words), stall_percent)
+
+    def _simulate(self, unit: Unit, stimulus: Stimulus, stall_percent: int | None = None) -> tuple[Codes, Measurement]:
+        words, measured = self._compiled().run(
+            unit,
+            stimulus,
+            memories=self._artifact.path,
+            workdir=self._workdir,
+            stall_percent=self._stall_percent if stall_percent is None else stall_percent,
+            seed=self._seed,
+        )
+        return unit.output.unpack(words).reshape(-1, unit.output.channels), measured
