@@ -41,13 +41,13 @@ class QuantizedLayer:
     @property
     def accumulator_scale(self) -> float:
         """Real value of one accumulator unit: input scale times weight scale."""
-        return self.input_scale * float(self.linear.quant_weight().scale)
+        return self.input_scale * float(self.linear.quant_weight().scale.detach())
 
     @property
     def output_scale(self) -> float:
         """Real value of one output code of the activation."""
         assert self.activation is not None, "the last layer has no activation"
-        return float(self.activation.act_quant.scale())
+        return float(self.activation.act_quant.scale().detach())
 
     @property
     def levels(self) -> int:
@@ -74,7 +74,7 @@ def quantized_layers(network: nn.Module) -> list[QuantizedLayer]:
     if not chain or not isinstance(chain[0], qnn.QuantIdentity):
         raise refusal
     layers: list[QuantizedLayer] = []
-    scale, levels = float(chain[0].act_quant.scale()), _levels(chain[0])
+    scale, levels = float(chain[0].act_quant.scale().detach()), _levels(chain[0])
     for position in range(1, len(chain), 3):
         linear, rest = chain[position], chain[position + 1 : position + 3]
         if not isinstance(linear, qnn.QuantLinear):

@@ -144,7 +144,7 @@ def fit(
                 optimizer.step()
                 scheduler.step()
                 step += 1
-                guided_steps += estimator is schedule.late
+                guided_steps += estimator.extra_forward_passes > 0
                 progress.advance(task)
             mean_loss = _finite_mean(losses, epoch, step - len(losses), label, config)
             accuracy = accuracy_percent(network, dataset.validation)
