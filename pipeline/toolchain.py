@@ -65,10 +65,12 @@ class Tool:
         return path
 
     def version(self) -> str | None:
-        """Return the version the program prints, or None where it is missing or prints none."""
+        """Return the version the program prints, or that of the package that ships it; None where it is missing."""
         path = self.find()
         if path is None:
             return None
+        if self.package is not None:
+            return distribution_version(self.package)
         try:
             result = subprocess.run(
                 [str(path), self.version_flag],
