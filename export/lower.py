@@ -128,6 +128,11 @@ class _Lowering:
         }
 
     def run(self) -> tuple[IntegerModel, list[ProofEntry]]:
+        inputs = [value.name for value in self.graph.input if value.name not in self.constants]
+        if len(inputs) != 1 or len(self.graph.output) != 1:
+            raise InputError(
+                f"{self.path} has {len(inputs)} inputs and {len(self.graph.output)} outputs; one each is supported"
+            )
         unknown = [node for node in self.graph.node if node.op_type not in self.operations]
         if unknown:
             listing = "\n".join(f"  {node.name or node.output[0]}: {node.op_type}" for node in unknown)

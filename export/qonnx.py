@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import onnx
+from google.protobuf.message import DecodeError
 
-from pipeline import Artifact, Stage, StageContext, StageError
+from pipeline import Artifact, InputError, Stage, StageContext, StageError
 from pipeline.registry import load_network
 
 FILE = "model.onnx"
@@ -74,15 +75,15 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def load_qonnx(path: Path) -> onnx.ModelProto:
-    """Read a QONNX file.
+    """Read a QONNX file; data outside the file is not followed.
 
     Raises:
-        StageError: it is too large or is not an ONNX file.
+        InputError: it is missing, too large, or not an ONNX file.
     """
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise StageError(f"{path} has {size} bytes; at most {MAX_BYTES} are read")
     try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise InputError(f"{path} has {size} bytes; at most {MAX_BYTES} are read")
         return onnx.load(path, load_external_data=False)
-    except Exception as error:
-        raise StageError(f"{path} is not an ONNX file: {error}") from error
+    except (OSError, ValueError, DecodeError) as error:
+        raise InputError(f"{path} is not a readable ONNX file: {error}") from error

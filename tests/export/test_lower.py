@@ -72,6 +72,14 @@ def test_flipping_a_full_range_weight_widens_its_type(tmp_path: Path) -> None:
     assert model.matmuls[0].weight_type == IntegerType(2, signed=False)
 
 
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\xff\xff"])
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"m\.onnx"):
+        lower(path)
+
+
 def mistakes() -> dict[str, tuple[QonnxFile, str, str]]:
     """Return graphs that have no exact integer form: what is wrong, the output tensor, the expected words."""
     cases: dict[str, tuple[QonnxFile, str, str]] = {}
