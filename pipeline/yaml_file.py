@@ -1,4 +1,4 @@
-"""Read a YAML configuration file safely: no tags, no duplicate keys, a size limit."""
+"""Read a YAML configuration file safely: no tags, no aliases, no duplicate keys, a size limit."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ MAX_BYTES = 1 << 20
 
 class _UniqueKeyLoader(yaml.SafeLoader):
     """The safe loader, but a key that repeats is an error instead of the last one winning."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuse aliases: a few lines of them can stand for gigabytes."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # untyped in the stubs
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not supported; write the value", problem_mark=mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen: set[Hashable] = set()

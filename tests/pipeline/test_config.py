@@ -68,6 +68,7 @@ def test_configuration_survives_its_record_in_the_run_folder(tmp_path: Path) -> 
         (MINIMAL.replace("name: tiny", "name: ../../etc"), "name = '../../etc'"),
         (MINIMAL.replace("name: mlp", "name: mpl"), "model.name = 'mpl'"),
         (MINIMAL.replace("[8]", "[0]"), "model.hidden.0 = 0: Input should be greater than or equal to 1"),
+        ("a: &a [1]\nb: *a\n", "aliases (*name) are not supported; write the value"),
         (MINIMAL + "name: again", "key 'name' repeats"),
         ("- a\n- b\n", "the file holds list; it must hold a mapping"),
         ("", "the file holds NoneType"),
