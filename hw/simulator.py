@@ -26,6 +26,7 @@ HARNESS = Path(__file__).parent / "rtl" / "harness.cpp"
 EXECUTABLE = f"V{BENCH}"
 NEEDED_BY = "the RTL simulation"
 COMPILE_TIMEOUT_S = 1800
+START_UP_CYCLES = 10_000
 RUN_TIMEOUT_S = 1800
 
 VERILATOR_FLAGS = (
@@ -91,10 +92,12 @@ class Simulator:
     Attributes:
         executable: the program.
         units: what it can run.
+        idle_limit: in how many cycles a unit transfers at least one word, unless it is stuck.
     """
 
     executable: Path
     units: tuple[Unit, ...]
+    idle_limit: int
 
     def run(
         self, unit: Unit, stimulus: Stimulus, *, memories: Path, workdir: Path, stall_percent: int, seed: int
@@ -126,6 +129,7 @@ class Simulator:
             "words-out": unit.output.words,
             "stall": stall_percent,
             "seed": seed,
+            "idle-limit": self.idle_limit,
         }
         argv = [str(self.executable), *(f"+{name}={value}" for name, value in arguments.items())]
         argv += ["+verilator+rand+reset+2", f"+verilator+seed+{seed + 1}"]
@@ -159,7 +163,9 @@ def simulator_for(description: RtlDescription, artifact: Path, *, cache: Path, w
             _commit(build / "obj" / EXECUTABLE, folder)
         finally:
             shutil.rmtree(build, ignore_errors=True)
-    return Simulator((folder / EXECUTABLE).resolve(), units)
+    # While every node works on one sample, nothing may enter or leave.
+    idle_limit = START_UP_CYCLES + (len(description.nodes) + 1) * description.estimates["initiation_interval"]
+    return Simulator((folder / EXECUTABLE).resolve(), units, idle_limit)
 
 
 def _key(sources: dict[str, str]) -> str:

@@ -16,7 +16,8 @@ from pipeline import Codes
 
 Bytes: TypeAlias = NDArray[np.uint8]
 
-MAX_ELEMENT_BITS = 63
+MAX_ELEMENT_BITS = 48
+"""Width of the accumulator of a DSP slice: no stream has wider elements."""
 
 
 class StreamLayout(BaseModel):

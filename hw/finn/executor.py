@@ -26,6 +26,8 @@ class FinnExecutor:
 
     def __call__(self, codes: Codes) -> Codes:
         """Run *codes*, shape (N, inputs), and return the output codes, shape (N, outputs)."""
+        if codes.ndim != 2 or not len(codes):
+            raise InputError(f"finn-hw takes codes of shape (N >= 1, inputs), not {codes.shape}")
         inputs, outputs = self._workdir / "finn-inputs.npy", self._workdir / "finn-outputs.npy"
         np.save(inputs, codes, allow_pickle=False)
         outputs.unlink(missing_ok=True)

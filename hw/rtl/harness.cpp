@@ -1,12 +1,13 @@
 // Drive one unit of the bench through its AXI-Stream ports, from a file of input words to a file of output words.
 //
 //   Vbench +unit=K +input=FILE +input-bytes=N +repeat=N +output=FILE +output-bytes=N +outputs=N
-//          +words-in=N +words-out=N +stall=PERCENT +seed=N
+//          +words-in=N +words-out=N +stall=PERCENT +seed=N +idle-limit=N
 //
 // input-bytes, output-bytes: size of a word; repeat: how often each input word is sent; outputs: number of output words
 // to wait for; words-in, words-out: words of one sample, for the measured latency and initiation interval; stall:
-// percentage of cycles in which the source withholds a word, and in which the sink is not ready. What was measured is
-// printed as one JSON object. The exit code is 0 when all outputs came.
+// percentage of cycles in which the source withholds a word, and in which the sink is not ready; idle-limit: number of
+// cycles without any transfer after which the unit counts as stuck. What was measured is printed as one JSON object.
+// The exit code is 0 when all outputs came.
 //
 // A word that was offered stays offered until it is taken, as AXI-Stream demands.
 
@@ -28,8 +29,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words are copied byte 
 namespace {
 
 constexpr long RESET_CYCLES = 20;
-constexpr long START_CYCLE = 40;        // weight memories have filled their output registers by then
-constexpr long IDLE_LIMIT = 1000000;    // cycles without any transfer after which the unit counts as stuck
+constexpr long START_CYCLE = 40;  // weight memories have filled their output registers by then
 
 [[noreturn]] void fail(const std::string& message) {
     std::fprintf(stderr, "harness: %s\n", message.c_str());
@@ -115,6 +115,7 @@ int main(int argc, char** argv) {
     const long outputs = number(*context, "outputs");
     const long words_in = number(*context, "words-in");
     const long words_out = number(*context, "words-out");
+    const long idle_limit = number(*context, "idle-limit");
     const std::vector<uint8_t> input = read_file(argument(*context, "input"));
     const std::string output_path = argument(*context, "output");
     Coin coin(number(*context, "stall"), number(*context, "seed"));
@@ -135,7 +136,7 @@ int main(int argc, char** argv) {
     bool offering = false;
     model->unit = static_cast<uint16_t>(unit);
     const auto started = std::chrono::steady_clock::now();
-    while (given < outputs && idle < IDLE_LIMIT && !context->gotFinish()) {
+    while (given < outputs && idle < idle_limit && !context->gotFinish()) {
         const bool running = cycle >= START_CYCLE;
         if (running && !offering && taken < total_in && !coin.stalls()) {
             offering = true;

@@ -1,0 +1,124 @@
+"""What FINN's RTL cannot carry out is refused by name before FINN is started."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from integer_nets import UINT8, random_network
+
+from export.integer import IntegerModel, IntegerType, MatMul, Node, Threshold
+from hw.board import board_names, load_board
+from hw.finn import BuildFinnGraph
+from hw.finn.supported import require_supported, weight_type
+from pipeline import ConfigError, StageError
+
+
+def matmul(weights: list[list[int]], name: str = "fc0") -> MatMul:
+    return MatMul(name, np.array(weights, dtype=np.int64), IntegerType(12, signed=True))
+
+
+def threshold(levels: int, *, lowest: int = 0, first: int = 0, name: str = "act0") -> Threshold:
+    rows = np.arange(first, first + levels, dtype=np.int64)[None, :]
+    return Threshold(name, rows, IntegerType(12, signed=True), lowest, np.zeros(1, dtype=np.bool_))
+
+
+def model(*nodes: Node, source: IntegerType = UINT8) -> IntegerModel:
+    first = nodes[0]
+    inputs = first.inputs if isinstance(first, MatMul) else first.channels
+    return IntegerModel("small", source, Fraction(1), inputs, nodes, Fraction(1))
+
+
+@pytest.mark.parametrize("weight_bits", [2, 3, 4, 5, 6, 7, 8])
+def test_narrow_weights_keep_their_width(weight_bits: int) -> None:
+    network = random_network((9, 4, 3), 1, weight_bits=weight_bits)
+    require_supported(network)
+    assert all(weight_type(node) == IntegerType(weight_bits, signed=True) for node in network.matmuls)
+
+
+@pytest.mark.parametrize(
+    ("weights", "bits"), [([[0, 0]], 2), ([[1, 1]], 2), ([[-1, 1]], 2), ([[-2, 1]], 3), ([[3, 0]], 3), ([[-4, 3]], 4)]
+)
+def test_the_most_negative_code_is_never_used(weights: list[list[int]], bits: int) -> None:
+    assert weight_type(matmul(weights)) == IntegerType(bits, signed=True)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (
+            model(matmul([[-128, 1]])),
+            (
+                "layer 'fc0' has weights -128..1, which take 9 bits without the most negative code; "
+                "FINN's RTL takes 2..8. Train with a narrow range or fewer weight_bits"
+            ),
+        ),
+        (
+            model(matmul([[1, 1]]), source=IntegerType(1, signed=False)),
+            "layer 'fc0' takes uint1 input codes; FINN's RTL takes 2..8 bits. Set input_bits",
+        ),
+        (
+            model(matmul([[1, 1]]), threshold(1)),
+            "layer 'act0' has 1-bit activations; FINN's RTL takes 2..8 bits. Set act_bits",
+        ),
+        (
+            model(matmul([[1, 1]]), threshold(256)),
+            "layer 'act0' has 9-bit activations; FINN's RTL takes 2..8 bits. Set act_bits",
+        ),
+        (
+            model(matmul([[1, 1]]), threshold(3, lowest=-2)),
+            "layer 'act0' has codes -2..1; FINN's RTL takes unsigned activations from 0. Use a ReLU quantizer",
+        ),
+        (
+            model(matmul([[1, 1]]), threshold(3, first=1 << 24)),
+            (
+                "layer 'act0' has a threshold of magnitude 16777218; FINN holds integers below 2^24. "
+                "Use fewer inputs, or fewer bits in weights or activations"
+            ),
+        ),
+        (
+            model(matmul([[127] * 519])),
+            (
+                "layer 'fc0' has accumulators of magnitude up to 16807815; FINN's Python execution is exact "
+                "below 2^24. Use fewer inputs, or fewer bits in weights or activations"
+            ),
+        ),
+        (
+            model(matmul([[1, 1]]), matmul([[1]], "fc1")),
+            (
+                "layer 'fc1' at position 1 is a MatMul; FINN's RTL is built from matrix products that "
+                "alternate with activations, a matrix product first"
+            ),
+        ),
+        (
+            model(threshold(3)),
+            (
+                "layer 'act0' at position 0 is a Threshold; FINN's RTL is built from matrix products that "
+                "alternate with activations, a matrix product first"
+            ),
+        ),
+    ],
+)
+def test_a_layer_that_has_no_rtl_is_named(network: IntegerModel, message: str) -> None:
+    with pytest.raises(StageError, match=f"^{re.escape(message)}$"):
+        require_supported(network)
+
+
+def test_an_unknown_board_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^unknown board 'pynq-z9'; known boards: pynq-z1, pynq-z2$"):
+        BuildFinnGraph(board="pynq-z9")
+
+
+@pytest.mark.parametrize("fps", [0, -1, 100_000_001])
+def test_an_impossible_frame_rate_is_refused(fps: int) -> None:
+    with pytest.raises(ConfigError, match=rf"^fps = {fps} is not possible on pynq-z1; allowed: 1..100000000$"):
+        BuildFinnGraph(fps=fps)
+
+
+@pytest.mark.parametrize("name", board_names())
+def test_every_board_is_complete(name: str) -> None:
+    board = load_board(name)
+    assert board.part == "xc7z020clg400-1"
+    assert board.cycles_per_image(100_000) == 1000
