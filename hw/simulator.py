@@ -24,7 +24,7 @@ from pipeline.toolchain import GXX, MAKE, VERILATOR, cpu_count, run_program
 
 HARNESS = Path(__file__).parent / "rtl" / "harness.cpp"
 EXECUTABLE = f"V{BENCH}"
-NEEDED_BY = "the RTL simulation"
+NEEDED_BY = "target finn (RTL simulation)"
 COMPILE_TIMEOUT_S = 1800
 START_UP_CYCLES = 10_000
 RUN_TIMEOUT_S = 1800

@@ -131,7 +131,7 @@ def _compile(core: Core, manifest: Manifest, build: Path, definitions: tuple[str
 
 
 def _gcc(arguments: list[str], build: Path, log: Path) -> None:
-    ARM_GCC.run(arguments, needed_by="firmware", cwd=build, log=log, timeout_s=TIMEOUT_S)
+    ARM_GCC.run(arguments, needed_by="target c (firmware)", cwd=build, log=log, timeout_s=TIMEOUT_S)
 
 
 def sizes_of(image: bytes, scratch_bytes: int) -> dict[str, int]:

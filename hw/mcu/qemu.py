@@ -132,6 +132,7 @@ class FirmwareExecutor:
         output = self.workdir / "output.bin"
         output.unlink(missing_ok=True)
         work = count * (macs * INSTRUCTIONS_PER_MAC + INSTRUCTIONS_PER_ROW)
+        QEMU_ARM.require(f"target c{{core={self.manifest.core}}}")
         QEMU_ARM.run(
             ["-M", self._core.machine, *MACHINE_OPTIONS, "-kernel", self._elf, *options],
             needed_by=f"firmware for {self.manifest.core} ({EXIT_CODES})",

@@ -12,7 +12,7 @@ from pipeline.commands.parity import judge, require_ledger, worst_failure
 from pipeline.commands.summary import summarize
 from pipeline.errors import BitproofError, ConfigError, GateError, StageError
 from pipeline.ledger import FailureEntry
-from pipeline.plan import Plan
+from pipeline.plan import ExecutorStep, Plan
 from pipeline.run_folder import RunFolder
 from pipeline.toolchain import cpu_count, run_in_foreground
 from pipeline.yaml_file import read_config
@@ -46,7 +46,7 @@ def run_pipeline(
     with run.locked():
         run.write_config(config)
         _forget_failures(run)
-        if not _snakemake(run, goal, cores):
+        if not _snakemake(run, goals_of(plan, goal, plan.executors), cores):
             failures = run.failures()
             if not failures:
                 raise StageError(f"the run stopped without a result; its log is {_log(run)}")
@@ -90,10 +90,11 @@ def _forget_failures(run: RunFolder) -> None:
 def _record_what_succeeded(run: RunFolder, plan: Plan, cores: int | None) -> None:
     """Write ledger and report with the executors whose checks are complete; failed ones are listed as failures."""
     failed = {failure.stage for failure in run.failures()}
-    fine = [step.slot for step in plan.executors if not _blocked(plan, step.source, f"check-{step.slot}", failed)]
+    fine = tuple(step for step in plan.executors if not _blocked(plan, step.source, f"check-{step.slot}", failed))
     core_stages = {"data", "train-float", "train", "export", "integer"}
     if not failed & core_stages:
-        _snakemake(run, "report.html", cores, "--config", f"checks={','.join(fine)}")
+        names = ",".join(step.slot for step in fine)
+        _snakemake(run, goals_of(plan, "report.html", fine), cores, "--config", f"checks={names}")
 
 
 def _blocked(plan: Plan, source: str, check: str, failed: set[str]) -> bool:
@@ -109,15 +110,40 @@ def _log(run: RunFolder) -> Path:
     return run.path / "logs" / "snakemake.log"
 
 
-def _snakemake(run: RunFolder, goal: str, cores: int | None, *extra: str) -> bool:
-    """Bring *goal* up to date and say whether that succeeded; Snakemake's own messages go to its log."""
+def goals_of(plan: Plan, goal: str, executors: tuple[ExecutorStep, ...]) -> list[str]:
+    """Return every file on the way to *goal*, so that one that was deleted is made again, whatever came of it before.
+
+    *executors* are those whose checks the ledger is to hold.
+    """
+    if goal in ("report.html", "ledger.json"):
+        checked = executors
+        slots = ["train-float", *(step.source for step in executors)]
+    else:
+        checked = tuple(step for step in executors if goal == f"checks/{step.slot}.json")
+        slots = [step.source for step in checked] or [goal.removesuffix("/artifact.json")]
+    if checked:
+        slots.append("integer")
+    needed: set[str] = set()
+    for slot in slots:
+        upstream: str | None = slot
+        while upstream is not None:
+            needed.add(upstream)
+            upstream = plan.source_of(upstream)
+    artifacts = [f"{slot}/artifact.json" for slot in plan.slots if slot in needed]
+    checks = [f"checks/{step.slot}.json" for step in checked]
+    results = ["ledger.json"] if goal == "report.html" else []
+    return list(dict.fromkeys([*artifacts, *checks, *results, goal]))
+
+
+def _snakemake(run: RunFolder, goals: list[str], cores: int | None, *extra: str) -> bool:
+    """Bring *goals* up to date and say whether that succeeded; Snakemake's own messages go to its log."""
     return run_in_foreground(
         [
             sys.executable,
             "-P",
             "-m",
             "snakemake",
-            goal,
+            *goals,
             "--snakefile",
             str(SNAKEFILE),
             "--directory",

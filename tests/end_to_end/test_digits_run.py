@@ -101,6 +101,15 @@ def test_a_second_run_makes_nothing(copy: Path) -> None:
     assert (copy / "ledger.json").read_bytes() == ledger
 
 
+@pytest.mark.parametrize("deleted", ["integer/artifact.json", "checks/torch.json"])
+def test_what_was_deleted_is_made_again(copy: Path, deleted: str) -> None:
+    recorded = {entry["stage"]: entry["sha256"] for entry in ledger_of(copy)["artifacts"]}
+    (copy / deleted).unlink()
+    assert bitproof("run", CONFIG, "--runs", copy.parent).code == 0
+    assert (copy / deleted).is_file()
+    assert {entry["stage"]: entry["sha256"] for entry in ledger_of(copy)["artifacts"]} == recorded
+
+
 def test_a_changed_target_option_makes_only_that_target_again(copy: Path) -> None:
     before = manifest_times(copy)
     targets = "targets=[onnx-int8, 'c{core=cortex-m4}', 'finn{fps=150000}']"

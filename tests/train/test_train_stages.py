@@ -183,11 +183,13 @@ def test_no_boundary_is_near_an_integer_after_nudging(raw_network: nn.Module) ->
     assert nudge(raw_network).moved == 0
 
 
-def test_channel_without_a_free_place_is_counted_not_moved() -> None:
+def test_channel_without_a_free_place_gets_most_room_and_is_counted() -> None:
     crowded = Channel(0.0, 1.0, 0.5 / 1024, 1.0, 1.0, 1 / 1024, 4095, -10, 10)
     assert crowded.near > 0
-    assert crowded.nudged() is None
-    assert dataclasses.replace(crowded, levels=1).nudged() is not None
+    best = crowded.nudged()
+    assert not best.is_clear()
+    assert best.room > crowded.room
+    assert dataclasses.replace(crowded, levels=1).nudged().is_clear()
 
 
 def rewrite(source: Artifact, folder: Path, **changes: object) -> Artifact:
