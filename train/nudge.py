@@ -7,7 +7,8 @@ A channel's boundary of code ``i``, in accumulator units, is the real number
 A float32 evaluation of the same chain decides an integer accumulator wrongly only within a few roundings of ``t_i``.
 Moving ``beta`` moves all boundaries of the channel together, so the least shift that clears all of them is taken. It is
 less than one accumulator unit; afterwards torch, onnxruntime and the exact thresholds agree, and the proofs of the run
-show it. With many codes and wide accumulators there may be no such shift: those boundaries are counted.
+show it. With many codes and wide accumulators there may be no such shift: the channel is moved to where the nearest
+boundary is farthest, and the boundaries still within the error bound are counted.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ LEAST_MARGIN = 1e-3
 """No boundary is left nearer to an integer than this, in accumulator units, where a shift can help it."""
 SLACK = 1.25
 """A shift clears a little more than the margin, since beta is rounded to float32 afterwards."""
+SHIFTS = 500
+"""How many shifts are tried, from -1/2 to 1/2 accumulator units, where none clears a channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,13 @@ class Channel:
         beta = self.beta - accumulators * self.accumulator_scale * self.gamma / self.deviation
         return replace(self, beta=float(np.float32(beta)))
 
-    def nudged(self) -> Channel | None:
-        """Return the channel moved by the least shift that clears it, or None where no shift below half a unit does."""
+    @property
+    def room(self) -> float:
+        """Least distance of a boundary from an integer, in units of its float32 error; above 1 none is near."""
+        return float((_distances(self.boundaries) / self.float_errors).min(initial=np.inf))
+
+    def nudged(self) -> Channel:
+        """Return the channel moved by the least shift that clears it, or to where it has most room if none does."""
         margins = SLACK * np.maximum(self.float_errors, LEAST_MARGIN)
         offsets = self.boundaries - np.rint(self.boundaries)
         edges = np.concatenate([margins - offsets, -margins - offsets])  # where a boundary enters or leaves its margin
@@ -90,7 +98,7 @@ class Channel:
             moved = self.shifted(edge)
             if moved.is_clear():
                 return moved
-        return None
+        return max((self, *map(self.shifted, np.linspace(-0.5, 0.5, SHIFTS).tolist())), key=lambda c: c.room)
 
 
 def _distances(boundaries: Reals) -> Reals:
@@ -109,11 +117,9 @@ def nudge(network: nn.Module) -> NudgeReport:
             if channel is None or channel.is_clear():
                 continue
             better = channel.nudged()
-            if better is None:
-                left += channel.near
-            else:
-                layer.norm.bias[index] = better.beta
-                moved += 1
+            layer.norm.bias[index] = better.beta
+            moved += better is not channel
+            left += better.near
     return NudgeReport(moved, left)
 
 
