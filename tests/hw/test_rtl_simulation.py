@@ -208,6 +208,6 @@ def test_rtl_that_does_not_compile_is_a_stage_error(serial: RtlBuild, tmp_path: 
     path = broken.path / "rtl" / "finn_top.sv"
     path.write_text(path.read_text().replace("endmodule", "endmodul"))
     cache = tmp_path / "simulators"
-    with pytest.raises(StageError, match=r"(?s)^target finn \(RTL simulation\): verilator ended with code 1; its log is .*%Error"):
+    with pytest.raises(StageError, match=r"(?s)^target finn \(RTL simulation\): verilator ended with code 1; .*%Error"):
         RtlExecutor(broken, tmp_path, cache)(np.zeros((1, 16), dtype=np.int64))
     assert list(cache.iterdir()) == []
