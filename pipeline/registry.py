@@ -47,7 +47,6 @@ FUNCTIONS = {
     "run-integer-model": "export.integer:trace",
     "prove-requantization": "export.proof:prove_requantization",
     "prove-matrix-units": "export.proof:prove_matrix_units",
-    "measure-firmware": "hw.mcu:measure",
 }
 
 EXTRA_OF_PACKAGE = {

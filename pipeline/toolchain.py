@@ -219,10 +219,9 @@ MAKE = Tool("make", "4.3", f"{APT} build-essential")
 GXX = Tool("g++", "12.2", f"{APT} build-essential")
 GCC = Tool("gcc", "12.2", f"{APT} build-essential")
 ARM_GCC = Tool("arm-none-eabi-gcc", "12.2", f"{APT} gcc-arm-none-eabi")
-ARM_SIZE = Tool("arm-none-eabi-size", "2.40", f"{APT} gcc-arm-none-eabi")
 QEMU_ARM = Tool("qemu-system-arm", "7.2", f"{APT} qemu-system-arm")
 
-TOOLS = (VERILATOR, MAKE, GXX, GCC, ARM_GCC, ARM_SIZE, QEMU_ARM)
+TOOLS = (VERILATOR, MAKE, GXX, GCC, ARM_GCC, QEMU_ARM)
 
 
 def distribution_version(name: str) -> str | None:
