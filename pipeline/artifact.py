@@ -86,7 +86,7 @@ class Artifact:
             )
         except FileNotFoundError as error:
             raise IntegrityError(f"{folder} holds no complete artifact (no {MANIFEST}); run the stage again") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise IntegrityError(f"{folder / MANIFEST} is damaged: {error}") from error
 
     def verify(self) -> None:

@@ -153,9 +153,9 @@ def write_ledger(content: dict[str, Any], path: Path) -> Ledger:
     """Fill in ``previous`` and ``sha256`` of *content*, write it to *path* by a rename, and return it.
 
     Where *path* already holds a ledger that differs in nothing but ``previous``, that file is kept: a run that changed
-    nothing leaves no trace.
+    nothing leaves no trace. A damaged ledger is replaced.
     """
-    replaced = read_ledger(path) if path.exists() else None
+    replaced = _readable(path)
     if replaced is not None:
         candidate = _sealed({**content, "previous": replaced.previous})
         if candidate.sha256 == replaced.sha256:
@@ -165,6 +165,14 @@ def write_ledger(content: dict[str, Any], path: Path) -> Ledger:
     partial.write_text(json.dumps(ledger.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     partial.replace(path)
     return ledger
+
+
+def _readable(path: Path) -> Ledger | None:
+    """Return the ledger at *path*; None where there is none, or a damaged one, which is no predecessor."""
+    try:
+        return read_ledger(path)
+    except IntegrityError:
+        return None
 
 
 def _sealed(content: dict[str, Any]) -> Ledger:
@@ -181,7 +189,7 @@ def read_ledger(path: Path) -> Ledger:
     try:
         content = json.loads(path.read_text())
         ledger = Ledger.model_validate(content)
-    except (OSError, ValueError, ValidationError) as error:
+    except (OSError, ValueError, ValidationError, RecursionError) as error:
         raise IntegrityError(f"{path} is not a readable ledger: {error}") from error
     actual = canonical_sha256(content)
     if actual != ledger.sha256:

@@ -52,7 +52,12 @@ def _load_split(folder: Path, split: str) -> Vectors:
     try:
         pixels = np.load(folder / f"{split}_codes.npy", allow_pickle=False)
         labels = np.load(folder / f"{split}_labels.npy", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise InputError(f"data set {folder} has no readable split {split!r}: {error}") from error
+    if pixels.ndim < 2 or not len(pixels) or pixels.dtype != np.uint8 or labels.shape != (len(pixels),):
+        raise InputError(
+            f"data set {folder}, split {split!r}: codes are {pixels.dtype} {pixels.shape}, labels {labels.shape}; "
+            "expected uint8 (N, inputs) and (N,)"
+        )
     codes = pixels.reshape(len(pixels), -1).astype(np.int64)
     return Vectors(codes, labels.astype(np.int64), f"{split}[0:{len(codes)}]")

@@ -40,18 +40,35 @@ def read_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
         ConfigError: the file is missing, too large or not YAML, or a key or value is not valid.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path} is not a regular file; give a YAML file")
         if path.stat().st_size > MAX_BYTES:
             raise ConfigError(f"{path} has {path.stat().st_size} bytes; a configuration has at most {MAX_BYTES}")
         content = _parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from error
     if assignments and isinstance(content, dict):
         content = override(content, tuple(_parse_assignment(text) for text in assignments))
-    return validate(content, file=path)
+    return _with_absolute_paths(validate(content, file=path))
+
+
+def _with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Make the paths in *config* absolute: the stages run in the folder of the run, not in the user's."""
+    data, model = config.data, config.model
+    if data.root is not None:
+        data = data.model_copy(update={"root": data.root.absolute()})
+    file, colon, function = model.name.rpartition(":")
+    if colon:
+        model = model.model_copy(update={"name": f"{Path(file).absolute()}:{function}"})
+    return config.model_copy(update={"data": data, "model": model})
 
 
 def _parse(text: str) -> object:
-    return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506  a subclass of SafeLoader
+    """Parse YAML; a value that its own tag rejects (a date that is none, say) is an error of the text, too."""
+    try:
+        return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506  a subclass of SafeLoader
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise yaml.YAMLError(f"a value is not valid YAML: {error}") from error
 
 
 def _parse_assignment(text: str) -> tuple[str, object]:

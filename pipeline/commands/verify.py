@@ -8,14 +8,14 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifact import Artifact
+from pipeline.artifact import Artifact, sha256_of_bytes
 from pipeline.check import compare, run_check, run_vectors
 from pipeline.commands.parity import judge, require_ledger
 from pipeline.errors import ConfigError, GateError, IntegrityError, StageError
 from pipeline.ledger import Ledger
 from pipeline.plan import ExecutorStep, Plan, make_executor
 from pipeline.registry import FAULTS, FUNCTIONS, resolve
-from pipeline.run_folder import RunFolder
+from pipeline.run_folder import RunFolder, config_to_json
 
 
 def verify_run(run_path: Path, *, as_json: bool) -> None:
@@ -27,10 +27,10 @@ def verify_run(run_path: Path, *, as_json: bool) -> None:
     """
     run = RunFolder.open(run_path)
     ledger = require_ledger(run)
+    plan = Plan(run.config())
     _verify_artifacts(run, ledger)
     typer.echo(f"{len(ledger.artifacts)} artifacts unchanged", err=True)
-    plan = Plan(run.config())
-    reasons = judge(ledger, tuple(step.name for step in plan.executors))
+    reasons = [*_missing(run, plan, ledger), *judge(ledger, tuple(step.name for step in plan.executors))]
     results = []
     for recorded in ledger.checks:
         step = plan.executor(recorded.actual)
@@ -55,6 +55,21 @@ def verify_run(run_path: Path, *, as_json: bool) -> None:
         typer.echo(f"{ledger.run}: {len(ledger.artifacts)} artifacts and {len(results)} executors verified, all equal")
     if reasons:
         raise GateError("\n".join(dict.fromkeys(reasons)))
+
+
+def _missing(run: RunFolder, plan: Plan, ledger: Ledger) -> list[str]:
+    """Return what the configuration asks for and the ledger does not hold: an empty ledger proves nothing."""
+    reasons = [f"stage {failure.stage} failed in this run: {failure.message}" for failure in ledger.failures]
+    if ledger.inputs.get("config") != sha256_of_bytes(config_to_json(plan.config).encode()):
+        reasons.append(f"the configuration recorded in {run.path} is not the one of the ledger; run it again")
+    checked = [check.actual for check in ledger.checks]
+    reasons.extend(f"the ledger has no check of {s.name}" for s in plan.executors if s.name not in checked)
+    held = [artifact.path for artifact in ledger.artifacts]
+    reasons.extend(f"the ledger has no artifact {slot!r}" for slot in plan.slots if slot not in held)
+    proven = {(proof.actual, proof.layer) for proof in ledger.proofs}
+    if not proven:
+        reasons.append("the ledger holds no proofs")
+    return reasons
 
 
 def _verify_artifacts(run: RunFolder, ledger: Ledger) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from pipeline.ledger import json_schema
+from pipeline.ledger import canonical_sha256, json_schema
 
 pytestmark = [pytest.mark.tool, pytest.mark.end_to_end, pytest.mark.xdist_group("digits_run")]
 
@@ -137,6 +137,17 @@ def test_verify_passes_and_finds_a_changed_byte(copy: Path) -> None:
     assert outcome.code == 1
     assert "artifact 'onnx-int8'" in outcome.err
     assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize("emptied", ["checks", "artifacts", "proofs"])
+def test_verify_refuses_a_ledger_with_nothing_in_it(copy: Path, emptied: str) -> None:
+    forged = ledger_of(copy)
+    forged[emptied] = []
+    forged["sha256"] = canonical_sha256(forged)
+    (copy / "ledger.json").write_text(json.dumps(forged))
+    outcome = bitproof("verify", copy)
+    assert outcome.code == 1
+    assert "the ledger" in outcome.err
 
 
 @pytest.mark.parametrize("executor", ["onnx-int8", "c:cortex-m4", "rtl"])

@@ -68,6 +68,9 @@ def test_configuration_survives_its_record_in_the_run_folder(tmp_path: Path) -> 
         (MINIMAL.replace("name: tiny", "name: ../../etc"), "name = '../../etc'"),
         (MINIMAL.replace("name: mlp", "name: mpl"), "model.name = 'mpl'"),
         (MINIMAL.replace("[8]", "[0]"), "model.hidden.0 = 0: Input should be greater than or equal to 1"),
+        (MINIMAL + "seed: 2020-99-99", "a value is not valid YAML"),
+        (MINIMAL + "seed: !!int abc", "a value is not valid YAML"),
+        (MINIMAL + "? [a, b]\n: 1", "cannot read the configuration"),
         ("a: &a [1]\nb: *a\n", "aliases (*name) are not supported; write the value"),
         (MINIMAL + "name: again", "key 'name' repeats"),
         ("- a\n- b\n", "the file holds list; it must hold a mapping"),
@@ -88,6 +91,17 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, words: str) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read the configuration .*none\.yaml"):
         read_config(tmp_path / "none.yaml")
+
+
+def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not a regular file"):
+        read_config(tmp_path)
+
+
+def test_paths_are_made_absolute_since_stages_run_elsewhere(tmp_path: Path) -> None:
+    config = read(tmp_path, MINIMAL, "model.name=nets/mine.py:build", "data.root=here")
+    assert config.model.name == f"{Path('nets/mine.py').absolute()}:build"
+    assert config.data.root == Path("here").absolute()
 
 
 def test_values_are_replaced_by_dotted_name(tmp_path: Path) -> None:
