@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -185,7 +186,9 @@ def _compile(sources: dict[str, str], build: Path, *, log: Path) -> None:
     VERILATOR.run([*VERILATOR_FLAGS, *sources], needed_by=NEEDED_BY, cwd=build, log=log, timeout_s=COMPILE_TIMEOUT_S)
     GXX.require(NEEDED_BY)
     jobs = f"-j{cpu_count()}"
-    arguments: Sequence[str] = ["-C", "obj", "-f", f"V{BENCH}.mk", jobs, *MAKE_FLAGS]
+    # The makefile calls "python", which Debian does not have; it is part of the command, not of the program's identity.
+    python = f"PYTHON3={sys.executable}"
+    arguments: Sequence[str] = ["-C", "obj", "-f", f"V{BENCH}.mk", jobs, python, *MAKE_FLAGS]
     MAKE.run(arguments, needed_by=NEEDED_BY, cwd=build, log=log, timeout_s=COMPILE_TIMEOUT_S)
 
 
