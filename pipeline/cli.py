@@ -8,7 +8,7 @@ import sys
 import traceback
 import warnings
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -32,13 +32,13 @@ RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, 
 @app.command()
 def run(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file of the run.")],
-    until: Annotated[Optional[str], typer.Option(help="Stop after this stage.", metavar="STAGE")] = None,  # noqa: UP045
+    until: Annotated[str | None, typer.Option(help="Stop after this stage.", metavar="STAGE")] = None,
     assignments: Annotated[
-        Optional[list[str]],  # noqa: UP045  typer reads the annotation at run time
+        list[str] | None,
         typer.Option("--set", help="Replace one value, for example --set train.epochs=3.", metavar="KEY=VALUE"),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
-    cores: Annotated[Optional[int], typer.Option(help="Stages to run at once; default: all cores.", min=1)] = None,  # noqa: UP045
+    cores: Annotated[int | None, typer.Option(help="Stages to run at once; default: all cores.", min=1)] = None,
     as_json: Json = False,
 ) -> None:
     """Run a configuration from data to report; only what is stale is made again."""
@@ -51,7 +51,7 @@ def run(
 def stage(
     slot: Annotated[str, typer.Argument(metavar="STAGE", help="The stage, or check-EXECUTOR, parity, report.")],
     run_path: Annotated[Path, typer.Option("--run", help="The run's folder.")],
-    only: Annotated[Optional[str], typer.Option(help="For parity: the checks to record.", metavar="LIST")] = None,  # noqa: UP045
+    only: Annotated[str | None, typer.Option(help="For parity: the checks to record.", metavar="LIST")] = None,
 ) -> None:
     """Carry out one stage of a run (what the rules of the Snakefile call)."""
     from pipeline.commands.stage import run_stage
@@ -63,7 +63,7 @@ def stage(
 def verify(
     run_path: RunPath,
     flip_bit: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             "--flip-bit",
             metavar="EXECUTOR",
