@@ -57,6 +57,9 @@ report: setup ## write the report
 verify: setup ## check the run of CONFIG again from its artifacts
 	@$(BITPROOF) verify $(RUNS)/$(notdir $(basename $(CONFIG)))
 
+bench-%: setup ## measure: bench-estimators, bench-calibration; writes benchmarks/results/NAME.json
+	@.venv/bin/python -m benchmarks.$*
+
 test: setup ## pass all tests
 	@.venv/bin/python -m pytest -n 2 --dist loadgroup
 

@@ -20,7 +20,8 @@ from pipeline import Artifact, ConfigError, Stage, StageContext, StageError
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.toolchain import cpu_count
 from train.checkpoint import save_checkpoint
-from train.estimators import Guided, Problem, Schedule, StraightThrough, schedule_of
+from train.estimators import Guided, Memory, Problem, Schedule, StraightThrough, schedule_of
+from train.estimators.problem import Loss
 from train.extra_passes import extra_passes, statistics_collected
 from train.layers import quantized_weights, require_fixed_steps
 from train.models import build, build_float
@@ -128,6 +129,7 @@ def fit(
     perturbing = torch.Generator(fabric.device).manual_seed(seed + 1)
     history: list[dict[str, float]] = []
     best: dict[str, torch.Tensor] = {}
+    memory: Memory = {}
     step = guided_steps = 0
     with _progress(label) as progress:
         task = progress.add_task(label, total=total, note="")
@@ -140,7 +142,7 @@ def fit(
                 problem = _problem(fabric, network, partial(_loss, wrapped, values, labels), perturbed)
                 estimator, phase = schedule.at(step, total, ready=statistics_collected(network))
                 optimizer.zero_grad()
-                losses.append(estimator(problem, perturbing, phase))
+                losses.append(estimator(problem, perturbing, phase, memory))
                 optimizer.step()
                 scheduler.step()
                 step += 1
@@ -195,13 +197,19 @@ def _problem(fabric: Fabric, network: nn.Module, loss: partial[torch.Tensor], pe
         backward=fabric.backward,
         parameters=[module.weight for module in perturbed],
         steps=partial(_weight_steps, perturbed),
-        extra_passes=partial(extra_passes, network),
+        extra_passes=partial(_extra_passes, network, loss),
     )
 
 
+@contextmanager
+def _extra_passes(network: nn.Module, loss: Loss) -> Iterator[Loss]:
+    with extra_passes(network):
+        yield loss
+
+
 @torch.no_grad()
-def _weight_steps(perturbed: list[nn.Module]) -> list[float]:
-    return [float(module.quant_weight().scale) for module in perturbed]
+def _weight_steps(perturbed: list[nn.Module]) -> list[torch.Tensor]:
+    return [module.quant_weight().scale for module in perturbed]
 
 
 def _finite_mean(losses: list[torch.Tensor], epoch: int, first_step: int, label: str, config: TrainConfig) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -16,6 +18,7 @@ from pipeline import InputError
 from pipeline.config import EstimatorConfig, ModelConfig
 from train.estimators import Guided, Problem, StraightThrough, schedule_of
 from train.estimators.guided import IDENTITY_SMOOTHING, draw_direction
+from train.estimators.problem import Loss
 from train.extra_passes import extra_passes, statistics_collected
 from train.layers import quantized_weights, require_fixed_steps
 from train.models import build
@@ -38,13 +41,13 @@ def quadratic(seed: int = 0) -> tuple[Problem, list[torch.Tensor]]:
         return inner**2 / 2 + (c * parameters[0]).sum() + (d * parameters[1]).sum()
 
     inner = float(((a * x).sum() + (b * y).sum()).detach())
-    problem = Problem(loss, lambda value: value.backward(), parameters, lambda: STEPS, torch.no_grad)
+    problem = Problem(loss, parameters, steps=lambda: [torch.tensor(step) for step in STEPS])
     return problem, [a * inner + c, b * inner + d]
 
 
 def test_straight_through_writes_the_backpropagated_gradient() -> None:
     problem, exact = quadratic()
-    value = StraightThrough()(problem, torch.Generator(), 0.5)
+    value = StraightThrough()(problem, torch.Generator(), 0.5, {})
     assert not value.requires_grad
     for parameter, gradient in zip(problem.parameters, exact, strict=True):
         assert parameter.grad is not None
@@ -55,7 +58,7 @@ def test_straight_through_writes_the_backpropagated_gradient() -> None:
 def test_guided_with_beta_one_is_the_gradient_scaled_by_measured_over_predicted_slope(directions: int) -> None:
     problem, exact = quadratic()
     before = [parameter.detach().clone() for parameter in problem.parameters]
-    Guided(directions, beta_min=0.5)(problem, torch.Generator().manual_seed(1), progress=0.0)  # beta = 1
+    Guided(directions, beta_min=0.5)(problem, torch.Generator().manual_seed(1), 0.0, {})  # beta = 1
     # a quadratic has no odd terms beyond the first: the two-sided difference measures its slope exactly, so k = 1
     for parameter, gradient, start in zip(problem.parameters, exact, before, strict=True):
         assert parameter.grad is not None
@@ -82,7 +85,7 @@ def test_guided_expectation_is_the_claimed_mixture_within_five_standard_errors()
     for _ in range(draws):
         for parameter in problem.parameters:
             parameter.grad = None
-        Guided(1, beta_min=beta)(problem, generator, progress=1.0)
+        Guided(1, beta_min=beta)(problem, generator, 1.0, {})
         gradients = [parameter.grad for parameter in problem.parameters]
         samples.append(torch.cat([e * g for e, g in zip(epsilons, gradients, strict=True) if g is not None]))
     stacked = torch.stack(samples)
@@ -106,8 +109,12 @@ def test_noise_has_variance_one_minus_beta_and_the_sign_is_fair() -> None:
 
 def test_zero_gradient_gives_a_finite_estimate() -> None:
     flat = torch.zeros(3, requires_grad=True)
-    problem = Problem((0 * flat).sum, lambda v: v.backward(), [flat], lambda: [1.0], torch.no_grad)
-    Guided(1, 0.9)(problem, torch.Generator().manual_seed(0), 1.0)
+
+    def loss() -> torch.Tensor:
+        return (0 * flat).sum()
+
+    problem = Problem(loss, [flat])
+    Guided(1, 0.9)(problem, torch.Generator().manual_seed(0), 1.0, {})
     assert flat.grad is not None
     assert torch.equal(flat.grad, torch.zeros(3))
 
@@ -163,32 +170,41 @@ def differing(before: dict[str, object], after: dict[str, object]) -> list[str]:
     ]
 
 
-def problem_of(network: nn.Module, context: object) -> Problem:
+@contextmanager
+def repeated(network: nn.Module, loss: Loss) -> Iterator[Loss]:
+    with extra_passes(network):
+        yield loss
+
+
+def problem_of(network: nn.Module) -> Problem:
     generator = torch.Generator().manual_seed(4)
     values, labels = torch.rand(32, 16, generator=generator), torch.randint(4, (32,), generator=generator)
     layers = quantized_weights(network)
+
+    def loss() -> torch.Tensor:
+        return nn.functional.cross_entropy(real_outputs(network, values), labels)
+
     return Problem(
-        loss=lambda: nn.functional.cross_entropy(real_outputs(network, values), labels),
-        backward=lambda loss: loss.backward(),
+        loss=loss,
         parameters=[layer.weight for layer in layers],
-        steps=lambda: [float(layer.quant_weight().scale.detach()) for layer in layers],
-        extra_passes=context,  # type: ignore[arg-type]
+        steps=lambda: [layer.quant_weight().scale.detach() for layer in layers],
+        extra_passes=partial(repeated, network, loss),
     )
 
 
 def test_guided_leaves_the_network_as_plain_backpropagation_leaves_it(network: nn.Module) -> None:
     plain, guided = copy.deepcopy(network).train(), copy.deepcopy(network).train()
-    StraightThrough()(problem_of(plain, lambda: extra_passes(plain)), torch.Generator(), 0.0)
-    Guided(4, 0.9)(problem_of(guided, lambda: extra_passes(guided)), torch.Generator().manual_seed(5), 1.0)
+    StraightThrough()(problem_of(plain), torch.Generator(), 0.0, {})
+    Guided(4, 0.9)(problem_of(guided), torch.Generator().manual_seed(5), 1.0, {})
     assert differing(full_state(plain), full_state(guided)) == []
 
 
 def test_extra_passes_change_nothing_and_plain_passes_would(network: nn.Module) -> None:
     network.train()
-    problem = problem_of(network, lambda: extra_passes(network))
+    problem = problem_of(network)
     before = full_state(network)
-    with problem.extra_passes():
-        inside = problem.loss()
+    with problem.measuring() as measured:
+        inside = measured()
     assert differing(before, full_state(network)) == []
     outside = problem.loss()
     assert torch.equal(inside, outside.detach())  # the same loss as the training pass
@@ -213,7 +229,7 @@ def test_only_quantized_weights_get_the_estimate(network: nn.Module) -> None:
     gradients = []
     for estimator in (StraightThrough(), Guided(1, 0.9)):
         fresh = copy.deepcopy(network).train()
-        estimator(problem_of(fresh, partial(extra_passes, fresh)), torch.Generator().manual_seed(6), 1.0)
+        estimator(problem_of(fresh), torch.Generator().manual_seed(6), 1.0, {})
         gradients.append({name: p.grad for name, p in fresh.named_parameters() if p.grad is not None})
     plain, guided = gradients
     estimated = [name for name in plain if not torch.equal(plain[name], guided[name])]

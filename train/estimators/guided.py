@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from train.estimators.problem import Problem
+from train.estimators.problem import Loss, Memory, Problem
 
 IDENTITY_SMOOTHING = 1 / (2 * math.sqrt(3))
 """eps_bar: the smoothing, in quantization steps, that the identity straight-through estimator implies."""
@@ -58,18 +58,24 @@ class Guided:
         """Return beta at *progress*, 0 to 1, of the guided phase."""
         return 1 - (1 - self.beta_min) * progress
 
-    def __call__(self, problem: Problem, generator: torch.Generator, progress: float) -> torch.Tensor:
+    def __call__(
+        self,
+        problem: Problem,
+        generator: torch.Generator,
+        progress: float,
+        memory: Memory,  # noqa: ARG002  nothing to remember
+    ) -> torch.Tensor:
         """Backpropagate, then replace the gradients of the quantized weights."""
         loss = problem.loss()
         problem.backward(loss)
-        epsilons = [step * IDENTITY_SMOOTHING for step in problem.steps()]
+        epsilons = [float(step) * IDENTITY_SMOOTHING for step in problem.step_sizes()]
         gradients = [_gradient(parameter) for parameter in problem.parameters]
         guide = _unit_guide(gradients, epsilons)
         estimates = [torch.zeros_like(gradient) for gradient in gradients]
-        with problem.extra_passes():
+        with problem.measuring() as measured:
             for _ in range(self.directions):
                 direction = draw_direction(guide, self.beta(progress), generator)
-                difference = _loss_difference(problem, direction, epsilons)
+                difference = _loss_difference(problem, measured, direction, epsilons)
                 for estimate, part, epsilon in zip(estimates, direction, epsilons, strict=True):
                     estimate.add_(difference / (2 * self.directions * epsilon) * part)
         for gradient, estimate in zip(gradients, estimates, strict=True):
@@ -100,7 +106,7 @@ def draw_direction(guide: Tensors, beta: float, generator: torch.Generator) -> l
     return direction
 
 
-def _loss_difference(problem: Problem, direction: Tensors, epsilons: Sequence[float]) -> torch.Tensor:
+def _loss_difference(problem: Problem, measured: Loss, direction: Tensors, epsilons: Sequence[float]) -> torch.Tensor:
     """Return L(theta + eps v) - L(theta - eps v); theta is put back from a copy, which does not drift."""
     before = [parameter.detach().clone() for parameter in problem.parameters]
     losses = []
@@ -108,7 +114,7 @@ def _loss_difference(problem: Problem, direction: Tensors, epsilons: Sequence[fl
         for side in (1, -1):
             for parameter, start, part, epsilon in zip(problem.parameters, before, direction, epsilons, strict=True):
                 parameter.copy_(start + side * epsilon * part)
-            losses.append(problem.loss())
+            losses.append(measured())
     finally:
         for parameter, start in zip(problem.parameters, before, strict=True):
             parameter.copy_(start)

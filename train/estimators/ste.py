@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from train.estimators.problem import Problem
+from train.estimators.problem import Memory, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,14 @@ class StraightThrough:
         """Forward passes a step beyond the training pass."""
         return 0
 
-    def __call__(self, problem: Problem, generator: torch.Generator, progress: float) -> torch.Tensor:  # noqa: ARG002
-        """Backpropagate; *generator* and *progress* are not used."""
+    def __call__(
+        self,
+        problem: Problem,
+        generator: torch.Generator,  # noqa: ARG002  the protocol's
+        progress: float,  # noqa: ARG002
+        memory: Memory,  # noqa: ARG002
+    ) -> torch.Tensor:
+        """Backpropagate; only *problem* is used."""
         loss = problem.loss()
         problem.backward(loss)
         return loss.detach()
