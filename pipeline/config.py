@@ -19,6 +19,18 @@ from pipeline.target import TargetSpec, parse_target
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
+ZEROTH_ORDER = ("directions", "delta", "delta_end", "distribution", "shard_directions")
+ESTIMATOR_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "ste": (),
+    "guided": ("directions", "beta_min", "delta", "distribution", "shard_directions"),
+    "spsa": ZEROTH_ORDER,
+    "weighted": (*ZEROTH_ORDER, "alpha", "alpha_end"),
+    "bias-corrected": (*ZEROTH_ORDER, "decay"),
+    "adaptive": (*ZEROTH_ORDER, "decay"),
+}
+"""Which options each estimator uses, beside its name and start."""
+
+
 class Section(BaseModel):
     """A part of the configuration: immutable, no unknown keys, no silent type conversion."""
 
@@ -50,12 +62,41 @@ class ModelConfig(Section):
 
 
 class EstimatorConfig(Section):
-    """The gradient estimator, and from which fraction of the steps it replaces the plain straight-through one."""
+    """The gradient estimator, and from which fraction of the steps it replaces the plain straight-through one.
 
-    name: Literal["guided", "ste"] = "guided"
-    directions: Annotated[int, Field(ge=1, le=1024)] = 1
-    beta_min: Annotated[float, Field(gt=0, le=1)] = 0.9999
+    An option that the chosen estimator does not use is refused, so that nobody believes it had an effect.
+    """
+
+    name: Literal["guided", "ste", "spsa", "weighted", "bias-corrected", "adaptive"] = "guided"
     start: Annotated[float, Field(ge=0, le=1)] = 0.8
+    directions: Annotated[int, Field(ge=1, le=65_536)] = 1
+    beta_min: Annotated[float, Field(gt=0, le=1)] = 0.9999
+    """guided: the weight of the guide falls linearly from 1 to this."""
+    delta: Annotated[float, Field(gt=0, le=100)] | None = None
+    """Standard deviation of a perturbation in quantization steps; null: what the surrogate gradient implies."""
+    delta_end: Annotated[float, Field(gt=0, le=100)] | None = None
+    """delta goes geometrically to this over the estimator's phase; null: it stays."""
+    distribution: Literal["gaussian", "sphere", "uniform", "rademacher"] | None = None
+    """Of the random directions; null: guided what the surrogate implies, the others uniform."""
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.9999
+    """weighted: the weight of the straight-through gradient."""
+    alpha_end: Annotated[float, Field(ge=0, le=1)] | None = None
+    """alpha goes linearly to this over the estimator's phase; null: it stays."""
+    decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """bias-corrected, adaptive: of the running means."""
+    shard_directions: bool = False
+    """On several devices: each measures its share of the directions on its part of the batch, instead of all."""
+
+    @model_validator(mode="after")
+    def _no_option_without_effect(self) -> EstimatorConfig:
+        used = {"name", "start", *ESTIMATOR_OPTIONS[self.name]}
+        for key, field in type(self).model_fields.items():
+            if key not in used and getattr(self, key) != field.default:
+                raise ValueError(
+                    f"{key} = {getattr(self, key)!r} has no effect on the estimator {self.name!r}; "
+                    f"its options: {', '.join(sorted(used))}"
+                )
+        return self
 
 
 class TrainConfig(Section):

@@ -5,9 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.config import EstimatorConfig
+from train.estimators.adaptive import Adaptive
+from train.estimators.bias_corrected import BiasCorrected
 from train.estimators.guided import Guided
 from train.estimators.problem import Estimator
+from train.estimators.ramp import Ramp
+from train.estimators.spsa import Spsa
 from train.estimators.ste import StraightThrough
+from train.estimators.weighted import Weighted
+from train.smoothing import Staircase, implied_by
+from train.surrogates import SurrogateName
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +41,30 @@ class Schedule:
         return self.late, (step - first) / max(1, total - first)
 
 
-def schedule_of(config: EstimatorConfig) -> Schedule:
-    """Return the schedule that *config* asks for."""
-    late: Estimator = StraightThrough() if config.name == "ste" else Guided(config.directions, config.beta_min)
-    return Schedule(late, config.start)
+def schedule_of(
+    config: EstimatorConfig, surrogate: SurrogateName = "identity", staircase: Staircase = "round"
+) -> Schedule:
+    """Return the schedule that *config* asks for, for quantizers with this *surrogate* of *staircase*."""
+    return Schedule(estimator_of(config, surrogate, staircase), config.start)
+
+
+def estimator_of(
+    config: EstimatorConfig, surrogate: SurrogateName = "identity", staircase: Staircase = "round"
+) -> Estimator:
+    """Return the estimator that *config* asks for."""
+    if config.name == "ste":
+        return StraightThrough()
+    if config.name == "guided":
+        beta = Ramp(1.0, config.beta_min)
+        return Guided(config.directions, beta, surrogate, staircase, config.delta, config.distribution)
+    delta = implied_by("hardtanh" if staircase == "sign" else "identity", staircase).eps_bar
+    first = delta if config.delta is None else config.delta
+    last = first if config.delta_end is None else config.delta_end
+    zeroth = Spsa(config.directions, Ramp(first, last, "geometric"), config.distribution or "uniform")
+    if config.name == "weighted":
+        return Weighted(zeroth, Ramp(config.alpha, config.alpha if config.alpha_end is None else config.alpha_end))
+    if config.name == "bias-corrected":
+        return BiasCorrected(zeroth, config.decay)
+    if config.name == "adaptive":
+        return Adaptive(zeroth, config.decay)
+    return zeroth
