@@ -14,8 +14,8 @@ from pipeline.errors import ToolMissingError
 
 STAGES = {
     "data": "train.data:PrepareData",
-    "train-float": "train.loop:TrainFloat",
-    "train": "train.loop:TrainQuantized",
+    "train-float": "train.stages:TrainFloat",
+    "train": "train.stages:TrainQuantized",
     "export": "export.qonnx:ExportQonnx",
     "integer": "export.lower:LowerToInteger",
     "onnx-int8": "export.onnx_int8:WriteOnnxInt8",

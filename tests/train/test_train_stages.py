@@ -17,10 +17,11 @@ from pipeline.config import DataConfig, EstimatorConfig, ModelConfig, TrainConfi
 from pipeline.stage import execute
 from train.checkpoint import FILE, load_network, save_checkpoint
 from train.data import PrepareData
+from train.devices import make_fabric
 from train.executor import TorchExecutor
 from train.layers import quantized_layers
-from train.loop import TrainFloat, TrainQuantized, make_fabric
 from train.nudge import Channel, channels_of, nudge
+from train.stages import TrainFloat, TrainQuantized
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
