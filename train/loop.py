@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,18 +14,19 @@ from torch import Tensor, nn
 
 from pipeline import StageError
 from pipeline.config import TrainConfig
-from train.estimators import Memory, Problem, Schedule
-from train.estimators.problem import Loss
-from train.extra_passes import extra_passes, statistics_collected
+from train.estimators import Memory, Schedule
+from train.extra_passes import statistics_collected
+from train.frozen import Forward
+from train.network_problem import NetworkProblem
 from train.split_tensors import DatasetTensors, accuracy_percent, real_outputs
 
-TrainingLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""Network, real inputs (N, ...), labels (N,) -> the scalar that training lowers."""
+TrainingLoss = Callable[[Forward, Tensor, Tensor], Tensor]
+"""Network or its stand-in, real inputs (N, ...), labels (N,) -> the scalar that training lowers."""
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 """Real inputs of a training batch, random generator on their device -> inputs of the same shape."""
 
 
-def cross_entropy(network: nn.Module, values: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(network: Forward, values: Tensor, labels: Tensor) -> Tensor:
     """Return the mean cross entropy of *network* on one batch."""
     return nn.functional.cross_entropy(real_outputs(network, values), labels)
 
@@ -77,6 +77,7 @@ def fit(fabric: Fabric, task: Task, config: TrainConfig, schedule: Schedule, see
     shuffling = torch.Generator().manual_seed(seed)
     perturbing = torch.Generator(fabric.device).manual_seed(seed + 1)
     augmenting = torch.Generator(fabric.device).manual_seed(seed + 2)
+    problems = NetworkProblem(network, task.perturbed, fabric.backward)
     history: list[dict[str, float]] = []
     best: dict[str, Tensor] = {}
     memory: Memory = {}
@@ -94,7 +95,10 @@ def fit(fabric: Fabric, task: Task, config: TrainConfig, schedule: Schedule, see
             values, labels = train_split.values(batch), train_split.labels[batch]
             if task.augment is not None:
                 values = task.augment(values, augmenting)
-            problem = _problem(fabric, wrapped, task, values, labels)
+            problem = problems.of(
+                partial(task.training_loss, wrapped, values, labels),
+                partial(_loss_with, task.training_loss, values, labels),
+            )
             estimator, phase = schedule.at(step, total, ready=statistics_collected(network))
             optimizer.zero_grad()
             losses.append(estimator(problem, perturbing, phase, memory))
@@ -114,33 +118,14 @@ def fit(fabric: Fabric, task: Task, config: TrainConfig, schedule: Schedule, see
     return Trained(history, guided_steps)
 
 
+def _loss_with(training_loss: TrainingLoss, values: Tensor, labels: Tensor, forward: Forward) -> Tensor:
+    return training_loss(forward, values, labels)
+
+
 def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     if config.optimizer == "sgd":
         return torch.optim.SGD(network.parameters(), config.lr, momentum=0.9)
     return torch.optim.Adam(network.parameters(), config.lr)
-
-
-def _problem(fabric: Fabric, wrapped: nn.Module, task: Task, values: Tensor, labels: Tensor) -> Problem:
-    """Return the batch as an estimator sees it: *wrapped* is trained, the bare network is measured."""
-    measured = partial(task.training_loss, task.network, values, labels)
-    return Problem(
-        loss=partial(task.training_loss, wrapped, values, labels),
-        backward=fabric.backward,
-        parameters=[module.weight for module in task.perturbed],
-        steps=partial(_weight_steps, task.perturbed),
-        extra_passes=partial(_extra_passes, task.network, measured),
-    )
-
-
-@contextmanager
-def _extra_passes(network: nn.Module, loss: Loss) -> Iterator[Loss]:
-    with extra_passes(network):
-        yield loss
-
-
-@torch.no_grad()
-def _weight_steps(perturbed: Sequence[nn.Module]) -> list[Tensor]:
-    return [module.quant_weight().scale for module in perturbed]
 
 
 def _finite_mean(losses: list[Tensor], epoch: int, first_step: int, label: str, config: TrainConfig) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +56,7 @@ def load_dataset(source: Artifact, device: torch.device) -> DatasetTensors:
     return DatasetTensors(**splits, inputs=int(description["inputs"]), classes=len(description["classes"]))
 
 
-def real_outputs(network: nn.Module, values: torch.Tensor) -> torch.Tensor:
+def real_outputs(network: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor) -> torch.Tensor:
     """Run *network* and return its outputs as a plain tensor (brevitas may put a QuantTensor around it)."""
     outputs = network(values)
     plain: torch.Tensor = getattr(outputs, "value", outputs)

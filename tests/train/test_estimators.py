@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -17,10 +15,11 @@ from torch import nn
 from pipeline import InputError
 from pipeline.config import EstimatorConfig, ModelConfig
 from train.estimators import Guided, Problem, Ramp, StraightThrough, schedule_of
-from train.estimators.problem import Loss
-from train.extra_passes import extra_passes, statistics_collected
+from train.extra_passes import statistics_collected, traceless
+from train.frozen import Forward
 from train.layers import quantized_weights, require_fixed_steps
 from train.models import build
+from train.network_problem import NetworkProblem
 from train.split_tensors import real_outputs
 
 STEPS = (0.5, 0.125)
@@ -159,25 +158,15 @@ def differing(before: dict[str, object], after: dict[str, object]) -> list[str]:
     ]
 
 
-@contextmanager
-def repeated(network: nn.Module, loss: Loss) -> Iterator[Loss]:
-    with extra_passes(network):
-        yield loss
-
-
 def problem_of(network: nn.Module) -> Problem:
     generator = torch.Generator().manual_seed(4)
     values, labels = torch.rand(32, 16, generator=generator), torch.randint(4, (32,), generator=generator)
-    layers = quantized_weights(network)
 
-    def loss() -> torch.Tensor:
-        return nn.functional.cross_entropy(real_outputs(network, values), labels)
+    def loss(forward: Forward) -> torch.Tensor:
+        return nn.functional.cross_entropy(real_outputs(forward, values), labels)
 
-    return Problem(
-        loss=loss,
-        parameters=[layer.weight for layer in layers],
-        steps=lambda: [layer.quant_weight().scale.detach() for layer in layers],
-        extra_passes=partial(repeated, network, loss),
+    return NetworkProblem(network, quantized_weights(network), lambda loss: loss.backward()).of(
+        partial(loss, network), loss
     )
 
 
@@ -207,7 +196,7 @@ def test_extra_passes_do_not_advance_the_counters_of_statistics() -> None:
     young = build(ModelConfig(name="mlp", hidden=(8,), weight_bits=2, act_bits=4), 16, 4)
     young(torch.rand(32, 16))
     before = full_state(young)
-    with extra_passes(young):
+    with traceless(young):
         young(torch.rand(32, 16, generator=torch.Generator().manual_seed(0)))
     assert differing(before, full_state(young)) == []
     young(torch.rand(32, 16, generator=torch.Generator().manual_seed(0)))
