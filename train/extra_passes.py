@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from train.estimators import Loss
-from train.frozen import Forward, FrozenForward
+from train.frozen import Forward, FrozenForward, weight_scale
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
@@ -28,6 +28,7 @@ class ExtraPasses:
     def __init__(self, network: nn.Module) -> None:
         self._network = network
         self._drops = any(isinstance(module, DROPOUTS) and module.p > 0 for module in network.modules())
+        self._measuring = False
         try:
             self._frozen: FrozenForward | None = FrozenForward(network)
         except TypeError:
@@ -66,7 +67,18 @@ class ExtraPasses:
                 yield self._network
         else:
             self._frozen.freeze()
-            yield self._frozen.for_one_batch() if cached else self._frozen
+            self._measuring = True
+            try:
+                yield self._frozen.for_one_batch() if cached else self._frozen
+            finally:
+                self._measuring = False
+
+    def weight_scales(self, layers: Sequence[nn.Module]) -> list[Tensor]:
+        """Return the scale of the weights of each of *layers*."""
+        if self._frozen is not None and self._measuring:
+            known = self._frozen.weight_scales()
+            return [known[id(layer)] for layer in layers]
+        return [weight_scale(layer) for layer in layers]
 
 
 def _with_stream(network: nn.Module, stream: Tensor, loss: Loss) -> Tensor:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import brevitas.nn as qnn
 import torch
-from brevitas.core.quant import BinaryQuant, ClampedBinaryQuant, RescalingIntQuant
+from brevitas.core.bit_width import BitWidthConst
+from brevitas.core.quant import BinaryQuant, ClampedBinaryQuant, IntQuant, RescalingIntQuant
+from brevitas.core.zero_point import ZeroZeroPoint
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -40,44 +42,61 @@ ACTIVATIONS = (qnn.QuantIdentity, qnn.QuantReLU)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
-    """The values that a quantizer can give: ``scale`` times the integers from *low* to *high*; None: -1 and 1 only."""
+    """The values that a quantizer can give: its scale times the integers from *low* to *high*; None: -1 and 1 only.
 
-    scale: Tensor
-    low: float | None
-    high: float | None
+    Attributes:
+        scaling: the module that computes the scale, from a sample of what is quantized and *threshold*.
+        threshold: the integer that the scale's range is divided by; None for -1 and 1.
+        low: lowest integer.
+        high: highest integer.
+    """
 
-    def quantize(self, values: Tensor) -> Tensor:
+    scaling: nn.Module
+    threshold: Tensor | None
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of(cls, tensor_quant: nn.Module) -> Grid:
+        """Read what does not change in training.
+
+        Raises:
+            TypeError: the quantizer is of a kind that is not known here, or has a zero point.
+        """
+        if isinstance(tensor_quant, BinaryQuant | ClampedBinaryQuant):
+            return cls(tensor_quant.scaling_impl, None)
+        if not isinstance(tensor_quant, RescalingIntQuant) or type(tensor_quant.int_quant) is not IntQuant:
+            raise TypeError(f"quantizer {type(tensor_quant).__name__}")
+        if not isinstance(tensor_quant.zero_point_impl, ZeroZeroPoint):
+            raise TypeError(f"zero point {type(tensor_quant.zero_point_impl).__name__}")
+        if not isinstance(tensor_quant.msb_clamp_bit_width_impl, BitWidthConst):
+            raise TypeError(f"bit width {type(tensor_quant.msb_clamp_bit_width_impl).__name__}")
+        with torch.no_grad():
+            bits = tensor_quant.msb_clamp_bit_width_impl()
+            integers = tensor_quant.int_quant
+            low, high = float(integers.min_int(bits)), float(integers.max_int(bits))
+            return cls(tensor_quant.scaling_impl, tensor_quant.int_scaling_impl(bits), low, high)
+
+    def scale(self, sample: Tensor) -> Tensor:
+        """Return the scale as it is now; *sample* is a tensor of the kind that is quantized. No statistic advances."""
+        was_training, self.scaling.training = self.scaling.training, False
+        try:
+            with torch.no_grad():
+                scale: Tensor = self.scaling(sample, *([] if self.threshold is None else [self.threshold]))
+                return scale
+        finally:
+            self.scaling.training = was_training
+
+    def quantize(self, values: Tensor, scale: Tensor) -> Tensor:
         """Return *values* rounded half to even and saturated, as reals; *values* is overwritten."""
         if self.low is None:
-            return torch.where(values >= 0, self.scale, -self.scale)
-        return values.div_(self.scale).round_().clamp_(self.low, self.high).mul_(self.scale)
-
-
-def grid_of(tensor_quant: nn.Module, sample: Tensor) -> Grid:
-    """Read the grid of a quantizer; *sample* is a tensor of the kind that it quantizes.
-
-    Raises:
-        TypeError: it is of a kind that is not known here, or has a zero point.
-    """
-    with torch.no_grad():
-        if isinstance(tensor_quant, BinaryQuant | ClampedBinaryQuant):
-            return Grid(tensor_quant.scaling_impl(sample), None, None)
-        if not isinstance(tensor_quant, RescalingIntQuant) or "float_to_int_impl" not in dir(tensor_quant.int_quant):
-            raise TypeError(f"quantizer {type(tensor_quant).__name__}")
-        bits = tensor_quant.msb_clamp_bit_width_impl()
-        scale = tensor_quant.scaling_impl(sample, tensor_quant.int_scaling_impl(bits))
-        if bool(tensor_quant.zero_point_impl(sample, scale, bits).any()):
-            raise TypeError("a quantizer with a zero point")
-        low, high = tensor_quant.int_quant.min_int(bits), tensor_quant.int_quant.max_int(bits)
-        return Grid(scale, float(low), float(high))
+            return torch.where(values >= 0, scale, -scale)
+        return values.div_(scale).round_().clamp_(self.low, self.high).mul_(scale)
 
 
 def weight_scale(layer: nn.Module) -> Tensor:
-    """Return the quantization step of the weights of *layer*, detached; broadcasts to the weights.
-
-    For -1 and 1 the step between the two values is twice the scale; the scale, the reach of the surrogate, is returned.
-    """
-    return grid_of(layer.weight_quant.tensor_quant, layer.weight.detach()).scale.detach()
+    """Return the scale of the weights of *layer*, which broadcasts to them; of -1 and 1 it is half the distance."""
+    return Grid.of(layer.weight_quant.tensor_quant).scale(layer.weight)
 
 
 class FrozenForward:
@@ -87,12 +106,23 @@ class FrozenForward:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self._layers = _flatten(network)
-        self._grids: list[Grid | None] = []
+        self._network = network
+        self._layers = _pooled_first(_flatten(network))
+        self._grids = [_grid_of_layer(layer) for layer in self._layers]
+        self._scales: list[Tensor | None] = []
 
     def freeze(self) -> None:
         """Read all scales."""
-        self._grids = [_grid_of_layer(layer) for layer in self._layers]
+        nothing = torch.zeros((), device=next(self._network.parameters()).device)
+        self._scales = [
+            None if grid is None else grid.scale(layer.weight if isinstance(layer, WEIGHTED) else nothing)
+            for layer, grid in zip(self._layers, self._grids, strict=True)
+        ]
+
+    def weight_scales(self) -> dict[int, Tensor]:
+        """Return the scales of all weights as of :meth:`freeze`, by the ``id`` of their layer."""
+        pairs = zip(self._layers, self._scales, strict=True)
+        return {id(layer): scale for layer, scale in pairs if isinstance(layer, WEIGHTED) and scale is not None}
 
     def __call__(self, values: Tensor) -> Tensor:
         """Return the outputs, shape (N, classes), of *values*, shape (N, inputs), which is not overwritten."""
@@ -111,8 +141,8 @@ class FrozenForward:
         return forward
 
     def _run(self, values: Tensor, start: int, stop: int) -> Tensor:
-        for layer, grid in zip(self._layers[start:stop], self._grids[start:stop], strict=True):
-            values = _apply(layer, grid, values)
+        for position in range(start, stop):
+            values = _apply(self._layers[position], self._grids[position], self._scales[position], values)
         return values
 
 
@@ -137,37 +167,59 @@ def _flatten(network: nn.Module) -> list[nn.Module]:
     return [network]
 
 
+def _pooled_first(layers: list[nn.Module]) -> list[nn.Module]:
+    """Move max pooling in front of the activation before it: rounding is monotone, so they commute, on fewer values."""
+    ordered: list[nn.Module] = []
+    for layer in layers:
+        behind = ordered and isinstance(ordered[-1], ACTIVATIONS) and isinstance(layer, nn.MaxPool1d | nn.MaxPool2d)
+        ordered.insert(len(ordered) - 1 if behind else len(ordered), layer)
+    return ordered
+
+
 def _grid_of_layer(layer: nn.Module) -> Grid | None:
     if isinstance(layer, WEIGHTED):
-        weights: nn.Module = layer.weight_quant.tensor_quant
-        return grid_of(weights, layer.weight.detach())
-    if not isinstance(layer, ACTIVATIONS):
-        return None
-    quantizer: nn.Module = layer.act_quant.fused_activation_quant_proxy.tensor_quant
-    was_training = quantizer.training
-    quantizer.eval()  # a training pass would collect statistics
-    try:
-        return grid_of(quantizer, torch.zeros(()))
-    finally:
-        quantizer.train(was_training)
+        return Grid.of(layer.weight_quant.tensor_quant)
+    if isinstance(layer, ACTIVATIONS):
+        return Grid.of(layer.act_quant.fused_activation_quant_proxy.tensor_quant)
+    return None
 
 
-def _apply(layer: nn.Module, grid: Grid | None, values: Tensor) -> Tensor:
-    if isinstance(layer, qnn.QuantLinear):
-        assert grid is not None
-        return functional.linear(values, grid.quantize(layer.weight.detach().clone()), layer.bias)
-    if isinstance(layer, qnn.QuantConv2d):
-        assert grid is not None
-        weights = grid.quantize(layer.weight.detach().clone())
+def _apply(layer: nn.Module, grid: Grid | None, scale: Tensor | None, values: Tensor) -> Tensor:
+    """Run *layer*; *values* may be overwritten only by what comes right behind a layer that made them."""
+    if grid is not None and scale is not None:
+        if not isinstance(layer, WEIGHTED):
+            # a QuantReLU's lowest code is 0: saturating there is its rectification
+            return grid.quantize(values, scale)
+        weights = grid.quantize(layer.weight.detach().clone(), scale)
+        if isinstance(layer, qnn.QuantLinear):
+            return functional.linear(values, weights, layer.bias)
         return functional.conv2d(values, weights, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
     if isinstance(layer, NORMS):
         return _normalize(layer, values)
-    if isinstance(layer, ACTIVATIONS):
-        assert grid is not None
-        # a QuantReLU's lowest code is 0: saturating there is its rectification
-        return grid.quantize(values)
-    output: Tensor = layer(values)
+    output: Tensor = _max_by_halves(values) if _pools_in_twos(layer, values) else layer(values)
     return output
+
+
+def _pools_in_twos(layer: nn.Module, values: Tensor) -> bool:
+    two, one, none = (2, (2, 2)), (1, (1, 1)), (0, (0, 0))
+    return (
+        isinstance(layer, nn.MaxPool2d)
+        and layer.kernel_size in two
+        and layer.stride in two
+        and layer.padding in none
+        and layer.dilation in one
+        and (not layer.ceil_mode or (values.shape[-1] % 2 == 0 and values.shape[-2] % 2 == 0))
+    )
+
+
+def _max_by_halves(values: Tensor) -> Tensor:
+    """Return the maxima of 2 x 2 fields, shape (N, C, H // 2, W // 2), of *values*, shape (N, C, H, W).
+
+    Two element-wise maxima run several times faster on a CPU than the pooling kernel, which also finds indices.
+    """
+    height, width = values.shape[-2] // 2 * 2, values.shape[-1] // 2 * 2
+    rows = torch.maximum(values[..., 0:height:2, :width], values[..., 1:height:2, :width])
+    return torch.maximum(rows[..., 0::2], rows[..., 1::2])
 
 
 def _normalize(norm: nn.Module, values: Tensor) -> Tensor:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from train.estimators import Problem, Ranks
 from train.extra_passes import ExtraPasses
-from train.frozen import Forward, weight_scale
+from train.frozen import Forward
 
 
 class NetworkProblem:
@@ -50,11 +49,7 @@ class NetworkProblem:
             parameters=self._parameters,
             others=self._others,
             backward=self._backward,
-            steps=self._steps,
+            steps=partial(self._passes.weight_scales, self._perturbed),
             extra_passes=partial(self._passes.measuring, loss_with, self._passes.stream()),
             ranks=self._ranks,
         )
-
-    @torch.no_grad()
-    def _steps(self) -> list[Tensor]:
-        return [weight_scale(layer) for layer in self._perturbed]

@@ -50,8 +50,9 @@ class Smoothing:
         return self.surrogate.inverse(2 * v - 1) / self.eps_sign
 
     def draw(self, like: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
-        """Return one independent u an element of *like*, of mean 0 and variance 1."""
-        return [self.quantile(_open_uniform(tensor, generator)) for tensor in like]
+        """Return one independent u an element of *like*, of mean 0 and variance 1; in place, for large tensors."""
+        scattered = [_open_uniform(tensor, generator).mul_(2).sub_(1) for tensor in like]
+        return [self.surrogate.inverse(part).div_(self.eps_sign) for part in scattered]
 
 
 def _open_uniform(like: Tensor, generator: torch.Generator) -> Tensor:
