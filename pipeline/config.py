@@ -57,7 +57,8 @@ class ModelConfig(Section):
     )
     weight_bits: Annotated[int, Field(ge=2, le=8)] = 2
     act_bits: Annotated[int, Field(ge=2, le=8)] = 4
-    input_bits: Literal[8] = 8
+    input_bits: Annotated[int, Field(ge=1, le=8)] = 8
+    """Bits of an input code: the data stage drops the low bits of its 8-bit codes."""
     scale: Literal["power-of-two"] = "power-of-two"
 
 

@@ -12,6 +12,8 @@ from pipeline import InputError
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
+CODE_BITS = 8
+"""Bits of the codes that a reader returns."""
 DEFAULT_HELD_OUT = 12
 """One in this many training samples is held out for validation where the configuration does not say."""
 

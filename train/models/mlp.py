@@ -18,11 +18,10 @@ from pipeline.config import ModelConfig
 
 
 class InputQuantizer(Uint8ActPerTensorFixedPoint):  # type: ignore[misc]  # brevitas is untyped
-    """8 bits at scale 2^-8: pixel codes divided by 256 pass unchanged, so the host sends raw pixels."""
+    """B bits at scale 2^-B: input codes divided by 2^B pass unchanged, so the host sends raw codes."""
 
-    bit_width = 8
     scaling_impl_type = ScalingImplType.CONST
-    scaling_init = 255 / 256
+    scaling_init = 255 / 256  # brevitas rounds it up to the power of two 1 and divides by 2^B
 
 
 class WeightQuantizer(Int8WeightPerTensorFixedPoint):  # type: ignore[misc]  # brevitas is untyped
@@ -34,7 +33,9 @@ class WeightQuantizer(Int8WeightPerTensorFixedPoint):  # type: ignore[misc]  # b
 
 def mlp(model: ModelConfig, inputs: int, classes: int) -> nn.Module:
     """Return the quantized network: input quantizer, then linear, batch norm and quantized ReLU, then linear."""
-    layers: list[nn.Module] = [qnn.QuantIdentity(act_quant=InputQuantizer, return_quant_tensor=True)]
+    layers: list[nn.Module] = [
+        qnn.QuantIdentity(act_quant=InputQuantizer, bit_width=model.input_bits, return_quant_tensor=True)
+    ]
     for width, outputs in pairwise((inputs, *model.hidden)):
         layers += [
             _linear(model, width, outputs),
