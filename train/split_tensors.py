@@ -39,12 +39,13 @@ class SplitTensors:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DatasetTensors:
-    """The three splits, the number of input codes of a sample and the number of classes."""
+    """The three splits, the number of input codes of a sample, its shape and the number of classes."""
 
     train: SplitTensors
     validation: SplitTensors
     test: SplitTensors
     inputs: int
+    shape: tuple[int, ...]
     classes: int
 
 
@@ -60,7 +61,12 @@ def load_dataset(source: Artifact, device: torch.device) -> DatasetTensors:
         split: SplitTensors(load(split, "codes"), load(split, "labels"), scale)
         for split in ("train", "validation", "test")
     }
-    return DatasetTensors(**splits, inputs=int(description["inputs"]), classes=len(description["classes"]))
+    return DatasetTensors(
+        **splits,
+        inputs=int(description["inputs"]),
+        shape=tuple(description["shape"]),
+        classes=len(description["classes"]),
+    )
 
 
 def real_outputs(network: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor) -> torch.Tensor:

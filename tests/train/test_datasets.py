@@ -113,7 +113,13 @@ def test_splits_partition_the_digits_and_depend_on_the_seed_alone(tmp_path: Path
     expected = load_digits().data.astype(np.int64) * 15
     assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, expected.tolist()))
     description = json.loads((first.path / "dataset.json").read_text())
-    assert description == {"name": "digits", "inputs": 64, "classes": [str(d) for d in range(10)], "input_bits": 8}
+    assert description == {
+        "name": "digits",
+        "inputs": 64,
+        "shape": [1, 8, 8],
+        "classes": [str(d) for d in range(10)],
+        "input_bits": 8,
+    }
 
 
 @pytest.mark.parametrize("bits", [1, 2, 5])
@@ -131,7 +137,7 @@ def test_input_bits_keeps_the_high_bits_of_every_code(tmp_path: Path, bits: int)
 
 def test_more_validation_samples_than_there_are_is_refused() -> None:
     pixels, labels = np.zeros((4, 2), np.uint8), np.zeros(4, np.int64)
-    source = Source("tiny", ("a",), (pixels, labels), (pixels, labels))
+    source = Source("tiny", ("a",), (2,), (pixels, labels), (pixels, labels))
     assert len(split(source, 3, 0).train[1]) == 1
     with pytest.raises(InputError, match=r"^data\.validation = 4: tiny has 4 training samples; allowed 1\.\.3$"):
         split(source, 4, 0)

@@ -45,6 +45,7 @@ class PrepareData(Stage):
         description = {
             "name": found.name,
             "inputs": int(found.train[0].shape[1]),
+            "shape": list(found.shape),
             "classes": list(found.classes),
             "input_bits": self.input_bits,
         }
