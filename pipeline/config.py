@@ -49,16 +49,65 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """The network: a built-in name or ``path/to/file.py:function``, and its bit widths."""
 
-    name: Annotated[str, Field(pattern=r"^(mlp|.+\.py:[A-Za-z_]\w*)$")]
+    name: Annotated[str, Field(pattern=r"^(mlp|cnn|.+\.py:[A-Za-z_]\w*)$")]
+    channels: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(strict=False, max_length=16)] = ()
+    """Output channels of each convolution of a ``cnn``; empty for every other network."""
     hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=8192)], ...], Field(strict=False, max_length=32)] = (
         64,
         64,
         64,
     )
-    weight_bits: Annotated[int, Field(ge=2, le=8)] = 2
-    act_bits: Annotated[int, Field(ge=2, le=8)] = 4
-    input_bits: Literal[8] = 8
-    scale: Literal["power-of-two"] = "power-of-two"
+    weight_bits: int | tuple[int, ...] = 2
+    """Bits of the weights, 1 to 8 (1: -1 and 1); a list gives each layer its own, the output layer last."""
+    act_bits: int | tuple[int, ...] = 4
+    """Bits of the activations, 1 to 8; a list gives each hidden layer its own."""
+    input_bits: Annotated[int, Field(ge=1, le=8)] = 8
+    """Bits of an input code: the data stage drops the low bits of its 8-bit codes."""
+    scale: Literal["power-of-two", "free"] = "power-of-two"
+    granularity: Literal["tensor", "channel"] = "tensor"
+    """One weight scale a layer, or one an output channel; the output layer always has one: its codes are compared."""
+    surrogate: Literal["identity", "clipped", "hardtanh", "tanh", "approx-sign"] = "identity"
+    """What stands for the derivative of rounding weights (of the sign, at 1 bit); changes no code."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability that a hidden unit is left out of a training pass."""
+
+    @property
+    def hidden_layers(self) -> int:
+        """Number of layers with an activation."""
+        return len(self.channels) + len(self.hidden)
+
+    def weight_bits_of(self, layer: int) -> int:
+        """Return the bits of the weights of *layer*, counted from 0 at the input."""
+        return self.weight_bits if isinstance(self.weight_bits, int) else self.weight_bits[layer]
+
+    def act_bits_of(self, layer: int) -> int:
+        """Return the bits of the activation behind the hidden *layer*, counted from 0 at the input."""
+        return self.act_bits if isinstance(self.act_bits, int) else self.act_bits[layer]
+
+    @field_validator("weight_bits", "act_bits", mode="before")
+    @classmethod
+    def _parse_bits(cls, bits: object) -> object:
+        listed = list(bits) if isinstance(bits, list | tuple) else [bits]
+        if all(isinstance(entry, int) and not isinstance(entry, bool) and 1 <= entry <= 8 for entry in listed):
+            return tuple(listed) if isinstance(bits, list | tuple) else bits
+        raise ValueError("must be a whole number from 1 to 8, or a list of such numbers, one a layer")
+
+    @model_validator(mode="after")
+    def _layers_fit(self) -> ModelConfig:
+        if (self.name == "cnn") is not bool(self.channels):
+            raise ValueError(
+                f"channels = {list(self.channels)} for name = {self.name!r}; a 'cnn' needs one number a convolution, "
+                "such as [16, 32, 32], every other network takes none"
+            )
+        if ":" in self.name:
+            return self  # a network of the user's has the layers that its function makes
+        for key, bits, layers in (
+            ("weight_bits", self.weight_bits, self.hidden_layers + 1),
+            ("act_bits", self.act_bits, self.hidden_layers),
+        ):
+            if isinstance(bits, tuple) and len(bits) != layers:
+                raise ValueError(f"{key} has {len(bits)} entries for {layers} layers; give one a layer, or one number")
+        return self
 
 
 class EstimatorConfig(Section):

@@ -72,7 +72,11 @@ class Plan:
         """Return the options that the stage of *slot* depends on, as plain JSON values."""
         config = self.config
         if slot == "data":
-            return {"seed": config.seed, "data": config.data.model_dump(mode="json")}
+            return {
+                "seed": config.seed,
+                "data": config.data.model_dump(mode="json"),
+                "input_bits": config.model.input_bits,
+            }
         if slot in ("train-float", "train"):
             return {
                 "seed": config.seed,
@@ -96,7 +100,7 @@ class Plan:
         name = slot
         arguments: dict[str, Any] = {}
         if slot == "data":
-            arguments = {"config": config.data}
+            arguments = {"config": config.data, "input_bits": config.model.input_bits}
         elif slot in ("train-float", "train"):
             arguments = {"model": config.model, "train": config.train}
         elif isinstance(options, COptions):

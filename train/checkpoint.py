@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from pathlib import Path
 
@@ -17,12 +18,13 @@ FILE = "checkpoint.pt"
 FORMAT = 1
 
 
-def save_checkpoint(network: nn.Module, model: ModelConfig, inputs: int, classes: int, folder: Path) -> None:
-    """Write ``checkpoint.pt``; the same network gives the same bytes."""
+def save_checkpoint(network: nn.Module, model: ModelConfig, shape: tuple[int, ...], classes: int, folder: Path) -> None:
+    """Write ``checkpoint.pt``; the same network gives the same bytes. *shape* is that of one sample."""
     content = {
         "format": FORMAT,
         "model": model.model_dump(mode="json"),
-        "inputs": inputs,
+        "inputs": math.prod(shape),
+        "shape": list(shape),
         "classes": classes,
         "state": {key: value.detach().cpu().clone() for key, value in network.state_dict().items()},
     }
@@ -46,12 +48,15 @@ def load_network(artifact: Artifact) -> tuple[nn.Module, int]:
     try:
         model = ModelConfig.model_validate(content["model"])
         inputs, classes, state = int(content["inputs"]), int(content["classes"]), dict(content["state"])
+        shape = tuple(int(size) for size in content.get("shape", [inputs]))  # older files know flat inputs only
     except (KeyError, TypeError, ValueError, ValidationError) as error:
         raise InputError(f"{path} is not a checkpoint: {error}") from error
     for key, value in state.items():
         if not isinstance(value, Tensor) or not bool(torch.isfinite(value).all()):
             raise InputError(f"{path}: {key} is not a tensor of finite numbers; train again")
-    network = build(model, inputs, classes)
+    if math.prod(shape) != inputs:
+        raise InputError(f"{path}: a sample of shape {shape} has not {inputs} inputs; train again")
+    network = build(model, inputs, classes, shape)
     try:
         network.load_state_dict(state)
     except (RuntimeError, ValueError, AttributeError) as error:

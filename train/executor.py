@@ -42,11 +42,11 @@ class TorchExecutor:
         block = self._layers[layer]
         assert block.norm is not None, "only hidden layers requantize"
         assert block.activation is not None, "only hidden layers requantize"
-        channels = len(block.weight_codes)
+        scales = torch.tensor(block.accumulator_scales)
         pieces = []
         for start in range(first, last + 1, ROWS_AT_ONCE):
             accumulators = torch.arange(start, min(start + ROWS_AT_ONCE, last + 1), dtype=torch.int64)
-            values = (accumulators.float() * block.accumulator_scale)[:, None].repeat(1, channels)
+            values = accumulators.float()[:, None] * scales
             outputs = block.activation(block.norm(values))
             pieces.append(_to_codes(outputs, block.output_scale, start, "accumulator"))
         return np.concatenate(pieces)

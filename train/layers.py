@@ -39,9 +39,25 @@ class QuantizedLayer:
         return codes
 
     @property
+    def accumulator_scales(self) -> list[float]:
+        """Real value of one accumulator unit of every output channel: input scale times weight scale."""
+        channels = self.linear.weight.shape[0]
+        scales: list[float] = self.linear.quant_weight().scale.detach().reshape(-1).expand(channels).tolist()
+        return [self.input_scale * scale for scale in scales]
+
+    @property
     def accumulator_scale(self) -> float:
-        """Real value of one accumulator unit: input scale times weight scale."""
-        return self.input_scale * float(self.linear.quant_weight().scale.detach())
+        """Real value of one accumulator unit, where all output channels share it.
+
+        Raises:
+            InputError: they do not.
+        """
+        scales = set(self.accumulator_scales)
+        if len(scales) != 1:
+            raise InputError(
+                f"the output layer has {len(scales)} weight scales; give it one, so that the codes of classes compare"
+            )
+        return scales.pop()
 
     @property
     def output_scale(self) -> float:
@@ -67,7 +83,7 @@ def quantized_layers(network: nn.Module) -> list[QuantizedLayer]:
     Raises:
         InputError: it is not a chain of an input quantizer, then linear, batch norm and activation, then linear.
     """
-    kinds = (qnn.QuantIdentity, qnn.QuantLinear, nn.BatchNorm1d, qnn.QuantReLU)
+    kinds = (qnn.QuantIdentity, qnn.QuantLinear, nn.BatchNorm1d, qnn.QuantReLU, qnn.QuantConv2d, nn.BatchNorm2d)
     chain = [module for module in network.modules() if isinstance(module, kinds)]
     names = ", ".join(type(module).__name__ for module in chain) or "none of these layers"
     refusal = InputError(f"the network has {names}; supported: {CHAIN}")

@@ -13,6 +13,7 @@ boundary is farthest, and the boundaries still within the error bound are counte
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from pipeline import InputError
 from train.layers import QuantizedLayer, quantized_layers
 
 Reals = NDArray[np.float64]
@@ -123,6 +125,23 @@ def nudge(network: nn.Module) -> NudgeReport:
     return NudgeReport(moved, left)
 
 
+def nudge_metrics(network: nn.Module) -> dict[str, object]:
+    """Nudge *network* (in evaluation mode) and return what ``metrics.json`` says of it, or why it cannot be nudged.
+
+    Only a chain of linear layers with scales that are powers of two can be: the boundaries of any other are met by
+    accumulators that a float sum has rounded already.
+    """
+    try:
+        layers = quantized_layers(network)
+    except InputError as error:
+        return {"nudge_not_applied": str(error)}
+    scales = {scale for layer in layers for scale in layer.accumulator_scales}
+    if any(math.frexp(scale)[0] != 0.5 for scale in scales):
+        return {"nudge_not_applied": "the scales are free: a float sum rounds, and how depends on its order"}
+    report = nudge(network)
+    return {"nudged_channels": report.moved, "near_boundaries": report.left}
+
+
 def channels_of(layer: QuantizedLayer) -> list[Channel | None]:
     """Return the chain of every channel of a hidden *layer*; None for one whose slope is 0 (it has no boundary)."""
     norm = layer.norm
@@ -137,7 +156,7 @@ def channels_of(layer: QuantizedLayer) -> list[Channel | None]:
         codes.clamp(max=0).sum(1),
         codes.clamp(min=0).sum(1),
     )
-    scale, output_scale, levels = layer.accumulator_scale, layer.output_scale, layer.levels
+    output_scale, levels = layer.output_scale, layer.levels
     return [
         Channel(
             mean,
@@ -152,5 +171,7 @@ def channels_of(layer: QuantizedLayer) -> list[Channel | None]:
         )
         if gamma != 0
         else None
-        for mean, gamma, beta, deviation, negative, positive in zip(*(c.tolist() for c in columns), strict=True)
+        for scale, mean, gamma, beta, deviation, negative, positive in zip(
+            layer.accumulator_scales, *(c.tolist() for c in columns), strict=True
+        )
     ]

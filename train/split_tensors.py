@@ -12,21 +12,26 @@ from torch import nn
 
 from pipeline import Artifact
 
-CODES_PER_UNIT = 256
-"""Pixel codes are divided by this: the network sees code * 2^-8."""
 SAMPLES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SplitTensors:
-    """One split: codes as uint8, shape (N, inputs), and labels, shape (N,)."""
+    """One split.
+
+    Attributes:
+        codes: uint8, shape (N, inputs), 0..2^input_bits - 1.
+        labels: class of each sample, int64, shape (N,).
+        scale: real value of one code, 2^-input_bits: the network sees values in [0, 1).
+    """
 
     codes: torch.Tensor
     labels: torch.Tensor
+    scale: float
 
     def values(self, index: torch.Tensor | slice) -> torch.Tensor:
         """Return the real inputs of the chosen samples."""
-        return self.codes[index].float() / CODES_PER_UNIT
+        return self.codes[index].float() * self.scale
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -34,12 +39,13 @@ class SplitTensors:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DatasetTensors:
-    """The three splits, the number of input codes of a sample and the number of classes."""
+    """The three splits, the number of input codes of a sample, its shape and the number of classes."""
 
     train: SplitTensors
     validation: SplitTensors
     test: SplitTensors
     inputs: int
+    shape: tuple[int, ...]
     classes: int
 
 
@@ -50,10 +56,17 @@ def load_dataset(source: Artifact, device: torch.device) -> DatasetTensors:
         return torch.from_numpy(np.load(source.path / f"{split}_{part}.npy", allow_pickle=False)).to(device)
 
     description = json.loads((source.path / "dataset.json").read_text())
+    scale = 2.0 ** -int(description["input_bits"])
     splits = {
-        split: SplitTensors(load(split, "codes"), load(split, "labels")) for split in ("train", "validation", "test")
+        split: SplitTensors(load(split, "codes"), load(split, "labels"), scale)
+        for split in ("train", "validation", "test")
     }
-    return DatasetTensors(**splits, inputs=int(description["inputs"]), classes=len(description["classes"]))
+    return DatasetTensors(
+        **splits,
+        inputs=int(description["inputs"]),
+        shape=tuple(description["shape"]),
+        classes=len(description["classes"]),
+    )
 
 
 def real_outputs(network: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from train.estimators import Guided, Schedule, StraightThrough, schedule_of
 from train.layers import quantized_weights, require_fixed_steps
 from train.loop import Task, Trained, fit
 from train.models import build, build_float
-from train.nudge import nudge
+from train.nudge import nudge_metrics
 from train.split_tensors import DatasetTensors, accuracy_percent, load_dataset
 
 METRICS = "metrics.json"
@@ -41,7 +41,7 @@ class TrainFloat(Stage):
         fabric = make_fabric(self.train)
         dataset = load_dataset(source, fabric.device)
         with seeded(ctx.seed):
-            network = build_float(self.model, dataset.inputs, dataset.classes)
+            network = build_float(self.model, dataset.inputs, dataset.classes, dataset.shape)
             trained = fit(
                 fabric, Task("float", network, dataset), self.train, Schedule(StraightThrough(), 1.0), ctx.seed
             )
@@ -67,7 +67,7 @@ class TrainQuantized(Stage):
         dataset = load_dataset(source, fabric.device)
         schedule = schedule_of(self.train.estimator)
         with seeded(ctx.seed):
-            network = build(self.model, dataset.inputs, dataset.classes)
+            network = build(self.model, dataset.inputs, dataset.classes, dataset.shape)
             if isinstance(schedule.late, Guided):
                 require_fixed_steps(network)
             task = Task("quantized", network, dataset, quantized_weights(network))
@@ -81,10 +81,8 @@ class TrainQuantized(Stage):
             }
         }
         if self.train.nudge:
-            report = nudge(network)
-            extra["nudged_channels"] = report.moved
-            extra["near_boundaries"] = report.left
-        save_checkpoint(network, self.model, dataset.inputs, dataset.classes, ctx.workdir)
+            extra.update(nudge_metrics(network))
+        save_checkpoint(network, self.model, dataset.shape, dataset.classes, ctx.workdir)
         _write_metrics(ctx.workdir, fabric.to_device(network), dataset, trained, extra)
         return {}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline import Artifact, InputError, digest_of, load_vectors
 from pipeline.config import DataConfig
@@ -16,6 +17,7 @@ from pipeline.stage import execute
 from train.data import PrepareData
 from train.data import fashion_mnist as reader
 from train.data.splits import Source, split
+from train.split_tensors import load_dataset
 
 
 def idx(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
@@ -93,8 +95,8 @@ def test_damaged_gzip_is_refused(tmp_path: Path) -> None:
         reader.read_idx(path, (2, 3))
 
 
-def make(folder: Path, seed: int, validation: int | None = None) -> Artifact:
-    stage = PrepareData(DataConfig(name="digits", validation=validation))
+def make(folder: Path, seed: int, validation: int | None = None, input_bits: int = 8) -> Artifact:
+    stage = PrepareData(DataConfig(name="digits", validation=validation), input_bits)
     return execute(stage, None, folder / "data", seed=seed, versions={}, slot="data")
 
 
@@ -111,12 +113,31 @@ def test_splits_partition_the_digits_and_depend_on_the_seed_alone(tmp_path: Path
     expected = load_digits().data.astype(np.int64) * 15
     assert sorted(map(tuple, rows.tolist())) == sorted(map(tuple, expected.tolist()))
     description = json.loads((first.path / "dataset.json").read_text())
-    assert description == {"name": "digits", "inputs": 64, "classes": [str(d) for d in range(10)], "input_bits": 8}
+    assert description == {
+        "name": "digits",
+        "inputs": 64,
+        "shape": [1, 8, 8],
+        "classes": [str(d) for d in range(10)],
+        "input_bits": 8,
+    }
+
+
+@pytest.mark.parametrize("bits", [1, 2, 5])
+def test_input_bits_keeps_the_high_bits_of_every_code(tmp_path: Path, bits: int) -> None:
+    full, reduced = make(tmp_path / "full", 0), make(tmp_path / "reduced", 0, input_bits=bits)
+    for name in ("train", "validation", "test"):
+        expected, actual = load_vectors(full, name), load_vectors(reduced, name)
+        assert np.array_equal(actual.codes, expected.codes // (1 << (8 - bits)))
+        assert actual.codes.max() == 240 >> (8 - bits)
+    dataset = load_dataset(reduced, torch.device("cpu"))
+    assert dataset.test.scale == 2.0**-bits
+    values = dataset.test.values(slice(0, 9))
+    assert torch.equal(values * (1 << bits), dataset.test.codes[:9].float())
 
 
 def test_more_validation_samples_than_there_are_is_refused() -> None:
     pixels, labels = np.zeros((4, 2), np.uint8), np.zeros(4, np.int64)
-    source = Source("tiny", ("a",), (pixels, labels), (pixels, labels))
+    source = Source("tiny", ("a",), (2,), (pixels, labels), (pixels, labels))
     assert len(split(source, 3, 0).train[1]) == 1
     with pytest.raises(InputError, match=r"^data\.validation = 4: tiny has 4 training samples; allowed 1\.\.3$"):
         split(source, 4, 0)

@@ -47,12 +47,16 @@ def test_scales_are_powers_of_two_and_weights_narrow(weight_bits: int, act_bits:
         assert int(layer.weight_codes.abs().max()) <= (1 << (weight_bits - 1)) - 1
 
 
-def test_every_pixel_code_passes_the_input_quantizer_unchanged() -> None:
-    network = build(ModelConfig(name="mlp", hidden=()), 256, 2).eval()
-    codes = torch.arange(256)
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_every_input_code_passes_the_input_quantizer_unchanged(bits: int) -> None:
+    levels = 1 << bits
+    network = build(ModelConfig(name="mlp", hidden=(), input_bits=bits), levels, 2).eval()
+    codes = torch.arange(levels)
     quantizer = next(module for module in network.modules() if isinstance(module, qnn.QuantIdentity))
-    quantized = quantizer((codes.float() / 256)[None])
-    assert torch.equal(quantized.value[0] * 256, codes.float())
+    quantized = quantizer((codes.float() / levels)[None])
+    assert torch.equal(quantized.value[0] * levels, codes.float())
+    (layer,) = quantized_layers(network)
+    assert (layer.input_scale, layer.input_levels) == (1 / levels, levels - 1)
 
 
 def test_float_twin_has_the_same_widths() -> None:

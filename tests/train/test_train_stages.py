@@ -206,7 +206,7 @@ def test_checkpoint_comes_back_equal(trained: Artifact, tmp_path: Path) -> None:
     network, inputs = load_network(trained)
     assert inputs == 64
     assert not network.training
-    save_checkpoint(network, MODEL, 64, 10, tmp_path)
+    save_checkpoint(network, MODEL, (1, 8, 8), 10, tmp_path)
     assert (tmp_path / FILE).read_bytes() == (trained.path / FILE).read_bytes()
 
 

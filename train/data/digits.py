@@ -21,4 +21,4 @@ def read_digits(seed: int) -> Source:
     order = np.random.default_rng(seed).permutation(len(pixels))
     test, train = np.sort(order[:TEST_SAMPLES]), np.sort(order[TEST_SAMPLES:])
     names = tuple(str(digit) for digit in range(10))
-    return Source("digits", names, (pixels[train], labels[train]), (pixels[test], labels[test]))
+    return Source("digits", names, (1, 8, 8), (pixels[train], labels[train]), (pixels[test], labels[test]))

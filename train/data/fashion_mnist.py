@@ -45,7 +45,7 @@ def read_fashion_mnist(root: Path | None, scratch: Path) -> Source:
     parts = [
         (_read_images(folder, part, samples), _read_labels(folder, part, samples)) for part, samples in SIZES.items()
     ]
-    return Source("fashion-mnist", CLASSES, parts[0], parts[1])
+    return Source("fashion-mnist", CLASSES, (1, 28, 28), parts[0], parts[1])
 
 
 def find(root: Path | None) -> Path | None:

@@ -13,14 +13,18 @@ from pipeline import Artifact, Stage, StageContext
 from pipeline.config import DataConfig
 from train.data.digits import read_digits
 from train.data.fashion_mnist import read_fashion_mnist
-from train.data.splits import split
+from train.data.splits import CODE_BITS, split
 
 
 @dataclass(frozen=True)
 class PrepareData(Stage):
-    """Read the data set, hold out validation samples, write ``{split}_codes.npy`` and ``{split}_labels.npy``."""
+    """Read the data set, hold out validation samples, write ``{split}_codes.npy`` and ``{split}_labels.npy``.
+
+    Codes keep their *input_bits* high bits (of 8), so that the host that feeds a target does no more than a shift.
+    """
 
     config: DataConfig
+    input_bits: int = 8
     name: ClassVar[str] = "data"
     consumes: ClassVar[str | None] = None
     produces: ClassVar[str] = "dataset"
@@ -36,13 +40,14 @@ class PrepareData(Stage):
         splits = split(found, self.config.validation, ctx.seed)
         for name in ("train", "validation", "test"):
             pixels, labels = getattr(splits, name)
-            np.save(ctx.workdir / f"{name}_codes.npy", pixels, allow_pickle=False)
+            np.save(ctx.workdir / f"{name}_codes.npy", pixels >> (CODE_BITS - self.input_bits), allow_pickle=False)
             np.save(ctx.workdir / f"{name}_labels.npy", labels, allow_pickle=False)
         description = {
             "name": found.name,
             "inputs": int(found.train[0].shape[1]),
+            "shape": list(found.shape),
             "classes": list(found.classes),
-            "input_bits": 8,
+            "input_bits": self.input_bits,
         }
         (ctx.workdir / "dataset.json").write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
         return {}

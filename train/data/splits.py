@@ -12,18 +12,31 @@ from pipeline import InputError
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
+CODE_BITS = 8
+"""Bits of the codes that a reader returns."""
 DEFAULT_HELD_OUT = 12
 """One in this many training samples is held out for validation where the configuration does not say."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
-    """What a reader returns: pixels of shape (N, inputs), 0..255, and one label a sample."""
+    """What a reader returns.
+
+    Attributes:
+        name: the data set, for people.
+        classes: name of each class; labels are 0..len(classes) - 1.
+        shape: one sample, (channels, height, width), or (inputs,) where it has no more structure.
+        train: codes of shape (N, inputs), 0..255, and one label a sample.
+        test: the same for the test split.
+        validation: the same, where the data set comes with a validation split of its own.
+    """
 
     name: str
     classes: tuple[str, ...]
+    shape: tuple[int, ...]
     train: tuple[Pixels, Labels]
     test: tuple[Pixels, Labels]
+    validation: tuple[Pixels, Labels] | None = None
 
     def __post_init__(self) -> None:
         for split, (pixels, labels) in (("train", self.train), ("test", self.test)):
