@@ -1,0 +1,91 @@
+"""What the zeroth-order estimators cost and bring, against the straight-through estimator and against controls.
+
+``python -m benchmarks.estimators [PART...]`` measures what is missing (or the parts named) and writes
+``benchmarks/results/estimators.json``. Every part leaves its raw figures, seed by seed, in
+``benchmarks/results/estimators/PART.json``: a long run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.lab.comparison import compare
+from benchmarks.lab.networks import NetworkSpec
+from benchmarks.lab.rows import rows_of
+from benchmarks.results import RESULTS, write_results
+
+RAW = RESULTS / "estimators"
+Note = Callable[[str], None]
+
+
+def note(text: str) -> None:
+    """Show progress on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _cost() -> dict[str, Any]:
+    from benchmarks.lab.cost import measure
+
+    return measure(note)
+
+
+def _gradients() -> dict[str, Any]:
+    from benchmarks.lab.gradients import measure
+
+    return measure(note)
+
+
+def _spsa() -> dict[str, Any]:
+    from benchmarks.lab.zeroth_order import measure
+
+    return measure(note)
+
+
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    "cost": _cost,
+    "gradients": _gradients,
+    "mlp-mnist-2": lambda: compare("mnist-5000", NetworkSpec("mlp", 2), note),
+    "mlp-mnist-1": lambda: compare("mnist-5000", NetworkSpec("mlp", 1), note),
+    "mlp-fashion-2": lambda: compare("fashion-mnist", NetworkSpec("mlp", 2), note),
+    "mlp-fashion-1": lambda: compare("fashion-mnist", NetworkSpec("mlp", 1), note),
+    "spsa": _spsa,
+    "cnn-fashion-2": lambda: compare("fashion-mnist", NetworkSpec("cnn", 2), note),
+    "cnn-fashion-1": lambda: compare("fashion-mnist", NetworkSpec("cnn", 1), note),
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Measure the parts named in *arguments*, or all that are missing; then write the rows of all that are there."""
+    unknown = [name for name in arguments if name not in PARTS]
+    if unknown:
+        sys.exit(f"unknown part {unknown[0]!r}; known: {', '.join(PARTS)}")
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    RAW.mkdir(parents=True, exist_ok=True)
+    for name in arguments or [part for part in PARTS if not _path(part).is_file()]:
+        content = PARTS[name]()
+        partial = _path(name).with_suffix(".partial")
+        partial.write_text(json.dumps(content, indent=1) + "\n")
+        partial.replace(_path(name))
+    found = {name: json.loads(_path(name).read_text()) for name in PARTS if _path(name).is_file()}
+    write_results(
+        "estimators",
+        rows_of(found),
+        command="make bench-estimators",
+        distributions=("torch", "brevitas", "numpy", "scipy"),
+    )
+
+
+def _path(part: str) -> Path:
+    return RAW / f"{part}.json"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

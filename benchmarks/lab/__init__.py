@@ -1,0 +1,1 @@
+"""The parts of ``benchmarks.estimators``: data, networks, methods with their controls, training, measurements."""

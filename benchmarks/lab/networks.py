@@ -1,0 +1,132 @@
+"""The two networks of the estimator benchmark.
+
+The perceptron is plain torch, without Brevitas: an estimator needs no more than a closure. Its scales are fixed, so its
+quantization is the same for all methods. The convolutional one is the project's own Brevitas network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import ModelConfig
+from train.estimators import Problem
+from train.extra_passes import statistics_collected
+from train.layers import quantized_weights
+from train.models import build
+from train.network_problem import NetworkProblem
+from train.smoothing import Staircase
+from train.split_tensors import real_outputs
+from train.surrogates import SurrogateName, round_ste, sign_ste
+
+SCALES = (0.1, 0.35)
+"""Weight scale of each layer of the perceptron."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trainee:
+    """A network as the benchmark trains it.
+
+    Attributes:
+        parameters: all trainable parameters.
+        logits: its forward pass, from images (N, 784) to (N, 10), as in deployment.
+        problem: a batch of images and labels as an estimator sees it; *everything*: all parameters are perturbed and
+            nothing is backpropagated.
+        ready: tells whether its quantizers have collected their statistics.
+        train: puts it into training mode, or out of it.
+    """
+
+    parameters: Sequence[Tensor]
+    logits: Callable[[Tensor], Tensor]
+    problem: Callable[[Tensor, Tensor, bool], Problem]
+    ready: Callable[[], bool]
+    train: Callable[[bool], object]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSpec:
+    """What is trained: ``mlp`` or ``cnn``, and the bits of its weights."""
+
+    kind: str
+    bits: int
+
+    @property
+    def staircase(self) -> Staircase:
+        """What its weight quantizers do."""
+        return "sign" if self.bits == 1 else "round"
+
+    @property
+    def surrogate(self) -> SurrogateName:
+        """Their surrogate."""
+        return "hardtanh" if self.bits == 1 else "identity"
+
+    def make(self, seed: int) -> Trainee:
+        """Return it with the initial weights of *seed*, the same for every method."""
+        return perceptron(self.bits, seed) if self.kind == "mlp" else convolutional(self.bits, seed)
+
+
+def quantize(weights: Tensor, scale: float, bits: int) -> Tensor:
+    """Return weights on the symmetric levels ``scale * {-1, 1}`` or ``scale * {-1.5, -0.5, 0.5, 1.5}``."""
+    if bits == 1:
+        return scale * sign_ste(weights / scale)
+    half = 1 << (bits - 1)
+    cells = round_ste(weights / scale - 0.5)
+    # saturated in the forward pass, passed through in the backward pass
+    return scale * (cells + (cells.clamp(-half, half - 1) - cells).detach() + 0.5)
+
+
+def perceptron(bits: int, seed: int) -> Trainee:
+    """Return the 784-10-10 perceptron of the paper: d = 7960 parameters, 7940 of them quantized weights."""
+    generator = torch.Generator().manual_seed(seed)
+    weights = [
+        (scale * (torch.rand(shape, generator=generator) - 0.5)).requires_grad_()
+        for scale, shape in zip(SCALES, ((10, 784), (10, 10)), strict=True)
+    ]
+    biases = [torch.zeros(10, requires_grad=True) for _ in SCALES]
+    steps = [torch.tensor(scale) for scale in SCALES]
+
+    def logits(images: Tensor) -> Tensor:
+        hidden = nn.functional.linear(images, quantize(weights[0], SCALES[0], bits), biases[0]).relu()
+        return nn.functional.linear(hidden, quantize(weights[1], SCALES[1], bits), biases[1])
+
+    def problem(images: Tensor, labels: Tensor, everything: bool) -> Problem:
+        def loss() -> Tensor:
+            return nn.functional.cross_entropy(logits(images), labels)
+
+        if everything:
+            return Problem(loss, [*weights, *biases], steps=lambda: [*steps, *steps])
+        return Problem(loss, weights, biases, steps=lambda: steps)
+
+    return Trainee([*weights, *biases], logits, problem, lambda: True, lambda _: None)
+
+
+def convolutional(bits: int, seed: int) -> Trainee:
+    """Return the small Brevitas network: convolutions of 8, 16 and 16 channels, 2-bit activations, then 10 classes."""
+    model = ModelConfig(name="cnn", channels=(8, 16, 16), hidden=(), weight_bits=bits, act_bits=2)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = build(model, 784, 10, (1, 28, 28))
+    for module in network.modules():
+        if hasattr(module, "collect_stats_steps"):
+            module.collect_stats_steps = 30
+    problems = NetworkProblem(network, quantized_weights(network), lambda loss: loss.backward())
+
+    def problem(images: Tensor, labels: Tensor, everything: bool) -> Problem:
+        assert not everything, "the convolutional network is trained with backpropagation"
+
+        def loss(forward: Callable[[Tensor], Tensor]) -> Tensor:
+            return nn.functional.cross_entropy(real_outputs(forward, images), labels)
+
+        return problems.of(partial(loss, network), loss)
+
+    return Trainee(
+        list(network.parameters()),
+        partial(real_outputs, network),
+        problem,
+        partial(statistics_collected, network),
+        network.train,
+    )
