@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from train.estimators import Loss
-from train.frozen import Forward, FrozenForward, weight_scale
+from train.frozen import Forward, FrozenForward, weight_step
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
@@ -73,12 +73,12 @@ class ExtraPasses:
             finally:
                 self._measuring = False
 
-    def weight_scales(self, layers: Sequence[nn.Module]) -> list[Tensor]:
-        """Return the scale of the weights of each of *layers*."""
+    def weight_steps(self, layers: Sequence[nn.Module]) -> list[Tensor]:
+        """Return the quantization step of the weights of each of *layers*."""
         if self._frozen is not None and self._measuring:
-            known = self._frozen.weight_scales()
+            known = self._frozen.weight_steps()
             return [known[id(layer)] for layer in layers]
-        return [weight_scale(layer) for layer in layers]
+        return [weight_step(layer) for layer in layers]
 
 
 def _with_stream(network: nn.Module, stream: Tensor, loss: Loss) -> Tensor:

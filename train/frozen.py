@@ -93,10 +93,15 @@ class Grid:
             return torch.where(values >= 0, scale, -scale)
         return values.div_(scale).round_().clamp_(self.low, self.high).mul_(scale)
 
+    def step(self, scale: Tensor) -> Tensor:
+        """Return the distance of neighbouring values."""
+        return 2 * scale if self.low is None else scale
 
-def weight_scale(layer: nn.Module) -> Tensor:
-    """Return the scale of the weights of *layer*, which broadcasts to them; of -1 and 1 it is half the distance."""
-    return Grid.of(layer.weight_quant.tensor_quant).scale(layer.weight)
+
+def weight_step(layer: nn.Module) -> Tensor:
+    """Return the quantization step of the weights of *layer*, which broadcasts to them."""
+    grid = Grid.of(layer.weight_quant.tensor_quant)
+    return grid.step(grid.scale(layer.weight))
 
 
 class FrozenForward:
@@ -119,10 +124,14 @@ class FrozenForward:
             for layer, grid in zip(self._layers, self._grids, strict=True)
         ]
 
-    def weight_scales(self) -> dict[int, Tensor]:
-        """Return the scales of all weights as of :meth:`freeze`, by the ``id`` of their layer."""
-        pairs = zip(self._layers, self._scales, strict=True)
-        return {id(layer): scale for layer, scale in pairs if isinstance(layer, WEIGHTED) and scale is not None}
+    def weight_steps(self) -> dict[int, Tensor]:
+        """Return the quantization steps of all weights as of :meth:`freeze`, by the ``id`` of their layer."""
+        known = zip(self._layers, self._grids, self._scales, strict=True)
+        return {
+            id(layer): grid.step(scale)
+            for layer, grid, scale in known
+            if isinstance(layer, WEIGHTED) and grid is not None and scale is not None
+        }
 
     def __call__(self, values: Tensor) -> Tensor:
         """Return the outputs, shape (N, classes), of *values*, shape (N, inputs), which is not overwritten."""

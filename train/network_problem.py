@@ -49,7 +49,7 @@ class NetworkProblem:
             parameters=self._parameters,
             others=self._others,
             backward=self._backward,
-            steps=partial(self._passes.weight_scales, self._perturbed),
+            steps=partial(self._passes.weight_steps, self._perturbed),
             extra_passes=partial(self._passes.measuring, loss_with, self._passes.stream()),
             ranks=self._ranks,
         )

@@ -96,11 +96,11 @@ STE_FIFTH, STE_WHOLE = "ste, 17/15 of the steps", "ste, 5/3 of the steps"
 
 def methods(spec: NetworkSpec) -> list[Method]:
     """Return all methods for the network *spec*, each followed by its control."""
-    eps = Ramp.constant(implied_by("hardtanh", spec.staircase).eps_bar)
+    eps = Ramp.constant(implied_by(spec.surrogate, "round").eps_bar)
     one = Spsa(1, eps, "uniform")
 
     def guided(beta_min: float) -> Guided:
-        return Guided(1, Ramp(1.0, beta_min), spec.surrogate, spec.staircase)
+        return Guided(1, Ramp(1.0, beta_min), spec.surrogate)
 
     zeroth: list[tuple[str, Estimator, float, str]] = [
         ("guided, beta to 0.9999, last 20 %", guided(0.9999), 0.8, STE_FIFTH),

@@ -19,7 +19,6 @@ from train.extra_passes import statistics_collected
 from train.layers import quantized_weights
 from train.models import build
 from train.network_problem import NetworkProblem
-from train.smoothing import Staircase
 from train.split_tensors import real_outputs
 from train.surrogates import SurrogateName, round_ste, sign_ste
 
@@ -55,11 +54,6 @@ class NetworkSpec:
     bits: int
 
     @property
-    def staircase(self) -> Staircase:
-        """What its weight quantizers do."""
-        return "sign" if self.bits == 1 else "round"
-
-    @property
     def surrogate(self) -> SurrogateName:
         """Their surrogate."""
         return "hardtanh" if self.bits == 1 else "identity"
@@ -87,7 +81,7 @@ def perceptron(bits: int, seed: int) -> Trainee:
         for scale, shape in zip(SCALES, ((10, 784), (10, 10)), strict=True)
     ]
     biases = [torch.zeros(10, requires_grad=True) for _ in SCALES]
-    steps = [torch.tensor(scale) for scale in SCALES]
+    steps = [torch.tensor(2 * scale if bits == 1 else scale) for scale in SCALES]
 
     def logits(images: Tensor) -> Tensor:
         hidden = nn.functional.linear(images, quantize(weights[0], SCALES[0], bits), biases[0]).relu()

@@ -21,7 +21,7 @@ from brevitas.quant import (
 from torch import Tensor, nn
 
 from train.extra_passes import ExtraPasses
-from train.frozen import FrozenForward, weight_scale
+from train.frozen import FrozenForward, weight_step
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
@@ -123,10 +123,10 @@ def test_scales_that_follow_the_weights_stay_while_frozen() -> None:
     network = convolutional("statistics", "free", 4)
     frozen, values = FrozenForward(network), torch.randn(16, 90)
     frozen.freeze()
-    scale = weight_scale(network[8])
+    scale = weight_step(network[8])
     with torch.no_grad():
         network[8].weight[0, 0] *= 64
-        assert not torch.equal(weight_scale(network[8]), scale)
+        assert not torch.equal(weight_step(network[8]), scale)
         clipped = frozen(values)
         network[8].weight[0, 0] *= 64  # beyond the frozen range: saturated either way
         assert torch.equal(frozen(values), clipped)
@@ -220,3 +220,12 @@ def test_layer_with_a_hook_is_left_to_itself() -> None:
     network[0].register_forward_hook(lambda *_: None)
     with pytest.raises(TypeError, match="layer QuantLinear with hooks"):
         FrozenForward(network)
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_weights_are_whole_steps_apart(weights: str) -> None:
+    layer = convolutional(weights, "free", 2)[3]
+    values = plain(layer.quant_weight())
+    distances = (values[:, :1] - values) / weight_step(layer)
+    assert float(distances.abs().max()) >= 1
+    torch.testing.assert_close(distances, distances.round())

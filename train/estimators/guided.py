@@ -12,7 +12,7 @@ from train.estimators.directions import DistributionName, Tensors, draw_noise, e
 from train.estimators.problem import Memory, Problem
 from train.estimators.ramp import Ramp
 from train.estimators.spsa import gradients_of, write_gradients
-from train.smoothing import Smoothing, Staircase, implied_by
+from train.smoothing import Smoothing, implied_by
 from train.surrogates import SurrogateName
 
 
@@ -27,7 +27,8 @@ class Guided:
         G   = 1/n * sum_i [L(theta + eps v_i) - L(theta - eps v_i)] / 2 * v_i / eps
 
     eps_bar and the distribution of u are those that the surrogate implies (:mod:`train.smoothing`), unless they are
-    given. Parameters that are not perturbed keep the backpropagated gradient.
+    given; the step of 1-bit weights is the distance between their two values, so that one eps_bar serves both.
+    Parameters that are not perturbed keep the backpropagated gradient.
 
     Claim: for a loss without odd terms beyond the first over the perturbation, E[G] = (beta P + (1 - beta) I) grad L in
     phi, P the projection on the guide: biased towards the guide. With beta = 1, G is the straight-through gradient
@@ -40,7 +41,6 @@ class Guided:
         directions: n.
         beta: over the phase, each above 0 and at most 1; the paper lets it fall linearly from 1.
         surrogate: the surrogate of the network's quantizers.
-        staircase: what they do: ``round``, or ``sign`` for 1-bit weights.
         delta: eps_bar; None: the one that the surrogate implies.
         distribution: of u; None: the one that the surrogate implies.
     """
@@ -48,7 +48,6 @@ class Guided:
     directions: int = 1
     beta: Ramp = Ramp(1.0, 0.9999)  # noqa: RUF009  frozen
     surrogate: SurrogateName = "identity"
-    staircase: Staircase = "round"
     delta: float | None = None
     distribution: DistributionName | None = None
 
@@ -65,7 +64,7 @@ class Guided:
     @property
     def smoothing(self) -> Smoothing:
         """The perturbation that the surrogate implies."""
-        return implied_by(self.surrogate, self.staircase)
+        return implied_by(self.surrogate, "round")
 
     @property
     def extra_forward_passes(self) -> int:

@@ -53,7 +53,8 @@ class Problem:
         parameters: the parameters to perturb: the quantized weights.
         others: the trainable parameters that are not perturbed; they keep the backpropagated gradient.
         backward: backpropagates a loss into ``.grad`` of all parameters, averaged over the processes.
-        steps: returns the quantization step of each of *parameters*, a positive tensor that broadcasts to it; None: 1.
+        steps: returns the quantization step of each of *parameters*, the distance of neighbouring values, a positive
+            tensor that broadcasts to it; None: 1.
         extra_passes: a context in which no gradient is recorded and the loss that it yields leaves no trace in the
             network; None: *loss* itself, which then must leave none.
         ranks: the processes that share the work.

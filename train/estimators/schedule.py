@@ -13,7 +13,7 @@ from train.estimators.ramp import Ramp
 from train.estimators.spsa import Spsa
 from train.estimators.ste import StraightThrough
 from train.estimators.weighted import Weighted
-from train.smoothing import Staircase, implied_by
+from train.smoothing import implied_by
 from train.surrogates import SurrogateName
 
 
@@ -41,23 +41,19 @@ class Schedule:
         return self.late, (step - first) / max(1, total - first)
 
 
-def schedule_of(
-    config: EstimatorConfig, surrogate: SurrogateName = "identity", staircase: Staircase = "round"
-) -> Schedule:
-    """Return the schedule that *config* asks for, for quantizers with this *surrogate* of *staircase*."""
-    return Schedule(estimator_of(config, surrogate, staircase), config.start)
+def schedule_of(config: EstimatorConfig, surrogate: SurrogateName = "identity") -> Schedule:
+    """Return the schedule that *config* asks for, for quantizers with this *surrogate*."""
+    return Schedule(estimator_of(config, surrogate), config.start)
 
 
-def estimator_of(
-    config: EstimatorConfig, surrogate: SurrogateName = "identity", staircase: Staircase = "round"
-) -> Estimator:
+def estimator_of(config: EstimatorConfig, surrogate: SurrogateName = "identity") -> Estimator:
     """Return the estimator that *config* asks for."""
     if config.name == "ste":
         return StraightThrough()
     if config.name == "guided":
         beta = Ramp(1.0, config.beta_min)
-        return Guided(config.directions, beta, surrogate, staircase, config.delta, config.distribution)
-    delta = implied_by("hardtanh" if staircase == "sign" else "identity", staircase).eps_bar
+        return Guided(config.directions, beta, surrogate, config.delta, config.distribution)
+    delta = implied_by("identity", "round").eps_bar
     first = delta if config.delta is None else config.delta
     last = first if config.delta_end is None else config.delta_end
     zeroth = Spsa(config.directions, Ramp(first, last, "geometric"), config.distribution or "uniform")
