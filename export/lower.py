@@ -121,6 +121,7 @@ class _Lowering:
         self.ranges: tuple[Interval, ...] = ()
         self.operations = {
             "Quant": self._quant,
+            "BipolarQuant": self._quantize_bipolar_weights,
             "Gemm": self._matrix_product,
             "MatMul": self._matrix_product,
             "BatchNormalization": self._batch_normalization,
@@ -218,6 +219,17 @@ class _Lowering:
                 min(max(round(Fraction(value) / scale), quant.lowest), quant.kind.maximum) for value in row
             ]
         return _QuantizedWeights(codes, quant.kind, quant.scales)
+
+    def _quantize_bipolar_weights(self, node: onnx.NodeProto) -> _QuantizedWeights:
+        """Read weights of 1 bit: -1 where the value is negative, 1 elsewhere, 0 included."""
+        if node.input[0] not in self.constants:
+            raise self._refuse(node, "quantizes activations to -1 and 1; supported: weights, which are constants")
+        values, scales = self._constant(node, 0), self._fractions(node, 1)
+        if values.ndim != 2 or not np.isfinite(values).all():
+            raise self._refuse(node, f"weights of shape {values.shape}; supported: a finite matrix")
+        if len(scales) not in (1, len(values)) or min(scales) <= 0:
+            raise self._refuse(node, f"{len(scales)} scales, least {float(min(scales))}; needs positive ones, 1 or all")
+        return _QuantizedWeights(np.where(values < 0, -1, 1), IntegerType.smallest_for(-1, 1), scales)
 
     def _matrix_product(self, node: onnx.NodeProto) -> _RealChain:
         given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}

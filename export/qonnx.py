@@ -2,7 +2,8 @@
 
 Brevitas 0.13 exports through torch's dynamo exporter, which fixes the batch size, lists weights as graph inputs, writes
 weights beside the file and leaves stack traces with absolute paths in it. All four are undone, so the file is portable
-and depends on the network alone.
+and depends on the network alone. Brevitas also writes every quantizer of 1 bit as one to -1 and 1, which is wrong for
+unsigned activations; :mod:`export.brevitas_handlers` puts that right.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
+from onnx import numpy_helper
 
 from pipeline import Artifact, InputError, Stage, StageContext, StageError
 from pipeline.registry import load_network
@@ -36,14 +39,15 @@ class ExportQonnx(Stage):
     def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
         """Write ``model.onnx``."""
         import torch
-        from brevitas.export import export_qonnx
 
         assert source is not None, "export consumes a checkpoint"
         network, inputs = load_network(source)
         raw = ctx.scratch / "exported.onnx"
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter warns about its own internals
-            export_qonnx(network, args=torch.zeros(1, inputs), export_path=str(raw), verbose=False)
+            warnings.simplefilter("ignore")  # the exporter warns about its own internals, from its import on
+            from export.brevitas_handlers import QonnxManager
+
+            QonnxManager.export(network, args=torch.zeros(1, inputs), export_path=str(raw), dynamo=True, verbose=False)
         model = clean(onnx.load(raw))
         onnx.save_model(model, ctx.workdir / FILE)
         return {}
@@ -64,6 +68,7 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
         value.type.tensor_type.shape.dim[0].Clear()
         value.type.tensor_type.shape.dim[0].dim_param = "N"
         del value.metadata_props[:]
+    _free_batch_of_reshapes(graph)
     del graph.value_info[:]
     del model.functions[:]
     for holder in (model, graph, *graph.node, *graph.initializer):
@@ -72,6 +77,17 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
         node.doc_string = ""
     graph.doc_string = model.doc_string = ""
     return model
+
+
+def _free_batch_of_reshapes(graph: onnx.GraphProto) -> None:
+    """Let every Reshape keep the batch size of its input, where the exporter wrote the size 1 that it saw."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for name in {node.input[1] for node in graph.node if node.op_type == "Reshape"}:
+        shape = numpy_helper.to_array(constants[name])
+        if shape[0] != 1:
+            raise StageError(f"a Reshape of the exported network gives shape {shape.tolist()}; it must keep the batch")
+        kept = np.array([-1, *shape[1:]], dtype=np.int64)
+        constants[name].CopyFrom(numpy_helper.from_array(kept, name))
 
 
 def load_qonnx(path: Path) -> onnx.ModelProto:

@@ -66,8 +66,9 @@ class ModelConfig(Section):
     scale: Literal["power-of-two", "free"] = "power-of-two"
     granularity: Literal["tensor", "channel"] = "tensor"
     """One weight scale a layer, or one an output channel; the output layer always has one: its codes are compared."""
-    surrogate: Literal["identity", "clipped", "hardtanh", "tanh", "approx-sign"] = "identity"
-    """What stands for the derivative of rounding weights (of the sign, at 1 bit); changes no code."""
+    surrogate: Literal["identity", "clipped", "hardtanh", "tanh", "approx-sign"] | None = None
+    """What stands for the derivative of rounding weights (of their sign, at 1 bit); null: identity (hardtanh). It
+    changes the backward pass alone."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Probability that a hidden unit is left out of a training pass."""
 

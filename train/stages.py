@@ -19,6 +19,7 @@ from train.layers import quantized_weights, require_fixed_steps
 from train.loop import Task, Trained, fit
 from train.models import build, build_float
 from train.nudge import nudge_metrics
+from train.quantizers import require_bounded_surrogate, staircase_of
 from train.split_tensors import DatasetTensors, accuracy_percent, load_dataset
 
 METRICS = "metrics.json"
@@ -65,11 +66,12 @@ class TrainQuantized(Stage):
         assert source is not None, "training consumes a data set"
         fabric = make_fabric(self.train)
         dataset = load_dataset(source, fabric.device)
-        schedule = schedule_of(self.train.estimator)
+        schedule = schedule_of(self.train.estimator, *staircase_of(self.model))
         with seeded(ctx.seed):
             network = build(self.model, dataset.inputs, dataset.classes, dataset.shape)
             if isinstance(schedule.late, Guided):
                 require_fixed_steps(network)
+                require_bounded_surrogate(self.model)
             task = Task("quantized", network, dataset, quantized_weights(network))
             trained = fit(fabric, task, self.train, schedule, ctx.seed)
         network.cpu().eval()
