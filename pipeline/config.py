@@ -157,11 +157,23 @@ class TrainConfig(Section):
     optimizer: Literal["adam", "sgd"] = "adam"
     lr: Annotated[float, Field(gt=0, le=10)] = 0.01
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    devices: Literal[1] = 1
+    devices: Annotated[int, Field(ge=1, le=64)] = 1
+    """Each trains on its part of the batch; on the CPU a device is a process."""
     precision: Literal[32, "bf16-mixed"] = 32
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Stop after this many epochs without a better validation accuracy; null: train all epochs."""
     nudge: bool = True
     """Move a batch-norm bias a little where a float chain could round a quantization boundary the other way."""
     estimator: EstimatorConfig = EstimatorConfig()
+
+    @model_validator(mode="after")
+    def _batch_can_be_divided(self) -> TrainConfig:
+        if self.batch_size % self.devices or self.batch_size < 2 * self.devices:
+            raise ValueError(
+                f"batch_size = {self.batch_size} cannot be divided over devices = {self.devices}; "
+                "it must be a multiple of devices, at least twice as large"
+            )
+        return self
 
 
 class ParityConfig(Section):

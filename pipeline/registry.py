@@ -58,6 +58,7 @@ EXTRA_OF_PACKAGE = {
     "onnxscript": "train",
     "qonnx": "onnx",
     "sklearn": "train",
+    "tensorboardX": "train",
     "torch": "train",
     "torchmetrics": "train",
     "torchvision": "train",

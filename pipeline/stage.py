@@ -20,11 +20,14 @@ class StageContext:
         workdir: the empty folder that becomes the artifact; a stage writes its payload here and nowhere else.
         scratch: a folder for logs and intermediate files, kept but not hashed.
         seed: seed of every random generator that the stage makes.
+        resume: a folder for what lets a stage that was interrupted go on; it need not exist, outlives failures and is
+            removed when the stage succeeds. None: the stage is not to keep anything.
     """
 
     workdir: Path
     scratch: Path
     seed: int
+    resume: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def execute(
     """Run *stage* in a temporary folder beside *final* and commit the result by a rename.
 
     *slot* is the artifact's name within the run (a stage may serve several targets); the temporary folder
-    and the scratch folder carry it.
+    and the scratch folder carry it, and so does the folder from which an interrupted stage goes on.
     """
     run_folder = final.parent
     partial = run_folder / "tmp" / slot
@@ -74,9 +77,10 @@ def execute(
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
-    tools = stage.run(source, StageContext(partial, scratch, seed))
+    resume = run_folder / "resume" / slot
+    tools = stage.run(source, StageContext(partial, scratch, seed, resume))
     made_from = () if source is None else (source.sha256,)
-    return seal(
+    artifact = seal(
         partial,
         final,
         stage=slot,
@@ -84,3 +88,6 @@ def execute(
         made_from=made_from,
         tools={**versions, **tools},
     )
+    if resume.exists():
+        shutil.rmtree(resume)
+    return artifact

@@ -1,31 +1,122 @@
-"""Where training runs: Lightning Fabric on one device or several, and the random streams of a stage."""
+"""Where training runs: Lightning Fabric on one device or several, and the random streams of a stage.
+
+Several devices are several processes. They are started from a function, not by running the command line again: a stage
+has already made its folders when it gets here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import Concatenate, ParamSpec
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from torch.multiprocessing import ProcessExitedException
 
-from pipeline import ConfigError
+from pipeline import BitproofError, ConfigError, StageError
 from pipeline.config import TrainConfig
 from pipeline.toolchain import cpu_count
+from train.estimators import Ranks
+
+P = ParamSpec("P")
 
 
 def make_fabric(config: TrainConfig) -> Fabric:
-    """Return Lightning Fabric on the device that *config* asks for; ``auto`` is CUDA where there is one.
+    """Return Lightning Fabric on the devices that *config* asks for; ``auto`` is CUDA where there is one.
+
+    On the CPU a device is a process; they talk over gloo, CUDA devices over NCCL. Gradients are averaged by
+    DistributedDataParallel, which also gives every process the buffers of the first one before each training pass.
+    Batch norm normalizes by the part of the batch that its process sees; its running statistics are the first one's.
 
     Raises:
-        ConfigError: CUDA is asked for and not there.
+        ConfigError: CUDA is asked for and not there, or has fewer devices than asked for.
     """
-    has_cuda = torch.cuda.is_available()
-    if config.device == "cuda" and not has_cuda:
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if config.device == "cuda" and not found:
         raise ConfigError("train.device = 'cuda', but there is no CUDA device here; use 'auto' or 'cpu'")
-    torch.set_num_threads(max(1, cpu_count() // 2))  # baseline and quantized network train side by side
-    accelerator = "cuda" if has_cuda and config.device != "cpu" else "cpu"
-    precision = "bf16-mixed" if config.precision == "bf16-mixed" else "32-true"
-    return Fabric(accelerator=accelerator, devices=config.devices, precision=precision)
+    on_cuda = found > 0 and config.device != "cpu"
+    if on_cuda and config.devices > found:
+        raise ConfigError(
+            f"train.devices = {config.devices}, but there are {found} CUDA devices here; "
+            f"use at most {found}, or train.device = 'cpu'"
+        )
+    # The baseline and the quantized network train side by side, each in as many processes as it has devices.
+    torch.set_num_threads(max(1, cpu_count() // (2 * config.devices)))
+    strategy = (
+        # A custom model may have parameters without an effect on the loss.
+        DDPStrategy(start_method="spawn", find_unused_parameters=True) if config.devices > 1 else "auto"
+    )
+    return Fabric(
+        accelerator="cuda" if on_cuda else "cpu",
+        devices=config.devices,
+        strategy=strategy,
+        precision="bf16-mixed" if config.precision == "bf16-mixed" else "32-true",
+    )
+
+
+def launch(
+    config: TrainConfig, function: Callable[Concatenate[Fabric, P], None], *args: P.args, **kwargs: P.kwargs
+) -> None:
+    """Call *function* with Fabric as a further first argument: here for one device, else in a process a device.
+
+    For several devices *function* is a top-level one and its arguments can be pickled. An error of this project that
+    all processes raise is raised here.
+
+    Raises:
+        ConfigError: the devices are not there.
+        StageError: a process was killed.
+    """
+    fabric = make_fabric(config)
+    if config.devices == 1:
+        function(fabric, *args, **kwargs)
+        return
+    try:
+        failure = fabric.launch(_work, config, warnings.filters, function, args, kwargs)
+    except ProcessExitedException as error:
+        raise StageError(
+            f"one of the {config.devices} training processes was killed ({error}); is the memory full? "
+            "Run again to go on from the last saved state"
+        ) from error
+    if failure is not None:
+        kind, message = failure
+        raise kind(message)
+
+
+def _work(
+    fabric: Fabric,
+    config: TrainConfig,
+    filters: Sequence[tuple[object, ...]],
+    function: Callable[..., None],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> tuple[type[BitproofError], str] | None:
+    """Call *function* in a process of its own, with the warning filters of the first, and return its error."""
+    warnings.resetwarnings()
+    warnings.filters.extend(filters)  # type: ignore[attr-defined]  # typed as immutable
+    torch.set_num_threads(max(1, cpu_count() // (2 * config.devices)))
+    try:
+        function(fabric, *args, **kwargs)
+    except BitproofError as error:
+        return type(error), str(error)
+    return None
+
+
+def ranks_of(fabric: Fabric, *, shard: bool) -> Ranks:
+    """Return the processes of *fabric*, as estimators see them."""
+    if fabric.world_size == 1:
+        return Ranks()
+    return Ranks(fabric.global_rank, fabric.world_size, partial(_total, fabric), shard)
+
+
+@torch.no_grad()
+def _total(fabric: Fabric, tensor: torch.Tensor) -> torch.Tensor:
+    """Add *tensor* up over the processes, in place and in the order of their numbers: the same bits everywhere."""
+    total: torch.Tensor = tensor.copy_(fabric.all_gather(tensor).sum(dim=0))
+    return total
 
 
 @contextmanager

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 import brevitas.nn as qnn
 import torch
 from brevitas.core.bit_width import BitWidthConst
+from brevitas.core.function_wrapper import RoundSte
 from brevitas.core.quant import BinaryQuant, ClampedBinaryQuant, IntQuant, RescalingIntQuant
 from brevitas.core.zero_point import ZeroZeroPoint
 from torch import Tensor, nn
 from torch.nn import functional
+
+from train.surrogates import SurrogateRound
 
 Forward = Callable[[Tensor], Tensor]
 """Real inputs, shape (N, inputs), to outputs, shape (N, classes)."""
@@ -67,6 +70,8 @@ class Grid:
             return cls(tensor_quant.scaling_impl, None)
         if not isinstance(tensor_quant, RescalingIntQuant) or type(tensor_quant.int_quant) is not IntQuant:
             raise TypeError(f"quantizer {type(tensor_quant).__name__}")
+        if not isinstance(tensor_quant.int_quant.float_to_int_impl, RoundSte | SurrogateRound):
+            raise TypeError(f"rounding {type(tensor_quant.int_quant.float_to_int_impl).__name__}")
         if not isinstance(tensor_quant.zero_point_impl, ZeroZeroPoint):
             raise TypeError(f"zero point {type(tensor_quant.zero_point_impl).__name__}")
         if not isinstance(tensor_quant.msb_clamp_bit_width_impl, BitWidthConst):

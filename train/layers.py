@@ -128,6 +128,6 @@ def require_fixed_steps(network: nn.Module) -> None:
     for name, module in network.named_modules():
         if isinstance(module, StatsFromParameterScaling):
             raise InputError(
-                f"estimator 'guided': {name} computes its scale from the weights at every pass; give the weight "
-                "quantizer scaling_impl_type = PARAMETER_FROM_STATS, or use the estimator 'ste'"
+                f"an estimator that perturbs weights: {name} computes its scale from the weights at every pass; "
+                "give the weight quantizer scaling_impl_type = PARAMETER_FROM_STATS, or use the estimator 'ste'"
             )

@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from pipeline import StageError
 from pipeline.config import TrainConfig
-from train.estimators import Memory, Schedule
+from train.devices import ranks_of
+from train.estimators import Ranks, Schedule
 from train.extra_passes import statistics_collected
 from train.frozen import Forward
+from train.logs import readings, watched
 from train.network_problem import NetworkProblem
+from train.resume import Keeper, ResumeFile
 from train.split_tensors import DatasetTensors, accuracy_percent, real_outputs
+from train.training_state import Entry, TrainingState
+
+STEPS_BETWEEN_LOOKS = 16
+"""Where a look at the loss waits for a GPU or for other processes."""
 
 TrainingLoss = Callable[[Forward, Tensor, Tensor], Tensor]
 """Network or its stand-in, real inputs (N, ...), labels (N,) -> the scalar that training lowers."""
@@ -56,66 +62,74 @@ class Task:
 class Trained:
     """How training went, for ``metrics.json``; the network itself then has the weights of its best epoch."""
 
-    epochs: list[dict[str, float]]
+    epochs: list[Entry]
     guided_steps: int
 
 
-def fit(fabric: Fabric, task: Task, config: TrainConfig, schedule: Schedule, seed: int) -> Trained:
+def fit(
+    fabric: Fabric,
+    task: Task,
+    config: TrainConfig,
+    schedule: Schedule,
+    seed: int,
+    *,
+    resume: ResumeFile | None = None,
+    logs: Path | None = None,
+) -> Trained:
     """Train the task's network and leave it with the weights of the epoch that did best on the validation split.
 
-    The last batch of an epoch is dropped where it is not whole: batch norm would see too few samples in it.
+    The last batch of an epoch is dropped where it is not whole: batch norm would see too few samples in it. With
+    *resume* the state is saved after every epoch and every half minute; where that file holds the state of a training
+    that did not end, this one goes on from there. *logs* is an existing folder.
 
     Raises:
-        StageError: the loss is no longer finite; the message names the epoch and the step.
+        StageError: the loss is no longer finite; the message names epoch, batch and step.
+        InputError: the saved state is not of this network.
     """
-    network, train_split = task.network, task.dataset.train
-    wrapped, optimizer = fabric.setup(network, _optimizer(network, config))
-    batch_size = min(config.batch_size, len(train_split))
-    batches = len(train_split) // batch_size
+    network, samples = task.network, task.dataset.train
+    ranks = ranks_of(fabric, shard=config.estimator.shard_directions)
+    batch_size = min(config.batch_size, len(samples)) // ranks.world * ranks.world
+    batches = len(samples) // batch_size
     total = config.epochs * batches
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=total)
-    shuffling = torch.Generator().manual_seed(seed)
-    perturbing = torch.Generator(fabric.device).manual_seed(seed + 1)
-    augmenting = torch.Generator(fabric.device).manual_seed(seed + 2)
-    problems = NetworkProblem(network, task.perturbed, fabric.backward)
-    history: list[dict[str, float]] = []
-    best: dict[str, Tensor] = {}
-    memory: Memory = {}
-    losses: list[Tensor] = []
-    guided_steps = 0
-    with _progress(task.label) as progress:
-        bar = progress.add_task(task.label, total=total, note="")
-        for step in range(total):
+    wrapped, optimizer = fabric.setup(network, _optimizer(network, config))
+    state = _first_state(fabric, network, optimizer, config.lr, total, seed)
+    keeper = Keeper(fabric, state, resume, task.label)
+    keeper.restore()
+    problems = NetworkProblem(network, task.perturbed, fabric.backward, ranks)
+    wrapped.train()
+    looks = _steps_between_looks(fabric)
+    with watched(task.label, state, total, logs if fabric.is_global_zero else None) as watch:
+        for step in range(state.step, total):
             epoch, position = divmod(step, batches)
             if position == 0:
-                wrapped.train()
-                order = torch.randperm(len(train_split), generator=shuffling).to(fabric.device)
-                losses = []
-            batch = order[position * batch_size :][:batch_size]
-            values, labels = train_split.values(batch), train_split.labels[batch]
-            if task.augment is not None:
-                values = task.augment(values, augmenting)
+                if config.patience is not None and state.epochs_without_gain >= config.patience:
+                    break
+                state.begin_epoch(len(samples), fabric.device)
+            values, labels = _batch(task, state, position, batch_size, ranks)
+            estimator, phase = schedule.at(step, total, ready=statistics_collected(network))
+            optimizer.zero_grad()
             problem = problems.of(
                 partial(task.training_loss, wrapped, values, labels),
                 partial(_loss_with, task.training_loss, values, labels),
             )
-            estimator, phase = schedule.at(step, total, ready=statistics_collected(network))
-            optimizer.zero_grad()
-            losses.append(estimator(problem, perturbing, phase, memory))
+            state.losses.append(estimator(problem, state.generators["perturbing"], phase, state.memory))
+            ends_epoch = position + 1 == batches
+            looking = ends_epoch or (step + 1) % looks == 0
+            if looking:
+                _require_finite(state.losses[-looks:], ranks, epoch, position, step, task.label, config.lr, keeper)
             optimizer.step()
-            scheduler.step()
-            guided_steps += estimator.extra_forward_passes > 0
-            progress.advance(bar)
-            if position + 1 < batches:
-                continue
-            mean_loss = _finite_mean(losses, epoch + 1, step - batches + 1, task.label, config)
-            accuracy = accuracy_percent(network, task.dataset.validation)
-            if accuracy >= max((entry["validation_accuracy"] for entry in history), default=0.0):
-                best = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-            history.append({"epoch": epoch + 1, "train_loss": mean_loss, "validation_accuracy": accuracy})
-            progress.update(bar, note=f"epoch {epoch + 1}, loss {mean_loss:.3f}, validation {accuracy:.2f} %")
-    network.load_state_dict(best)
-    return Trained(history, guided_steps)
+            if ends_epoch:
+                _judge_epoch(fabric, task, state, ranks, readings(estimator, phase, state.memory))
+            state.scheduler.step()
+            state.step += 1
+            state.guided_steps += estimator.extra_forward_passes > 0
+            if ends_epoch:
+                keeper.save()
+            elif looking:
+                keeper.save_if_due()
+            watch(ends_epoch)
+    network.load_state_dict(state.best)
+    return Trained(state.history, state.guided_steps)
 
 
 def _loss_with(training_loss: TrainingLoss, values: Tensor, labels: Tensor, forward: Forward) -> Tensor:
@@ -128,24 +142,69 @@ def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
     return torch.optim.Adam(network.parameters(), config.lr)
 
 
-def _finite_mean(losses: list[Tensor], epoch: int, first_step: int, label: str, config: TrainConfig) -> float:
-    """Return the mean loss of an epoch; looked at once an epoch, so that a GPU need not wait at every step.
+def _first_state(
+    fabric: Fabric, network: nn.Module, optimizer: torch.optim.Optimizer, lr: float, total: int, seed: int
+) -> TrainingState:
+    """Return the state before the first of *total* steps."""
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=total)
+    if fabric.world_size > 1:  # each process drops out other units: it has other samples
+        torch.manual_seed(seed + 3 + fabric.global_rank)
+    generators = {
+        "shuffling": torch.Generator().manual_seed(seed),
+        "perturbing": torch.Generator(fabric.device).manual_seed(seed + 1),
+        "augmenting": torch.Generator(fabric.device).manual_seed(seed + 2),
+    }
+    return TrainingState(network, optimizer, scheduler, generators)
+
+
+def _steps_between_looks(fabric: Fabric) -> int:
+    """Return how often the loss is looked at; each look waits for a GPU, or for all processes."""
+    return 1 if fabric.world_size == 1 and fabric.device.type == "cpu" else STEPS_BETWEEN_LOOKS
+
+
+def _batch(task: Task, state: TrainingState, position: int, batch_size: int, ranks: Ranks) -> tuple[Tensor, Tensor]:
+    """Return this process' part of batch *position* of the epoch.
+
+    The joint batch is augmented before it is divided, so that the number of processes changes no sample.
+    """
+    chosen = state.order[position * batch_size :][:batch_size]
+    values, labels = task.dataset.train.values(chosen), task.dataset.train.labels[chosen]
+    if task.augment is not None:
+        values = task.augment(values, state.generators["augmenting"])
+    part = slice(ranks.rank * batch_size // ranks.world, (ranks.rank + 1) * batch_size // ranks.world)
+    return values[part], labels[part]
+
+
+def _require_finite(
+    losses: Sequence[Tensor], ranks: Ranks, epoch: int, position: int, step: int, label: str, lr: float, keeper: Keeper
+) -> None:
+    """Look at the losses since the last look; the optimizer has not used the gradient of the last one yet.
 
     Raises:
-        StageError: a loss is not finite.
+        StageError: one is not finite.
     """
-    stacked = torch.stack(losses)
-    bad = torch.nonzero(~torch.isfinite(stacked)).flatten().tolist()
+    together = ranks.total(torch.stack(list(losses)))
+    bad = torch.nonzero(~torch.isfinite(together)).flatten().tolist()
     if bad:
+        ago = len(losses) - 1 - bad[0]
         raise StageError(
-            f"training of the {label} network diverged: loss {float(stacked[bad[0]])} in epoch {epoch}, "
-            f"step {first_step + bad[0] + 1}; lower train.lr (now {config.lr:g})"
+            f"training of the {label} network diverged: loss {float(together[bad[0]])} in epoch {epoch + 1}, "
+            f"batch {position + 1 - ago} (step {step + 1 - ago}); lower train.lr (now {lr:g}); {keeper.where}"
         )
-    return float(stacked.mean())
 
 
-def _progress(label: str) -> Progress:
-    """Return a progress bar on standard error; it shows nothing where that is not a terminal."""
-    console = Console(stderr=True)
-    columns = TextColumn(f"training ({label})"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}")
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+def _judge_epoch(fabric: Fabric, task: Task, state: TrainingState, ranks: Ranks, entry: Entry) -> None:
+    """Measure the network on the validation split, keep its weights if it did best, and add to the history."""
+    accuracy = accuracy_percent(task.network, task.dataset.validation) if fabric.is_global_zero else 0.0
+    accuracy = fabric.broadcast(accuracy)
+    if accuracy >= max(state.accuracies, default=0.0):
+        state.best = {name: tensor.clone() for name, tensor in task.network.state_dict().items()}
+    state.history.append(
+        {
+            "epoch": len(state.history) + 1,
+            "train_loss": float(ranks.total(torch.stack(state.losses)).mean()) / ranks.world,
+            "validation_accuracy": accuracy,
+            "lr": float(state.scheduler.get_last_lr()[0]),
+            **entry,
+        }
+    )

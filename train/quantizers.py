@@ -26,9 +26,6 @@ from brevitas.quant import (
 from brevitas.quant.fixed_point import Int8WeightPerChannelFixedPoint
 from torch import nn
 
-from pipeline import ConfigError
-from pipeline.config import ModelConfig
-from train.smoothing import Staircase
 from train.surrogates import SurrogateName, SurrogateRound, sign_ste
 
 Scale = Literal["power-of-two", "free"]
@@ -90,29 +87,6 @@ def weight_quantizer(
         return frozen.let(tensor_quant=BipolarQuant)
     # identity is Brevitas' own rounding, which costs less than an autograd function of ours
     return frozen if surrogate in (None, "identity") else frozen.let(float_to_int_impl=SurrogateRound)
-
-
-def staircase_of(model: ModelConfig) -> tuple[SurrogateName, Staircase]:
-    """Return the surrogate of the weights of *model*, and what it stands for: ``sign`` where all weights have 1 bit.
-
-    A network with some layers of 1 bit counts as rounding.
-    """
-    bits = {model.weight_bits_of(layer) for layer in range(model.hidden_layers + 1)}
-    one_bit = bits == {1}
-    return model.surrogate or _default_surrogate(1 if one_bit else 2), "sign" if one_bit else "round"
-
-
-def require_bounded_surrogate(model: ModelConfig) -> None:
-    """Refuse a surrogate that implies no perturbation of the weights.
-
-    Raises:
-        ConfigError: it is the identity, of the sign of weights of 1 bit.
-    """
-    if staircase_of(model) == ("identity", "sign"):
-        raise ConfigError(
-            "model.surrogate = 'identity' of weights of 1 bit is unbounded: it implies no perturbation for "
-            "the estimator 'guided'. Leave it null, use 'hardtanh', 'tanh' or 'approx-sign', or use the estimator 'ste'"
-        )
 
 
 def _default_surrogate(bits: int) -> SurrogateName:

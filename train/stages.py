@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from lightning_fabric import Fabric
 from torch import nn
 
-from pipeline import Artifact, Stage, StageContext
+from pipeline import Artifact, Stage, StageContext, sha256_of_bytes
 from pipeline.config import ModelConfig, TrainConfig
+from pipeline.toolchain import distribution_version
 from train.checkpoint import save_checkpoint
-from train.devices import make_fabric, seeded
-from train.estimators import Guided, Schedule, StraightThrough, schedule_of
+from train.devices import launch, seeded
+from train.estimators import Schedule, StraightThrough, schedule_of
+from train.extra_passes import ExtraPasses
 from train.layers import quantized_weights, require_fixed_steps
 from train.loop import Task, Trained, fit
 from train.models import build, build_float
 from train.nudge import nudge_metrics
-from train.quantizers import require_bounded_surrogate, staircase_of
+from train.resume import ResumeFile
 from train.split_tensors import DatasetTensors, accuracy_percent, load_dataset
 
 METRICS = "metrics.json"
@@ -39,14 +42,7 @@ class TrainFloat(Stage):
     def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
         """Write ``metrics.json``."""
         assert source is not None, "training consumes a data set"
-        fabric = make_fabric(self.train)
-        dataset = load_dataset(source, fabric.device)
-        with seeded(ctx.seed):
-            network = build_float(self.model, dataset.inputs, dataset.classes, dataset.shape)
-            trained = fit(
-                fabric, Task("float", network, dataset), self.train, Schedule(StraightThrough(), 1.0), ctx.seed
-            )
-        _write_metrics(ctx.workdir, network, dataset, trained, {"estimator": {"name": "backpropagation"}})
+        launch(self.train, _train_float, self, source, ctx)
         return {}
 
 
@@ -64,29 +60,77 @@ class TrainQuantized(Stage):
     def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
         """Write ``checkpoint.pt`` and ``metrics.json``."""
         assert source is not None, "training consumes a data set"
-        fabric = make_fabric(self.train)
-        dataset = load_dataset(source, fabric.device)
-        schedule = schedule_of(self.train.estimator, *staircase_of(self.model))
-        with seeded(ctx.seed):
-            network = build(self.model, dataset.inputs, dataset.classes, dataset.shape)
-            if isinstance(schedule.late, Guided):
-                require_fixed_steps(network)
-                require_bounded_surrogate(self.model)
-            task = Task("quantized", network, dataset, quantized_weights(network))
-            trained = fit(fabric, task, self.train, schedule, ctx.seed)
-        network.cpu().eval()
-        extra: dict[str, Any] = {
-            "estimator": {
-                **self.train.estimator.model_dump(mode="json"),
-                "guided_steps": trained.guided_steps,
-                "extra_forward_passes": trained.guided_steps * schedule.late.extra_forward_passes,
-            }
-        }
-        if self.train.nudge:
-            extra.update(nudge_metrics(network))
-        save_checkpoint(network, self.model, dataset.shape, dataset.classes, ctx.workdir)
-        _write_metrics(ctx.workdir, fabric.to_device(network), dataset, trained, extra)
+        launch(self.train, _train_quantized, self, source, ctx)
         return {}
+
+
+def _train_float(fabric: Fabric, stage: TrainFloat, source: Artifact, ctx: StageContext) -> None:
+    dataset = load_dataset(source, fabric.device)
+    with seeded(ctx.seed):
+        network = build_float(stage.model, dataset.inputs, dataset.classes, dataset.shape)
+        trained = fit(
+            fabric,
+            Task("float", network, dataset),
+            stage.train,
+            Schedule(StraightThrough(), 1.0),
+            ctx.seed,
+            resume=_resume_file(fabric, stage, source, ctx),
+            logs=ctx.scratch,
+        )
+    if fabric.is_global_zero:
+        _write_metrics(ctx.workdir, network, dataset, trained, {"estimator": {"name": "backpropagation"}})
+
+
+def _train_quantized(fabric: Fabric, stage: TrainQuantized, source: Artifact, ctx: StageContext) -> None:
+    dataset = load_dataset(source, fabric.device)
+    schedule = schedule_of(stage.train.estimator, stage.model.surrogate or "identity")
+    with seeded(ctx.seed):
+        network = build(stage.model, dataset.inputs, dataset.classes, dataset.shape)
+        if schedule.late.extra_forward_passes and not ExtraPasses(network).fast:
+            require_fixed_steps(network)  # the fast pass freezes scales that follow the weights
+        trained = fit(
+            fabric,
+            Task("quantized", network, dataset, quantized_weights(network)),
+            stage.train,
+            schedule,
+            ctx.seed,
+            resume=_resume_file(fabric, stage, source, ctx),
+            logs=ctx.scratch,
+        )
+    if not fabric.is_global_zero:
+        return
+    network.cpu().eval()
+    extra: dict[str, Any] = {
+        "estimator": {
+            **stage.train.estimator.model_dump(mode="json"),
+            "guided_steps": trained.guided_steps,
+            "extra_forward_passes": trained.guided_steps * schedule.late.extra_forward_passes,
+        }
+    }
+    if stage.train.nudge:
+        extra.update(nudge_metrics(network))
+    save_checkpoint(network, stage.model, dataset.shape, dataset.classes, ctx.workdir)
+    _write_metrics(ctx.workdir, fabric.to_device(network), dataset, trained, extra)
+
+
+def _resume_file(
+    fabric: Fabric, stage: TrainFloat | TrainQuantized, source: Artifact, ctx: StageContext
+) -> ResumeFile | None:
+    """Return where this training keeps its state, under a key of all that its weights depend on."""
+    if ctx.resume is None:
+        return None
+    custom = Path(stage.model.name.rpartition(":")[0])
+    depends_on = {
+        "stage": stage.name,
+        "model": stage.model.model_dump(mode="json"),
+        "code": sha256_of_bytes(custom.read_bytes()) if custom.is_file() else None,
+        "train": stage.train.model_dump(mode="json"),
+        "data": source.sha256,
+        "seed": ctx.seed,
+        "device": fabric.device.type,
+        "versions": {name: distribution_version(name) for name in stage.distributions},
+    }
+    return ResumeFile(ctx.resume, sha256_of_bytes(json.dumps(depends_on, sort_keys=True).encode()))
 
 
 def _write_metrics(

@@ -9,15 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import ConfigError
-from pipeline.config import ModelConfig
 from train.layers import require_fixed_steps
 from train.quantizers import (
     Granularity,
     Scale,
     activation_quantizer,
-    require_bounded_surrogate,
-    staircase_of,
     weight_quantizer,
 )
 from train.surrogates import SURROGATES, SurrogateName
@@ -140,16 +136,3 @@ def test_sign_of_zero_is_positive() -> None:
         layer.weight[0, 0] = 0.0
         layer.weight[0, 1] = -0.0
     assert layer.quant_weight().int()[0, :2].tolist() == [1, 1]
-
-
-def test_staircase_is_sign_where_all_weights_have_one_bit() -> None:
-    assert staircase_of(ModelConfig(name="mlp", weight_bits=2)) == ("identity", "round")
-    assert staircase_of(ModelConfig(name="mlp", weight_bits=1)) == ("hardtanh", "sign")
-    mixed = ModelConfig(name="mlp", hidden=(4,), weight_bits=(1, 2), surrogate="tanh")
-    assert staircase_of(mixed) == ("tanh", "round")
-
-
-def test_unbounded_surrogate_of_the_sign_is_refused() -> None:
-    require_bounded_surrogate(ModelConfig(name="mlp", weight_bits=1))
-    with pytest.raises(ConfigError, match=r"^model\.surrogate = 'identity' of weights of 1 bit is unbounded"):
-        require_bounded_surrogate(ModelConfig(name="mlp", weight_bits=1, surrogate="identity"))

@@ -105,10 +105,11 @@ def test_bfloat16_training_ends_in_exact_integers(digits: Artifact, tmp_path: Pa
     assert TorchExecutor(artifact)(load_vectors(digits, "test").codes).shape == (360, 10)
 
 
-def test_divergence_names_epoch_and_step(digits: Artifact, tmp_path: Path) -> None:
+def test_divergence_names_epoch_batch_and_step(digits: Artifact, tmp_path: Path) -> None:
     config = TRAIN.model_copy(update={"optimizer": "sgd", "lr": 1e30})
     expected = (
-        r"^training of the float network diverged: loss nan in epoch 1, step \d+; lower train\.lr \(now 1e\+30\)$"
+        r"^training of the float network diverged: loss nan in epoch 1, batch (\d+) \(step \1\); "
+        r"lower train\.lr \(now 1e\+30\); no state was saved before it$"
     )
     with pytest.raises(StageError, match=expected):
         make(TrainFloat(MODEL, config), digits, tmp_path / "train-float")

@@ -1,0 +1,53 @@
+"""Small networks and data sets to train in tests; importable by the processes that a test starts."""
+
+from __future__ import annotations
+
+import brevitas.nn as qnn
+import torch
+from brevitas.quant import Uint8ActPerTensorFixedPoint
+from torch import nn
+
+from train.loop import Task
+from train.quantizers import InputQuantizer, weight_quantizer
+from train.split_tensors import DatasetTensors, SplitTensors
+
+INPUTS, CLASSES, STATISTICS_STEPS = 12, 4, 5
+WEIGHTS = weight_quantizer(2, "power-of-two", "tensor")
+
+
+def made_up_dataset(samples: int = 96, seed: int = 0) -> DatasetTensors:
+    """Return random codes whose label is the largest of four random linear functions of them."""
+    generator = torch.Generator().manual_seed(seed)
+    rule = torch.randn(INPUTS, CLASSES, generator=generator)
+
+    def split(size: int) -> SplitTensors:
+        codes = torch.randint(0, 256, (size, INPUTS), generator=generator, dtype=torch.uint8)
+        return SplitTensors(codes, ((codes.float() - 127.5) @ rule).argmax(dim=1), 2.0**-8)
+
+    return DatasetTensors(split(samples), split(32), split(32), INPUTS, (INPUTS,), CLASSES)
+
+
+def quantized_network(*, norm: bool = True, dropout: float = 0.25) -> nn.Module:
+    """Return a network with weights of 2 bits whose activations collect their statistics for a few steps only."""
+    layers = [
+        qnn.QuantIdentity(act_quant=InputQuantizer, return_quant_tensor=True),
+        qnn.QuantLinear(INPUTS, 8, bias=False, weight_quant=WEIGHTS),
+        *([nn.BatchNorm1d(8)] if norm else []),
+        *([nn.Dropout(dropout)] if dropout else []),
+        qnn.QuantReLU(act_quant=Uint8ActPerTensorFixedPoint, bit_width=4, return_quant_tensor=True),
+        qnn.QuantLinear(8, CLASSES, bias=False, weight_quant=WEIGHTS),
+    ]
+    network = nn.Sequential(*layers)
+    for module in network.modules():
+        if hasattr(module, "collect_stats_steps"):
+            module.collect_stats_steps = STATISTICS_STEPS
+    return network
+
+
+def quantized_task(*, seed: int = 0, norm: bool = True, dropout: float = 0.25) -> Task:
+    """Return such a network on such data, its weights drawn by *seed*."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = quantized_network(norm=norm, dropout=dropout)
+    weights = [module for module in network if isinstance(module, qnn.QuantLinear)]
+    return Task("quantized", network, made_up_dataset(), weights)
