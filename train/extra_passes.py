@@ -25,12 +25,12 @@ class ExtraPasses:
     the mask that it drew in the training pass, and torch's random stream goes on as if there had been no extra pass.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, compiled: bool = False) -> None:
         self._network = network
         self._drops = any(isinstance(module, DROPOUTS) and module.p > 0 for module in network.modules())
         self._measuring = False
         try:
-            self._frozen: FrozenForward | None = FrozenForward(network)
+            self._frozen: FrozenForward | None = FrozenForward(network, compiled=compiled)
         except TypeError:
             self._frozen = None
 

@@ -95,7 +95,7 @@ def fit(
     state = _first_state(fabric, network, optimizer, config.lr, total, seed)
     keeper = Keeper(fabric, state, resume, task.label)
     keeper.restore()
-    problems = NetworkProblem(network, task.perturbed, fabric.backward, ranks)
+    problems = NetworkProblem(network, task.perturbed, fabric.backward, ranks, compiled=config.compile)
     wrapped.train()
     looks = _steps_between_looks(fabric)
     with watched(task.label, state, total, logs if fabric.is_global_zero else None) as watch:

@@ -20,6 +20,7 @@ class NetworkProblem:
         perturbed: its layers with quantized weights; only these weights are perturbed.
         backward: backpropagates a loss.
         ranks: the processes that train together.
+        compiled: compile the extra passes, see :class:`train.frozen.FrozenForward`.
     """
 
     def __init__(
@@ -28,11 +29,13 @@ class NetworkProblem:
         perturbed: Sequence[nn.Module],
         backward: Callable[[Tensor], None],
         ranks: Ranks = Ranks(),  # noqa: B008  frozen
+        *,
+        compiled: bool = False,
     ) -> None:
         self._parameters = [layer.weight for layer in perturbed]
         chosen = {id(parameter) for parameter in self._parameters}
         self._others = [p for p in network.parameters() if p.requires_grad and id(p) not in chosen]
-        self._passes = ExtraPasses(network)
+        self._passes = ExtraPasses(network, compiled=compiled)
         self._perturbed = perturbed
         self._backward = backward
         self._ranks = ranks

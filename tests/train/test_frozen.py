@@ -229,3 +229,16 @@ def test_weights_are_whole_steps_apart(weights: str) -> None:
     distances = (values[:, :1] - values) / weight_step(layer)
     assert float(distances.abs().max()) >= 1
     torch.testing.assert_close(distances, distances.round())
+
+
+@pytest.mark.tool
+@pytest.mark.filterwarnings("ignore")  # the compiler warns about its own insides
+def test_compiled_pass_gives_the_same_bits() -> None:
+    network, values = nn.Sequential(qnn.QuantLinear(8, 4, bias=False, weight_quant=Learned)), torch.randn(4, 8)
+    plain_pass, compiled = FrozenForward(network), FrozenForward(network, compiled=True)
+    for _ in range(2):
+        plain_pass.freeze()
+        compiled.freeze()
+        with torch.no_grad():
+            assert torch.equal(compiled(values), plain_pass(values))
+            network[0].weight += 0.3
