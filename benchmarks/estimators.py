@@ -1,8 +1,8 @@
 """What the zeroth-order estimators cost and bring, against the straight-through estimator and against controls.
 
 ``python -m benchmarks.estimators [PART...]`` measures what is missing (or the parts named) and writes
-``benchmarks/results/estimators.json``. Every part leaves its raw figures, seed by seed, in
-``benchmarks/results/estimators/PART.json``: a long run that was stopped goes on where it was.
+``benchmarks/results/estimators.json`` and the tables and plots of ``docs/zo-ste.md``. Every part leaves its raw
+figures, seed by seed, in ``benchmarks/results/estimators/PART.json``: a long run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 
 from benchmarks.lab.comparison import compare
 from benchmarks.lab.networks import NetworkSpec
+from benchmarks.lab.page import write_page
 from benchmarks.lab.rows import rows_of
 from benchmarks.results import RESULTS, write_results
 
@@ -75,6 +76,7 @@ def main(arguments: list[str]) -> None:
         partial.write_text(json.dumps(content, indent=1) + "\n")
         partial.replace(_path(name))
     found = {name: json.loads(_path(name).read_text()) for name in PARTS if _path(name).is_file()}
+    write_page(found)
     write_results(
         "estimators",
         rows_of(found),
