@@ -10,19 +10,19 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Concatenate, ParamSpec
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch.multiprocessing import ProcessExitedException
 
-from pipeline import BitproofError, ConfigError, StageError
+from pipeline import BitproofError, ConfigError, InputError, StageError
 from pipeline.config import TrainConfig
 from pipeline.toolchain import cpu_count
 from train.estimators import Ranks
 
-P = ParamSpec("P")
+UNUSED_PARAMETER = "Expected to have finished reduction in the prior iteration"
+"""How torch begins to say that a parameter got no gradient."""
 
 
 def make_fabric(config: TrainConfig) -> Fabric:
@@ -44,27 +44,19 @@ def make_fabric(config: TrainConfig) -> Fabric:
             f"train.devices = {config.devices}, but there are {found} CUDA devices here; "
             f"use at most {found}, or train.device = 'cpu'"
         )
-    # The baseline and the quantized network train side by side, each in as many processes as it has devices.
-    torch.set_num_threads(max(1, cpu_count() // (2 * config.devices)))
-    strategy = (
-        # A custom model may have parameters without an effect on the loss.
-        DDPStrategy(start_method="spawn", find_unused_parameters=True) if config.devices > 1 else "auto"
-    )
+    torch.set_num_threads(threads_of(config))
     return Fabric(
         accelerator="cuda" if on_cuda else "cpu",
         devices=config.devices,
-        strategy=strategy,
+        strategy=DDPStrategy(start_method="spawn") if config.devices > 1 else "auto",
         precision="bf16-mixed" if config.precision == "bf16-mixed" else "32-true",
     )
 
 
-def launch(
-    config: TrainConfig, function: Callable[Concatenate[Fabric, P], None], *args: P.args, **kwargs: P.kwargs
-) -> None:
-    """Call *function* with Fabric as a further first argument: here for one device, else in a process a device.
+def launch(config: TrainConfig, work: Callable[[Fabric], None]) -> None:
+    """Do *work*: here for one device, else in a process a device, for which it is a ``partial`` that can be pickled.
 
-    For several devices *function* is a top-level one and its arguments can be pickled. An error of this project that
-    all processes raise is raised here.
+    An error of this project that the processes raise is raised here.
 
     Raises:
         ConfigError: the devices are not there.
@@ -72,10 +64,10 @@ def launch(
     """
     fabric = make_fabric(config)
     if config.devices == 1:
-        function(fabric, *args, **kwargs)
+        work(fabric)
         return
     try:
-        failure = fabric.launch(_work, config, warnings.filters, function, args, kwargs)
+        failure = fabric.launch(_carry_out, work, config, warnings.filters)
     except ProcessExitedException as error:
         raise StageError(
             f"one of the {config.devices} training processes was killed ({error}); is the memory full? "
@@ -86,23 +78,30 @@ def launch(
         raise kind(message)
 
 
-def _work(
-    fabric: Fabric,
-    config: TrainConfig,
-    filters: Sequence[tuple[object, ...]],
-    function: Callable[..., None],
-    args: tuple[object, ...],
-    kwargs: dict[str, object],
+def _carry_out(
+    fabric: Fabric, work: Callable[[Fabric], None], config: TrainConfig, filters: Sequence[tuple[object, ...]]
 ) -> tuple[type[BitproofError], str] | None:
-    """Call *function* in a process of its own, with the warning filters of the first, and return its error."""
+    """Do *work* in a process of its own, with the warning filters of the first, and return its error."""
     warnings.resetwarnings()
     warnings.filters.extend(filters)  # type: ignore[attr-defined]  # typed as immutable
-    torch.set_num_threads(max(1, cpu_count() // (2 * config.devices)))
+    torch.set_num_threads(threads_of(config))
     try:
-        function(fabric, *args, **kwargs)
+        work(fabric)
     except BitproofError as error:
         return type(error), str(error)
+    except RuntimeError as error:
+        if UNUSED_PARAMETER not in str(error):
+            raise
+        return InputError, (
+            f"train.devices = {config.devices}: a parameter of the network has no effect on the loss, so that its "
+            "gradient cannot be averaged; remove it, or set its requires_grad to False"
+        )
     return None
+
+
+def threads_of(config: TrainConfig) -> int:
+    """Return the threads of one process: baseline and quantized network train side by side, on all their devices."""
+    return max(1, cpu_count() // (2 * config.devices))
 
 
 def ranks_of(fabric: Fabric, *, shard: bool) -> Ranks:
@@ -115,8 +114,18 @@ def ranks_of(fabric: Fabric, *, shard: bool) -> Ranks:
 @torch.no_grad()
 def _total(fabric: Fabric, tensor: torch.Tensor) -> torch.Tensor:
     """Add *tensor* up over the processes, in place and in the order of their numbers: the same bits everywhere."""
-    total: torch.Tensor = tensor.copy_(fabric.all_gather(tensor).sum(dim=0))
+    total: torch.Tensor = tensor.copy_(gathered(fabric, tensor).sum(dim=0))
     return total
+
+
+def gathered(fabric: Fabric, tensor: torch.Tensor) -> torch.Tensor:
+    """Return the *tensor* of every process, on the training device, shape (processes, *shape of one)."""
+    own = tensor.detach().to(fabric.device).contiguous()
+    if fabric.world_size == 1:
+        return own[None]
+    parts = [torch.empty_like(own) for _ in range(fabric.world_size)]
+    torch.distributed.all_gather(parts, own)
+    return torch.stack(parts)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from pipeline import StageError
+from pipeline import InputError, StageError
 from pipeline.config import TrainConfig
 from train.devices import ranks_of
 from train.estimators import Ranks, Schedule
@@ -84,10 +84,15 @@ def fit(
 
     Raises:
         StageError: the loss is no longer finite; the message names epoch, batch and step.
-        InputError: the saved state is not of this network.
+        InputError: the saved state is not of this network, or there are too few samples for the devices.
     """
     network, samples = task.network, task.dataset.train
     ranks = ranks_of(fabric, shard=config.estimator.shard_directions)
+    if len(samples) < 2 * ranks.world:
+        raise InputError(
+            f"the training split has {len(samples)} samples; train.devices = {ranks.world} needs at least "
+            f"{2 * ranks.world}"
+        )
     batch_size = min(config.batch_size, len(samples)) // ranks.world * ranks.world
     batches = len(samples) // batch_size
     total = config.epochs * batches

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -42,7 +43,7 @@ class TrainFloat(Stage):
     def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
         """Write ``metrics.json``."""
         assert source is not None, "training consumes a data set"
-        launch(self.train, _train_float, self, source, ctx)
+        launch(self.train, partial(_train_float, self, source, ctx))
         return {}
 
 
@@ -60,11 +61,11 @@ class TrainQuantized(Stage):
     def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
         """Write ``checkpoint.pt`` and ``metrics.json``."""
         assert source is not None, "training consumes a data set"
-        launch(self.train, _train_quantized, self, source, ctx)
+        launch(self.train, partial(_train_quantized, self, source, ctx))
         return {}
 
 
-def _train_float(fabric: Fabric, stage: TrainFloat, source: Artifact, ctx: StageContext) -> None:
+def _train_float(stage: TrainFloat, source: Artifact, ctx: StageContext, fabric: Fabric) -> None:
     dataset = load_dataset(source, fabric.device)
     with seeded(ctx.seed):
         network = build_float(stage.model, dataset.inputs, dataset.classes, dataset.shape)
@@ -81,7 +82,7 @@ def _train_float(fabric: Fabric, stage: TrainFloat, source: Artifact, ctx: Stage
         _write_metrics(ctx.workdir, network, dataset, trained, {"estimator": {"name": "backpropagation"}})
 
 
-def _train_quantized(fabric: Fabric, stage: TrainQuantized, source: Artifact, ctx: StageContext) -> None:
+def _train_quantized(stage: TrainQuantized, source: Artifact, ctx: StageContext, fabric: Fabric) -> None:
     dataset = load_dataset(source, fabric.device)
     schedule = schedule_of(stage.train.estimator, stage.model.surrogate or "identity")
     with seeded(ctx.seed):

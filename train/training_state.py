@@ -10,6 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from train.devices import gathered
 from train.estimators import Memory
 
 Entry = dict[str, float | str]
@@ -76,7 +77,7 @@ class TrainingState:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "generators": {name: generator.get_state() for name, generator in self.generators.items()},
-            "streams": [_of_every_process(fabric, stream) for stream in _streams(fabric)],
+            "streams": [gathered(fabric, stream).cpu() for stream in _streams(fabric)],
             "losses": list(self.losses),
             **{name: getattr(self, name) for name in _PLAIN},
         }
@@ -100,7 +101,8 @@ class TrainingState:
         self.scheduler.load_state_dict(content["scheduler"])
         for name, generator in self.generators.items():
             generator.set_state(content["generators"][name])
-        cpu, *cuda = (stream[fabric.global_rank] for stream in content["streams"])
+        # torch reads a stream from the start of its memory, whatever part of it a tensor is
+        cpu, *cuda = (stream[fabric.global_rank].clone() for stream in content["streams"])
         torch.set_rng_state(cpu)
         for stream in cuda:
             torch.cuda.set_rng_state(stream, fabric.device)
@@ -128,8 +130,3 @@ def _streams(fabric: Fabric) -> list[Tensor]:
     """Return the states of torch's own generators, the CPU's first, as bytes."""
     cuda = [torch.cuda.get_rng_state(fabric.device)] if fabric.device.type == "cuda" else []
     return [torch.get_rng_state(), *cuda]
-
-
-def _of_every_process(fabric: Fabric, stream: Tensor) -> Tensor:
-    gathered: Tensor = fabric.all_gather(stream.to(fabric.device))
-    return gathered.reshape(fabric.world_size, -1).cpu()

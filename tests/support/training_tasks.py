@@ -5,9 +5,10 @@ from __future__ import annotations
 import brevitas.nn as qnn
 import torch
 from brevitas.quant import Uint8ActPerTensorFixedPoint
-from torch import nn
+from torch import Tensor, nn
 
-from train.loop import Task
+from train.frozen import Forward
+from train.loop import Task, cross_entropy
 from train.quantizers import InputQuantizer, weight_quantizer
 from train.split_tensors import DatasetTensors, SplitTensors
 
@@ -51,3 +52,37 @@ def quantized_task(*, seed: int = 0, norm: bool = True, dropout: float = 0.25) -
         network = quantized_network(norm=norm, dropout=dropout)
     weights = [module for module in network if isinstance(module, qnn.QuantLinear)]
     return Task("quantized", network, made_up_dataset(), weights)
+
+
+def ready_task(*, seed: int = 0) -> Task:
+    """Return a task without batch norm and dropout, whose quantizers have collected their statistics and are frozen.
+
+    All its scales are powers of two, so that the outputs of a sample do not depend on the batch that it is in.
+    """
+    task = quantized_task(seed=seed, norm=False, dropout=0.0)
+    for _ in range(STATISTICS_STEPS + 2):
+        task.network(task.dataset.train.values(slice(None)))
+    for name, parameter in task.network.named_parameters():
+        parameter.requires_grad_(name.endswith(".weight"))
+    return task
+
+
+class CutError(Exception):
+    """Stands for whatever ends a process between two steps or within one."""
+
+
+class CutLoss:
+    """A loss that counts the training passes it sees, and raises in number *step*, from 0; None: never."""
+
+    def __init__(self, step: int | None) -> None:
+        self._cut = step
+        self.steps = 0
+
+    def __call__(self, forward: Forward, values: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross entropy."""
+        if torch.is_grad_enabled():
+            if self.steps == self._cut:
+                forward(values)  # the pass has left its traces already
+                raise CutError
+            self.steps += 1
+        return cross_entropy(forward, values, labels)

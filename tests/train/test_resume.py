@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from training_tasks import quantized_task
+from training_tasks import CutError, CutLoss, quantized_task
 
 import train.resume
 from pipeline import Artifact, InputError, StageError
@@ -39,28 +39,8 @@ CORRECTED = BiasCorrected(Spsa(1, Ramp.constant(0.3), "uniform"), 0.9)
 ESTIMATORS: dict[str, Estimator] = {"ste": StraightThrough(), "guided": GUIDED, "with memory": CORRECTED}
 
 
-class CutError(Exception):
-    """Stands for whatever ends a process between two steps or within one."""
-
-
 def noisy(values: Tensor, generator: torch.Generator) -> Tensor:
     return values + 0.01 * torch.rand(values.shape, generator=generator)
-
-
-def cut_at(step: int | None) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
-    """Return a loss that raises in the training pass of *step*, counted from 0 in this process."""
-    steps = 0
-
-    def loss(network: nn.Module, values: Tensor, labels: Tensor) -> Tensor:
-        nonlocal steps
-        if torch.is_grad_enabled():
-            if steps == step:
-                network(values)  # the pass has left its traces already
-                raise CutError
-            steps += 1
-        return cross_entropy(network, values, labels)
-
-    return loss
 
 
 def trained(
@@ -68,7 +48,7 @@ def trained(
 ) -> tuple[Trained, str]:
     """Train from the same start and return how it went and the digest of all that the network then holds."""
     torch.rand(3)  # the state of torch's own generator must not matter
-    task = replace(quantized_task(), training_loss=cut_at(cut), augment=noisy)
+    task = replace(quantized_task(), training_loss=CutLoss(cut), augment=noisy)
     with seeded(7):
         outcome = fit(make_fabric(config), task, config, Schedule(estimator, 0.4), 0, resume=resume)
     return outcome, digest(task)
