@@ -70,7 +70,7 @@ def _train_float(fabric: Fabric, stage: TrainFloat, source: Artifact, ctx: Stage
         network = build_float(stage.model, dataset.inputs, dataset.classes, dataset.shape)
         trained = fit(
             fabric,
-            Task("float", network, dataset),
+            Task("float", network, dataset, augment=dataset.augment),
             stage.train,
             Schedule(StraightThrough(), 1.0),
             ctx.seed,
@@ -90,7 +90,7 @@ def _train_quantized(fabric: Fabric, stage: TrainQuantized, source: Artifact, ct
             require_fixed_steps(network)  # the fast pass freezes scales that follow the weights
         trained = fit(
             fabric,
-            Task("quantized", network, dataset, quantized_weights(network)),
+            Task("quantized", network, dataset, quantized_weights(network), augment=dataset.augment),
             stage.train,
             schedule,
             ctx.seed,
