@@ -31,6 +31,11 @@ ESTIMATOR_OPTIONS: Mapping[str, tuple[str, ...]] = {
 """Which options each estimator uses, beside its name and start."""
 
 
+DATA_SETS = ("fashion-mnist", "mnist", "digits", "cifar-10", "speech-commands", "toyadmos")
+AUGMENTED = ("fashion-mnist", "mnist", "cifar-10", "speech-commands")
+"""Data sets that have a usual augmentation."""
+
+
 class Section(BaseModel):
     """A part of the configuration: immutable, no unknown keys, no silent type conversion."""
 
@@ -40,10 +45,21 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Which data set, where it is, and how many training samples are held out for validation."""
 
-    name: Literal["fashion-mnist", "digits"]
+    name: str
+    """One of DATA_SETS, or ``path/to/file.py:function``, which returns codes and labels."""
     root: Annotated[Path | None, Field(strict=False)] = None
     validation: Annotated[int, Field(ge=1, le=20_000)] | None = None
-    """Number of training samples held out; null: one twelfth of them."""
+    """Number of training samples held out; null: one twelfth of them, or the data set's own validation split."""
+    augment: bool = False
+    """Move (and for cifar-10 mirror) the samples of a training batch at random, as is usual for the data set."""
+
+    @model_validator(mode="after")
+    def _is_known(self) -> DataConfig:
+        if self.name not in DATA_SETS and not re.fullmatch(r".+\.py:[A-Za-z_]\w*", self.name):
+            raise ValueError(f"name = {self.name!r} must be one of {', '.join(DATA_SETS)}, or path/to/file.py:function")
+        if self.augment and self.name not in AUGMENTED:
+            raise ValueError(f"augment = true, but no augmentation is usual for {self.name!r}; it is for {AUGMENTED}")
+        return self
 
 
 class ModelConfig(Section):

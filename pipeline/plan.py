@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifact import Artifact
+from pipeline.artifact import Artifact, sha256_of_bytes
 from pipeline.config import RunConfig
 from pipeline.executor import Executor
 from pipeline.registry import EXECUTORS, FUNCTIONS, STAGES, resolve
@@ -76,11 +76,13 @@ class Plan:
                 "seed": config.seed,
                 "data": config.data.model_dump(mode="json"),
                 "input_bits": config.model.input_bits,
+                "code": _digest_of_code(config.data.name),
             }
         if slot in ("train-float", "train"):
             return {
                 "seed": config.seed,
                 "model": config.model.model_dump(mode="json"),
+                "code": _digest_of_code(config.model.name),
                 "train": config.train.model_dump(mode="json"),
             }
         target = self.target_of(slot)
@@ -139,6 +141,12 @@ def _target_executors(target: TargetSpec) -> tuple[ExecutorStep, ...]:
             ExecutorStep("rtl", "rtl", "rtl", "rtl"),
         )
     return (ExecutorStep(target.kind, target.kind, target.kind, target.kind),)
+
+
+def _digest_of_code(name: str) -> str | None:
+    """Return the digest of the file in ``path/to/file.py:function``: who edits it wants the stage run again."""
+    file, colon, _ = name.rpartition(":")
+    return sha256_of_bytes(Path(file).read_bytes()) if colon and Path(file).is_file() else None
 
 
 def make_executor(step: ExecutorStep, artifact: Artifact, integer: Artifact, *, workdir: Path, cache: Path) -> Executor:

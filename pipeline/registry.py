@@ -53,6 +53,7 @@ EXTRA_OF_PACKAGE = {
     "brevitas": "train",
     "finn": "fpga",
     "lightning_fabric": "train",
+    "mlxtend": "train",
     "onnx": "onnx",
     "onnxruntime": "onnx",
     "onnxscript": "train",

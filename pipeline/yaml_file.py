@@ -57,10 +57,15 @@ def _with_absolute_paths(config: RunConfig) -> RunConfig:
     data, model = config.data, config.model
     if data.root is not None:
         data = data.model_copy(update={"root": data.root.absolute()})
-    file, colon, function = model.name.rpartition(":")
-    if colon:
-        model = model.model_copy(update={"name": f"{Path(file).absolute()}:{function}"})
+    data = data.model_copy(update={"name": _absolute(data.name)})
+    model = model.model_copy(update={"name": _absolute(model.name)})
     return config.model_copy(update={"data": data, "model": model})
+
+
+def _absolute(name: str) -> str:
+    """Return ``path/to/file.py:function`` with an absolute path, and any other name as it is."""
+    file, colon, function = name.rpartition(":")
+    return f"{Path(file).absolute()}:{function}" if colon else name
 
 
 def _parse(text: str) -> object:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pipeline import Artifact
+from train.data.augment import Augmentation, augmentation_from
 
 SAMPLES_AT_ONCE = 4096
 
@@ -39,7 +40,7 @@ class SplitTensors:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DatasetTensors:
-    """The three splits, the number of input codes of a sample, its shape and the number of classes."""
+    """The three splits; the number of input codes of a sample, its shape, the number of classes; how to augment."""
 
     train: SplitTensors
     validation: SplitTensors
@@ -47,6 +48,7 @@ class DatasetTensors:
     inputs: int
     shape: tuple[int, ...]
     classes: int
+    augment: Augmentation | None = None
 
 
 def load_dataset(source: Artifact, device: torch.device) -> DatasetTensors:
@@ -66,6 +68,7 @@ def load_dataset(source: Artifact, device: torch.device) -> DatasetTensors:
         inputs=int(description["inputs"]),
         shape=tuple(description["shape"]),
         classes=len(description["classes"]),
+        augment=augmentation_from(description["augment"]),
     )
 
 

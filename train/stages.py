@@ -71,7 +71,7 @@ def _train_float(stage: TrainFloat, source: Artifact, ctx: StageContext, fabric:
         network = build_float(stage.model, dataset.inputs, dataset.classes, dataset.shape)
         trained = fit(
             fabric,
-            Task("float", network, dataset),
+            Task("float", network, dataset, augment=dataset.augment),
             stage.train,
             Schedule(StraightThrough(), 1.0),
             ctx.seed,
@@ -91,7 +91,7 @@ def _train_quantized(stage: TrainQuantized, source: Artifact, ctx: StageContext,
             require_fixed_steps(network)  # the fast pass freezes scales that follow the weights
         trained = fit(
             fabric,
-            Task("quantized", network, dataset, quantized_weights(network)),
+            Task("quantized", network, dataset, quantized_weights(network), augment=dataset.augment),
             stage.train,
             schedule,
             ctx.seed,

@@ -15,12 +15,13 @@ from pipeline import Artifact, InputError, digest_of, load_vectors
 from pipeline.config import DataConfig
 from pipeline.stage import execute
 from train.data import PrepareData
-from train.data import fashion_mnist as reader
+from train.data import idx as reader
+from train.data.fashion_mnist import read_fashion_mnist
 from train.data.splits import Source, split
 from train.split_tensors import load_dataset
 
 
-def idx(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
+def idx_bytes(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
@@ -31,7 +32,7 @@ def write_small_set(folder: Path, *, packed: bool, label: int = 9) -> None:
         labels = (np.arange(samples) % 10).astype(np.uint8)
         labels[-1] = label
         for name, array in ((f"{part}-images-idx3-ubyte", images), (f"{part}-labels-idx1-ubyte", labels)):
-            content = idx(array)
+            content = idx_bytes(array)
             if packed:
                 (folder / f"{name}.gz").write_bytes(gzip.compress(content, compresslevel=1))
             else:
@@ -48,7 +49,7 @@ def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("below", [".", "FashionMNIST/raw"])
 def test_idx_files_are_found_packed_or_not_and_read_as_written(tmp_path: Path, below: str, packed: bool) -> None:
     write_small_set(tmp_path / "root" / below, packed=packed)
-    source = reader.read_fashion_mnist(tmp_path / "root", tmp_path)
+    source = read_fashion_mnist(tmp_path / "root", tmp_path)
     pixels, labels = source.train
     assert pixels.shape == (60, 784)
     assert pixels[1, :3].tolist() == [784 % 256, 785 % 256, 786 % 256]
@@ -60,12 +61,12 @@ def test_idx_files_are_found_packed_or_not_and_read_as_written(tmp_path: Path, b
 def test_label_out_of_range_is_refused(tmp_path: Path) -> None:
     write_small_set(tmp_path / "root", packed=False, label=10)
     with pytest.raises(InputError, match=r"^fashion-mnist: split 'train' has labels 0\.\.10; allowed 0\.\.9$"):
-        reader.read_fashion_mnist(tmp_path / "root", tmp_path)
+        read_fashion_mnist(tmp_path / "root", tmp_path)
 
 
 def test_missing_data_set_names_the_three_ways_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"does not hold its four idx files") as caught:
-        reader.read_fashion_mnist(tmp_path, tmp_path)
+        read_fashion_mnist(tmp_path, tmp_path)
     for way in ("apt-get install dataset-fashion-mnist", "set data.root", "torchvision downloads it"):
         assert way in str(caught.value)
 
@@ -74,10 +75,10 @@ def test_missing_data_set_names_the_three_ways_to_get_it(tmp_path: Path) -> None
     "content",
     [
         b"",
-        idx(np.zeros((2, 3), np.uint8))[:-1],
-        idx(np.zeros((2, 3), np.uint8)) + b"\0",
-        idx(np.zeros((3, 2), np.uint8)),
-        b"\0\0\x09" + idx(np.zeros((2, 3), np.uint8))[3:],
+        idx_bytes(np.zeros((2, 3), np.uint8))[:-1],
+        idx_bytes(np.zeros((2, 3), np.uint8)) + b"\0",
+        idx_bytes(np.zeros((3, 2), np.uint8)),
+        b"\0\0\x09" + idx_bytes(np.zeros((2, 3), np.uint8))[3:],
     ],
     ids=["empty", "short", "long", "other shape", "other type"],
 )
@@ -90,7 +91,7 @@ def test_damaged_idx_file_is_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_damaged_gzip_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "images.gz"
-    path.write_bytes(gzip.compress(idx(np.zeros((2, 3), np.uint8)))[:-9])
+    path.write_bytes(gzip.compress(idx_bytes(np.zeros((2, 3), np.uint8)))[:-9])
     with pytest.raises(InputError, match="cannot read"):
         reader.read_idx(path, (2, 3))
 
@@ -119,6 +120,7 @@ def test_splits_partition_the_digits_and_depend_on_the_seed_alone(tmp_path: Path
         "shape": [1, 8, 8],
         "classes": [str(d) for d in range(10)],
         "input_bits": 8,
+        "augment": None,
     }
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from pipeline import Artifact, Stage, StageContext
 from pipeline.config import DataConfig
-from train.data.digits import read_digits
-from train.data.fashion_mnist import read_fashion_mnist
+from train.data.augment import usual_augmentation
+from train.data.sources import read_source
 from train.data.splits import CODE_BITS, split
 
 
@@ -33,21 +33,20 @@ class PrepareData(Stage):
     def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
         """Write the splits and ``dataset.json``."""
         assert source is None, "the data stage reads the outside world"
-        if self.config.name == "digits":
-            found = read_digits(ctx.seed)
-        else:
-            found = read_fashion_mnist(self.config.root, ctx.scratch)
+        found = read_source(self.config, ctx.scratch, ctx.seed)
         splits = split(found, self.config.validation, ctx.seed)
         for name in ("train", "validation", "test"):
             pixels, labels = getattr(splits, name)
             np.save(ctx.workdir / f"{name}_codes.npy", pixels >> (CODE_BITS - self.input_bits), allow_pickle=False)
             np.save(ctx.workdir / f"{name}_labels.npy", labels, allow_pickle=False)
+        augmentation = usual_augmentation(self.config.name, found.shape) if self.config.augment else None
         description = {
             "name": found.name,
             "inputs": int(found.train[0].shape[1]),
             "shape": list(found.shape),
             "classes": list(found.classes),
             "input_bits": self.input_bits,
+            "augment": None if augmentation is None else augmentation.as_json(),
         }
         (ctx.workdir / "dataset.json").write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
         return {}

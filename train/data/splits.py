@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,9 +40,17 @@ class Source:
     validation: tuple[Pixels, Labels] | None = None
 
     def __post_init__(self) -> None:
-        for split, (pixels, labels) in (("train", self.train), ("test", self.test)):
+        given = {"train": self.train, "test": self.test}
+        if self.validation is not None:
+            given["validation"] = self.validation
+        for split, (pixels, labels) in given.items():
+            if pixels.dtype != np.uint8 or pixels.shape[1:] != (math.prod(self.shape),):
+                raise InputError(
+                    f"{self.name}: split {split!r} has codes {pixels.dtype} of shape {pixels.shape}; expected uint8 of "
+                    f"shape (N, {math.prod(self.shape)})"
+                )
             if len(pixels) != len(labels) or not len(pixels):
-                raise InputError(f"{self.name}: split {split!r} has {len(pixels)} images and {len(labels)} labels")
+                raise InputError(f"{self.name}: split {split!r} has {len(pixels)} samples and {len(labels)} labels")
             low, high = int(labels.min()), int(labels.max())
             if low < 0 or high >= len(self.classes):
                 raise InputError(
@@ -61,10 +70,19 @@ class Splits:
 def split(source: Source, validation: int | None, seed: int) -> Splits:
     """Hold out *validation* training samples, drawn by *seed*; the test split is left alone.
 
+    A validation split that the data set comes with is taken as it is.
+
     Raises:
-        InputError: fewer than one sample would be left to train on.
+        InputError: fewer than one sample would be left to train on, or *validation* is given and the split is there.
     """
     pixels, labels = source.train
+    if source.validation is not None:
+        if validation is not None:
+            raise InputError(
+                f"data.validation = {validation}: {source.name} comes with {len(source.validation[1])} validation "
+                "samples; leave it null"
+            )
+        return Splits(source.train, source.validation, source.test)
     held_out = len(pixels) // DEFAULT_HELD_OUT if validation is None else validation
     if not 0 < held_out < len(pixels):
         raise InputError(
