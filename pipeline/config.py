@@ -53,12 +53,19 @@ class DataConfig(Section):
     augment: bool = False
     """Move (and for cifar-10 mirror) the samples of a training batch at random, as is usual for the data set."""
 
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in DATA_SETS and not re.fullmatch(r".+\.py:[A-Za-z_]\w*", name):
+            raise ValueError(f"must be one of {', '.join(DATA_SETS)}, or path/to/file.py:function")
+        return name
+
     @model_validator(mode="after")
-    def _is_known(self) -> DataConfig:
-        if self.name not in DATA_SETS and not re.fullmatch(r".+\.py:[A-Za-z_]\w*", self.name):
-            raise ValueError(f"name = {self.name!r} must be one of {', '.join(DATA_SETS)}, or path/to/file.py:function")
+    def _augmentation_has_an_effect(self) -> DataConfig:
         if self.augment and self.name not in AUGMENTED:
-            raise ValueError(f"augment = true, but no augmentation is usual for {self.name!r}; it is for {AUGMENTED}")
+            raise ValueError(
+                f"augment = true, but no augmentation is usual for {self.name!r}; it is for {', '.join(AUGMENTED)}"
+            )
         return self
 
 
