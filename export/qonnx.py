@@ -80,12 +80,19 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _free_batch_of_reshapes(graph: onnx.GraphProto) -> None:
-    """Let every Reshape keep the batch size of its input, where the exporter wrote the size 1 that it saw."""
+    """Let every Reshape keep the batch size of its input, where the exporter wrote the size 1 that it saw.
+
+    Raises:
+        StageError: a Reshape does not keep the samples apart.
+    """
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for name in {node.input[1] for node in graph.node if node.op_type == "Reshape"}:
-        shape = numpy_helper.to_array(constants[name])
-        if shape[0] != 1:
-            raise StageError(f"a Reshape of the exported network gives shape {shape.tolist()}; it must keep the batch")
+        shape = numpy_helper.to_array(constants[name]).tolist() if name in constants else []
+        if not shape or shape[0] not in (1, -1) or -1 in shape[1:]:
+            raise StageError(
+                f"a Reshape of the exported network gives shape {shape or name}; it must keep the batch first and give "
+                "the other sizes as numbers, as nn.Flatten and nn.Unflatten do"
+            )
         kept = np.array([-1, *shape[1:]], dtype=np.int64)
         constants[name].CopyFrom(numpy_helper.from_array(kept, name))
 

@@ -115,7 +115,39 @@ def mistakes() -> dict[str, tuple[QonnxFile, str, str]]:
     file = QonnxFile()
     weights = file.quant(file.constant(np.ones((1, 2), dtype=np.float32)), 1.0, 2, signed=1, narrow=1)
     cases["unquantized input"] = (file, file.add("Gemm", ["input", weights], transB=1), "must multiply quantized codes")
+    for words, values, scale in (
+        ("least -0.5; needs positive ones", [[1.0, -1.0]], [-0.5]),
+        ("2 scales, least 0.5", [[1.0, -1.0]], [0.5, 0.5]),
+        ("weights of shape (1, 1, 2); supported: a finite matrix", [[[1.0, -1.0]]], [0.5]),
+        ("weights of shape (1, 2); supported: a finite matrix", [[np.inf, -1.0]], [0.5]),
+    ):
+        file, source, _ = start()
+        signs = bipolar(file, file.constant(np.array(values, dtype=np.float32)), scale)
+        cases[f"bipolar {words}"] = (file, file.add("Gemm", [source, signs], transB=1), words)
+    file, source, weights = start()
+    output = bipolar(file, file.add("Gemm", [source, weights], transB=1), [0.5])
+    cases["bipolar activation"] = (file, output, "quantizes activations to -1 and 1; supported: weights")
     return cases
+
+
+def bipolar(file: QonnxFile, source: str, scale: list[float]) -> str:
+    factors = file.constant(np.array(scale, dtype=np.float32))
+    return file.add("BipolarQuant", [source, factors], "qonnx.custom_op.general")
+
+
+def test_weights_of_one_bit_are_their_signs_and_zero_is_positive(tmp_path: Path) -> None:
+    file = QonnxFile()
+    source = file.quant("input", 1.0, 8, signed=0)
+    values = np.array([[0.25, -0.25, 0.0, -0.0], [-3.0, 3.0, -1e-30, 1e-30]], dtype=np.float32)
+    signs = bipolar(file, file.constant(values), [0.5])
+    path = file.save(tmp_path / "model.onnx", 4, file.add("Gemm", [source, signs], transB=1), 2)
+    model, _ = lower(path)
+    (node,) = model.matmuls
+    assert node.weights.tolist() == [[1, -1, 1, 1], [-1, 1, -1, 1]]
+    assert float(model.output_scale) == 0.5
+    inputs = codes(0, 4, 20)
+    executor = QonnxExecutor(Artifact("export", "qonnx", path.parent, ""), model)
+    np.testing.assert_array_equal(run(model, inputs), executor(inputs), strict=True)
 
 
 @pytest.mark.parametrize("name", list(mistakes()))
