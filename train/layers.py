@@ -131,3 +131,28 @@ def require_fixed_steps(network: nn.Module) -> None:
                 f"an estimator that perturbs weights: {name} computes its scale from the weights at every pass; "
                 "give the weight quantizer scaling_impl_type = PARAMETER_FROM_STATS, or use the estimator 'ste'"
             )
+
+
+@torch.no_grad()
+def require_input_codes(network: nn.Module, input_bits: int) -> None:
+    """Refuse an input quantizer that would not pass the codes of the data set unchanged.
+
+    A network without one is left to those that lower it.
+
+    Raises:
+        InputError: it is signed, or its bits or its scale are not those of the codes.
+    """
+    quantizers = (module for module in network.modules() if isinstance(module, qnn.QuantIdentity))
+    quantizer = next(quantizers, None)
+    if quantizer is None:
+        return
+    was_training = quantizer.training
+    proxy = quantizer.eval().act_quant  # a pass in training mode would collect statistics
+    found = (bool(proxy.is_signed), int(proxy.bit_width()), float(proxy.scale()))
+    quantizer.train(was_training)
+    if found != (False, input_bits, 2.0**-input_bits):
+        raise InputError(
+            f"the network's input quantizer is {'signed' if found[0] else 'unsigned'}, has {found[1]} bits and scale "
+            f"{found[2]}; the data set has unsigned codes of model.input_bits = {input_bits} bits, worth "
+            f"{2.0**-input_bits} each. Give it these, with a constant scale"
+        )

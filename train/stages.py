@@ -19,7 +19,7 @@ from train.checkpoint import save_checkpoint
 from train.devices import launch, seeded
 from train.estimators import Schedule, StraightThrough, schedule_of
 from train.extra_passes import ExtraPasses
-from train.layers import quantized_weights, require_fixed_steps
+from train.layers import quantized_weights, require_fixed_steps, require_input_codes
 from train.loop import Task, Trained, fit
 from train.models import build, build_float
 from train.nudge import nudge_metrics
@@ -87,6 +87,7 @@ def _train_quantized(stage: TrainQuantized, source: Artifact, ctx: StageContext,
     schedule = schedule_of(stage.train.estimator, stage.model.surrogate or "identity")
     with seeded(ctx.seed):
         network = build(stage.model, dataset.inputs, dataset.classes, dataset.shape)
+        require_input_codes(network, stage.model.input_bits)
         if schedule.late.extra_forward_passes and not ExtraPasses(network).fast:
             require_fixed_steps(network)  # the fast pass freezes scales that follow the weights
         trained = fit(
@@ -101,6 +102,7 @@ def _train_quantized(stage: TrainQuantized, source: Artifact, ctx: StageContext,
     if not fabric.is_global_zero:
         return
     network.cpu().eval()
+    require_input_codes(network, stage.model.input_bits)  # a scale that is trained may have moved
     extra: dict[str, Any] = {
         "estimator": {
             **stage.train.estimator.model_dump(mode="json"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Literal
 import brevitas.nn as qnn
 import pytest
 import torch
+from brevitas.quant import Uint8ActPerTensorFixedPoint
 from pydantic import ValidationError
 from torch import nn
 
 from pipeline import InputError
 from pipeline.config import ModelConfig
-from train.layers import quantized_layers, quantized_weights, require_fixed_steps
+from train.layers import quantized_layers, quantized_weights, require_fixed_steps, require_input_codes
 from train.models import build, build_float
 
 # brevitas drops the names of tensors, which torch calls experimental
@@ -167,6 +169,27 @@ def test_options_that_do_not_fit_the_network_are_refused(options: dict[str, obje
 
 def test_network_of_the_users_may_have_any_number_of_layers() -> None:
     assert ModelConfig(name="mine.py:network", weight_bits=(2, 3, 4, 5, 6), hidden=(3,)).weight_bits == (2, 3, 4, 5, 6)
+
+
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_input_quantizer_fits_the_codes_and_another_is_refused(bits: int) -> None:
+    network = build(ModelConfig(name="mlp", hidden=(4,), input_bits=bits), 8, 3)
+    require_input_codes(network, bits)
+    assert network.training
+    other = 1 + bits % 8
+    with pytest.raises(InputError, match=rf"is unsigned, has {bits} bits .* model\.input_bits = {other} bits, worth"):
+        require_input_codes(network, other)
+    require_input_codes(nn.Linear(2, 2), bits)  # no input quantizer: for the lowering to refuse
+
+
+def test_learned_or_signed_input_quantizer_of_another_width_is_refused() -> None:
+    learned = nn.Sequential(qnn.QuantIdentity(act_quant=Uint8ActPerTensorFixedPoint, return_quant_tensor=True))
+    before = copy.deepcopy(learned.state_dict())
+    with pytest.raises(InputError, match=r"has 8 bits and scale 0\.00390625; .* model\.input_bits = 4 bits"):
+        require_input_codes(learned, 4)
+    assert before.keys() == learned.state_dict().keys()
+    with pytest.raises(InputError, match=r"^the network's input quantizer is signed, has 8 bits"):
+        require_input_codes(nn.Sequential(qnn.QuantIdentity(return_quant_tensor=True)), 8)
 
 
 def test_dropout_acts_in_training_alone() -> None:
