@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+import subprocess  # noqa: TID251  what a process of its own imports is tested
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +145,8 @@ def test_more_validation_samples_than_there_are_is_refused() -> None:
     assert len(split(source, 3, 0).train[1]) == 1
     with pytest.raises(InputError, match=r"^data\.validation = 4: tiny has 4 training samples; allowed 1\.\.3$"):
         split(source, 4, 0)
+
+
+def test_data_stage_does_without_the_seconds_that_torch_takes_to_import() -> None:
+    program = "import sys, train.data; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0

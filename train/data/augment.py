@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # the data stage names an augmentation and runs none: it does without the seconds that torch takes
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class Augmentation:
 
     def __call__(self, values: Tensor, generator: torch.Generator) -> Tensor:
         """Return new samples for *values*, shape (N, inputs), any type; *generator* is on their device."""
+        import torch
+
         count, (channels, height, width) = len(values), self.shape
         samples = values.reshape(count, *self.shape)
         padded = torch.nn.functional.pad(samples, (self.columns, self.columns, self.rows, self.rows))
@@ -45,6 +49,8 @@ class Augmentation:
 
     def _starts(self, most: int, count: int, generator: torch.Generator) -> Tensor:
         """Return the first place of each sample in the padded one, 0 to twice *most*."""
+        import torch
+
         return torch.randint(0, 2 * most + 1, (count,), generator=generator, device=generator.device)
 
     def as_json(self) -> dict[str, int]:
