@@ -86,45 +86,30 @@ def fit(
         StageError: the loss is no longer finite; the message names epoch, batch and step.
         InputError: the saved state is not of this network, or there are too few samples for the devices.
     """
-    network, samples = task.network, task.dataset.train
-    ranks = ranks_of(fabric, shard=config.estimator.shard_directions)
-    if len(samples) < 2 * ranks.world:
-        raise InputError(
-            f"the training split has {len(samples)} samples; train.devices = {ranks.world} needs at least "
-            f"{2 * ranks.world}"
-        )
-    batch_size = min(config.batch_size, len(samples)) // ranks.world * ranks.world
-    batches = len(samples) // batch_size
-    total = config.epochs * batches
-    wrapped, optimizer = fabric.setup(network, _optimizer(network, config))
-    state = _first_state(fabric, network, optimizer, config.lr, total, seed)
+    run = _set_up(fabric, task, config, seed)
+    state = run.state
     keeper = Keeper(fabric, state, resume, task.label)
     keeper.restore()
-    problems = NetworkProblem(network, task.perturbed, fabric.backward, ranks, compiled=config.compile)
-    wrapped.train()
-    looks = _steps_between_looks(fabric)
-    with watched(task.label, state, total, logs if fabric.is_global_zero else None) as watch:
-        for step in range(state.step, total):
-            epoch, position = divmod(step, batches)
-            if position == 0:
-                if config.patience is not None and state.epochs_without_gain >= config.patience:
-                    break
-                state.begin_epoch(len(samples), fabric.device)
-            values, labels = _batch(task, state, position, batch_size, ranks)
-            estimator, phase = schedule.at(step, total, ready=statistics_collected(network))
-            optimizer.zero_grad()
+    problems = NetworkProblem(task.network, task.perturbed, fabric.backward, run.ranks)
+    run.wrapped.train()
+    with watched(task.label, state, run.steps, logs if fabric.is_global_zero else None) as watch:
+        while not run.is_over:
+            if run.position == 0:
+                state.begin_epoch(len(task.dataset.train), fabric.device)
+            values, labels = _batch(task, state, run.position, run.batch_size, run.ranks)
+            estimator, phase = schedule.at(state.step, run.steps, ready=statistics_collected(task.network))
+            run.optimizer.zero_grad()
             problem = problems.of(
-                partial(task.training_loss, wrapped, values, labels),
+                partial(task.training_loss, run.wrapped, values, labels),
                 partial(_loss_with, task.training_loss, values, labels),
             )
             state.losses.append(estimator(problem, state.generators["perturbing"], phase, state.memory))
-            ends_epoch = position + 1 == batches
-            looking = ends_epoch or (step + 1) % looks == 0
+            ends_epoch, looking = run.ends_epoch, run.is_looking
             if looking:
-                _require_finite(state.losses[-looks:], ranks, epoch, position, step, task.label, config.lr, keeper)
-            optimizer.step()
+                run.require_finite(keeper.where)
+            run.optimizer.step()
             if ends_epoch:
-                _judge_epoch(fabric, task, state, ranks, readings(estimator, phase, state.memory))
+                run.judge_epoch(readings(estimator, phase, state.memory))
             state.scheduler.step()
             state.step += 1
             state.guided_steps += estimator.extra_forward_passes > 0
@@ -133,8 +118,118 @@ def fit(
             elif looking:
                 keeper.save_if_due()
             watch(ends_epoch)
-    network.load_state_dict(state.best)
+    task.network.load_state_dict(state.best)
     return Trained(state.history, state.guided_steps)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """One training: what is fixed, and where its state is.
+
+    Attributes:
+        fabric: the devices.
+        task: what is trained.
+        config: how.
+        ranks: the processes that share every batch.
+        wrapped: the network as it is trained: it averages gradients over the processes and may compute in bfloat16.
+        optimizer: of its parameters.
+        state: what changes.
+        batch_size: samples of the joint batch.
+        batches: batches of an epoch.
+    """
+
+    fabric: Fabric
+    task: Task
+    config: TrainConfig
+    ranks: Ranks
+    wrapped: nn.Module
+    optimizer: torch.optim.Optimizer
+    state: TrainingState
+    batch_size: int
+    batches: int
+
+    @property
+    def steps(self) -> int:
+        """Steps of all epochs."""
+        return self.config.epochs * self.batches
+
+    @property
+    def position(self) -> int:
+        """Number of the batch within its epoch, from 0."""
+        return self.state.step % self.batches
+
+    @property
+    def ends_epoch(self) -> bool:
+        """The batch is the last of its epoch."""
+        return self.position + 1 == self.batches
+
+    @property
+    def is_looking(self) -> bool:
+        """The losses are looked at in this step."""
+        return self.ends_epoch or (self.state.step + 1) % _steps_between_looks(self.fabric) == 0
+
+    @property
+    def is_over(self) -> bool:
+        """All steps are done, or patience is at its end."""
+        patience = self.config.patience
+        tired = patience is not None and self.position == 0 and self.state.epochs_without_gain >= patience
+        return tired or self.state.step >= self.steps
+
+    def require_finite(self, kept: str) -> None:
+        """Look at the losses since the last look; the optimizer has not used the gradient of the last one yet.
+
+        Raises:
+            StageError: one is not finite; *kept* says what is left.
+        """
+        recent = torch.stack(self.state.losses[-_steps_between_looks(self.fabric) :])
+        together = self.ranks.total(recent)
+        bad = torch.nonzero(~torch.isfinite(together)).flatten().tolist()
+        if bad:
+            step = self.state.step - (len(recent) - 1 - bad[0])
+            raise StageError(
+                f"training of the {self.task.label} network diverged: loss {float(together[bad[0]])} in epoch "
+                f"{step // self.batches + 1}, batch {step % self.batches + 1} (step {step + 1}); "
+                f"lower train.lr (now {self.config.lr:g}); {kept}"
+            )
+
+    def judge_epoch(self, entry: Entry) -> None:
+        """Measure the network on the validation split, keep its weights if it did best, and add to the history."""
+        network, state = self.task.network, self.state
+        accuracy = accuracy_percent(network, self.task.dataset.validation) if self.fabric.is_global_zero else 0.0
+        accuracy = self.fabric.broadcast(accuracy)
+        if accuracy >= max(state.accuracies, default=0.0):
+            state.best = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        state.history.append(
+            {
+                "epoch": len(state.history) + 1,
+                "train_loss": float(self.ranks.total(torch.stack(state.losses)).mean()) / self.ranks.world,
+                "validation_accuracy": accuracy,
+                "lr": float(state.scheduler.get_last_lr()[0]),
+                **entry,
+            }
+        )
+
+
+def _set_up(fabric: Fabric, task: Task, config: TrainConfig, seed: int) -> _Run:
+    ranks = ranks_of(fabric, shard=config.estimator.shard_directions)
+    samples = len(task.dataset.train)
+    if samples < 2 * ranks.world:
+        raise InputError(
+            f"the training split has {samples} samples; train.devices = {ranks.world} needs at least {2 * ranks.world}"
+        )
+    batch_size = min(config.batch_size, samples) // ranks.world * ranks.world
+    batches = samples // batch_size
+    wrapped, optimizer = fabric.setup(task.network, _optimizer(task.network, config))
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=config.epochs * batches)
+    if ranks.world > 1:  # each process drops out other units: it has other samples
+        torch.manual_seed(seed + 3 + ranks.rank)
+    generators = {
+        "shuffling": torch.Generator().manual_seed(seed),
+        "perturbing": torch.Generator(fabric.device).manual_seed(seed + 1),
+        "augmenting": torch.Generator(fabric.device).manual_seed(seed + 2),
+    }
+    state = TrainingState(task.network, optimizer, scheduler, generators)
+    return _Run(fabric, task, config, ranks, wrapped, optimizer, state, batch_size, batches)
 
 
 def _loss_with(training_loss: TrainingLoss, values: Tensor, labels: Tensor, forward: Forward) -> Tensor:
@@ -145,21 +240,6 @@ def _optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer
     if config.optimizer == "sgd":
         return torch.optim.SGD(network.parameters(), config.lr, momentum=0.9)
     return torch.optim.Adam(network.parameters(), config.lr)
-
-
-def _first_state(
-    fabric: Fabric, network: nn.Module, optimizer: torch.optim.Optimizer, lr: float, total: int, seed: int
-) -> TrainingState:
-    """Return the state before the first of *total* steps."""
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=total)
-    if fabric.world_size > 1:  # each process drops out other units: it has other samples
-        torch.manual_seed(seed + 3 + fabric.global_rank)
-    generators = {
-        "shuffling": torch.Generator().manual_seed(seed),
-        "perturbing": torch.Generator(fabric.device).manual_seed(seed + 1),
-        "augmenting": torch.Generator(fabric.device).manual_seed(seed + 2),
-    }
-    return TrainingState(network, optimizer, scheduler, generators)
 
 
 def _steps_between_looks(fabric: Fabric) -> int:
@@ -178,38 +258,3 @@ def _batch(task: Task, state: TrainingState, position: int, batch_size: int, ran
         values = task.augment(values, state.generators["augmenting"])
     part = slice(ranks.rank * batch_size // ranks.world, (ranks.rank + 1) * batch_size // ranks.world)
     return values[part], labels[part]
-
-
-def _require_finite(
-    losses: Sequence[Tensor], ranks: Ranks, epoch: int, position: int, step: int, label: str, lr: float, keeper: Keeper
-) -> None:
-    """Look at the losses since the last look; the optimizer has not used the gradient of the last one yet.
-
-    Raises:
-        StageError: one is not finite.
-    """
-    together = ranks.total(torch.stack(list(losses)))
-    bad = torch.nonzero(~torch.isfinite(together)).flatten().tolist()
-    if bad:
-        ago = len(losses) - 1 - bad[0]
-        raise StageError(
-            f"training of the {label} network diverged: loss {float(together[bad[0]])} in epoch {epoch + 1}, "
-            f"batch {position + 1 - ago} (step {step + 1 - ago}); lower train.lr (now {lr:g}); {keeper.where}"
-        )
-
-
-def _judge_epoch(fabric: Fabric, task: Task, state: TrainingState, ranks: Ranks, entry: Entry) -> None:
-    """Measure the network on the validation split, keep its weights if it did best, and add to the history."""
-    accuracy = accuracy_percent(task.network, task.dataset.validation) if fabric.is_global_zero else 0.0
-    accuracy = fabric.broadcast(accuracy)
-    if accuracy >= max(state.accuracies, default=0.0):
-        state.best = {name: tensor.clone() for name, tensor in task.network.state_dict().items()}
-    state.history.append(
-        {
-            "epoch": len(state.history) + 1,
-            "train_loss": float(ranks.total(torch.stack(state.losses)).mean()) / ranks.world,
-            "validation_accuracy": accuracy,
-            "lr": float(state.scheduler.get_last_lr()[0]),
-            **entry,
-        }
-    )
