@@ -184,7 +184,10 @@ class TrainConfig(Section):
     """Each trains on its part of the batch; on the CPU a device is a process."""
     precision: Literal[32, "bf16-mixed"] = 32
     patience: Annotated[int, Field(ge=1)] | None = None
-    """Stop after this many epochs without a better validation accuracy; null: train all epochs."""
+    """Stop after this many epochs without a better validation accuracy; null: train all epochs.
+
+    The estimator's phase, which begins after the fraction ``estimator.start`` of all epochs, may then never come.
+    """
     compile: bool = False
     """Compile the extra forward passes of an estimator: a minute once, then each takes about 0.6 of the time."""
     nudge: bool = True

@@ -38,7 +38,7 @@ class TrainFloat(Stage):
     name: ClassVar[str] = "train-float"
     consumes: ClassVar[str | None] = "dataset"
     produces: ClassVar[str] = "float-baseline"
-    distributions: ClassVar[tuple[str, ...]] = ("torch", "lightning-fabric", "numpy")
+    distributions: ClassVar[tuple[str, ...]] = ("torch", "lightning-fabric", "numpy", "torchmetrics")
 
     def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
         """Write ``metrics.json``."""
@@ -56,7 +56,7 @@ class TrainQuantized(Stage):
     name: ClassVar[str] = "train"
     consumes: ClassVar[str | None] = "dataset"
     produces: ClassVar[str] = "checkpoint"
-    distributions: ClassVar[tuple[str, ...]] = ("torch", "lightning-fabric", "brevitas", "numpy")
+    distributions: ClassVar[tuple[str, ...]] = ("torch", "lightning-fabric", "brevitas", "numpy", "torchmetrics")
 
     def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
         """Write ``checkpoint.pt`` and ``metrics.json``."""

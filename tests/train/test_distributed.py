@@ -136,61 +136,112 @@ def test_straight_through_gradient_of_two_processes_is_that_of_the_joint_batch(
     assert ((expected * 1e-4).abs() > bound).any()
 
 
-def spsa_by_hand(halves: list[list[slice]]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+Direction = tuple[list[Tensor], list[Tensor]]
+"""One tensor a weight, and how far those of the network may be from it."""
+
+
+def plain_directions() -> list[Direction]:
+    """Return what ``spsa`` draws: the same bits everywhere."""
+    network, _, _ = batch()
+    weights = [network[1].weight, network[3].weight]
+    generator = torch.Generator().manual_seed(3)
+    drawn = [draw_noise("uniform", weights, generator) for _ in range(N)]
+    return [(parts, [torch.zeros_like(part) for part in parts]) for parts in drawn]
+
+
+def leaning_directions(gradients: dict[str, Tensor]) -> list[Direction]:
+    """Return what ``guided`` draws around the joint batch's *gradients*, at beta = 0.75.
+
+    The guide h / |h| moves by at most |dh| / |h| + |h_k| |dh| / |h|^2, where dh is the bound of the gradients in units
+    of epsilon; a hundredth is put on top for the second order. Its length is a sum of d squares.
+    """
+    network, _, _ = batch()
+    bounds = gradient_bounds()
+    generator = torch.Generator().manual_seed(3)
+    smoothing = implied_by("identity", "round")
+    with torch.no_grad():
+        epsilons = [smoothing.eps_bar * float(layer.quant_weight().scale) for layer in (network[1], network[3])]
+    guide = [epsilon * gradients[name].double() for name, epsilon in zip(WEIGHTS, epsilons, strict=True)]
+    moves = [1.01 * epsilon * bounds[name] for name, epsilon in zip(WEIGHTS, epsilons, strict=True)]
+    length = math.sqrt(sum(float(part.square().sum()) for part in guide))
+    moved = math.sqrt(sum(float(part.square().sum()) for part in moves))
+    roundings = gamma(sum(part.numel() for part in guide) + 12)
+    directions = []
+    for _ in range(N):
+        noise = smoothing.draw([network[1].weight, network[3].weight], generator)
+        sign = 2 * int(torch.randint(2, (), generator=generator)) - 1
+        parts = [
+            0.5 * u.double() + math.sqrt(0.75) * sign * part / length for u, part in zip(noise, guide, strict=True)
+        ]
+        slack = [
+            math.sqrt(0.75) * (move / length + part.abs() * (moved / length**2 + roundings / length))
+            + roundings * u.abs()
+            for move, part, u in zip(moves, guide, noise, strict=True)
+        ]
+        directions.append((parts, slack))
+    return directions
+
+
+def estimate_by_hand(
+    directions: list[Direction], halves: list[list[slice]]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the estimate in which direction i is measured on the mean over *halves[i]*, and a bound on its rounding.
 
-    A loss is a mean of sample losses, which are the same bits in any batch: two orders of summation differ by at most
-    2 gamma(BATCH + 1) times its value, and a difference of two losses by the sum of both. The products with direction
-    and epsilon and the sum over directions add at most n + 6 roundings of each term.
+    The loss of a sample from its logits, log sum exp, is off by at most gamma(10) (1 + loss), the mean over a batch by
+    gamma(BATCH) more; a difference of two losses by the sum of both. Products with direction and epsilon and the sum
+    over directions add at most n + 6 roundings of each term. No perturbed weight is so near to a boundary of its codes
+    that a rounding moves it to the other side.
     """
     network, values, labels = batch()
     weights = [network[1].weight, network[3].weight]
-    generator = torch.Generator().manual_seed(3)
     delta = implied_by("identity", "round").eps_bar
     estimates = [torch.zeros_like(weight, dtype=torch.float64) for weight in weights]
     bounds = [torch.zeros_like(estimate) for estimate in estimates]
     with torch.no_grad():
         epsilons = [delta * float(layer.quant_weight().scale) for layer in (network[1], network[3])]
         start = [weight.clone() for weight in weights]
-        for parts in halves:
-            direction = draw_noise("uniform", weights, generator)
+        for (direction, slack), parts in zip(directions, halves, strict=True):
             losses = []
             for side in (1, -1):
                 for weight, before, part, epsilon in zip(weights, start, direction, epsilons, strict=True):
                     weight.copy_(before + side * epsilon * part)
-                losses.append(
-                    [float(nn.functional.cross_entropy(network(values[p]).double(), labels[p])) for p in parts]
-                )
-            plus, minus = (math.fsum(side) / len(parts) for side in losses)
-            for estimate, bound, part, epsilon in zip(estimates, bounds, direction, epsilons, strict=True):
-                factor = part.double() / (2 * N * epsilon)
-                estimate.add_((plus - minus) * factor)
-                error = 2 * gamma(BATCH + 1) * (plus + minus) + gamma(N + 6) * abs(plus - minus)
-                bound.add_(error * factor.abs())
+                logits = network(values).double()
+                losses.append(sum(float(nn.functional.cross_entropy(logits[p], labels[p])) for p in parts) / len(parts))
+            difference = losses[0] - losses[1]
+            error = gamma(BATCH + 10) * (2 + sum(losses)) + gamma(N + 6) * abs(difference)
+            for index, epsilon in enumerate(epsilons):
+                estimates[index] += difference * direction[index] / (2 * N * epsilon)
+                off = error * direction[index].abs() + abs(difference) * slack[index]
+                bounds[index] += off / (2 * N * epsilon)
     return dict(zip(WEIGHTS, estimates, strict=True)), dict(zip(WEIGHTS, bounds, strict=True))
 
 
 FIRST, SECOND = slice(0, BATCH // 2), slice(BATCH // 2, BATCH)
+JOINT = [[FIRST, SECOND], [FIRST, SECOND]]
 
 
 @pytest.mark.parametrize(
     ("name", "world", "halves"),
     [
-        ("spsa", 1, [[FIRST, SECOND], [FIRST, SECOND]]),
-        ("spsa", 2, [[FIRST, SECOND], [FIRST, SECOND]]),
+        ("spsa", 1, JOINT),
+        ("spsa", 2, JOINT),
         ("sharded", 2, [[FIRST], [SECOND]]),
+        ("guided", 1, JOINT),
+        ("guided", 2, JOINT),
     ],
 )
 def test_zeroth_order_gradient_is_the_one_computed_by_hand(
     results: Callable[[str, int, int], Content], name: str, world: int, halves: list[list[slice]]
 ) -> None:
-    expected, bounds = spsa_by_hand(halves)
-    other, _ = spsa_by_hand([[SECOND], [FIRST]])
+    directions = leaning_directions(results("ste", 0, 1)["gradients"]) if name == "guided" else plain_directions()
+    expected, bounds = estimate_by_hand(directions, halves)
+    other, _ = estimate_by_hand(directions, [[SECOND], [FIRST]])
     for rank in range(world):
         gradients = results(name, rank, world)["gradients"]
         for key in WEIGHTS:
             assert ((gradients[key] - expected[key]).abs() <= bounds[key]).all()
             assert ((gradients[key] - other[key]).abs() > bounds[key]).any()  # negative control
+            assert (bounds[key] < 1e-2 * expected[key].abs().max()).all()  # the bounds say something
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
