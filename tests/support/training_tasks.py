@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import brevitas.nn as qnn
 import torch
 from brevitas.quant import Uint8ActPerTensorFixedPoint
@@ -52,6 +54,17 @@ def quantized_task(*, seed: int = 0, norm: bool = True, dropout: float = 0.25) -
         network = quantized_network(norm=norm, dropout=dropout)
     weights = [module for module in network if isinstance(module, qnn.QuantLinear)]
     return Task("quantized", network, made_up_dataset(), weights)
+
+
+def moved(task: Task, device: torch.device) -> Task:
+    """Return *task* with its data on *device*; the network follows when it is trained."""
+
+    def on_device(split: SplitTensors) -> SplitTensors:
+        return replace(split, codes=split.codes.to(device), labels=split.labels.to(device))
+
+    whole = task.dataset
+    train, validation, test = map(on_device, (whole.train, whole.validation, whole.test))
+    return replace(task, dataset=replace(whole, train=train, validation=validation, test=test))
 
 
 def ready_task(*, seed: int = 0) -> Task:

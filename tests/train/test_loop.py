@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 import torch
 from tensorboard_events import scalars_of
 from torch import Tensor, nn
-from training_tasks import quantized_task
+from training_tasks import moved, quantized_task
 
 import train.loop
 from pipeline import InputError, StageError
@@ -233,18 +232,10 @@ def test_batch_that_cannot_be_divided_is_refused(batch_size: int, devices: int) 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", [32, "bf16-mixed"])
-def test_cuda_training_learns(precision: int | str, caplog: pytest.LogCaptureFixture) -> None:
+def test_cuda_training_learns(precision: int | str) -> None:
     config = TrainConfig.model_validate(
         {"epochs": 30, "batch_size": 16, "device": "cuda", "precision": precision, "estimator": EstimatorConfig()}
     )
-    task = quantized_task(dropout=0.0)
     fabric = make_fabric(config)
-    splits = {
-        name: replace(split, codes=split.codes.to(fabric.device), labels=split.labels.to(fabric.device))
-        for name in ("train", "validation", "test")
-        for split in [getattr(task.dataset, name)]
-    }
-    with caplog.at_level(logging.WARNING):
-        trained = fit(fabric, replace(task, dataset=replace(task.dataset, **splits)), config, GUIDED, 0)
-    accuracies = [float(entry["validation_accuracy"]) for entry in trained.epochs]
-    assert max(accuracies) > 60  # by chance: 25
+    trained = fit(fabric, moved(quantized_task(dropout=0.0), fabric.device), config, GUIDED, 0)
+    assert max(float(entry["validation_accuracy"]) for entry in trained.epochs) > 60  # by chance: 25

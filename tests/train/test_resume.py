@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from training_tasks import CutError, CutLoss, quantized_task
+from training_tasks import CutError, CutLoss, moved, quantized_task
 
 import train.resume
 from pipeline import Artifact, InputError, StageError
@@ -206,6 +206,25 @@ def test_weights_that_are_not_finite_do_not_replace_a_good_state(resume: ResumeF
     keeper.save()
     assert resume.path.read_bytes() == before
     assert keeper.saved_step == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_training_on_cuda_goes_on_from_its_last_epoch(resume: ResumeFile) -> None:
+    """The same bits are promised on the CPU only."""
+    config = CONFIG.model_copy(update={"device": "cuda"})
+    fabric = make_fabric(config)
+    tasks = [
+        moved(replace(quantized_task(), training_loss=CutLoss(cut), augment=noisy), fabric.device) for cut in (20, None)
+    ]
+    with seeded(7), pytest.raises(CutError):
+        fit(fabric, tasks[0], config, Schedule(CORRECTED, 0.4), 0, resume=resume)
+    saved = resume.read()
+    assert isinstance(saved, dict)
+    assert saved["step"] == 18
+    assert len(saved["streams"]) == 2  # the CPU's and the device's
+    outcome = fit(fabric, tasks[1], config, Schedule(CORRECTED, 0.4), 0, resume=resume)
+    assert outcome.epochs[:3] == saved["history"]
+    assert len(outcome.epochs) == 4
 
 
 MODEL = ModelConfig(name="mlp", hidden=(16, 16), weight_bits=2, act_bits=4)
