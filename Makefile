@@ -6,10 +6,10 @@ RUN = $(BITPROOF) run $(CONFIG) --runs $(RUNS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup doctor pipeline data train-float train export integer onnx-int8 finn rtl firmware parity report verify \
-        test test-fast check format clean
+        bench-estimators bench-calibration test test-fast check format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  CONFIG=configs/X.yaml chooses another run (now: $(CONFIG))"
 
 setup: ## install everything that is missing: Debian packages and .venv
@@ -57,8 +57,11 @@ report: setup ## write the report
 verify: setup ## check the run of CONFIG again from its artifacts
 	@$(BITPROOF) verify $(RUNS)/$(notdir $(basename $(CONFIG)))
 
-bench-%: setup ## measure: bench-estimators, bench-calibration; writes benchmarks/results/NAME.json
-	@.venv/bin/python -m benchmarks.$*
+bench-estimators: setup ## measure the gradient estimators (hours; goes on where it was stopped)
+	@.venv/bin/python -m benchmarks.estimators
+
+bench-calibration: setup ## measure calibration on simulated chips
+	@.venv/bin/python -m benchmarks.calibration
 
 test: setup ## pass all tests
 	@.venv/bin/python -m pytest -n 2 --dist loadgroup
