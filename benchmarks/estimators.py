@@ -49,6 +49,12 @@ def _spsa() -> dict[str, Any]:
     return measure(note)
 
 
+def _default_config() -> dict[str, Any]:
+    from benchmarks.lab.default_config import measure
+
+    return measure(note)
+
+
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "cost": _cost,
     "gradients": _gradients,
@@ -59,6 +65,7 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "spsa": _spsa,
     "cnn-fashion-2": lambda: compare("fashion-mnist", NetworkSpec("cnn", 2), note),
     "cnn-fashion-1": lambda: compare("fashion-mnist", NetworkSpec("cnn", 1), note),
+    "default-config": _default_config,
 }
 
 
