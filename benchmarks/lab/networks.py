@@ -63,39 +63,48 @@ class NetworkSpec:
         return perceptron(self.bits, seed) if self.kind == "mlp" else convolutional(self.bits, seed)
 
 
-def quantize(weights: Tensor, scale: float, bits: int) -> Tensor:
+def quantize(weights: Tensor, scale: float | Tensor, bits: int) -> Tensor:
     """Return weights on the symmetric levels ``scale * {-1, 1}`` or ``scale * {-1.5, -0.5, 0.5, 1.5}``."""
     if bits == 1:
         return scale * sign_ste(weights / scale)
     half = 1 << (bits - 1)
     cells = round_ste(weights / scale - 0.5)
     # saturated in the forward pass, passed through in the backward pass
+    if not torch.is_grad_enabled():
+        return cells.clamp_(-half, half - 1).add_(0.5).mul_(scale)
     return scale * (cells + (cells.clamp(-half, half - 1) - cells).detach() + 0.5)
 
 
 def perceptron(bits: int, seed: int) -> Trainee:
-    """Return the 784-10-10 perceptron of the paper: d = 7960 parameters, 7940 of them quantized weights."""
+    """Return the 784-10-10 perceptron of the paper: d = 7960 parameters, 7940 of them quantized weights.
+
+    All parameters are one vector, so that the many passes of pure zeroth-order descent spend their time on arithmetic;
+    the two layers and the two biases are views of it.
+    """
     generator = torch.Generator().manual_seed(seed)
-    weights = [
-        (scale * (torch.rand(shape, generator=generator) - 0.5)).requires_grad_()
-        for scale, shape in zip(SCALES, ((10, 784), (10, 10)), strict=True)
-    ]
-    biases = [torch.zeros(10, requires_grad=True) for _ in SCALES]
-    steps = [torch.tensor(2 * scale if bits == 1 else scale) for scale in SCALES]
+    shapes = ((10, 784), (10, 10))
+    drawn = [scale * (torch.rand(s, generator=generator) - 0.5) for scale, s in zip(SCALES, shapes, strict=True)]
+    sizes = [part.numel() for part in drawn]
+    scales = torch.cat([torch.full((size,), scale) for size, scale in zip(sizes, SCALES, strict=True)])
+    weights = torch.cat([part.reshape(-1) for part in drawn]).requires_grad_()
+    biases = torch.zeros(20, requires_grad=True)
+    step = scales * (2 if bits == 1 else 1)
+    bias_step = torch.tensor(SCALES).repeat_interleave(10) * (2 if bits == 1 else 1)
 
     def logits(images: Tensor) -> Tensor:
-        hidden = nn.functional.linear(images, quantize(weights[0], SCALES[0], bits), biases[0]).relu()
-        return nn.functional.linear(hidden, quantize(weights[1], SCALES[1], bits), biases[1])
+        first, second = quantize(weights, scales, bits).split(sizes)
+        hidden = nn.functional.linear(images, first.view(shapes[0]), biases[:10]).relu()
+        return nn.functional.linear(hidden, second.view(shapes[1]), biases[10:])
 
     def problem(images: Tensor, labels: Tensor, everything: bool) -> Problem:
         def loss() -> Tensor:
             return nn.functional.cross_entropy(logits(images), labels)
 
         if everything:
-            return Problem(loss, [*weights, *biases], steps=lambda: [*steps, *steps])
-        return Problem(loss, weights, biases, steps=lambda: steps)
+            return Problem(loss, [weights, biases], steps=lambda: [step, bias_step])
+        return Problem(loss, [weights], [biases], steps=lambda: [step])
 
-    return Trainee([*weights, *biases], logits, problem, lambda: True, lambda _: None)
+    return Trainee([weights, biases], logits, problem, lambda: True, lambda _: None)
 
 
 def convolutional(bits: int, seed: int) -> Trainee:

@@ -125,7 +125,7 @@ def _spsa_rows(part: Raw) -> Iterator[Row]:
                 ratio=found.ratio / PAPER_RATIO,
                 goal=f"at least {PAPER_RATIO:.0f}" if judged else None,
                 met=found.low >= PAPER_RATIO if judged else None,
-                note="geometric mean over 8 seeds; n-SPSA takes the best of n = 64, 256, 1024 at every loss",
+                note="geometric mean over 8 seeds; n-SPSA takes the best of n = 64 and 256 at every loss",
             )
 
 

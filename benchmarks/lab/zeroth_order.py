@@ -16,10 +16,10 @@ SPEC = NetworkSpec("mlp", 2)
 SEEDS = tuple(range(8))
 TUNING_SEED = 100
 RATES = (0.01, 0.03, 0.1, 0.3)
-DIRECTIONS = (64, 256, 1024)
-BUDGET = {64: 200_000, 256: 500_000, 1024: 1_200_000}
+DIRECTIONS = (64, 256)
+BUDGET = {64: 300_000, 256: 1_000_000}
 """Forward passes over a batch that a run of n directions may spend."""
-TUNING_SHARE = 0.2
+TUNING_SHARE = 0.15
 GUIDED_STEPS, GUIDED_COST = 600, 5.0
 JUDGED = 2000
 CURVE_POINTS = 60
