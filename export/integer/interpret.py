@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.integer.ir import IntegerModel, MatMul, Threshold
+from export.integer.ir import Bias, IntegerModel, MatMul, Node, Threshold
 from pipeline import Codes, InputError
 
 EXACT_FLOAT64 = 1 << 53
 """Every integer of at most this magnitude, and every sum that stays within it, is exact in binary64."""
+
+FEW_LEVELS = 8
+"""Up to so many thresholds a channel it is faster to compare with each than to search."""
 
 
 def matmul(node: MatMul, codes: Codes) -> Codes:
@@ -26,10 +29,22 @@ def matmul(node: MatMul, codes: Codes) -> Codes:
 
 def threshold(node: Threshold, accumulators: Codes) -> Codes:
     """Return the output codes, shape (N, channels), for *accumulators* of that shape."""
+    if node.levels <= FEW_LEVELS:
+        met = np.zeros(accumulators.shape, dtype=np.int64)
+        for level in node.thresholds.T:
+            met += accumulators >= level
+        return met + node.lowest
     codes = np.empty_like(accumulators)
     for channel, row in enumerate(node.thresholds):
         codes[:, channel] = np.searchsorted(row, accumulators[:, channel], side="right")
     return codes + node.lowest
+
+
+def apply(node: Node, codes: Codes) -> Codes:
+    """Return the output of *node*, shape (N, outputs), for *codes* of shape (N, inputs)."""
+    if isinstance(node, MatMul):
+        return matmul(node, codes)
+    return codes + node.offsets if isinstance(node, Bias) else threshold(node, codes)
 
 
 def trace(model: IntegerModel, codes: Codes) -> dict[str, Codes]:
@@ -48,7 +63,7 @@ def trace(model: IntegerModel, codes: Codes) -> dict[str, Codes]:
     outputs: dict[str, Codes] = {}
     current = codes.astype(np.int64)
     for node in model.nodes:
-        current = matmul(node, current) if isinstance(node, MatMul) else threshold(node, current)
+        current = apply(node, current)
         outputs[node.name] = current
     return outputs
 
