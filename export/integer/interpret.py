@@ -47,11 +47,11 @@ def apply(node: Node, codes: Codes) -> Codes:
     return codes + node.offsets if isinstance(node, Bias) else threshold(node, codes)
 
 
-def trace(model: IntegerModel, codes: Codes) -> dict[str, Codes]:
-    """Run *codes*, shape (N, inputs), and return the output of every node by its name.
+def require_codes(model: IntegerModel, codes: Codes) -> None:
+    """Refuse input *codes* that *model* does not take.
 
     Raises:
-        InputError: the codes have another shape, or one lies outside the model's input type.
+        InputError: the codes have another shape than (N, inputs), or one lies outside the model's input type.
     """
     if codes.ndim != 2 or codes.shape[1] != model.inputs:
         raise InputError(f"{model.name!r} takes codes of shape (N, {model.inputs}), not {codes.shape}")
@@ -60,6 +60,15 @@ def trace(model: IntegerModel, codes: Codes) -> dict[str, Codes]:
             f"{model.name!r} takes {model.input} codes ({model.input.minimum}..{model.input.maximum}); "
             f"given {codes.min()}..{codes.max()}"
         )
+
+
+def trace(model: IntegerModel, codes: Codes) -> dict[str, Codes]:
+    """Run *codes*, shape (N, inputs), and return the output of every node by its name.
+
+    Raises:
+        InputError: the codes have another shape, or one lies outside the model's input type.
+    """
+    require_codes(model, codes)
     outputs: dict[str, Codes] = {}
     current = codes.astype(np.int64)
     for node in model.nodes:
