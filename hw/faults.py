@@ -212,7 +212,8 @@ def _draw_flips(model: IntegerModel, node: Threshold, rate: float, generator: np
 
 def _with_stuck(node: MatMul, stuck: StuckWeights) -> MatMul:
     weights = np.where(stuck.mask, stuck.values, node.weights)
-    held = node.weight_type.minimum <= weights.min() and weights.max() <= node.weight_type.maximum
+    low, high = int(stuck.values.min()), int(stuck.values.max())
+    held = node.weight_type.minimum <= low and high <= node.weight_type.maximum
     kind = node.weight_type if held else IntegerType.smallest_for(int(weights.min()), int(weights.max()))
     return MatMul(node.name, weights, kind)
 

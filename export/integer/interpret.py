@@ -7,8 +7,8 @@ import numpy as np
 from export.integer.ir import Bias, IntegerModel, MatMul, Node, Threshold
 from pipeline import Codes, InputError
 
-EXACT_FLOAT64 = 1 << 53
-"""Every integer of at most this magnitude, and every sum that stays within it, is exact in binary64."""
+EXACT_FLOAT32, EXACT_FLOAT64 = 1 << 24, 1 << 53
+"""Every integer of at most this magnitude, and every sum that stays within it, is exact in binary32, in binary64."""
 
 FEW_LEVELS = 8
 """Up to so many thresholds a channel it is faster to compare with each than to search."""
@@ -17,11 +17,13 @@ FEW_LEVELS = 8
 def matmul(node: MatMul, codes: Codes) -> Codes:
     """Return ``codes @ weights.T``, shape (N, outputs), for *codes* of shape (N, inputs).
 
-    The product runs in binary64 (BLAS) where the largest possible partial sum is at most 2^53 and therefore exact
-    whatever the order of summation, and in int64 otherwise.
+    The product runs in binary32 or binary64 (BLAS) where the largest possible partial sum is at most 2^24 or 2^53 and
+    therefore exact whatever the order of summation, and in int64 otherwise.
     """
-    largest_code = int(np.abs(codes).max(initial=0))
+    largest_code = max(int(codes.max(initial=0)), -int(codes.min(initial=0)))
     largest_sum = largest_code * int(np.abs(node.weights).sum(axis=1).max())
+    if largest_sum <= EXACT_FLOAT32:
+        return (codes.astype(np.float32) @ node.weights.T.astype(np.float32)).astype(np.int64)
     if largest_sum <= EXACT_FLOAT64:
         return (codes.astype(np.float64) @ node.weights.T.astype(np.float64)).astype(np.int64)
     return codes @ node.weights.T

@@ -17,8 +17,8 @@ from export.integer import IntegerModel
 from pipeline import Codes, Executor, InputError
 
 Labels = NDArray[np.int64]
-Rows = NDArray[np.int64] | slice
-"""Which samples of a set: indices, or a range."""
+Rows = NDArray[np.int64]
+"""Indices of samples."""
 
 
 class Device(Protocol):
@@ -58,21 +58,29 @@ class Samples:
         """Return the number of samples."""
         return len(self.codes)
 
+    def take(self, rows: Rows) -> Samples:
+        """Return the samples at the indices *rows*."""
+        return Samples(self.codes[rows], self.labels[rows], f"{len(rows)} of {self.origin}")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LossProbe:
     """A device and samples, seen through one number: the mean cross-entropy of the device's outputs.
 
-    Every call programs the device once and runs the chosen samples once.
+    Every call programs the device once and runs all samples once.
     """
 
     device: Device
     samples: Samples
 
-    def __call__(self, model: IntegerModel, rows: Rows) -> float:
-        """Return the loss of *model* on the samples *rows*, in nats; infinite logits cannot occur."""
-        codes = self.device.program(model)(self.samples.codes[rows])
-        return cross_entropy(codes, self.samples.labels[rows], float(model.output_scale))
+    def on(self, rows: Rows) -> LossProbe:
+        """Return the same device seen on the samples *rows* only."""
+        return LossProbe(self.device, self.samples.take(rows))
+
+    def __call__(self, model: IntegerModel) -> float:
+        """Return the loss of *model* on the samples, in nats."""
+        codes = self.device.program(model)(self.samples.codes)
+        return cross_entropy(codes, self.samples.labels, float(model.output_scale))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,9 +90,13 @@ class LogitProbe:
     device: Device
     samples: Samples
 
-    def __call__(self, model: IntegerModel, rows: Rows) -> Codes:
-        """Return the device's output codes for the samples *rows*, shape (N, outputs)."""
-        return self.device.program(model)(self.samples.codes[rows])
+    def on(self, rows: Rows) -> LogitProbe:
+        """Return the same device seen on the samples *rows* only."""
+        return LogitProbe(self.device, self.samples.take(rows))
+
+    def __call__(self, model: IntegerModel) -> Codes:
+        """Return the device's output codes for the samples, shape (N, outputs)."""
+        return self.device.program(model)(self.samples.codes)
 
 
 def log_softmax(codes: Codes, scale: float) -> NDArray[np.float64]:

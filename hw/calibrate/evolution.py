@@ -74,13 +74,13 @@ class Evolution:
         adam = Adam(theta.shape, rate=self.rate, steps=self.steps)
         samples = len(probe.samples)
         for step in range(self.steps):
-            rows = batches.choice(samples, size=min(self.batch, samples), replace=False)
+            batch = probe.on(batches.choice(samples, size=min(self.batch, samples), replace=False))
             gradient = np.zeros_like(theta)
             loss = 0.0
             for _ in range(self.pairs):
                 shift = self.sigma * directions.standard_normal(theta.shape)
-                above = probe(parameters.model_of(theta + shift), rows)
-                below = probe(parameters.model_of(theta - shift), rows)
+                above = batch(parameters.model_of(theta + shift))
+                below = batch(parameters.model_of(theta - shift))
                 sign = signs.choice((-1.0, 1.0)) if self.random_signs else 1.0
                 gradient += sign * (above - below) * shift
                 loss += (above + below) / (2 * self.pairs)

@@ -65,11 +65,11 @@ class StraightThrough:
         weights = _Weights(parameters.model, self.weight_rate, self.steps)
         samples = len(probe.samples)
         for step in range(self.steps):
-            rows = generator.choice(samples, size=min(self.batch, samples), replace=False)
+            batch = probe.on(generator.choice(samples, size=min(self.batch, samples), replace=False))
             current = weights.put_into(parameters.model_of(theta))
-            codes = probe(current, rows)
-            loss, error = _error(codes, probe.samples.labels[rows], float(current.output_scale))
-            gradient, of_weights = _backward(parameters, current, probe.samples.codes[rows], codes, error)
+            codes = batch(current)
+            loss, error = _error(codes, batch.samples.labels, float(current.output_scale))
+            gradient, of_weights = _backward(parameters, current, batch.samples.codes, codes, error)
             theta = adam.step(theta, gradient)
             weights.step(of_weights)
             progress(step + 1, self.steps, loss)
@@ -138,7 +138,8 @@ def _backward(
         source = values[before] if before else inputs
         if isinstance(node, MatMul):
             weights.insert(0, flowing.T @ source)
-            flowing = flowing @ node.weights
+            if before:
+                flowing = flowing @ node.weights
         elif isinstance(node, Threshold):
             flowing = _through_thresholds(node, source, flowing, of.get(node.name))
     return gradient, weights

@@ -139,7 +139,10 @@ class Quadratic:
     def __init__(self) -> None:
         self.programmed = 0
 
-    def __call__(self, model: IntegerModel, rows: object) -> float:
+    def on(self, rows: object) -> Quadratic:
+        return self
+
+    def __call__(self, model: IntegerModel) -> float:
         self.programmed += 1
         bias = model.nodes[-1]
         assert isinstance(bias, Bias)
@@ -168,12 +171,12 @@ def test_calibration_repairs_a_faulty_chip_by_its_loss_alone() -> None:
     probe = LossProbe(chip, samples)
     parameters = Parameters(model)
     evolution = Evolution(steps=60, batch=128)
-    before = probe(model, slice(None))
-    after = probe(evolution(parameters, probe, np.random.default_rng(0)), slice(None))
-    control = probe(replace(evolution, random_signs=True)(parameters, probe, np.random.default_rng(0)), slice(None))
+    before = probe(model)
+    after = probe(evolution(parameters, probe, np.random.default_rng(0)))
+    control = probe(replace(evolution, random_signs=True)(parameters, probe, np.random.default_rng(0)))
     assert after < 0.8 * before
     assert control > after
-    again = probe(evolution(parameters, probe, np.random.default_rng(0)), slice(None))
+    again = probe(evolution(parameters, probe, np.random.default_rng(0)))
     assert again == after
 
 
@@ -185,7 +188,7 @@ def test_readable_outputs_do_better(weight_rate: float | None) -> None:
     loss = LossProbe(chip, samples)
     straight = StraightThrough(steps=200, batch=128, rate=0.03, weight_rate=weight_rate)
     calibrated = straight(Parameters(model), LogitProbe(chip, samples), np.random.default_rng(0))
-    assert loss(calibrated, slice(None)) < 0.8 * loss(model, slice(None))
+    assert loss(calibrated) < 0.8 * loss(model)
     changed = any((a.weights != b.weights).any() for a, b in zip(calibrated.matmuls, model.matmuls, strict=True))
     assert changed is (weight_rate is not None)
 
@@ -217,7 +220,7 @@ def test_output_gradients_are_exact() -> None:
 
 def test_the_loss_probe_gives_back_one_number() -> None:
     probe = LossProbe(Ideal(), samples_of(MODEL))
-    loss = probe(MODEL, np.arange(5))
+    loss = probe.on(np.arange(5))(MODEL)
     assert type(loss) is float
-    codes: Codes = LogitProbe(Ideal(), samples_of(MODEL))(MODEL, np.arange(5))
+    codes: Codes = LogitProbe(Ideal(), samples_of(MODEL)).on(np.arange(5))(MODEL)
     assert loss == cross_entropy(codes, samples_of(MODEL).labels[:5], 1.0)
