@@ -46,6 +46,13 @@ FUNCTIONS = {
     "load-integer-model": "export.integer:load",
     "run-integer-model": "export.integer:trace",
     "prove-requantization": "export.proof:prove_requantization",
+    "save-integer-model": "export.integer:save",
+    "fault-spec": "hw.faults:FaultSpec",
+    "calibration-settings": "hw.calibrate:Settings",
+    "calibration-samples": "hw.calibrate:Samples",
+    "calibrate": "hw.calibrate:run_session",
+    "calibration-loss": "hw.calibrate:held_out_loss",
+    "calibration-original": "hw.calibrate:original_of",
     "prove-matrix-units": "export.proof:prove_matrix_units",
 }
 
