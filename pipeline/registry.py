@@ -41,6 +41,9 @@ FAULTS = {
     "c": "hw.mcu:flip_weight_bit",
 }
 
+REPROGRAM = {"rtl": "hw.finn.reprogram:reprogram_thresholds"}
+"""Executors whose artifact can be given other thresholds without being built again."""
+
 FUNCTIONS = {
     "load-network": "train.checkpoint:load_network",
     "load-integer-model": "export.integer:load",

@@ -7,7 +7,7 @@ what they made: packed ONNX, firmware, RTL. The run's own artifacts are not touc
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from pipeline.artifact import Artifact, digest_of
 from pipeline.errors import ConfigError
 from pipeline.executor import Executor
 from pipeline.plan import ExecutorStep, Plan, make_executor
-from pipeline.registry import FUNCTIONS, resolve
+from pipeline.registry import FUNCTIONS, REPROGRAM, resolve
 from pipeline.run_folder import RunFolder
 from pipeline.stage import execute
 
@@ -24,11 +24,15 @@ INTEGER = "integer"
 
 @dataclass(frozen=True, slots=True)
 class TargetDevice:
-    """Executor *step* of *run*; what a programming makes is left in the folder *workdir* until the next."""
+    """Executor *step* of *run*, whose integer model is *original*.
+
+    What a programming makes is left in the folder *workdir* until the next.
+    """
 
     run: RunFolder
     step: ExecutorStep
     workdir: Path
+    original: Any
 
     def program(self, model: Any) -> Executor:  # noqa: ANN401  the integer model belongs to a package above
         """Carry out the target's stages on *model* and return the executor of what they made.
@@ -44,12 +48,25 @@ class TargetDevice:
         resolve(FUNCTIONS, "save-integer-model")(model, folder)
         integer = artifact = Artifact(INTEGER, "integer-model", folder, digest_of(folder))
         plan = Plan(self.run.config())
+        files = self.workdir / "run"
+        files.mkdir(exist_ok=True)
+        reprogrammed = self._reprogrammed(model)
+        if reprogrammed is not None:
+            return make_executor(self.step, reprogrammed, integer, workdir=files, cache=self.run.cache)
         for slot in chain_of(plan, self.step):
             stage = plan.make_stage(slot)
             artifact = execute(stage, artifact, self.workdir / slot, seed=plan.config.seed, versions={}, slot=slot)
-        files = self.workdir / "run"
-        files.mkdir(exist_ok=True)
         return make_executor(self.step, artifact, integer, workdir=files, cache=self.run.cache)
+
+    def _reprogrammed(self, model: Any) -> Artifact | None:  # noqa: ANN401
+        """Return a copy of the run's artifact with the thresholds of *model*; None where it has to be built."""
+        if self.step.kind not in REPROGRAM:
+            return None
+        source, target = self.run.artifact(self.step.source), self.workdir / "reprogrammed"
+        shutil.rmtree(target, ignore_errors=True)
+        if not resolve(REPROGRAM, self.step.kind)(source.path, target, self.original, model):
+            return None
+        return replace(source, path=target)
 
 
 def chain_of(plan: Plan, step: ExecutorStep) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from pipeline.run_folder import RunFolder
 from pipeline.target_device import INTEGER
 from pipeline.toolchain import distribution_version
 
-DEFAULT_EVALUATIONS = {"scalar": {"c": 320, "finn-hw": 32, "rtl": 32}, "logits": {"c": 100, "finn-hw": 16, "rtl": 16}}
+DEFAULT_EVALUATIONS = {"scalar": {"c": 320, "finn-hw": 16, "rtl": 320}, "logits": {"c": 100, "finn-hw": 8, "rtl": 100}}
 """Where programming the device takes seconds or more; elsewhere the budgets of the published figures."""
 OTHERWISE = {"scalar": 1504, "logits": 750}
 

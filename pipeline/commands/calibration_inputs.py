@@ -31,7 +31,7 @@ def device_of(run: RunFolder, executor: str, faults: str, fault_seed: int, model
             f"faults {faults!r} on {executor!r}: faults are simulated by the executor {INTEGER!r} only; leave out "
             "--faults or --executor"
         )
-    return TargetDevice(run, step, run.path / "scratch" / f"calibrate-{step.slot}")
+    return TargetDevice(run, step, run.path / "scratch" / f"calibrate-{step.slot}", model)
 
 
 def samples_of(run: RunFolder, split: str, limit: int | None) -> Any:  # noqa: ANN401

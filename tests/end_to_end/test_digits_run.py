@@ -104,6 +104,20 @@ def test_two_runs_of_one_configuration_give_the_same_artifacts(finished: Path, t
         assert json.loads((tmp_path / "digits_mlp" / slot / "artifact.json").read_text())["sha256"] == recorded[slot]
 
 
+def test_rtl_is_calibrated_by_its_thresholds_and_refuses_an_output_bias(copy: Path) -> None:
+    refused = bitproof("calibrate", copy, "--executor", "rtl", "--evaluations", "16")
+    assert refused.code == 4, refused.err
+    assert "layer 'output_bias' adds a bias to the output accumulators" in refused.err
+    options = ("--parameters", "thresholds", "--evaluations", "16", "--images", "64")
+    outcomes = {
+        name: bitproof("calibrate", copy, "--executor", name, *options, "--json") for name in ("rtl", "integer")
+    }
+    assert all(outcome.code == 0 for outcome in outcomes.values()), outcomes
+    rtl, integer = (json.loads(outcomes[name].out) for name in ("rtl", "integer"))
+    assert (rtl["before"], rtl["after"]) == (integer["before"], integer["after"]), "the same codes, so the same losses"
+    assert bitproof("verify", copy).code == 0
+
+
 def test_verify_passes_and_finds_a_changed_byte(copy: Path) -> None:
     outcome = bitproof("verify", copy)
     assert outcome.code == 0, outcome.err
