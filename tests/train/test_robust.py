@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import brevitas.nn as qnn
@@ -11,12 +12,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import ModelConfig, TrainConfig, TrainFaults, TrainWrap
+from pipeline.config import DataConfig, ModelConfig, TrainConfig, TrainFaults, TrainWrap
+from pipeline.stage import execute
+from train.data import PrepareData
 from train.extra_passes import statistics_collected
 from train.layers import quantized_layers
 from train.loop import cross_entropy
 from train.models import build
 from train.robust import RobustLoss, injected, penalized, training_loss
+from train.stages import TrainQuantized
 
 MODEL = ModelConfig(name="mlp", hidden=(24, 16), weight_bits=2, act_bits=2, input_bits=2)
 GENERATOR = torch.Generator().manual_seed(0)
@@ -198,3 +202,17 @@ def test_robust_training_is_refused_with_an_estimator_that_measures_losses(optio
     TrainConfig.model_validate({**option, "estimator": {"name": "ste"}})
     with pytest.raises(ValueError, match="greater than or equal to"):
         TrainConfig.model_validate({"wrap": {"bits": 6}, "estimator": {"name": "ste"}})
+
+
+def test_the_training_stage_takes_both_options_and_its_seed_decides_the_faults(tmp_path: Path) -> None:
+    data = execute(PrepareData(DataConfig(name="digits"), 2), None, tmp_path / "data", seed=0, versions={}, slot="data")
+    plain: dict[str, object] = {"epochs": 4, "batch_size": 16, "device": "cpu", "estimator": {"name": "ste"}}
+
+    def weights(name: str, **options: object) -> str:
+        config = TrainConfig.model_validate({**plain, **options})
+        model = MODEL.model_copy(update={"hidden": (8,)})
+        stage = TrainQuantized(model, config)
+        return execute(stage, data, tmp_path / name, seed=0, versions={}, slot=name).sha256
+
+    faults: dict[str, object] = {"faults": {"stuck": 0.1, "offset": 0.5}, "wrap": {"bits": 7}}
+    assert weights("first", **faults) == weights("second", **faults) != weights("plain")
