@@ -156,7 +156,7 @@ class CalibrationEntry(Record):
     before: float
     after: float
     kept: bool
-    path: str | None
+    path: Annotated[str, Field(pattern=r"^calibrated-[A-Za-z0-9-]+$")] | None
     sha256: Sha256 | None
     made_from: Sha256
 

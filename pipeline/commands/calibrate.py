@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import typer
@@ -72,6 +72,9 @@ def calibrate_run(run: RunFolder, request: Request, *, as_json: bool) -> None:
         integer = run.artifact(INTEGER)
         integer.verify()
         model = resolve(FUNCTIONS, "load-integer-model")(integer.path)
+        step = Plan(run.config()).executor(request.executor)
+        if step is not None:
+            request = replace(request, executor=step.name)  # it may have been named as in file names
         device = device_of(run, request.executor, request.faults, request.fault_seed, model)
         settings = _settings(run, request)
         calibration = samples_of(run, "train", None)

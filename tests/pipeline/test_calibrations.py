@@ -79,6 +79,12 @@ def test_calibrations_are_recorded_and_the_chain_of_ledgers_goes_on(tmp_path: Pa
         read_ledger(path)
 
 
+@pytest.mark.parametrize("path", ["../elsewhere", "calibrated-x/../..", "/tmp", "calibrated-"])
+def test_an_entry_cannot_name_a_folder_outside_its_run(path: str) -> None:
+    with pytest.raises(ValueError, match="path"):
+        entry(path=path)
+
+
 def test_a_dropped_calibration_is_named_and_its_model_deleted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
