@@ -6,7 +6,7 @@ RUN = $(BITPROOF) run $(CONFIG) --runs $(RUNS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup doctor pipeline data train-float train export integer onnx-int8 finn rtl firmware parity report verify \
-        bench-estimators bench-calibration test test-fast check format clean
+        calibrate bench-estimators bench-calibration test test-fast check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,10 +57,13 @@ report: setup ## write the report
 verify: setup ## check the run of CONFIG again from its artifacts
 	@$(BITPROOF) verify $(RUNS)/$(notdir $(basename $(CONFIG)))
 
+calibrate: setup ## tune the run of CONFIG on a device: make calibrate OPTIONS="--executor onnx-int8"
+	@$(BITPROOF) calibrate $(RUNS)/$(notdir $(basename $(CONFIG))) $(OPTIONS)
+
 bench-estimators: setup ## measure the gradient estimators (hours; goes on where it was stopped)
 	@.venv/bin/python -m benchmarks.estimators
 
-bench-calibration: setup ## measure calibration on simulated chips
+bench-calibration: setup ## measure calibration on simulated chips (25 minutes; goes on where it was stopped)
 	@.venv/bin/python -m benchmarks.calibration
 
 test: setup ## pass all tests

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from export.integer import (
     Activation,
+    Bias,
     IntegerModel,
     IntegerType,
     Interval,
@@ -108,6 +109,19 @@ def prove_widths(model: IntegerModel) -> list[ProofEntry]:
                     method="sum of magnitudes against 2^24, in unbounded integers",
                     cases=node.outputs,
                     holds=largest <= FLOAT32_EXACT,
+                )
+            )
+        elif isinstance(node, Bias):
+            total = hull(ranges[node.name])
+            kind = accumulator_type(ranges[node.name])
+            entries.append(
+                ProofEntry(
+                    layer=node.name,
+                    claim=f"accumulators with their bias lie in [{total.low}, {total.high}]: {kind.bits} bits, never "
+                    "over 32",
+                    method="interval arithmetic in unbounded integers, per channel, from the real weights and offsets",
+                    cases=node.outputs,
+                    holds=kind.bits <= 32,
                 )
             )
         incoming = ranges[node.name]
@@ -220,7 +234,7 @@ def _input_types(model: IntegerModel) -> list[IntegerType]:
     for node in model.nodes:
         if isinstance(node, MatMul):
             kinds.append(current)
-        else:
+        elif isinstance(node, Threshold):
             current = IntegerType.smallest_for(node.lowest, node.lowest + node.levels)
     return kinds
 

@@ -82,6 +82,44 @@ def verify(
 
 
 @app.command()
+def calibrate(
+    run_path: RunPath,
+    executor: Annotated[str, typer.Option(help="The device: integer, or an executor of the run.")] = "integer",
+    faults: Annotated[
+        str, typer.Option(help="Faults of a simulated chip, for example stuck=0.05,offset=0.5,flip=0.001,wrap=9.")
+    ] = "",
+    fault_seed: Annotated[int, typer.Option(help="Number of the simulated chip.", min=0)] = 0,
+    access: Annotated[str, typer.Option(help="What can be read from the device: scalar or logits.")] = "scalar",
+    parameters: Annotated[str, typer.Option(help="What is calibrated: output, thresholds or all.")] = "all",
+    keep_weights: Annotated[bool, typer.Option(help="With logits: calibrate no weights.")] = False,
+    images: Annotated[int, typer.Option(help="Images of an evaluation.")] = 256,
+    pairs: Annotated[int, typer.Option(help="With scalar: antithetic pairs a step.")] = 8,
+    evaluations: Annotated[int | None, typer.Option(help="Budget; default: by executor.")] = None,
+    held_out: Annotated[int | None, typer.Option(help="Validation images that decide; default: all.")] = None,
+    seed: Annotated[int, typer.Option(help="Of batches and directions.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Tune thresholds, output scale and biases by the loss of the device that runs them; keep it if it is better."""
+    from pipeline.commands.calibrate import Request, calibrate_run
+    from pipeline.run_folder import RunFolder
+
+    request = Request(
+        executor=executor,
+        faults=faults,
+        fault_seed=fault_seed,
+        access=access,
+        parameters=parameters,
+        keep_weights=keep_weights,
+        images=images,
+        pairs=pairs,
+        evaluations=evaluations,
+        held_out=held_out,
+        seed=seed,
+    )
+    calibrate_run(RunFolder.open(run_path), request, as_json=as_json)
+
+
+@app.command()
 def report(run_path: RunPath, as_json: Json = False) -> None:
     """Write the report of a run again and say where it is."""
     from pipeline.commands.report import make_report

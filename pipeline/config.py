@@ -172,6 +172,25 @@ class EstimatorConfig(Section):
         return self
 
 
+class TrainFaults(Section):
+    """Random faults of a chip, drawn anew for every training pass."""
+
+    stuck: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Fraction of the weights that are stuck at plus or minus the largest of their type."""
+    offset: Annotated[float, Field(ge=0, le=16)] = 0.0
+    """Standard deviation of the offset of a neuron, in activation levels."""
+
+
+class TrainWrap(Section):
+    """Accumulators of so few bits that they would wrap; training is to keep them in range."""
+
+    bits: Annotated[int, Field(ge=7, le=12)]
+    penalty: Annotated[float, Field(gt=0, le=1e6)] = 10.0
+    """Weight of the penalty beside the cross entropy."""
+    margin: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Fraction of the range that costs nothing."""
+
+
 class TrainConfig(Section):
     """How the network is trained."""
 
@@ -193,6 +212,20 @@ class TrainConfig(Section):
     nudge: bool = True
     """Move a batch-norm bias a little where a float chain could round a quantization boundary the other way."""
     estimator: EstimatorConfig = EstimatorConfig()
+    faults: TrainFaults | None = None
+    """Train for chips with faults; null: for a chip without."""
+    wrap: TrainWrap | None = None
+    """Train for narrow accumulators; null: for accumulators that hold every sum."""
+
+    @model_validator(mode="after")
+    def _robust_training_is_straight_through(self) -> TrainConfig:
+        for key in ("faults", "wrap"):
+            if getattr(self, key) is not None and self.estimator.name != "ste":
+                raise ValueError(
+                    f"{key} goes with estimator.name = 'ste', not {self.estimator.name!r}: the extra passes of an "
+                    "estimator run without faults and would measure another loss"
+                )
+        return self
 
     @model_validator(mode="after")
     def _batch_can_be_divided(self) -> TrainConfig:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -121,6 +121,46 @@ class FailureEntry(Record):
     message: str
 
 
+class CalibrationEntry(Record):
+    """One calibration of the integer model by what an executor gave back; losses are cross-entropies in nats.
+
+    Attributes:
+        executor: the device, by its name in the ledger.
+        faults: spec of the simulated faults, empty for none; *fault_seed* draws the chip.
+        access: what was read: ``scalar`` or ``logits``.
+        parameters: what was calibrated; *weights* tells whether all weights were, too.
+        pairs: antithetic pairs a step, with access to a scalar.
+        evaluations: programmings of the device, each followed by one batch of calibration images.
+        images: device images that these cost.
+        seed: of batches and directions.
+        held_out: the images that decided, none of which took part; *samples* of them.
+        before: loss of the original on them.
+        after: loss of the calibrated model on them.
+        kept: *after* is smaller, and the calibrated model is the artifact at *path*; else the original stays.
+        sha256: of that artifact; null where there is none.
+        made_from: digest of the integer model.
+    """
+
+    executor: str
+    faults: str
+    fault_seed: int
+    access: Literal["scalar", "logits"]
+    parameters: Literal["output", "thresholds", "all"]
+    weights: bool
+    pairs: int
+    evaluations: Annotated[int, Field(ge=1)]
+    images: Annotated[int, Field(ge=1)]
+    seed: int
+    held_out: str
+    samples: Annotated[int, Field(ge=1)]
+    before: float
+    after: float
+    kept: bool
+    path: Annotated[str, Field(pattern=r"^calibrated-[A-Za-z0-9-]+$")] | None
+    sha256: Sha256 | None
+    made_from: Sha256
+
+
 class Ledger(Record):
     """Everything a run leaves that another program may rely on."""
 
@@ -136,6 +176,7 @@ class Ledger(Record):
     resources: dict[str, dict[str, int | float | str]]
     failures: tuple[FailureEntry, ...] = ()
     gates: dict[str, float] = {}
+    calibrations: tuple[CalibrationEntry, ...] = ()
     previous: Sha256 | None
     sha256: Sha256
 
@@ -165,6 +206,23 @@ def write_ledger(content: dict[str, Any], path: Path) -> Ledger:
     partial.write_text(json.dumps(ledger.model_dump(mode="json"), indent=2, sort_keys=True, ensure_ascii=False) + "\n")
     partial.replace(path)
     return ledger
+
+
+def replace_calibrations(path: Path, calibrations: tuple[CalibrationEntry, ...]) -> Ledger:
+    """Write the ledger at *path* again with *calibrations* in the place of its own, and return it.
+
+    Raises:
+        IntegrityError: there is no readable ledger.
+    """
+    content = read_ledger(path).model_dump(mode="json")
+    return write_ledger({**content, "calibrations": [entry.model_dump(mode="json") for entry in calibrations]}, path)
+
+
+def recorded_calibrations(path: Path, integer_sha256: str | None = None) -> tuple[CalibrationEntry, ...]:
+    """Return the calibrations that the ledger at *path* holds, those of the integer model *integer_sha256* if given."""
+    ledger = _readable(path)
+    entries = () if ledger is None else ledger.calibrations
+    return tuple(entry for entry in entries if integer_sha256 in (None, entry.made_from))
 
 
 def _readable(path: Path) -> Ledger | None:

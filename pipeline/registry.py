@@ -41,11 +41,21 @@ FAULTS = {
     "c": "hw.mcu:flip_weight_bit",
 }
 
+REPROGRAM = {"rtl": "hw.finn.reprogram:reprogram_thresholds"}
+"""Executors whose artifact can be given other thresholds without being built again."""
+
 FUNCTIONS = {
     "load-network": "train.checkpoint:load_network",
     "load-integer-model": "export.integer:load",
     "run-integer-model": "export.integer:trace",
     "prove-requantization": "export.proof:prove_requantization",
+    "save-integer-model": "export.integer:save",
+    "fault-spec": "hw.faults:FaultSpec",
+    "calibration-settings": "hw.calibrate:Settings",
+    "calibration-samples": "hw.calibrate:Samples",
+    "calibrate": "hw.calibrate:run_session",
+    "calibration-loss": "hw.calibrate:held_out_loss",
+    "calibration-original": "hw.calibrate:original_of",
     "prove-matrix-units": "export.proof:prove_matrix_units",
 }
 

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -151,7 +152,9 @@ def run_program(
         try:
             stdout, stderr = process.communicate(timeout=timeout_s)
         except BaseException as error:
-            os.killpg(process.pid, signal.SIGKILL)
+            # It may have ended on its own between the interruption and this line.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             if isinstance(error, subprocess.TimeoutExpired):
                 raise StageError(
                     f"{needed_by}: {Path(argv[0]).name} did not finish within {timeout_s:g} s; its log is {log}"

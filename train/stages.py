@@ -24,6 +24,7 @@ from train.loop import Task, Trained, fit
 from train.models import build, build_float
 from train.nudge import nudge_metrics
 from train.resume import ResumeFile
+from train.robust import training_loss
 from train.split_tensors import DatasetTensors, accuracy_percent, load_dataset
 
 METRICS = "metrics.json"
@@ -92,7 +93,14 @@ def _train_quantized(stage: TrainQuantized, source: Artifact, ctx: StageContext,
             require_fixed_steps(network)  # the fast pass freezes scales that follow the weights
         trained = fit(
             fabric,
-            Task("quantized", network, dataset, quantized_weights(network), augment=dataset.augment),
+            Task(
+                "quantized",
+                network,
+                dataset,
+                quantized_weights(network),
+                training_loss(network, stage.train),
+                dataset.augment,
+            ),
             stage.train,
             schedule,
             ctx.seed,

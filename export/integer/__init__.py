@@ -1,7 +1,7 @@
 """The integer model: intermediate representation, interpreter, ranges, thresholds, requantization."""
 
-from export.integer.interpret import run, trace
-from export.integer.ir import IntegerModel, IntegerType, MatMul, Node, Threshold
+from export.integer.interpret import apply, run, trace
+from export.integer.ir import Bias, IntegerModel, IntegerType, MatMul, Node, Threshold
 from export.integer.ranges import (
     Interval,
     accumulator_type,
@@ -17,6 +17,7 @@ from export.integer.thresholds import Activation, threshold_of
 __all__ = [
     "KIND",
     "Activation",
+    "Bias",
     "IntegerModel",
     "IntegerType",
     "Interval",
@@ -25,6 +26,7 @@ __all__ = [
     "Node",
     "Threshold",
     "accumulator_type",
+    "apply",
     "apply_multiply_shift",
     "hull",
     "load",

@@ -121,12 +121,52 @@ class Threshold:
         return int(self.thresholds.shape[0])
 
     @property
+    def inputs(self) -> int:
+        """Number of input channels: as many as output channels."""
+        return self.channels
+
+    @property
+    def outputs(self) -> int:
+        """Number of output channels."""
+        return self.channels
+
+    @property
     def levels(self) -> int:
         """Number of thresholds of a channel."""
         return int(self.thresholds.shape[1])
 
 
-Node = MatMul | Threshold
+@dataclass(frozen=True, slots=True, eq=False)
+class Bias:
+    """``outputs[c] = codes[c] + offsets[c]``, exact: what calibration adds to the output accumulators.
+
+    Attributes:
+        name: unique within the model.
+        offsets: int64, shape (channels,).
+    """
+
+    name: str
+    offsets: Codes
+
+    def __post_init__(self) -> None:
+        if self.offsets.dtype != np.int64 or self.offsets.ndim != 1 or not self.offsets.size:
+            raise ValueError(
+                f"offsets of {self.name!r} must be a non-empty int64 vector, not "
+                f"{self.offsets.dtype} {self.offsets.shape}"
+            )
+
+    @property
+    def inputs(self) -> int:
+        """Number of input channels: as many as output channels."""
+        return len(self.offsets)
+
+    @property
+    def outputs(self) -> int:
+        """Number of output channels."""
+        return len(self.offsets)
+
+
+Node = MatMul | Threshold | Bias
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,16 +197,14 @@ class IntegerModel:
             raise ValueError(f"node names repeat: {names}")
         width = self.inputs
         for node in self.nodes:
-            taken = node.inputs if isinstance(node, MatMul) else node.channels
-            if taken != width:
-                raise ValueError(f"{node.name!r} takes {taken} channels and is given {width}")
-            width = node.outputs if isinstance(node, MatMul) else node.channels
+            if node.inputs != width:
+                raise ValueError(f"{node.name!r} takes {node.inputs} channels and is given {width}")
+            width = node.outputs
 
     @property
     def outputs(self) -> int:
         """Number of output channels."""
-        last = self.nodes[-1]
-        return last.outputs if isinstance(last, MatMul) else last.channels
+        return self.nodes[-1].outputs
 
     @property
     def matmuls(self) -> tuple[MatMul, ...]:

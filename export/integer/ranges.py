@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from export.integer.ir import IntegerModel, IntegerType, MatMul, Threshold
+from export.integer.ir import Bias, IntegerModel, IntegerType, MatMul, Node, Threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,25 @@ def threshold_ranges(node: Threshold, inputs: tuple[Interval, ...]) -> tuple[Int
     return tuple(ranges)
 
 
+def bias_ranges(node: Bias, inputs: tuple[Interval, ...]) -> tuple[Interval, ...]:
+    """Return the interval of each output of *node*, given that of each accumulator."""
+    pairs = zip(node.offsets.tolist(), inputs, strict=True)
+    return tuple(Interval(source.low + offset, source.high + offset) for offset, source in pairs)
+
+
+def node_ranges(node: Node, inputs: tuple[Interval, ...]) -> tuple[Interval, ...]:
+    """Return the interval of each output of *node*, given that of each input."""
+    if isinstance(node, MatMul):
+        return matmul_ranges(node, inputs)
+    return bias_ranges(node, inputs) if isinstance(node, Bias) else threshold_ranges(node, inputs)
+
+
 def propagate(model: IntegerModel) -> dict[str, tuple[Interval, ...]]:
     """Return the per-channel output interval of every node of *model*, by node name."""
     current = (Interval(model.input.minimum, model.input.maximum),) * model.inputs
     ranges: dict[str, tuple[Interval, ...]] = {}
     for node in model.nodes:
-        current = matmul_ranges(node, current) if isinstance(node, MatMul) else threshold_ranges(node, current)
+        current = node_ranges(node, current)
         ranges[node.name] = current
     return ranges
 

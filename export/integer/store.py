@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from export.integer.ir import IntegerModel, IntegerType, MatMul, Node, Threshold
-from pipeline import InputError
+from export.integer.ir import Bias, IntegerModel, IntegerType, MatMul, Node, Threshold
+from pipeline import Codes, InputError
 
 KIND = "integer-model"
 FORMAT = 1
@@ -29,8 +29,7 @@ def save(model: IntegerModel, folder: Path) -> None:
         "nodes": [_node_to_json(node) for node in model.nodes],
     }
     for node in model.nodes:
-        tensor = node.weights if isinstance(node, MatMul) else node.thresholds
-        np.save(folder / f"{node.name}.npy", tensor, allow_pickle=False)
+        np.save(folder / f"{node.name}.npy", _tensor(node), allow_pickle=False)
     (folder / "model.json").write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
 
 
@@ -64,9 +63,17 @@ def _type_from_json(entry: dict[str, Any]) -> IntegerType:
     return IntegerType(int(entry["bits"]), bool(entry["signed"]))
 
 
+def _tensor(node: Node) -> Codes:
+    if isinstance(node, MatMul):
+        return node.weights
+    return node.offsets if isinstance(node, Bias) else node.thresholds
+
+
 def _node_to_json(node: Node) -> dict[str, Any]:
     if isinstance(node, MatMul):
         return {"op": "matmul", "name": node.name, "type": _type_to_json(node.weight_type)}
+    if isinstance(node, Bias):
+        return {"op": "bias", "name": node.name}
     return {
         "op": "threshold",
         "name": node.name,
@@ -84,6 +91,8 @@ def _node_from_json(entry: dict[str, Any], folder: Path) -> Node:
     if path.stat().st_size > MAX_BYTES:
         raise InputError(f"{path} has {path.stat().st_size} bytes; at most {MAX_BYTES} are read")
     tensor = np.load(path, allow_pickle=False)
+    if entry["op"] == "bias":
+        return Bias(name, tensor)
     kind = _type_from_json(entry["type"])
     if entry["op"] == "matmul":
         return MatMul(name, tensor, kind)
@@ -91,4 +100,4 @@ def _node_from_json(entry: dict[str, Any], folder: Path) -> Node:
         flipped = np.zeros(len(tensor), dtype=np.bool_)
         flipped[entry["flipped"]] = True
         return Threshold(name, tensor, kind, int(entry["lowest"]), flipped)
-    raise InputError(f"unknown operation {entry['op']!r} in {folder}; known: matmul, threshold")
+    raise InputError(f"unknown operation {entry['op']!r} in {folder}; known: matmul, threshold, bias")

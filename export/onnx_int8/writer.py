@@ -16,7 +16,18 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from export.integer import IntegerModel, MatMul, MultiplyShift, Threshold, load, propagate, solve_multiply_shift
+from export.integer import (
+    Bias,
+    IntegerModel,
+    Interval,
+    MatMul,
+    MultiplyShift,
+    Threshold,
+    hull,
+    load,
+    propagate,
+    solve_multiply_shift,
+)
 from export.onnx_int8.packing import FieldLayout, pack
 from pipeline import Artifact, Stage, StageContext, StageError
 
@@ -64,6 +75,8 @@ def build(model: IntegerModel) -> tuple[onnx.ModelProto, list[dict[str, str]]]:
     for node in model.nodes:
         if isinstance(node, MatMul):
             tensor = writer.matrix_product(node, tensor)
+        elif isinstance(node, Bias):
+            tensor = writer.bias(node, hull(ranges[node.name]), tensor)
         else:
             source, reachable = tensor, ranges[before]
             constants = solve_multiply_shift(node, reachable, word_bits=WORD_BITS)
@@ -71,7 +84,7 @@ def build(model: IntegerModel) -> tuple[onnx.ModelProto, list[dict[str, str]]]:
             method = f"multiply-shift by {constants.shift}" if constants else "comparison with every threshold"
             layers.append({"layer": node.name, "source": source, "target": tensor, "method": method})
         before = node.name
-    last_type = TensorProto.INT32 if isinstance(model.nodes[-1], MatMul) else TensorProto.UINT8
+    last_type = TensorProto.UINT8 if isinstance(model.nodes[-1], Threshold) else TensorProto.INT32
     graph = helper.make_graph(
         writer.nodes,
         "bitproof",
@@ -127,6 +140,15 @@ class _Writer:
         zero = self.constant(f"{name}.code_zero", np.array(0, dtype=np.uint8))
         offset = self.constant(f"{name}.weight_zero", np.array(layout.zero_point, dtype=np.uint8))
         return self.operation("MatMulInteger", [source, matrix, zero, offset], f"{name}.accumulators")
+
+    def bias(self, node: Bias, total: Interval, source: str) -> str:
+        """Add the offsets in 32 bits; *total* holds every sum."""
+        if total.low < -(1 << 31) or total.high >= 1 << 31:
+            raise StageError(
+                f"onnx-int8: layer {node.name!r} has sums in [{total.low}, {total.high}]; supported: 32 signed bits"
+            )
+        offsets = self.constant(f"{node.name}.offsets", node.offsets.astype(np.int32))
+        return self.operation("Add", [source, offsets], f"{node.name}.sum")
 
     def multiply_shift(self, node: Threshold, constants: MultiplyShift, source: str) -> str:
         """``clip((a * M + B) >> S)`` in 32 bits: saturated first, then shifted as unsigned, which rounds down."""

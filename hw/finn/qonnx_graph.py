@@ -12,8 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
 
-from export.integer import IntegerModel, IntegerType, MatMul
+from export.integer import IntegerModel, IntegerType, MatMul, Threshold
 from hw.finn.supported import code_type, weight_type
+from pipeline import StageError
 
 INPUT = "input"
 QONNX_DOMAIN = "qonnx.custom_op.general"
@@ -37,7 +38,7 @@ def to_qonnx(model: IntegerModel) -> ModelWrapper:
             constants.append(numpy_helper.from_array(_as_float32(node.weights.T), parameter))
             types[parameter] = qonnx_name(weight_type(node))
             width = node.outputs
-        else:
+        elif isinstance(node, Threshold):
             codes = qonnx_name(code_type(node))
             nodes.append(
                 helper.make_node(
@@ -55,6 +56,8 @@ def to_qonnx(model: IntegerModel) -> ModelWrapper:
             constants.append(numpy_helper.from_array(_as_float32(node.thresholds), parameter))
             types[parameter], types[node.name] = "INT32", codes
             width = node.channels
+        else:
+            raise StageError(f"layer {node.name!r} is a {type(node).__name__}, which has no form in FINN")
         values.append(helper.make_tensor_value_info(node.name, TensorProto.FLOAT, [1, width]))
         current = node.name
     graph = helper.make_graph(nodes, "bitproof", values[:1], values[-1:], constants, value_info=values[1:-1])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.integer import IntegerModel, IntegerType, MatMul, Threshold
+from export.integer import Bias, IntegerModel, IntegerType, MatMul, Threshold
 from pipeline import StageError
 
 MAX_BITS = 8
@@ -36,7 +36,7 @@ def input_types(model: IntegerModel) -> dict[str, IntegerType]:
     for node in model.nodes:
         if isinstance(node, MatMul):
             types[node.name] = current
-        else:
+        elif isinstance(node, Threshold):
             current = code_type(node)
     return types
 
@@ -58,6 +58,11 @@ def require_supported(model: IntegerModel) -> None:
 
 def _require_alternation(model: IntegerModel) -> None:
     for position, node in enumerate(model.nodes):
+        if isinstance(node, Bias):
+            raise StageError(
+                f"layer {node.name!r} adds a bias to the output accumulators, which FINN's RTL has no layer for. "
+                "Calibrate thresholds only, without output biases"
+            )
         if isinstance(node, MatMul) != (position % 2 == 0):
             raise StageError(
                 f"layer {node.name!r} at position {position} is a {type(node).__name__}; FINN's RTL is built from "

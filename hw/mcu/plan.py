@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from export.integer import (
+    Bias,
     IntegerModel,
     Interval,
     MatMul,
@@ -61,13 +62,27 @@ class PlannedActivation:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedBias:
+    """What is added to the output accumulators; *outputs* is the hull of the sums."""
+
+    node: Bias
+    outputs: Interval
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """The network, ready to be written as C."""
+    """The network, ready to be written as C; *bias* is None where nothing is added to the output accumulators."""
 
     prefix: str
     model: IntegerModel
     matmuls: tuple[PlannedMatMul, ...]
     activations: tuple[PlannedActivation, ...]
+    bias: PlannedBias | None = None
+
+    @property
+    def outputs(self) -> Interval:
+        """Hull of the output accumulators, bias included."""
+        return self.matmuls[-1].outputs if self.bias is None else self.bias.outputs
 
     @property
     def widest_hidden(self) -> int:
@@ -91,14 +106,17 @@ def plan_network(model: IntegerModel) -> Plan:
     ranges = propagate(model)
     matmuls = []
     activations = []
+    bias = None
     largest_code = model.input.maximum
     for node in model.nodes:
         if isinstance(node, MatMul):
             matmuls.append(_plan_matmul(node, hull(ranges[node.name]), largest_code))
+        elif isinstance(node, Bias):
+            bias = _plan_bias(node, hull(ranges[node.name]))
         else:
             activations.append(PlannedActivation(node, _constants(node, ranges[matmuls[-1].node.name])))
             largest_code = node.lowest + node.levels
-    return Plan(prefix_of(model.name), model, tuple(matmuls), tuple(activations))
+    return Plan(prefix_of(model.name), model, tuple(matmuls), tuple(activations), bias)
 
 
 def prefix_of(name: str) -> str:
@@ -128,14 +146,16 @@ def _check_codes(model: IntegerModel) -> None:
 
 
 def _check_order(model: IntegerModel) -> None:
-    for index, node in enumerate(model.nodes):
+    # A bias is taken at the very end only: before an activation it belongs into the thresholds.
+    nodes = model.nodes[:-1] if isinstance(model.nodes[-1], Bias) else model.nodes
+    for index, node in enumerate(nodes):
         wanted = MatMul if index % 2 == 0 else Threshold
         if not isinstance(node, wanted):
             raise StageError(
                 f"layer {node.name!r} is a {type(node).__name__} at place {index}; the C back-end takes matrix "
-                "products and activations in turn, starting with a matrix product"
+                "products and activations in turn, starting with a matrix product, and at most one bias at the end"
             )
-    last = model.nodes[-1]
+    last = nodes[-1]
     if not isinstance(last, MatMul):
         raise StageError(
             f"the last layer {last.name!r} is an activation; the C back-end returns 32-bit accumulators: "
@@ -156,6 +176,15 @@ def _plan_matmul(node: MatMul, outputs: Interval, largest_code: int) -> PlannedM
         largest_sum_of_word = 2 * largest_code * layout.columns_per_word
         run = ((1 << TERNARY_SECOND_ROW) - 1) // largest_sum_of_word
     return PlannedMatMul(node, layout, layout.pack(node.weights), run, outputs)
+
+
+def _plan_bias(node: Bias, outputs: Interval) -> PlannedBias:
+    if outputs.low < INT32_MIN or outputs.high > INT32_MAX:
+        raise StageError(
+            f"sums of layer {node.name!r} reach [{outputs.low}, {outputs.high}]; allowed are {INT32_MIN} to "
+            f"{INT32_MAX}: use smaller offsets"
+        )
+    return PlannedBias(node, outputs)
 
 
 def _constants(node: Threshold, reachable: tuple[Interval, ...]) -> MultiplyShift | None:

@@ -8,7 +8,15 @@ from typing import Any
 from pipeline.artifact import Artifact, sha256_of_bytes
 from pipeline.check import CheckResult, accuracy_percent, reference_outputs, run_vectors
 from pipeline.errors import IntegrityError
-from pipeline.ledger import ArtifactEntry, FailureEntry, Ledger, ProofEntry, read_ledger, write_ledger
+from pipeline.ledger import (
+    ArtifactEntry,
+    FailureEntry,
+    Ledger,
+    ProofEntry,
+    read_ledger,
+    recorded_calibrations,
+    write_ledger,
+)
 from pipeline.plan import Plan
 from pipeline.run_folder import RunFolder, config_to_json
 from pipeline.toolchain import distribution_version
@@ -48,6 +56,7 @@ def record_ledger(run: RunFolder, only: tuple[str, ...] | None) -> Ledger:
         "resources": {name: result.resources for name, result in results.items() if result.resources},
         "failures": failures,
         "gates": config.gates.model_dump(),
+        "calibrations": recorded_calibrations(run.ledger, run.artifact("integer").sha256),
     }
     return write_ledger(content, run.ledger)
 

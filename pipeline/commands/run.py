@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import typer
 from pipeline.commands.parity import judge, require_ledger, worst_failure
 from pipeline.commands.summary import summarize
 from pipeline.errors import BitproofError, ConfigError, GateError, StageError
-from pipeline.ledger import FailureEntry
+from pipeline.ledger import CalibrationEntry, FailureEntry, recorded_calibrations
 from pipeline.plan import ExecutorStep, Plan
 from pipeline.run_folder import RunFolder
 from pipeline.toolchain import cpu_count, run_in_foreground
@@ -46,6 +47,7 @@ def run_pipeline(
     with run.locked():
         run.write_config(config)
         _forget_failures(run)
+        calibrations = recorded_calibrations(run.ledger)
         if not _snakemake(run, goals_of(plan, goal, plan.executors), cores):
             failures = run.failures()
             if not failures:
@@ -53,6 +55,7 @@ def run_pipeline(
             if goal == "report.html":
                 _record_what_succeeded(run, plan, cores)
             raise RunFailedError(failures)
+        forget_calibrations(run, calibrations)
     if goal != "report.html":
         typer.echo(json.dumps({"run": str(run.path), "made": goal}) if as_json else f"made {run.path / goal}")
         return
@@ -61,6 +64,20 @@ def run_pipeline(
     summarize(run, ledger, reasons, as_json=as_json)
     if reasons:
         raise GateError("\n".join(reasons))
+
+
+def forget_calibrations(run: RunFolder, before: tuple[CalibrationEntry, ...]) -> None:
+    """Delete and name those of *before* that the ledger no longer holds: they were made from another integer model."""
+    held = recorded_calibrations(run.ledger)
+    for entry in before:
+        if entry not in held:
+            if entry.path is not None:
+                shutil.rmtree(run.path / Path(entry.path).name, ignore_errors=True)
+            typer.echo(
+                f"the calibration on {entry.executor} was dropped: the integer model has changed. Calibrate again: "
+                f"bitproof calibrate {run.path} --executor {entry.executor}",
+                err=True,
+            )
 
 
 def goal_of(plan: Plan, until: str | None) -> str:

@@ -11,6 +11,7 @@ import typer
 from pipeline.artifact import Artifact, sha256_of_bytes
 from pipeline.check import compare, run_check, run_vectors
 from pipeline.commands.parity import judge, require_ledger
+from pipeline.commands.verify_calibrations import verify_calibrations
 from pipeline.errors import ConfigError, GateError, IntegrityError, StageError
 from pipeline.ledger import Ledger
 from pipeline.plan import ExecutorStep, Plan, make_executor
@@ -48,6 +49,7 @@ def verify_run(run_path: Path, *, as_json: bool) -> None:
         reasons.extend(
             f"proof fails: {p.layer}, {p.actual}: {p.claim}: {p.first}" for p in result.proofs if not p.holds
         )
+    reasons.extend(verify_calibrations(run, ledger))
     if as_json:
         checks = [result.check.model_dump(mode="json") for result in results]
         typer.echo(json.dumps({"run": ledger.run, "ok": not reasons, "checks": checks, "reasons": reasons}))

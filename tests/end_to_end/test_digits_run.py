@@ -9,12 +9,12 @@ import signal
 import subprocess  # noqa: TID251  exit codes and signals of the real command line are what is tested
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from bitproof_command import bitproof
 
 from pipeline.ledger import canonical_sha256, json_schema
 
@@ -23,28 +23,6 @@ pytestmark = [pytest.mark.tool, pytest.mark.end_to_end, pytest.mark.xdist_group(
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "digits_mlp.yaml"
 EXECUTORS = ["torch", "qonnx", "onnx-int8", "c:cortex-m4", "finn-hw", "rtl"]
 QUICK = ["--set", "train.epochs=4", "--set", "targets=[onnx-int8]", "--set", "gates.float_vs_quantized=100"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-
-def bitproof(*arguments: object, path: str | None = None, timeout_s: float = 400) -> Outcome:
-    environment = dict(os.environ)  # noqa: TID251  the environment of a process that is started here
-    if path is not None:
-        environment["PATH"] = path
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "pipeline", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        env=environment,
-        check=False,
-    )
-    return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 def ledger_of(run: Path) -> dict[str, Any]:
@@ -124,6 +102,20 @@ def test_two_runs_of_one_configuration_give_the_same_artifacts(finished: Path, t
     recorded = {entry["stage"]: entry["sha256"] for entry in ledger_of(finished)["artifacts"]}
     for slot in ("data", "train", "export", "integer", "finn", "rtl"):
         assert json.loads((tmp_path / "digits_mlp" / slot / "artifact.json").read_text())["sha256"] == recorded[slot]
+
+
+def test_rtl_is_calibrated_by_its_thresholds_and_refuses_an_output_bias(copy: Path) -> None:
+    refused = bitproof("calibrate", copy, "--executor", "rtl", "--evaluations", "16")
+    assert refused.code == 4, refused.err
+    assert "layer 'output_bias' adds a bias to the output accumulators" in refused.err
+    options = ("--parameters", "thresholds", "--evaluations", "16", "--images", "64")
+    outcomes = {
+        name: bitproof("calibrate", copy, "--executor", name, *options, "--json") for name in ("rtl", "integer")
+    }
+    assert all(outcome.code == 0 for outcome in outcomes.values()), outcomes
+    rtl, integer = (json.loads(outcomes[name].out) for name in ("rtl", "integer"))
+    assert (rtl["before"], rtl["after"]) == (integer["before"], integer["after"]), "the same codes, so the same losses"
+    assert bitproof("verify", copy).code == 0
 
 
 def test_verify_passes_and_finds_a_changed_byte(copy: Path) -> None:

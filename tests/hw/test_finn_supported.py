@@ -26,9 +26,7 @@ def threshold(levels: int, *, lowest: int = 0, first: int = 0, name: str = "act0
 
 
 def model(*nodes: Node, source: IntegerType = UINT8) -> IntegerModel:
-    first = nodes[0]
-    inputs = first.inputs if isinstance(first, MatMul) else first.channels
-    return IntegerModel("small", source, Fraction(1), inputs, nodes, Fraction(1))
+    return IntegerModel("small", source, Fraction(1), nodes[0].inputs, nodes, Fraction(1))
 
 
 @pytest.mark.parametrize("weight_bits", [2, 3, 4, 5, 6, 7, 8])

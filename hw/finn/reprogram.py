@@ -1,0 +1,82 @@
+"""Give generated RTL other thresholds: their memories are files that the simulator reads when it starts.
+
+Nothing is generated or compiled again, so that a simulated FPGA can be programmed in about a second. A board whose
+thresholds are writable at run time would be programmed by the same fields.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from pathlib import Path
+
+from export.integer import Bias, IntegerModel, Threshold
+from hw.finn.memory import Field, threshold_field
+from hw.rtl_node import RtlNode, read_description
+from pipeline import StageError
+
+
+def reprogram_thresholds(source: Path, target: Path, original: IntegerModel, model: IntegerModel) -> bool:
+    """Copy the RTL of *original* in *source* to the new folder *target*, with the thresholds of *model*.
+
+    Returns:
+        False, and nothing is copied, where *model* differs in more than its thresholds: it has to be generated.
+
+    Raises:
+        StageError: a threshold does not fit its memory, or *source* does not hold the thresholds of *original*.
+    """
+    if not _differ_in_thresholds_only(original, model):
+        return False
+    nodes = read_description(source).activations
+    pairs = zip(nodes, original.activations, model.activations, strict=True)
+    changes = [change for node, before, after in pairs for change in _changes(node, before, after, source)]
+    shutil.copytree(source, target)
+    by_file: dict[str, list[tuple[Field, int]]] = defaultdict(list)
+    for field, value in changes:
+        by_file[field.file].append((field, value))
+    for name, fields in by_file.items():
+        path = target / name
+        lines = path.read_text().split()
+        for field, value in fields:
+            mask = (1 << field.bits) - 1
+            word = int(lines[field.word], 16) & ~(mask << field.bit) | (value & mask) << field.bit
+            lines[field.word] = f"{word:0{len(lines[field.word])}x}"
+        path.write_text("\n".join(lines) + "\n")
+    return True
+
+
+def _differ_in_thresholds_only(original: IntegerModel, model: IntegerModel) -> bool:
+    if any(isinstance(node, Bias) for node in (*original.nodes, *model.nodes)):
+        return False
+    if len(original.nodes) != len(model.nodes):
+        return False
+    weights = zip(original.matmuls, model.matmuls, strict=True)
+    shapes = zip(original.activations, model.activations, strict=True)
+    return all((a.weights == b.weights).all() for a, b in weights) and all(
+        a.thresholds.shape == b.thresholds.shape and a.lowest == b.lowest for a, b in shapes
+    )
+
+
+def _changes(node: RtlNode, before: Threshold, after: Threshold, source: Path) -> list[tuple[Field, int]]:
+    """Return every threshold of *after* with the field that it belongs into."""
+    changes = []
+    files: dict[str, list[str]] = {}
+    for channel, (old_row, new_row) in enumerate(
+        zip(before.thresholds.tolist(), after.thresholds.tolist(), strict=True)
+    ):
+        for index, (old, new) in enumerate(zip(old_row, new_row, strict=True)):
+            field = threshold_field(node, channel, index)
+            lines = files.setdefault(field.file, (source / field.file).read_text().split())
+            raw = int(lines[field.word], 16) >> field.bit & ((1 << field.bits) - 1)
+            if raw != old & ((1 << field.bits) - 1):
+                raise StageError(
+                    f"{node.name}: the memory {field.file} holds {raw:#x} where threshold [{channel}, {index}] = {old} "
+                    "of the integer model belongs; build the RTL of this model again"
+                )
+            if not -(1 << (field.bits - 1)) <= new < 1 << (field.bits - 1):
+                raise StageError(
+                    f"{node.name}: threshold [{channel}, {index}] = {new} does not fit its memory of "
+                    f"{field.bits} bits; generate the RTL of this model instead"
+                )
+            changes.append((field, new))
+    return changes

@@ -1,0 +1,169 @@
+"""``bitproof calibrate``: tune what ships by what the device that runs it gives back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+from typing import Any
+
+import typer
+
+from pipeline.artifact import Artifact, seal
+from pipeline.commands.calibration_display import Display
+from pipeline.commands.calibration_inputs import device_of, samples_of
+from pipeline.commands.parity import require_ledger
+from pipeline.ledger import CalibrationEntry, replace_calibrations
+from pipeline.plan import Plan
+from pipeline.registry import FUNCTIONS, resolve
+from pipeline.run_folder import RunFolder
+from pipeline.target_device import INTEGER
+from pipeline.toolchain import distribution_version
+
+DEFAULT_EVALUATIONS = {"scalar": {"c": 320, "finn-hw": 16, "rtl": 320}, "logits": {"c": 100, "finn-hw": 8, "rtl": 100}}
+"""Where programming the device takes seconds or more; elsewhere the budgets of the published figures."""
+OTHERWISE = {"scalar": 1504, "logits": 750}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asks for; None: the default of the executor.
+
+    Attributes:
+        executor: name of the device, as in the ledger.
+        faults: spec of simulated faults; for the executor ``integer`` only.
+        fault_seed: number of the simulated chip.
+        access: ``scalar`` or ``logits``.
+        parameters: ``output``, ``thresholds`` or ``all``.
+        keep_weights: calibrate no weights, although outputs can be read.
+        images: images of an evaluation.
+        pairs: antithetic pairs a step.
+        evaluations: budget.
+        held_out: most validation images to decide on; None: all.
+        seed: of batches and directions.
+    """
+
+    executor: str = INTEGER
+    faults: str = ""
+    fault_seed: int = 0
+    access: str = "scalar"
+    parameters: str = "all"
+    keep_weights: bool = False
+    images: int = 256
+    pairs: int = 8
+    evaluations: int | None = None
+    held_out: int | None = None
+    seed: int = 0
+
+
+def calibrate_run(run: RunFolder, request: Request, *, as_json: bool) -> None:
+    """Calibrate the integer model of *run* on one of its executors, and record what came of it.
+
+    Nothing is written into the run before the calibration is finished, so it may be interrupted at any time.
+
+    Raises:
+        ConfigError: no such executor, a bad fault spec, or faults on an executor that simulates none.
+        InputError: a setting is not possible, or there are no labelled images.
+        StageError: the target cannot take what is calibrated.
+        ToolMissingError: a tool of the target is not installed.
+    """
+    with run.locked():
+        ledger = require_ledger(run)
+        integer = run.artifact(INTEGER)
+        integer.verify()
+        model = resolve(FUNCTIONS, "load-integer-model")(integer.path)
+        step = Plan(run.config()).executor(request.executor)
+        if step is not None:
+            request = replace(request, executor=step.name)  # it may have been named as in file names
+        device = device_of(run, request.executor, request.faults, request.fault_seed, model)
+        settings = _settings(run, request)
+        calibration = samples_of(run, "train", None)
+        held_out = samples_of(run, "validation", request.held_out)
+        _say_what_is_better(request)
+        with Display(request.executor) as display:
+            outcome = resolve(FUNCTIONS, "calibrate")(
+                device, model, calibration, held_out, settings, announce=display.announce, progress=display.progress
+            )
+        artifact = _store(run, request, integer, outcome)
+        entry = _entry(request, settings, held_out, outcome, integer, artifact)
+        others = [c for c in ledger.calibrations if c.executor != request.executor and c.made_from == integer.sha256]
+        replace_calibrations(run.ledger, (*others, entry))
+    _report(entry, as_json=as_json)
+
+
+def _settings(run: RunFolder, request: Request) -> Any:  # noqa: ANN401
+    step = Plan(run.config()).executor(request.executor)
+    kind = INTEGER if step is None else step.kind
+    default = DEFAULT_EVALUATIONS.get(request.access, {}).get(kind, OTHERWISE.get(request.access, 1))
+    return resolve(FUNCTIONS, "calibration-settings")(
+        access=request.access,
+        scope=request.parameters,
+        weights=request.access == "logits" and not request.keep_weights,
+        evaluations=default if request.evaluations is None else request.evaluations,
+        pairs=request.pairs,
+        images=request.images,
+        seed=request.seed,
+    )
+
+
+def _say_what_is_better(request: Request) -> None:
+    if request.access == "scalar":
+        typer.echo(
+            "using a scalar loss only; where the outputs of the device can be read, --access logits does better",
+            err=True,
+        )
+
+
+def _store(run: RunFolder, request: Request, integer: Artifact, outcome: Any) -> Artifact | None:  # noqa: ANN401
+    """Write the calibrated model as an artifact by a rename; where it is not kept, an earlier one goes, too."""
+    name = f"calibrated-{request.executor.replace(':', '-')}"
+    final = run.path / name
+    if not outcome.kept:
+        shutil.rmtree(final, ignore_errors=True)
+        return None
+    partial = run.path / "tmp" / name
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    resolve(FUNCTIONS, "save-integer-model")(outcome.model, partial)
+    tools = {"bitproof": distribution_version("bitproof") or "unknown"}
+    return seal(partial, final, stage=name, kind=integer.kind, made_from=(integer.sha256,), tools=tools)
+
+
+def _entry(
+    request: Request,
+    settings: Any,  # noqa: ANN401
+    held_out: Any,  # noqa: ANN401
+    outcome: Any,  # noqa: ANN401
+    integer: Artifact,
+    artifact: Artifact | None,
+) -> CalibrationEntry:
+    return CalibrationEntry(
+        executor=request.executor,
+        faults=str(resolve(FUNCTIONS, "fault-spec").parse(request.faults)),
+        fault_seed=request.fault_seed,
+        access=settings.access,
+        parameters=settings.scope,
+        weights=settings.weights,
+        pairs=settings.pairs,
+        evaluations=outcome.evaluations,
+        images=outcome.images,
+        seed=settings.seed,
+        held_out=held_out.origin,
+        samples=len(held_out),
+        before=outcome.before,
+        after=outcome.after,
+        kept=outcome.kept,
+        path=None if artifact is None else artifact.path.name,
+        sha256=None if artifact is None else artifact.sha256,
+        made_from=integer.sha256,
+    )
+
+
+def _report(entry: CalibrationEntry, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(entry.model_dump(mode="json"), sort_keys=True))
+        return
+    change = f"loss on {entry.samples} held-out images {entry.before:.4f} before, {entry.after:.4f} after"
+    fate = f"kept in {entry.path}" if entry.kept else "not kept: it did not fall, the original stays"
+    typer.echo(f"{entry.executor}: {change}; {fate}")

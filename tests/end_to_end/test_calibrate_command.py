@@ -1,0 +1,155 @@
+"""``bitproof calibrate`` on the real command line: simulated chips, onnxruntime, firmware; then verify, run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess  # noqa: TID251  exit codes and signals of the real command line are what is tested
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from bitproof_command import bitproof
+
+from pipeline.ledger import canonical_sha256, json_schema
+
+pytestmark = [pytest.mark.tool, pytest.mark.end_to_end, pytest.mark.xdist_group("calibrate")]
+
+CONFIG = Path(__file__).parent.parent.parent / "configs" / "digits_mlp.yaml"
+QUICK = (
+    *("--set", "train.epochs=6", "--set", "gates.float_vs_quantized=100"),
+    *("--set", 'targets=[onnx-int8, "c{core=cortex-m4}"]'),
+)
+FAULTS = ("--faults", "stuck=0.1,offset=1")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("runs")
+    outcome = bitproof("run", CONFIG, "--runs", runs, *QUICK)
+    assert outcome.code == 0, outcome.err
+    return runs / "digits_mlp"
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    shutil.copytree(finished, tmp_path / "digits_mlp")
+    return tmp_path / "digits_mlp"
+
+
+def ledger_of(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "ledger.json").read_text())
+    return content
+
+
+def calibrated(run: Path, *options: str) -> dict[str, Any]:
+    outcome = bitproof("calibrate", run, *options, "--json")
+    assert outcome.code == 0, outcome.err
+    entry: dict[str, Any] = json.loads(outcome.out)
+    return entry
+
+
+def test_a_chip_is_repaired_recorded_verified_and_survives_the_next_run(copy: Path) -> None:
+    scalar = calibrated(copy, *FAULTS)
+    assert scalar["kept"]
+    assert scalar["after"] < scalar["before"]
+    assert (scalar["evaluations"], scalar["images"]) == (1504, 385_024)
+    logits = calibrated(copy, *FAULTS, "--access", "logits")
+    assert logits["before"] == scalar["before"]
+    assert logits["after"] < scalar["after"]
+    ledger = ledger_of(copy)
+    jsonschema.validate(ledger, json_schema())
+    assert ledger["calibrations"] == [logits]
+    assert json.loads((copy / "calibrated-integer" / "artifact.json").read_text())["made_from"] == [logits["made_from"]]
+    verified = bitproof("verify", copy)
+    assert verified.code == 0, verified.err
+    assert f"loss after {logits['after']}, recorded {logits['after']}" in verified.err
+    bytes_before = (copy / "ledger.json").read_bytes()
+    assert bitproof("run", CONFIG, "--runs", copy.parent, *QUICK).code == 0
+    assert (copy / "ledger.json").read_bytes() == bytes_before
+    changed = bitproof("run", CONFIG, "--runs", copy.parent, *QUICK, "--set", "seed=1")
+    assert changed.code == 0, changed.err
+    assert "the calibration on integer was dropped: the integer model has changed" in changed.err
+    assert ledger_of(copy)["calibrations"] == []
+    assert not (copy / "calibrated-integer").exists()
+
+
+def test_verify_finds_a_changed_model_and_a_changed_loss(copy: Path) -> None:
+    calibrated(copy, *FAULTS, "--evaluations", "320")
+    ledger = ledger_of(copy)
+    ledger["calibrations"][0]["after"] -= 0.001
+    ledger["sha256"] = canonical_sha256(ledger)
+    (copy / "ledger.json").write_text(json.dumps(ledger))
+    outcome = bitproof("verify", copy)
+    assert outcome.code == 1
+    assert "calibration on integer: the loss after is" in outcome.err
+    model = copy / "calibrated-integer" / "model.json"
+    model.write_text(model.read_text() + "\n")
+    outcome = bitproof("verify", copy)
+    assert outcome.code == 1
+    assert "was changed after it was made" in outcome.err
+
+
+@pytest.mark.parametrize(("executor", "evaluations"), [("onnx-int8", "48"), ("c-cortex-m4", "16")])
+def test_real_targets_are_programmed_again_and_again(copy: Path, executor: str, evaluations: str) -> None:
+    entry = calibrated(copy, "--executor", executor, "--evaluations", evaluations)
+    assert entry["executor"] == executor.replace("c-", "c:")
+    assert entry["evaluations"] == int(evaluations)
+    assert entry["kept"] is (entry["after"] < entry["before"])
+    assert (copy / f"calibrated-{executor}").exists() is entry["kept"]
+    healthy = calibrated(copy, "--evaluations", evaluations)
+    assert healthy["before"] == entry["before"], "the target gives the integer model's codes, so the same loss"
+    assert healthy["after"] == entry["after"], "and it is led to the same model"
+    assert bitproof("verify", copy).code == 0
+
+
+def test_bad_input_ends_with_a_clear_message(copy: Path) -> None:
+    before = (copy / "ledger.json").read_bytes()
+    cases = {
+        ("--executor", "board"): (2, "this run has no executor 'board'; calibrate one of: integer, onnx-int8, c:cor"),
+        ("--executor", "qonnx"): (2, "executor 'qonnx' runs what the integer model is made from"),
+        ("--faults", "stuck=2"): (2, "fault stuck = 2.0 is not possible; allowed: 0 to 1"),
+        ("--faults", "wrap=9", "--executor", "onnx-int8"): (2, "faults are simulated by the executor 'integer' only"),
+        ("--access", "all"): (2, "access 'all' is not known; allowed: scalar, logits"),
+        ("--parameters", "some"): (2, "no parameters 'some'; allowed: output, thresholds, all"),
+        ("--held-out", "0"): (2, "held-out images = 0 is not possible"),
+        ("--evaluations", "3"): (2, "3 evaluations are less than one step of 16"),
+    }
+    for options, (code, message) in cases.items():
+        outcome = bitproof("calibrate", copy, *options)
+        assert outcome.code == code, outcome.err
+        assert message in outcome.err
+    outcome = bitproof("calibrate", copy, "--executor", "c:cortex-m4", path="/nonexistent")
+    assert outcome.code == 3
+    assert "arm-none-eabi-gcc" in outcome.err
+    for path in (copy / "data").glob("validation_*"):
+        path.unlink()
+    outcome = bitproof("calibrate", copy)
+    assert outcome.code == 2
+    assert "no readable split 'validation'" in outcome.err
+    assert (copy / "ledger.json").read_bytes() == before
+
+
+def test_an_interrupted_calibration_leaves_the_run_as_it_was(copy: Path) -> None:
+    before = (copy / "ledger.json").read_bytes()
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "pipeline", "calibrate", str(copy), "--executor", "c:cortex-m4"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(os.environ),  # noqa: TID251  the environment of a process that is started here
+    )
+    assert process.stderr is not None
+    while "evaluations of" not in process.stderr.readline():
+        assert process.poll() is None, "it ended before it said what it will cost"
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert (copy / "ledger.json").read_bytes() == before
+    assert not list(copy.glob("calibrated-*"))
+    assert bitproof("verify", copy).code == 0

@@ -1,0 +1,52 @@
+"""The output bias in C, on the host and as firmware; and its refusal by FINN."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from integer_networks import random_codes, random_network
+from mcu_host import host_executor
+
+from export.integer import Bias, IntegerModel, run
+from export.proof import prove_matrix_units, prove_requantization
+from hw.finn.supported import require_supported
+from hw.mcu.plan import plan_network
+from pipeline import StageError, compare_codes
+
+
+def with_bias(*offsets: int) -> IntegerModel:
+    model = random_network((37, 7, 3), weight_range=(-1, 1), act_bits=(4,), spacing="even")
+    return replace(model, nodes=(*model.nodes, Bias("bias0", np.array(offsets, dtype=np.int64))))
+
+
+@pytest.mark.tool
+def test_generated_c_adds_the_bias(tmp_path: Path) -> None:
+    model = with_bias(-5, 0, 1_000_000)
+    executor = host_executor(model, tmp_path / "host", lanes=1)
+    codes = random_codes(model, 50)
+    compare_codes(run(model, codes), executor(codes), names=("integer", "c:host"), origin="random").require()
+    for proof in (*prove_matrix_units(model, executor, 0), *prove_requantization(model, executor)):
+        assert proof.holds, proof
+    other = with_bias(-5, 0, 1_000_001)
+    report = compare_codes(run(other, codes), executor(codes), names=("integer", "c:host"), origin="random")
+    assert report.differing == 50
+
+
+def test_c_refuses_sums_over_32_bits_and_a_bias_inside() -> None:
+    with pytest.raises(StageError, match=r"sums of layer 'bias0' reach .*: use smaller offsets"):
+        plan_network(with_bias(0, 0, 1 << 31))
+    model = with_bias(0, 0, 0)
+    first, *rest, bias = model.nodes
+    inside = replace(model, nodes=(first, Bias("early", np.zeros(7, dtype=np.int64)), *rest, bias))
+    with pytest.raises(StageError, match="layer 'early' is a Bias at place 1"):
+        plan_network(inside)
+
+
+def test_finn_refuses_a_bias_and_names_it() -> None:
+    model = with_bias(0, 0, 0)
+    require_supported(replace(model, nodes=model.nodes[:-1]))
+    with pytest.raises(StageError, match=r"layer 'bias0' adds a bias .* Calibrate thresholds only"):
+        require_supported(model)

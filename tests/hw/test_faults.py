@@ -1,0 +1,138 @@
+"""Simulated chips: each fault does what it says, stays with the chip, and is absent at zero."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from integer_networks import random_codes, random_network
+
+from export.integer import Bias, IntegerModel, Threshold, run, trace
+from hw.faults import FaultSpec, spacing_of, wrap_twos_complement
+from pipeline import ConfigError, InputError
+
+MODEL = random_network((40, 16, 12, 5), act_bits=(2,), spacing="even", weight_range=(-1, 1), input_bits=2)
+CODES = random_codes(MODEL, 64)
+
+
+def outputs(spec: str, seed: int = 3, model: IntegerModel = MODEL) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    return FaultSpec.parse(spec).draw(MODEL, seed).program(model)(CODES)
+
+
+@pytest.mark.parametrize("spec", ["", "stuck=0", "offset=0", "flip=0", "wrap=12", "stuck=0,offset=0,flip=0,wrap=12"])
+def test_no_fault_gives_the_codes_of_the_model(spec: str) -> None:
+    assert (outputs(spec) == run(MODEL, CODES)).all()
+
+
+@pytest.mark.parametrize("spec", ["stuck=0.1", "offset=1", "flip=0.05", "wrap=7"])
+def test_every_fault_changes_codes_and_its_seed_decides_how(spec: str) -> None:
+    wide = random_network((400, 16, 5), act_bits=(2,), spacing="even", weight_range=(-1, 1), input_bits=2)
+    model = wide if spec == "wrap=7" else MODEL
+    codes = random_codes(model, 64)
+    chip = FaultSpec.parse(spec).draw(model, 3)
+    faulty = chip.program(model)(codes)
+    assert (faulty != run(model, codes)).any()
+    assert (faulty == FaultSpec.parse(spec).draw(model, 3).program(model)(codes)).all()
+    if spec != "wrap=7":
+        assert (faulty != FaultSpec.parse(spec).draw(model, 4).program(model)(codes)).any()
+
+
+def test_stuck_weights_are_at_the_largest_of_their_type_in_the_asked_fraction() -> None:
+    model = random_network((200, 100), weight_range=(-1, 1))
+    (stuck,) = FaultSpec(stuck=0.1).draw(model, 0).stuck
+    count = int(stuck.mask.sum())
+    # 20,000 fair draws at 0.1: the standard deviation is 42.4; five of them hold but once in 1.7 million seeds
+    assert abs(count - 2000) <= 212
+    assert abs(int((stuck.values[stuck.mask] > 0).sum()) - count / 2) <= 5 * (count / 4) ** 0.5
+    assert set(np.unique(stuck.values)) == {-1, 1}
+
+
+def test_stuck_weights_stay_stuck_when_weights_are_programmed_again() -> None:
+    chip = FaultSpec(stuck=0.3).draw(MODEL, 5)
+    other = replace(MODEL, nodes=(replace(MODEL.matmuls[0], weights=-MODEL.matmuls[0].weights), *MODEL.nodes[1:]))
+    held = chip.damaged(other).matmuls[0].weights
+    mask = chip.stuck[0].mask
+    assert (held[mask] == chip.stuck[0].values[mask]).all()
+    assert (held[~mask] == -MODEL.matmuls[0].weights[~mask]).all()
+
+
+def test_comparator_offsets_stay_when_thresholds_are_programmed_again() -> None:
+    chip = FaultSpec(offset=1.0).draw(MODEL, 5)
+    moved = tuple(
+        replace(node, thresholds=node.thresholds + 7) if isinstance(node, Threshold) else node for node in MODEL.nodes
+    )
+    held = chip.damaged(replace(MODEL, nodes=moved)).activations
+    for node, before, offsets in zip(held, MODEL.activations, chip.offsets, strict=True):
+        assert (node.thresholds == before.thresholds + 7 + offsets[:, None]).all()
+        assert offsets.any()
+
+
+def test_offsets_are_in_units_of_the_mean_spacing() -> None:
+    one, two = (FaultSpec(offset=sigma).draw(MODEL, 5).offsets[0] for sigma in (0.5, 1.0))
+    normal = np.random.default_rng(np.random.SeedSequence(5).spawn(3)[1]).standard_normal(16)
+    spacing = spacing_of(MODEL.activations[0])
+    assert (one == np.rint(0.5 * normal * spacing)).all()
+    assert (two == np.rint(normal * spacing)).all()
+
+
+def test_a_flipped_bit_is_that_of_the_stored_threshold() -> None:
+    chip = FaultSpec(flip=1.0).draw(MODEL, 0)
+    for node, held in zip(MODEL.activations, chip.damaged(MODEL).activations, strict=True):
+        assert (held.thresholds == np.sort(~node.thresholds, axis=1)).all()  # every bit inverted: -t - 1
+
+
+@given(st.integers(-(1 << 40), 1 << 40), st.integers(7, 12))
+def test_wrapping_is_congruent_and_in_range(value: int, bits: int) -> None:
+    wrapped = int(wrap_twos_complement(np.array([value]), bits=bits)[0])
+    assert (wrapped - value) % (1 << bits) == 0
+    assert -(1 << (bits - 1)) <= wrapped < 1 << (bits - 1)
+
+
+def test_every_accumulator_wraps_the_biased_output_too() -> None:
+    plain = random_network((12, 8, 5), act_bits=(2,), weight_range=(-1, 1), input_bits=2)
+    model = replace(plain, nodes=(*plain.nodes, Bias("bias0", np.full(5, 60, dtype=np.int64))))
+    codes = random_codes(model, 64)
+    assert np.abs(trace(model, codes)["fc0"]).max() < 64, (
+        "the first layer must not wrap, so that the last is seen alone"
+    )
+    faulty = FaultSpec(wrap=7).draw(model, 0).program(model)(codes)
+    assert (faulty == wrap_twos_complement(run(model, codes), bits=7)).all()
+    assert (faulty != run(model, codes)).any()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stuk=0.1", "faults 'stuk=0.1': 'stuk' is unknown; write for example stuck=0.05,offset=0.5,flip=0.001,wrap=9"),
+        ("flip=1,flip=1", "'flip' is given twice"),
+        ("stuck=1.5", "fault stuck = 1.5 is not possible; allowed: 0 to 1"),
+        ("stuck=nan", "fault stuck = nan is not possible"),
+        ("offset=-1", "fault offset = -1.0 is not possible; allowed: 0 to 16"),
+        ("wrap=6", "fault wrap = 6 is not possible; allowed: 7 to 12"),
+        ("wrap=9.5", "wrap = '9.5' is not a whole number"),
+        ("stuck", "stuck = '' is not a number"),
+    ],
+)
+def test_a_bad_spec_says_what_is_allowed(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
+        FaultSpec.parse(text)
+
+
+@given(
+    st.floats(0, 1),
+    st.sampled_from([0.0, 0.5, 2.0]),
+    st.sampled_from([0.0, 0.001]),
+    st.sampled_from([None, 7, 12]),
+)
+def test_a_spec_is_read_back_from_its_text(stuck: float, offset: float, flip: float, wrap: int | None) -> None:
+    spec = FaultSpec(round(stuck, 3), offset, flip, wrap)
+    assert FaultSpec.parse(str(spec)) == spec
+
+
+def test_a_chip_of_another_shape_is_refused() -> None:
+    chip = FaultSpec(stuck=0.1).draw(random_network((4, 3, 2)), 0)
+    with pytest.raises(InputError, match="the chip has weights and thresholds of shapes"):
+        chip.program(MODEL)

@@ -1,0 +1,144 @@
+"""Training that expects the faults of a chip: random faults in every pass, and a penalty on accumulators that overflow.
+
+Both act through hooks that are there for one training pass only, so the network itself, its state and its passes
+without them stay as they are. The extra passes of a zeroth-order estimator run on a stand-in that has no hooks: these
+options go with the plain straight-through estimator, which makes none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import brevitas.nn as qnn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline import InputError
+from pipeline.config import TrainConfig, TrainFaults, TrainWrap
+from train.extra_passes import statistics_collected
+from train.frozen import Forward
+from train.layers import quantized_weights
+from train.loop import TrainingLoss, cross_entropy
+
+BEYOND_EVERY_GRID = 1e6
+"""A weight of this value saturates in every quantizer: it becomes the largest of its type, whatever the scale."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RobustLoss:
+    """The cross entropy of *network* with fresh random faults in every pass, plus the overflow penalty.
+
+    Nothing is injected until the quantizers have collected their statistics, which faults would distort.
+
+    Attributes:
+        network: the network without any wrapper around it; its layers are hooked.
+        faults: what is injected; None: nothing.
+        wrap: the accumulators that are expected; None: wide ones.
+        generator: of the faults, on the device of the network; None: torch's own.
+    """
+
+    network: nn.Module
+    faults: TrainFaults | None
+    wrap: TrainWrap | None
+    generator: torch.Generator | None = None
+
+    def __call__(self, forward: Forward, values: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of one batch; *forward* is the network, perhaps wrapped for several devices."""
+        with ExitStack() as stack:
+            if self.faults is not None and statistics_collected(self.network):
+                stack.enter_context(injected(self.network, self.faults, self.generator))
+            penalties = None if self.wrap is None else stack.enter_context(penalized(self.network, self.wrap))
+            loss = cross_entropy(forward, values, labels)
+            return loss if penalties is None else loss + torch.stack(penalties).sum()
+
+
+def training_loss(network: nn.Module, config: TrainConfig) -> TrainingLoss:
+    """Return the loss that *config* asks for: the plain cross entropy where neither faults nor narrow accumulators are.
+
+    Faults are drawn from torch's own generator, like dropout: its state is part of what a training resumes from.
+    """
+    if config.faults is None and config.wrap is None:
+        return cross_entropy
+    return RobustLoss(network, config.faults, config.wrap)
+
+
+@contextmanager
+def injected(network: nn.Module, faults: TrainFaults, generator: torch.Generator | None = None) -> Iterator[None]:
+    """Let every pass of *network* run on a chip of its own, with stuck weights and shifted neurons.
+
+    A weight is stuck at plus or minus the largest of its type and passes no gradient on. An offset is drawn for every
+    channel in units of its activation's step.
+    """
+
+    def stick(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        weight, *rest = arguments
+        draw = torch.rand(weight.shape, generator=generator, device=weight.device)
+        # One number decides both: whether a weight is stuck, and at which end.
+        end = torch.where(draw < faults.stuck / 2, BEYOND_EVERY_GRID, -BEYOND_EVERY_GRID)
+        return (torch.where(draw < faults.stuck, end.to(weight.dtype), weight), *rest)
+
+    def shift(activation: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        values, *rest = arguments
+        with torch.no_grad():
+            step = activation.act_quant.scale()
+        shape = (1, values.shape[1], *(1,) * (values.ndim - 2))
+        offsets = torch.randn(shape, generator=generator, device=values.device, dtype=values.dtype)
+        return (values + faults.offset * step * offsets, *rest)
+
+    handles = []
+    if faults.stuck:
+        handles += [layer.weight_quant.register_forward_pre_hook(stick) for layer in quantized_weights(network)]
+    if faults.offset:
+        activations = [module for module in network.modules() if isinstance(module, qnn.QuantReLU)]
+        handles += [activation.register_forward_pre_hook(shift) for activation in activations]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def penalized(network: nn.Module, wrap: TrainWrap) -> Iterator[list[Tensor]]:
+    """Yield a list that a pass of *network* fills with one penalty a layer with quantized weights.
+
+    ``penalty * mean(max(0, |accumulator| / 2^(bits - 1) - margin))``: zero as long as every accumulator stays within
+    *margin* of what *bits* bits hold.
+    """
+    penalties: list[Tensor] = []
+    handles = []
+    for layer in quantized_weights(network):
+        keep, watch = _watch(penalties, wrap)
+        handles += [layer.weight_quant.register_forward_hook(keep), layer.register_forward_hook(watch)]
+    try:
+        yield penalties
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _watch(penalties: list[Tensor], wrap: TrainWrap) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Return the hooks of one layer: the first keeps the scale of its weights, the second looks at its accumulators."""
+    scales: list[Tensor] = []
+
+    def keep(_: nn.Module, arguments: tuple[Any, ...], weights: Any) -> None:  # noqa: ANN401  brevitas is untyped
+        del arguments
+        scales[:] = [weights.scale]
+
+    def watch(layer: nn.Module, arguments: tuple[Any, ...], outputs: Any) -> None:  # noqa: ANN401
+        scale = getattr(arguments[0], "scale", None)
+        if scale is None:
+            raise InputError(
+                f"train.wrap: a {type(layer).__name__} is given plain reals, so its accumulators have no unit; put a "
+                "quantized layer with return_quant_tensor=True before it"
+            )
+        # Scales are not detached: a larger weight scale makes smaller integers, and the penalty is to see that.
+        unit = scale * scales[0].reshape(1, -1, *(1,) * (outputs.ndim - 2))
+        filled = getattr(outputs, "value", outputs).abs() / (unit * 2.0 ** (wrap.bits - 1))
+        penalties.append(wrap.penalty * functional.relu(filled - wrap.margin).mean())
+
+    return keep, watch
