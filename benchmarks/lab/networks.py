@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pipeline.config import ModelConfig
 from train.estimators import Problem
 from train.extra_passes import statistics_collected
+from train.frozen import FrozenForward
 from train.layers import quantized_weights
 from train.models import build
 from train.network_problem import NetworkProblem
@@ -126,9 +127,15 @@ def convolutional(bits: int, seed: int) -> Trainee:
 
         return problems.of(partial(loss, network), loss)
 
+    frozen = FrozenForward(network)  # the same bits as the network itself, faster
+
+    def logits(pixels: Tensor) -> Tensor:
+        frozen.freeze()
+        return frozen(pixels)
+
     return Trainee(
         list(network.parameters()),
-        partial(real_outputs, network),
+        logits,
         problem,
         partial(statistics_collected, network),
         network.train,

@@ -15,8 +15,8 @@ from benchmarks.lab.networks import NetworkSpec, Trainee
 from train.estimators import Memory, Schedule
 
 BATCH = 64
-AT_ONCE = 5000
-JUDGED = 10_000
+AT_ONCE = 500
+JUDGED = 2000
 """Training images that the final training loss is taken over."""
 
 
