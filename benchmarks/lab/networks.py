@@ -34,15 +34,14 @@ class Trainee:
     Attributes:
         parameters: all trainable parameters.
         logits: its forward pass, from images (N, 784) to (N, 10), as in deployment.
-        problem: a batch of images and labels as an estimator sees it; *everything*: all parameters are perturbed and
-            nothing is backpropagated.
+        problem: a batch of images and labels as an estimator sees it.
         ready: tells whether its quantizers have collected their statistics.
         train: puts it into training mode, or out of it.
     """
 
     parameters: Sequence[Tensor]
     logits: Callable[[Tensor], Tensor]
-    problem: Callable[[Tensor, Tensor, bool], Problem]
+    problem: Callable[[Tensor, Tensor], Problem]
     ready: Callable[[], bool]
     train: Callable[[bool], object]
 
@@ -79,8 +78,7 @@ def quantize(weights: Tensor, scale: float | Tensor, bits: int) -> Tensor:
 def perceptron(bits: int, seed: int) -> Trainee:
     """Return the 784-10-10 perceptron of the paper: d = 7960 parameters, 7940 of them quantized weights.
 
-    All parameters are one vector, so that the many passes of pure zeroth-order descent spend their time on arithmetic;
-    the two layers and the two biases are views of it.
+    The weights of both layers are one vector and the biases another.
     """
     generator = torch.Generator().manual_seed(seed)
     shapes = ((10, 784), (10, 10))
@@ -90,19 +88,16 @@ def perceptron(bits: int, seed: int) -> Trainee:
     weights = torch.cat([part.reshape(-1) for part in drawn]).requires_grad_()
     biases = torch.zeros(20, requires_grad=True)
     step = scales * (2 if bits == 1 else 1)
-    bias_step = torch.tensor(SCALES).repeat_interleave(10) * (2 if bits == 1 else 1)
 
     def logits(images: Tensor) -> Tensor:
         first, second = quantize(weights, scales, bits).split(sizes)
         hidden = nn.functional.linear(images, first.view(shapes[0]), biases[:10]).relu()
         return nn.functional.linear(hidden, second.view(shapes[1]), biases[10:])
 
-    def problem(images: Tensor, labels: Tensor, everything: bool) -> Problem:
+    def problem(images: Tensor, labels: Tensor) -> Problem:
         def loss() -> Tensor:
             return nn.functional.cross_entropy(logits(images), labels)
 
-        if everything:
-            return Problem(loss, [weights, biases], steps=lambda: [step, bias_step])
         return Problem(loss, [weights], [biases], steps=lambda: [step])
 
     return Trainee([weights, biases], logits, problem, lambda: True, lambda _: None)
@@ -119,9 +114,7 @@ def convolutional(bits: int, seed: int) -> Trainee:
             module.collect_stats_steps = 30
     problems = NetworkProblem(network, quantized_weights(network), lambda loss: loss.backward())
 
-    def problem(images: Tensor, labels: Tensor, everything: bool) -> Problem:
-        assert not everything, "the convolutional network is trained with backpropagation"
-
+    def problem(images: Tensor, labels: Tensor) -> Problem:
         def loss(forward: Callable[[Tensor], Tensor]) -> Tensor:
             return nn.functional.cross_entropy(real_outputs(forward, images), labels)
 

@@ -48,7 +48,6 @@ def run(
     steps: int,
     lr: float,
     seed: int,
-    everything: bool = False,
     watch: Watch = lambda _step, _trainee: True,
 ) -> Outcome:
     """Train *spec* on *images* and return how it ends.
@@ -67,7 +66,7 @@ def run(
         chosen = torch.randint(len(labels), (BATCH,), generator=batches)
         estimator, progress = schedule.at(step - 1, steps, ready=trainee.ready())
         optimizer.zero_grad()
-        loss = estimator(trainee.problem(pixels[chosen], labels[chosen], everything), perturbing, progress, memory)
+        loss = estimator(trainee.problem(pixels[chosen], labels[chosen]), perturbing, progress, memory)
         if not math.isfinite(float(loss)):
             return Outcome(seed, lr, steps, math.inf, math.inf, 0.0)
         optimizer.step()

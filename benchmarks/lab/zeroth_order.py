@@ -6,10 +6,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+
 from benchmarks.lab.data import Images, load
 from benchmarks.lab.networks import NetworkSpec, Trainee
+from benchmarks.lab.stacked import stacked_losses, train
 from benchmarks.lab.training import mean_loss, run
-from train.estimators import Estimator, Guided, Ramp, Schedule, Spsa, StraightThrough
+from train.estimators import Estimator, Guided, Ramp, Schedule, StraightThrough
 from train.smoothing import implied_by
 
 SPEC = NetworkSpec("mlp", 2)
@@ -17,7 +20,7 @@ SEEDS = tuple(range(8))
 TUNING_SEED = 100
 RATES = (0.01, 0.03, 0.1, 0.3)
 DIRECTIONS = (64, 256)
-BUDGET = {64: 300_000, 256: 1_000_000}
+BUDGET = {64: 200_000, 256: 600_000}
 """Forward passes over a batch that a run of n directions may spend."""
 TUNING_SHARE = 0.15
 GUIDED_STEPS, GUIDED_COST = 600, 5.0
@@ -38,33 +41,58 @@ def measure(note: Callable[[str], None]) -> dict[str, Any]:
         "ste": (StraightThrough(), 3.0),
     }
     for name, (estimator, cost) in first_order.items():
-        lr = _choose(images, estimator, GUIDED_STEPS, everything=False)
-        curves[name] = _curves(images, estimator, GUIDED_STEPS, lr, cost, everything=False)
+        lr = _choose(images, estimator, GUIDED_STEPS)
+        curves[name] = _curves(images, estimator, GUIDED_STEPS, lr, cost)
         note(f"{name}: lr {lr}, loss {_mean_end(curves[name]):.3f}")
-    eps = Ramp.constant(implied_by("identity", "round").eps_bar)
+    delta = implied_by("identity", "round").eps_bar
     for directions in DIRECTIONS:
-        estimator = Spsa(directions, eps, "uniform")
-        steps = max(1, BUDGET[directions] // (2 * directions))
-        lr = _choose(images, estimator, max(1, round(steps * TUNING_SHARE)), everything=True)
-        curves[f"spsa, n = {directions}"] = _curves(images, estimator, steps, lr, 2.0 * directions, everything=True)
-        note(f"spsa, n = {directions}: lr {lr}, loss {_mean_end(curves[f'spsa, n = {directions}']):.3f}")
+        steps, name = BUDGET[directions] // (2 * directions), f"spsa, n = {directions}"
+        lr = _choose_zeroth(images, directions, delta, max(1, round(steps * TUNING_SHARE)))
+        curves[name] = _zeroth_curves(images, directions, delta, steps, lr)
+        note(f"{name}: lr {lr}, loss {_mean_end(curves[name]):.3f}")
     return {"seeds": list(SEEDS), "curves": curves, "guided": {"steps": GUIDED_STEPS, "cost": GUIDED_COST}}
 
 
-def _choose(images: Images, estimator: Estimator, steps: int, *, everything: bool) -> float:
-    schedule = Schedule(estimator, 0.0)
-    losses = {
-        lr: run(SPEC, images, schedule, steps=steps, lr=lr, seed=TUNING_SEED, everything=everything).validation_loss
-        for lr in RATES
-    }
+def _choose_zeroth(images: Images, directions: int, delta: float, steps: int) -> float:
+    losses = {}
+    for lr in RATES:
+        theta = train(images, directions, delta, steps=steps, lr=lr, seed=TUNING_SEED, watch=lambda _step, _theta: None)
+        losses[lr] = float(stacked_losses(theta[None], *images.validation))
     return min(losses, key=lambda lr: losses[lr] if math.isfinite(losses[lr]) else math.inf)
 
 
-def _curves(
-    images: Images, estimator: Estimator, steps: int, lr: float, cost: float, *, everything: bool
-) -> dict[str, Any]:
-    """Return, for every seed, compute and loss at about CURVE_POINTS steps, closer together at first."""
-    kept = sorted({round(steps ** (i / CURVE_POINTS)) for i in range(CURVE_POINTS + 1)} | {steps})
+def _zeroth_curves(images: Images, directions: int, delta: float, steps: int, lr: float) -> dict[str, Any]:
+    kept = _kept(steps)
+    judged = tuple(part[:JUDGED] for part in images.train)
+    runs = []
+    for seed in SEEDS:
+        losses: list[float] = []
+
+        def watch(step: int, theta: Tensor, losses: list[float] = losses) -> None:
+            if step in kept:
+                losses.append(float(stacked_losses(theta[None], judged[0], judged[1])))
+
+        train(images, directions, delta, steps=steps, lr=lr, seed=seed, watch=watch)
+        runs.append(losses)
+    return {"lr": lr, "compute": [step * 2.0 * directions for step in kept], "losses": runs}
+
+
+def _kept(steps: int) -> list[int]:
+    """Return about CURVE_POINTS of the *steps* at which the loss is taken, closer together at first."""
+    return sorted({round(steps ** (i / CURVE_POINTS)) for i in range(CURVE_POINTS + 1)} | {steps})
+
+
+def _choose(images: Images, estimator: Estimator, steps: int) -> float:
+    losses = {
+        lr: run(SPEC, images, Schedule(estimator, 0.0), steps=steps, lr=lr, seed=TUNING_SEED).validation_loss
+        for lr in RATES
+    }
+    return min(losses, key=lambda lr: losses[lr])
+
+
+def _curves(images: Images, estimator: Estimator, steps: int, lr: float, cost: float) -> dict[str, Any]:
+    """Return, for every seed, compute and loss over the steps."""
+    kept = _kept(steps)
     judged = tuple(part[:JUDGED] for part in images.train)
     runs = []
     for seed in SEEDS:
@@ -75,16 +103,7 @@ def _curves(
                 losses.append(mean_loss(trainee, (judged[0], judged[1])))
             return True
 
-        run(
-            SPEC,
-            images,
-            Schedule(estimator, 0.0),
-            steps=steps,
-            lr=lr,
-            seed=seed,
-            everything=everything,
-            watch=watch,
-        )
+        run(SPEC, images, Schedule(estimator, 0.0), steps=steps, lr=lr, seed=seed, watch=watch)
         runs.append(losses)
     return {"lr": lr, "compute": [step * cost for step in kept], "losses": runs}
 
