@@ -20,9 +20,9 @@ SEEDS = tuple(range(8))
 TUNING_SEED = 100
 RATES = (0.01, 0.03, 0.1, 0.3)
 DIRECTIONS = (64, 256)
-BUDGET = {64: 200_000, 256: 600_000}
+BUDGET = {64: 200_000, 256: 400_000}
 """Forward passes over a batch that a run of n directions may spend."""
-TUNING_SHARE = 0.15
+TUNING_BUDGET = 100_000
 GUIDED_STEPS, GUIDED_COST = 600, 5.0
 JUDGED = 2000
 CURVE_POINTS = 60
@@ -47,7 +47,7 @@ def measure(note: Callable[[str], None]) -> dict[str, Any]:
     delta = implied_by("identity", "round").eps_bar
     for directions in DIRECTIONS:
         steps, name = BUDGET[directions] // (2 * directions), f"spsa, n = {directions}"
-        lr = _choose_zeroth(images, directions, delta, max(1, round(steps * TUNING_SHARE)))
+        lr = _choose_zeroth(images, directions, delta, TUNING_BUDGET // (2 * directions))
         curves[name] = _zeroth_curves(images, directions, delta, steps, lr)
         note(f"{name}: lr {lr}, loss {_mean_end(curves[name]):.3f}")
     return {"seeds": list(SEEDS), "curves": curves, "guided": {"steps": GUIDED_STEPS, "cost": GUIDED_COST}}
