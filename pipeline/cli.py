@@ -90,7 +90,9 @@ def calibrate(
     ] = "",
     fault_seed: Annotated[int, typer.Option(help="Number of the simulated chip.", min=0)] = 0,
     access: Annotated[str, typer.Option(help="What can be read from the device: scalar or logits.")] = "scalar",
-    parameters: Annotated[str, typer.Option(help="What is calibrated: output, thresholds or all.")] = "all",
+    parameters: Annotated[
+        str | None, typer.Option(help="Of output, thresholds, all; default: all, thresholds for rtl and finn-hw.")
+    ] = None,
     keep_weights: Annotated[bool, typer.Option(help="With logits: calibrate no weights.")] = False,
     images: Annotated[int, typer.Option(help="Images of an evaluation.")] = 256,
     pairs: Annotated[int, typer.Option(help="With scalar: antithetic pairs a step.")] = 8,

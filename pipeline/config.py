@@ -309,6 +309,8 @@ def _explain(file: Path, error: ValidationError) -> Iterator[str]:
             yield f"{file}: unknown key {key!r} (value {value!r}){hint} Known here: {', '.join(known)}"
         elif problem["type"] == "missing":
             yield f"{file}: key {key!r} is missing"
+        elif problem["type"] == "model_type":
+            yield f"{file}: {key} = {value!r}: must be a section; its keys: {', '.join(_known_keys(path))}"
         else:
             yield f"{file}: {key} = {value!r}: {problem['msg'].removeprefix('Value error, ')}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,8 @@ from train.network_problem import NetworkProblem
 from train.resume import Keeper, ResumeFile
 from train.split_tensors import DatasetTensors, accuracy_percent, real_outputs
 from train.training_state import Entry, TrainingState
+
+_log = logging.getLogger(__name__)
 
 STEPS_BETWEEN_LOOKS = 16
 """Where a look at the loss waits for a GPU or for other processes."""
@@ -90,7 +93,7 @@ def fit(
     state = run.state
     keeper = Keeper(fabric, state, resume, task.label)
     keeper.restore()
-    problems = NetworkProblem(task.network, task.perturbed, fabric.backward, run.ranks)
+    problems = NetworkProblem(task.network, task.perturbed, fabric.backward, run.ranks, compiled=config.compile)
     run.wrapped.train()
     with watched(task.label, state, run.steps, logs if fabric.is_global_zero else None) as watch:
         while not run.is_over:
@@ -118,6 +121,8 @@ def fit(
             elif looking:
                 keeper.save_if_due()
             watch(ends_epoch)
+    if fabric.is_global_zero:
+        _say_if_hardly_used(schedule, run.steps, state, task.label)
     task.network.load_state_dict(state.best)
     return Trained(state.history, state.guided_steps)
 
@@ -230,6 +235,21 @@ def _set_up(fabric: Fabric, task: Task, config: TrainConfig, seed: int) -> _Run:
     }
     state = TrainingState(task.network, optimizer, scheduler, generators)
     return _Run(fabric, task, config, ranks, wrapped, optimizer, state, batch_size, batches)
+
+
+def _say_if_hardly_used(schedule: Schedule, total: int, state: TrainingState, label: str) -> None:
+    """Warn where the late estimator ran in fewer steps than its start promises: its absence looks like a result."""
+    promised = sum(schedule.at(step, total, ready=True)[0].extra_forward_passes > 0 for step in range(total))
+    if state.guided_steps < promised:
+        _log.warning(
+            "training of the %s network: the estimator %s was used in %d steps, its start promises %d of %d. It waits "
+            "until the quantizers have collected statistics, and early stopping may come first: train more epochs",
+            label,
+            type(schedule.late).__name__,
+            state.guided_steps,
+            promised,
+            total,
+        )
 
 
 def _loss_with(training_loss: TrainingLoss, values: Tensor, labels: Tensor, forward: Forward) -> Tensor:

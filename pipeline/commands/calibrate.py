@@ -9,10 +9,11 @@ from typing import Any
 
 import typer
 
-from pipeline.artifact import Artifact, seal
+from pipeline.artifact import Artifact, seal, sha256_of_bytes
 from pipeline.commands.calibration_display import Display
 from pipeline.commands.calibration_inputs import device_of, samples_of
 from pipeline.commands.parity import require_ledger
+from pipeline.errors import ConfigError
 from pipeline.ledger import CalibrationEntry, replace_calibrations
 from pipeline.plan import Plan
 from pipeline.registry import FUNCTIONS, resolve
@@ -23,6 +24,8 @@ from pipeline.toolchain import distribution_version
 DEFAULT_EVALUATIONS = {"scalar": {"c": 320, "finn-hw": 16, "rtl": 320}, "logits": {"c": 100, "finn-hw": 8, "rtl": 100}}
 """Where programming the device takes seconds or more; elsewhere the budgets of the published figures."""
 OTHERWISE = {"scalar": 1504, "logits": 750}
+WITHOUT_OUTPUT_BIAS = ("finn-hw", "rtl")
+"""Executors that take no output bias: there the output scale and the thresholds are calibrated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,7 @@ class Request:
         faults: spec of simulated faults; for the executor ``integer`` only.
         fault_seed: number of the simulated chip.
         access: ``scalar`` or ``logits``.
-        parameters: ``output``, ``thresholds`` or ``all``.
+        parameters: ``output``, ``thresholds`` or ``all``; None: all that the executor can take.
         keep_weights: calibrate no weights, although outputs can be read.
         images: images of an evaluation.
         pairs: antithetic pairs a step.
@@ -47,7 +50,7 @@ class Request:
     faults: str = ""
     fault_seed: int = 0
     access: str = "scalar"
-    parameters: str = "all"
+    parameters: str | None = None
     keep_weights: bool = False
     images: int = 256
     pairs: int = 8
@@ -76,6 +79,7 @@ def calibrate_run(run: RunFolder, request: Request, *, as_json: bool) -> None:
         if step is not None:
             request = replace(request, executor=step.name)  # it may have been named as in file names
         device = device_of(run, request.executor, request.faults, request.fault_seed, model)
+        _refuse_options_without_effect(request)
         settings = _settings(run, request)
         calibration = samples_of(run, "train", None)
         held_out = samples_of(run, "validation", request.held_out)
@@ -84,21 +88,41 @@ def calibrate_run(run: RunFolder, request: Request, *, as_json: bool) -> None:
             outcome = resolve(FUNCTIONS, "calibrate")(
                 device, model, calibration, held_out, settings, announce=display.announce, progress=display.progress
             )
-        artifact = _store(run, request, integer, outcome)
+        others = [c for c in ledger.calibrations if c.made_from == integer.sha256]
+        earlier = next((c for c in others if _device_key(c) == _device_key(request)), None)
+        others = [c for c in others if c is not earlier]
+        stays = _stays(earlier, held_out, outcome)
+        artifact = _store(run, request, integer, outcome) if stays is None and outcome.kept else None
         entry = _entry(request, settings, held_out, outcome, integer, artifact)
-        others = [c for c in ledger.calibrations if c.executor != request.executor and c.made_from == integer.sha256]
-        replace_calibrations(run.ledger, (*others, entry))
-    _report(entry, as_json=as_json)
+        if stays is None:
+            replace_calibrations(run.ledger, (*others, entry))
+    _report(entry, stays, as_json=as_json)
+
+
+def _refuse_options_without_effect(request: Request) -> None:
+    if request.keep_weights and request.access != "logits":
+        raise ConfigError("--keep-weights has no effect without --access logits: a scalar loss changes no weights")
+    if request.fault_seed and not request.faults:
+        raise ConfigError(f"--fault-seed {request.fault_seed} has no effect without --faults; give the faults, too")
+
+
+def _stays(earlier: CalibrationEntry | None, held_out: Any, outcome: Any) -> CalibrationEntry | None:  # noqa: ANN401
+    """Return the *earlier* calibration of the same device where the new one is not better; None: the new one counts."""
+    if earlier is None or earlier.path is None:
+        return None
+    comparable = (earlier.held_out, earlier.samples) == (held_out.origin, len(held_out))
+    return earlier if not outcome.kept or (comparable and earlier.after <= outcome.after) else None
 
 
 def _settings(run: RunFolder, request: Request) -> Any:  # noqa: ANN401
     step = Plan(run.config()).executor(request.executor)
     kind = INTEGER if step is None else step.kind
     default = DEFAULT_EVALUATIONS.get(request.access, {}).get(kind, OTHERWISE.get(request.access, 1))
+    parameters = request.parameters or ("thresholds" if kind in WITHOUT_OUTPUT_BIAS else "all")
     return resolve(FUNCTIONS, "calibration-settings")(
         access=request.access,
-        scope=request.parameters,
-        weights=request.access == "logits" and not request.keep_weights,
+        scope=parameters,
+        weights=request.access == "logits" and parameters == "all" and not request.keep_weights,
         evaluations=default if request.evaluations is None else request.evaluations,
         pairs=request.pairs,
         images=request.images,
@@ -114,13 +138,11 @@ def _say_what_is_better(request: Request) -> None:
         )
 
 
-def _store(run: RunFolder, request: Request, integer: Artifact, outcome: Any) -> Artifact | None:  # noqa: ANN401
-    """Write the calibrated model as an artifact by a rename; where it is not kept, an earlier one goes, too."""
-    name = f"calibrated-{request.executor.replace(':', '-')}"
+def _store(run: RunFolder, request: Request, integer: Artifact, outcome: Any) -> Artifact:  # noqa: ANN401
+    """Write the calibrated model as an artifact by a rename; every simulated chip has a folder of its own."""
+    chip = sha256_of_bytes("/".join(map(str, _device_key(request))).encode())[:8]
+    name = f"calibrated-{request.executor.replace(':', '-')}{f'-{chip}' if request.faults else ''}"
     final = run.path / name
-    if not outcome.kept:
-        shutil.rmtree(final, ignore_errors=True)
-        return None
     partial = run.path / "tmp" / name
     if partial.exists():
         shutil.rmtree(partial)
@@ -153,17 +175,24 @@ def _entry(
         samples=len(held_out),
         before=outcome.before,
         after=outcome.after,
-        kept=outcome.kept,
+        kept=artifact is not None,
         path=None if artifact is None else artifact.path.name,
         sha256=None if artifact is None else artifact.sha256,
         made_from=integer.sha256,
     )
 
 
-def _report(entry: CalibrationEntry, *, as_json: bool) -> None:
+def _device_key(what: Request | CalibrationEntry) -> tuple[str, str, int]:
+    """Return what makes a device another one: the executor and, of a simulated chip, its faults and its number."""
+    return (what.executor, str(resolve(FUNCTIONS, "fault-spec").parse(what.faults)), what.fault_seed)
+
+
+def _report(entry: CalibrationEntry, stays: CalibrationEntry | None, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(entry.model_dump(mode="json"), sort_keys=True))
         return
     change = f"loss on {entry.samples} held-out images {entry.before:.4f} before, {entry.after:.4f} after"
     fate = f"kept in {entry.path}" if entry.kept else "not kept: it did not fall, the original stays"
+    if stays is not None:
+        fate = f"not kept: the earlier one in {stays.path}, with {stays.after:.4f}, is as good or better"
     typer.echo(f"{entry.executor}: {change}; {fate}")

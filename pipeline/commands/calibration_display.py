@@ -32,12 +32,11 @@ class Display:
             self.bar.stop()
 
     def announce(self, before: float, evaluations: int, images: int) -> None:
-        """Say what the calibration will cost, from what one programming and the held-out images took."""
+        """Say what follows, and what one programming with the held-out images took."""
         took = time.monotonic() - self.started
         typer.echo(
-            f"{self.executor}: loss before {before:.4f}; {evaluations} evaluations of {images} images, at most about "
-            f"{took * evaluations / 60:.1f} min (one programming with the held-out images took {took:.2f} s; "
-            "--evaluations changes it)",
+            f"{self.executor}: loss before {before:.4f}, measured in {took:.2f} s; {evaluations} evaluations of "
+            f"{images} images follow (--evaluations changes it)",
             err=True,
         )
         if self.bar is not None:

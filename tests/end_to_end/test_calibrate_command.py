@@ -65,7 +65,13 @@ def test_a_chip_is_repaired_recorded_verified_and_survives_the_next_run(copy: Pa
     ledger = ledger_of(copy)
     jsonschema.validate(ledger, json_schema())
     assert ledger["calibrations"] == [logits]
-    assert json.loads((copy / "calibrated-integer" / "artifact.json").read_text())["made_from"] == [logits["made_from"]]
+    assert json.loads((copy / logits["path"] / "artifact.json").read_text())["made_from"] == [logits["made_from"]]
+    worse = calibrated(copy, *FAULTS, "--evaluations", "16")  # a worse one of the same chip does not replace it
+    assert not worse["kept"]
+    assert ledger_of(copy) == ledger
+    other = calibrated(copy, *FAULTS, "--fault-seed", "1", "--evaluations", "160")  # another chip, another folder
+    assert other["path"] != logits["path"]
+    assert ledger_of(copy)["calibrations"] == [logits, other]
     verified = bitproof("verify", copy)
     assert verified.code == 0, verified.err
     assert f"loss after {logits['after']}, recorded {logits['after']}" in verified.err
@@ -76,7 +82,7 @@ def test_a_chip_is_repaired_recorded_verified_and_survives_the_next_run(copy: Pa
     assert changed.code == 0, changed.err
     assert "the calibration on integer was dropped: the integer model has changed" in changed.err
     assert ledger_of(copy)["calibrations"] == []
-    assert not (copy / "calibrated-integer").exists()
+    assert not list(copy.glob("calibrated-*"))
 
 
 def test_verify_finds_a_changed_model_and_a_changed_loss(copy: Path) -> None:
@@ -88,7 +94,7 @@ def test_verify_finds_a_changed_model_and_a_changed_loss(copy: Path) -> None:
     outcome = bitproof("verify", copy)
     assert outcome.code == 1
     assert "calibration on integer: the loss after is" in outcome.err
-    model = copy / "calibrated-integer" / "model.json"
+    model = copy / ledger["calibrations"][0]["path"] / "model.json"
     model.write_text(model.read_text() + "\n")
     outcome = bitproof("verify", copy)
     assert outcome.code == 1
@@ -118,6 +124,8 @@ def test_bad_input_ends_with_a_clear_message(copy: Path) -> None:
         ("--access", "all"): (2, "access 'all' is not known; allowed: scalar, logits"),
         ("--parameters", "some"): (2, "no parameters 'some'; allowed: output, thresholds, all"),
         ("--held-out", "0"): (2, "held-out images = 0 is not possible"),
+        ("--keep-weights",): (2, "--keep-weights has no effect without --access logits"),
+        ("--fault-seed", "3"): (2, "--fault-seed 3 has no effect without --faults"),
         ("--evaluations", "3"): (2, "3 evaluations are less than one step of 16"),
     }
     for options, (code, message) in cases.items():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, validate
 from pipeline.errors import ConfigError
 from pipeline.run_folder import RunFolder
 from pipeline.yaml_file import read_config
@@ -114,3 +114,10 @@ def test_values_are_replaced_by_dotted_name(tmp_path: Path) -> None:
 def test_a_bad_assignment_is_refused(tmp_path: Path, assignment: str) -> None:
     with pytest.raises(ConfigError):
         read(tmp_path, MINIMAL, assignment)
+
+
+@pytest.mark.parametrize("key", ["estimator", "faults", "wrap"])
+def test_value_in_the_place_of_a_section_is_told_the_keys(key: str) -> None:
+    content = {"name": "x", "data": {"name": "digits"}, "model": {"name": "mlp"}, "targets": ["onnx-int8"]}
+    with pytest.raises(ConfigError, match=rf"^x\.yaml: train\.{key} = 'ste': must be a section; its keys: \w+"):
+        validate({**content, "train": {key: "ste"}}, file=Path("x.yaml"))

@@ -239,3 +239,11 @@ def test_cuda_training_learns(precision: int | str) -> None:
     fabric = make_fabric(config)
     trained = fit(fabric, moved(quantized_task(dropout=0.0), fabric.device), config, GUIDED, 0)
     assert max(float(entry["validation_accuracy"]) for entry in trained.epochs) > 60  # by chance: 25
+
+
+def test_estimator_that_hardly_runs_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    train_it(quantized_task(), schedule=Schedule(Guided(), 0.5))
+    assert caplog.text == ""  # the statistics take 5 of 24 steps, the estimator starts at 12
+    trained = train_it(quantized_task(), schedule=Schedule(Guided(), 0.0))
+    assert trained.guided_steps < 24
+    assert f"Guided was used in {trained.guided_steps} steps, its start promises 24 of 24" in caplog.text
