@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +15,7 @@ from pipeline.artifact import Artifact, seal
 from pipeline.commands.calibration_display import Display
 from pipeline.commands.calibration_inputs import device_of, samples_of
 from pipeline.commands.parity import require_ledger
+from pipeline.errors import StageError
 from pipeline.ledger import CalibrationEntry, replace_calibrations
 from pipeline.plan import Plan
 from pipeline.registry import FUNCTIONS, resolve
@@ -67,7 +70,7 @@ def calibrate_run(run: RunFolder, request: Request, *, as_json: bool) -> None:
         StageError: the target cannot take what is calibrated.
         ToolMissingError: a tool of the target is not installed.
     """
-    with run.locked():
+    with run.locked(), _disk_problems_named():
         ledger = require_ledger(run)
         integer = run.artifact(INTEGER)
         integer.verify()
@@ -89,6 +92,15 @@ def calibrate_run(run: RunFolder, request: Request, *, as_json: bool) -> None:
         others = [c for c in ledger.calibrations if c.executor != request.executor and c.made_from == integer.sha256]
         replace_calibrations(run.ledger, (*others, entry))
     _report(entry, as_json=as_json)
+
+
+@contextmanager
+def _disk_problems_named() -> Iterator[None]:
+    """Turn what the system says about files into an error for the user, as stages do."""
+    try:
+        yield
+    except OSError as error:
+        raise StageError(f"calibrate: {error} (is the disk full?); run the same command again") from error
 
 
 def _settings(run: RunFolder, request: Request) -> Any:  # noqa: ANN401
