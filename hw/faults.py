@@ -73,7 +73,7 @@ class FaultSpec:
     def __str__(self) -> str:
         """The spec that :meth:`parse` reads; empty where there is no fault."""
         pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return ",".join(f"{name}={value:g}" for name, value in pairs if value)
+        return ",".join(f"{name}={value!r}" for name, value in pairs if value)
 
     def draw(self, model: IntegerModel, seed: int) -> Chip:
         """Return the chip number *seed* for networks of the shape of *model*; the same numbers give the same chip."""

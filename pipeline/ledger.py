@@ -143,7 +143,7 @@ class CalibrationEntry(Record):
 
     executor: str
     faults: str
-    fault_seed: int
+    fault_seed: Annotated[int, Field(ge=0)]
     access: Literal["scalar", "logits"]
     parameters: Literal["output", "thresholds", "all"]
     weights: bool

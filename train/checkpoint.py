@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import struct
 from pathlib import Path
 
 import torch
@@ -16,6 +17,11 @@ from train.models import build
 
 FILE = "checkpoint.pt"
 FORMAT = 1
+READING_ERRORS = (
+    *(OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, struct.error),
+    *(LookupError, AssertionError, TypeError, AttributeError),
+)
+"""What ``torch.load`` raises on files that are damaged; found by mutating them."""
 
 
 def save_checkpoint(network: nn.Module, model: ModelConfig, shape: tuple[int, ...], classes: int, folder: Path) -> None:
@@ -40,7 +46,7 @@ def load_network(artifact: Artifact) -> tuple[nn.Module, int]:
     path = artifact.path / FILE
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except READING_ERRORS as error:
         raise InputError(f"{path} is not a checkpoint: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__

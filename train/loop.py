@@ -121,6 +121,7 @@ def fit(
             elif looking:
                 keeper.save_if_due()
             watch(ends_epoch)
+    _require_finite_weights(state, task.label, config.lr)
     if fabric.is_global_zero:
         _say_if_hardly_used(schedule, run.steps, state, task.label)
     task.network.load_state_dict(state.best)
@@ -235,6 +236,19 @@ def _set_up(fabric: Fabric, task: Task, config: TrainConfig, seed: int) -> _Run:
     }
     state = TrainingState(task.network, optimizer, scheduler, generators)
     return _Run(fabric, task, config, ranks, wrapped, optimizer, state, batch_size, batches)
+
+
+def _require_finite_weights(state: TrainingState, label: str, lr: float) -> None:
+    """Look at the weights of the best epoch: the last step may have broken them without a loss that shows it.
+
+    Raises:
+        StageError: one is not finite.
+    """
+    for name, tensor in state.best.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise StageError(
+                f"training of the {label} network diverged: {name} is not finite; lower train.lr (now {lr:g})"
+            )
 
 
 def _say_if_hardly_used(schedule: Schedule, total: int, state: TrainingState, label: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import pickle
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from lightning_fabric import Fabric
 
 from pipeline import InputError
+from train.checkpoint import READING_ERRORS
 from train.training_state import TrainingState
 
 FILE = "state"
@@ -71,7 +71,7 @@ class ResumeFile:
             return None
         try:
             content: object = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        except READING_ERRORS as error:
             self._discard(f"it cannot be read: {error}")
             return None
         return content

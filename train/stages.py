@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from train.nudge import nudge_metrics
 from train.resume import ResumeFile
 from train.robust import training_loss
 from train.split_tensors import DatasetTensors, accuracy_percent, load_dataset
+from train.user_code import require_logits
 
 METRICS = "metrics.json"
 
@@ -88,6 +90,8 @@ def _train_quantized(stage: TrainQuantized, source: Artifact, ctx: StageContext,
     schedule = schedule_of(stage.train.estimator, stage.model.surrogate or "identity")
     with seeded(ctx.seed):
         network = build(stage.model, dataset.inputs, dataset.classes, dataset.shape)
+        if ":" in stage.model.name:
+            require_logits(stage.model.name, copy.deepcopy(network), dataset.inputs, dataset.classes)
         require_input_codes(network, stage.model.input_bits)
         if schedule.late.extra_forward_passes and not ExtraPasses(network).fast:
             require_fixed_steps(network)  # the fast pass freezes scales that follow the weights

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import typer
 
-from pipeline.artifact import Artifact, seal, sha256_of_bytes
+from pipeline.artifact import Artifact, digest_of, seal
 from pipeline.commands.calibration_display import Display
 from pipeline.commands.calibration_inputs import device_of, samples_of
 from pipeline.commands.parity import require_ledger
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, StageError
 from pipeline.ledger import CalibrationEntry, replace_calibrations
 from pipeline.plan import Plan
 from pipeline.registry import FUNCTIONS, resolve
@@ -70,7 +72,7 @@ def calibrate_run(run: RunFolder, request: Request, *, as_json: bool) -> None:
         StageError: the target cannot take what is calibrated.
         ToolMissingError: a tool of the target is not installed.
     """
-    with run.locked():
+    with run.locked(), _disk_problems_named():
         ledger = require_ledger(run)
         integer = run.artifact(INTEGER)
         integer.verify()
@@ -96,7 +98,16 @@ def calibrate_run(run: RunFolder, request: Request, *, as_json: bool) -> None:
         entry = _entry(request, settings, held_out, outcome, integer, artifact)
         if stays is None:
             replace_calibrations(run.ledger, (*others, entry))
+            _delete_unnamed(run, (*others, entry))
     _report(entry, stays, as_json=as_json)
+
+
+def _delete_unnamed(run: RunFolder, entries: tuple[CalibrationEntry, ...]) -> None:
+    """Delete the calibrated models that no entry of the ledger names: replaced ones, and those of a killed command."""
+    named = {entry.path for entry in entries}
+    for folder in run.path.glob("calibrated-*"):
+        if folder.name not in named and not folder.is_symlink():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _refuse_options_without_effect(request: Request) -> None:
@@ -112,6 +123,15 @@ def _stays(earlier: CalibrationEntry | None, held_out: Any, outcome: Any) -> Cal
         return None
     comparable = (earlier.held_out, earlier.samples) == (held_out.origin, len(held_out))
     return earlier if not outcome.kept or (comparable and earlier.after <= outcome.after) else None
+
+
+@contextmanager
+def _disk_problems_named() -> Iterator[None]:
+    """Turn what the system says about files into an error for the user, as stages do."""
+    try:
+        yield
+    except OSError as error:
+        raise StageError(f"calibrate: {error} (is the disk full?); run the same command again") from error
 
 
 def _settings(run: RunFolder, request: Request) -> Any:  # noqa: ANN401
@@ -139,15 +159,18 @@ def _say_what_is_better(request: Request) -> None:
 
 
 def _store(run: RunFolder, request: Request, integer: Artifact, outcome: Any) -> Artifact:  # noqa: ANN401
-    """Write the calibrated model as an artifact by a rename; every simulated chip has a folder of its own."""
-    chip = sha256_of_bytes("/".join(map(str, _device_key(request))).encode())[:8]
-    name = f"calibrated-{request.executor.replace(':', '-')}{f'-{chip}' if request.faults else ''}"
-    final = run.path / name
-    partial = run.path / "tmp" / name
+    """Write the calibrated model as an artifact by a rename.
+
+    The folder's name holds the digest, so an earlier calibration stays whole until the ledger names the new one.
+    """
+    stem = f"calibrated-{request.executor.replace(':', '-')}"
+    partial = run.path / "tmp" / stem
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
     resolve(FUNCTIONS, "save-integer-model")(outcome.model, partial)
+    name = f"{stem}-{digest_of(partial)[:12]}"
+    final = run.path / name
     tools = {"bitproof": distribution_version("bitproof") or "unknown"}
     return seal(partial, final, stage=name, kind=integer.kind, made_from=(integer.sha256,), tools=tools)
 

@@ -39,8 +39,11 @@ def samples_of(run: RunFolder, split: str, limit: int | None) -> Any:  # noqa: A
 
     Raises:
         InputError: there is none, or they have no labels.
+        IntegrityError: the data set was changed after it was made.
     """
-    vectors = load_vectors(run.artifact("data"), split)
+    dataset = run.artifact("data")
+    dataset.verify()
+    vectors = load_vectors(dataset, split)
     if limit is not None:
         if limit < 1:
             raise InputError(f"held-out images = {limit} is not possible; it must be at least 1")

@@ -128,7 +128,7 @@ def test_a_bad_spec_says_what_is_allowed(text: str, message: str) -> None:
     st.sampled_from([None, 7, 12]),
 )
 def test_a_spec_is_read_back_from_its_text(stuck: float, offset: float, flip: float, wrap: int | None) -> None:
-    spec = FaultSpec(round(stuck, 3), offset, flip, wrap)
+    spec = FaultSpec(stuck, offset, flip, wrap)
     assert FaultSpec.parse(str(spec)) == spec
 
 

@@ -51,6 +51,9 @@ names = changed(classes=[1, 2])
 
 def broken(root, seed):
     raise KeyError("column")
+
+def huge_label(root, seed):
+    return {"train": (codes, labels + 10**9), "test": (codes, labels)}
 """
 
 
@@ -98,6 +101,7 @@ def test_codes_and_labels_arrive_split_and_shaped(file: Path, tmp_path: Path) ->
         ("real_labels", r"the labels of 'test' are float64 of shape \(3,\); they must be whole numbers"),
         ("other_shape", r"returned samples of different shapes: \{'train': \(1, 4, 4\), 'test': \(16,\)\}$"),
         ("high_label", r"split 'test' has labels 2\.\.2; allowed 0\.\.1$"),
+        ("huge_label", r"the label 1000000000, so 1000000001 classes; allowed without 'classes': labels 0 to 65535"),
         ("low_label", r"split 'test' has labels -1\.\.-1; allowed 0\.\.1$"),
         ("empty", r"split 'test' has 0 samples and 0 labels$"),
         ("uneven", r"split 'test' has 3 samples and 2 labels$"),

@@ -387,6 +387,8 @@ def test_ramps_have_exact_ends() -> None:
         (lambda: BiasCorrected(spsa(), -0.1), "allowed: 0 <= decay <= 1"),
         (lambda: Adaptive(spsa(), 1.0), "allowed: 0 <= decay < 1"),
         (lambda: Guided(delta=-1.0), "allowed: delta > 0"),
+        (lambda: Guided(delta=math.nan), "allowed: delta > 0"),
+        (lambda: spsa(1, math.nan), "allowed: directions >= 1 and delta > 0"),
     ],
 )
 def test_options_out_of_range_are_refused(make: Callable[[], Estimator], message: str) -> None:

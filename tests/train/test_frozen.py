@@ -242,3 +242,13 @@ def test_compiled_pass_gives_the_same_bits() -> None:
         with torch.no_grad():
             assert torch.equal(compiled(values), plain_pass(values))
             network[0].weight += 0.3
+
+
+def test_binary_weight_of_zero_counts_as_positive_in_both() -> None:
+    layer = qnn.QuantLinear(3, 2, bias=False, weight_quant=SignedBinaryWeightPerTensorConst)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[0.0, -0.1, 0.1], [-0.0, 0.2, 0.0]]))
+        frozen, values = FrozenForward(nn.Sequential(layer)), torch.eye(3)
+        frozen.freeze()
+        assert torch.equal(frozen(values), plain(layer(values)))
+        assert float(frozen(values)[0, 0]) > 0

@@ -14,6 +14,8 @@ from train.user_code import call_user_function
 
 REQUIRED, OPTIONAL = ("train", "test"), ("validation", "classes")
 Split = tuple[Pixels, Labels]
+MOST_CLASSES = 65_536
+"""More are taken for labels that do not count from 0."""
 
 
 def read_custom(name: str, root: Path | None, seed: int) -> Source:
@@ -38,6 +40,11 @@ def read_custom(name: str, root: Path | None, seed: int) -> Source:
     if len(set(shapes.values())) != 1:
         raise InputError(f"{name} returned samples of different shapes: {shapes}")
     largest = max(int(labels.max(initial=0)) for _, labels in splits.values())
+    if "classes" not in returned and largest >= MOST_CLASSES:
+        raise InputError(
+            f"{name} returned the label {largest}, so {largest + 1} classes; allowed without 'classes': labels 0 to "
+            f"{MOST_CLASSES - 1}. Number the classes from 0, or return their names as 'classes'"
+        )
     classes = _classes(name, returned.get("classes", [str(number) for number in range(largest + 1)]))
     inputs = math.prod(shapes["train"])
     flat = {key: (codes.reshape(len(codes), inputs), labels) for key, (codes, labels) in splits.items()}

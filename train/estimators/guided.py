@@ -58,7 +58,7 @@ class Guided:
                 f"directions = {self.directions}, beta = {self.beta.first}..{self.beta.last}; "
                 "allowed: directions >= 1 and 0 < beta <= 1"
             )
-        if self.delta is not None and self.delta <= 0:
+        if self.delta is not None and not 0 < self.delta < math.inf:
             raise ValueError(f"delta = {self.delta}; allowed: delta > 0")
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -38,7 +39,7 @@ class Spsa:
     distribution: DistributionName
 
     def __post_init__(self) -> None:
-        if self.directions < 1 or min(self.delta.first, self.delta.last) <= 0:
+        if self.directions < 1 or not all(0 < end < math.inf for end in (self.delta.first, self.delta.last)):
             raise ValueError(
                 f"directions = {self.directions}, delta = {self.delta.first}..{self.delta.last}; "
                 "allowed: directions >= 1 and delta > 0"
