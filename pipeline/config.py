@@ -140,7 +140,7 @@ class EstimatorConfig(Section):
     An option that the chosen estimator does not use is refused, so that nobody believes it had an effect.
     """
 
-    name: Literal["guided", "ste", "spsa", "weighted", "bias-corrected", "adaptive"] = "guided"
+    name: Literal["ste", "guided", "spsa", "weighted", "bias-corrected", "adaptive"] = "ste"
     start: Annotated[float, Field(ge=0, le=1)] = 0.8
     directions: Annotated[int, Field(ge=1, le=65_536)] = 1
     beta_min: Annotated[float, Field(gt=0, le=1)] = 0.9999

@@ -20,7 +20,7 @@ SEEDS = tuple(range(8))
 TUNING_SEED = 100
 RATES = (0.01, 0.03, 0.1, 0.3)
 DIRECTIONS = (64, 256)
-BUDGET = {64: 200_000, 256: 400_000}
+BUDGET = {64: 200_000, 256: 600_000}
 """Forward passes over a batch that a run of n directions may spend."""
 TUNING_BUDGET = 100_000
 GUIDED_STEPS, GUIDED_COST = 600, 5.0

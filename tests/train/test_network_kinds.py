@@ -23,7 +23,9 @@ from train.stages import TrainFloat, TrainQuantized
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
 
 CNN = ModelConfig(name="cnn", channels=(4, 6), hidden=(12,), weight_bits=(4, 2, 2, 4), dropout=0.1)
-TRAIN = TrainConfig(epochs=20, batch_size=64, lr=0.02, device="cpu", estimator=EstimatorConfig(start=0.9))
+TRAIN = TrainConfig(
+    epochs=20, batch_size=64, lr=0.02, device="cpu", estimator=EstimatorConfig(name="guided", start=0.9)
+)
 
 
 def data(folder: Path, config: DataConfig, input_bits: int = 8) -> Artifact:

@@ -228,7 +228,9 @@ def test_training_on_cuda_goes_on_from_its_last_epoch(resume: ResumeFile) -> Non
 
 
 MODEL = ModelConfig(name="mlp", hidden=(16, 16), weight_bits=2, act_bits=4)
-TRAIN = TrainConfig(epochs=12, batch_size=64, lr=0.02, device="cpu", nudge=False, estimator=EstimatorConfig(start=0.5))
+TRAIN = TrainConfig(
+    epochs=12, batch_size=64, lr=0.02, device="cpu", nudge=False, estimator=EstimatorConfig(name="guided", start=0.5)
+)
 SCRIPT = """
 import sys, warnings
 warnings.simplefilter("ignore")

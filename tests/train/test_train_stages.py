@@ -27,7 +27,9 @@ from train.stages import TrainFloat, TrainQuantized
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
 
 MODEL = ModelConfig(name="mlp", hidden=(16, 16), weight_bits=2, act_bits=4)
-TRAIN = TrainConfig(epochs=24, batch_size=64, lr=0.02, device="cpu", estimator=EstimatorConfig(start=0.8))
+TRAIN = TrainConfig(
+    epochs=24, batch_size=64, lr=0.02, device="cpu", estimator=EstimatorConfig(name="guided", start=0.8)
+)
 
 
 def make(stage: Stage, source: Artifact | None, final: Path, seed: int = 0) -> Artifact:
