@@ -1,6 +1,6 @@
 """What the zeroth-order estimators cost and bring, against the straight-through estimator and against controls.
 
-``python -m benchmarks.estimators [PART...]`` measures what is missing (or the parts named) and writes
+``python -m benchmarks.estimators [PART...|report]`` measures what is missing (or the parts named) and writes
 ``benchmarks/results/estimators.json`` and the tables and plots of ``docs/zo-ste.md``. Every part leaves its raw
 figures, seed by seed, in ``benchmarks/results/estimators/PART.json``: a long run that was stopped goes on where it was.
 """
@@ -23,7 +23,7 @@ from benchmarks.lab.rows import rows_of
 from benchmarks.results import RESULTS, write_results
 
 RAW = RESULTS / "estimators"
-Note = Callable[[str], None]
+REPORT = "report"
 
 
 def note(text: str) -> None:
@@ -70,10 +70,16 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 def main(arguments: list[str]) -> None:
-    """Measure the parts named in *arguments*, or all that are missing; then write the rows of all that are there."""
+    """Measure the parts named in *arguments*, or all that are missing; then write the rows of all that are there.
+
+    ``report`` measures nothing.
+    """
+    if arguments == [REPORT]:
+        write_down()
+        return
     unknown = [name for name in arguments if name not in PARTS]
     if unknown:
-        sys.exit(f"unknown part {unknown[0]!r}; known: {', '.join(PARTS)}")
+        sys.exit(f"unknown part {unknown[0]!r}; known: {', '.join((*PARTS, REPORT))}")
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     RAW.mkdir(parents=True, exist_ok=True)
@@ -82,6 +88,11 @@ def main(arguments: list[str]) -> None:
         partial = _path(name).with_suffix(".partial")
         partial.write_text(json.dumps(content, indent=1) + "\n")
         partial.replace(_path(name))
+    write_down()
+
+
+def write_down() -> None:
+    """Write rows, page and plots of what was measured."""
     found = {name: json.loads(_path(name).read_text()) for name in PARTS if _path(name).is_file()}
     write_page(found)
     write_results(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,9 +38,9 @@ def write_page(parts: Parts) -> None:
         tables["gradients"] = lambda: _gradient_table(parts["gradients"])
     for name, table in tables.items():
         begin = f"<!-- {name}: written by make bench-estimators -->\n"
-        pattern = re.compile(rf"(?<={re.escape(begin)}).*?(?=<!-- end -->)", re.DOTALL)
-        text, found = pattern.subn(f"{table()}\n".replace("\\", r"\\"), text)
-        assert found == 1, f"{PAGE} has {found} places for the table {name!r}"
+        before, marker, rest = text.partition(begin)
+        assert marker, f"{PAGE} has no place for the table {name!r}"
+        text = f"{before}{marker}{table()}\n{rest[rest.index('<!-- end -->') :]}"
     partial = PAGE.with_suffix(".partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(PAGE)

@@ -234,7 +234,13 @@ def test_batch_that_cannot_be_divided_is_refused(batch_size: int, devices: int) 
 @pytest.mark.parametrize("precision", [32, "bf16-mixed"])
 def test_cuda_training_learns(precision: int | str) -> None:
     config = TrainConfig.model_validate(
-        {"epochs": 30, "batch_size": 16, "device": "cuda", "precision": precision, "estimator": EstimatorConfig(name="guided")}
+        {
+            "epochs": 30,
+            "batch_size": 16,
+            "device": "cuda",
+            "precision": precision,
+            "estimator": EstimatorConfig(name="guided"),
+        }
     )
     fabric = make_fabric(config)
     trained = fit(fabric, moved(quantized_task(dropout=0.0), fabric.device), config, GUIDED, 0)
