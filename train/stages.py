@@ -22,12 +22,11 @@ from train.estimators import Schedule, StraightThrough, schedule_of
 from train.extra_passes import ExtraPasses
 from train.layers import quantized_weights, require_fixed_steps, require_input_codes
 from train.loop import Task, Trained, fit
-from train.models import build, build_float
+from train.models import build, build_float, require_logits
 from train.nudge import nudge_metrics
 from train.resume import ResumeFile
 from train.robust import training_loss
 from train.split_tensors import DatasetTensors, accuracy_percent, load_dataset
-from train.user_code import require_logits
 
 METRICS = "metrics.json"
 

@@ -8,9 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from pipeline import BitproofError, InputError
 
 
@@ -28,7 +25,7 @@ def call_user_function(key: str, name: str, *arguments: object) -> Any:  # noqa:
     except BitproofError:
         raise
     except (Exception, SystemExit) as error:  # whatever a user's function raises is an error of theirs, not of ours
-        raise InputError(f"{key} = {name!r} raised {_where(error)}") from error
+        raise InputError(f"{key} = {name!r} raised {where_raised(error)}") from error
 
 
 def _load(key: str, name: str) -> Callable[..., Any]:
@@ -41,7 +38,7 @@ def _load(key: str, name: str) -> Callable[..., Any]:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise InputError(f"{key} = {name!r}: {path} cannot be imported: {_where(error)}") from error
+        raise InputError(f"{key} = {name!r}: {path} cannot be imported: {where_raised(error)}") from error
     function = getattr(module, attribute, None)
     if not callable(function):
         known = ", ".join(name for name, value in vars(module).items() if callable(value) and not name.startswith("_"))
@@ -49,26 +46,7 @@ def _load(key: str, name: str) -> Callable[..., Any]:
     return function  # type: ignore[no-any-return]  # what a user's file holds is known at run time only
 
 
-def require_logits(name: str, network: Callable[[Tensor], object], inputs: int, classes: int) -> None:
-    """Run the user's *network* once, so that what is wrong with it is said before training.
-
-    Raises:
-        InputError: it raises, or does not give a tensor of shape (N, *classes*) for one of shape (N, *inputs*).
-    """
-    try:
-        with torch.no_grad():
-            outputs = network(torch.zeros(2, inputs))
-    except (Exception, SystemExit) as error:
-        raise InputError(f"model.name = {name!r}: its forward pass raised {_where(error)}") from error
-    shape = tuple(getattr(outputs, "shape", ()))
-    if shape != (2, classes):
-        raise InputError(
-            f"model.name = {name!r} gave {type(outputs).__name__} of shape {shape} for values of shape (2, {inputs}); "
-            f"it must give logits of shape (2, {classes})"
-        )
-
-
-def _where(error: BaseException) -> str:
-    """Return type, text and innermost line of *error*."""
+def where_raised(error: BaseException) -> str:
+    """Return type, text and innermost line of *error*, which code of the user's raised."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{type(error).__name__}: {error} ({frames[-1].filename}, line {frames[-1].lineno})"

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from pipeline import InputError
-from train.user_code import call_user_function, require_logits
+from train.models import require_logits
+from train.user_code import call_user_function
 
 
 @pytest.mark.parametrize("body", ["raise SystemExit(0)", "raise ValueError('no')", "return 1 / 0"])

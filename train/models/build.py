@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
 
 from pipeline import InputError
 from pipeline.config import ModelConfig
 from train.models.cnn import cnn, float_cnn
 from train.models.mlp import float_mlp, mlp
-from train.user_code import call_user_function
+from train.user_code import call_user_function, where_raised
 
 
 def build(model: ModelConfig, inputs: int, classes: int, shape: tuple[int, ...] | None = None) -> nn.Module:
@@ -42,3 +45,22 @@ def build_float(model: ModelConfig, inputs: int, classes: int, shape: tuple[int,
     if model.name == "cnn":
         return float_cnn(model, shape or (inputs,), classes)
     return float_mlp(model, inputs, classes)
+
+
+def require_logits(name: str, network: Callable[[Tensor], object], inputs: int, classes: int) -> None:
+    """Run the user's *network* once, so that what is wrong with it is said before training.
+
+    Raises:
+        InputError: it raises, or does not give a tensor of shape (N, *classes*) for one of shape (N, *inputs*).
+    """
+    try:
+        with torch.no_grad():
+            outputs = network(torch.zeros(2, inputs))
+    except (Exception, SystemExit) as error:
+        raise InputError(f"model.name = {name!r}: its forward pass raised {where_raised(error)}") from error
+    shape = tuple(getattr(outputs, "shape", ()))
+    if shape != (2, classes):
+        raise InputError(
+            f"model.name = {name!r} gave {type(outputs).__name__} of shape {shape} for values of shape (2, {inputs}); "
+            f"it must give logits of shape (2, {classes})"
+        )
