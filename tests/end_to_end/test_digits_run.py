@@ -105,7 +105,7 @@ def test_two_runs_of_one_configuration_give_the_same_artifacts(finished: Path, t
 
 
 def test_rtl_is_calibrated_by_its_thresholds_and_refuses_an_output_bias(copy: Path) -> None:
-    refused = bitproof("calibrate", copy, "--executor", "rtl", "--evaluations", "16")
+    refused = bitproof("calibrate", copy, "--executor", "rtl", "--parameters", "all", "--evaluations", "16")
     assert refused.code == 4, refused.err
     assert "layer 'output_bias' adds a bias to the output accumulators" in refused.err
     options = ("--parameters", "thresholds", "--evaluations", "16", "--images", "64")
