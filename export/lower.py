@@ -29,10 +29,8 @@ from export.integer import (
     MatMul,
     Node,
     Threshold,
-    matmul_ranges,
     save,
     threshold_of,
-    threshold_ranges,
 )
 from export.proof import prove_thresholds, prove_widths
 from export.qonnx import FILE, load_qonnx
@@ -147,7 +145,7 @@ class _Lowering:
         if self.input is None:
             raise InputError(f"{self.path}: the graph input is not quantized; begin the network with a Quant node")
         _, kind, scale, width = self.input
-        model = IntegerModel(self.path.parent.name, kind, scale, width, tuple(self.nodes), output_scale)
+        model = IntegerModel(self.path.parent.name, kind, scale, (width,), tuple(self.nodes), output_scale)
         return model, [*self.proofs, *prove_widths(model)]
 
     def _refuse(self, node: onnx.NodeProto, why: str) -> InputError:
@@ -301,7 +299,7 @@ class _Lowering:
         node = Threshold(f"act{self._count(Threshold)}", np.array(rows, dtype=np.int64), quant.kind, lowest, flipped)
         self.proofs.append(prove_thresholds(node, rising, self.ranges))
         self.nodes.append(node)
-        self.ranges = threshold_ranges(node, self.ranges)
+        self.ranges = node.ranges(self.ranges)
         return _CodedTensor(quant.scales[0])
 
     def _append_matmul(self, weights: _QuantizedWeights, flipped: NDArray[np.bool_]) -> None:
@@ -311,7 +309,7 @@ class _Lowering:
         kind = weights.kind if held else IntegerType.smallest_for(low, high)
         node = MatMul(f"fc{self._count(MatMul)}", codes, kind)
         self.nodes.append(node)
-        self.ranges = matmul_ranges(node, self.ranges)
+        self.ranges = node.ranges(self.ranges)
 
     def _count(self, kind: type[Node]) -> int:
         return sum(isinstance(node, kind) for node in self.nodes)

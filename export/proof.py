@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from export.integer import (
     Activation,
-    Bias,
+    Affine,
     IntegerModel,
     IntegerType,
     Interval,
@@ -25,7 +25,6 @@ from export.integer import (
     hull,
     propagate,
 )
-from export.integer.interpret import matmul, threshold
 from pipeline import Codes, MatrixUnit, Requantizer, StageError
 from pipeline.ledger import ProofEntry
 
@@ -111,7 +110,7 @@ def prove_widths(model: IntegerModel) -> list[ProofEntry]:
                     holds=largest <= FLOAT32_EXACT,
                 )
             )
-        elif isinstance(node, Bias):
+        elif isinstance(node, Affine):
             total = hull(ranges[node.name])
             kind = accumulator_type(ranges[node.name])
             entries.append(
@@ -120,7 +119,7 @@ def prove_widths(model: IntegerModel) -> list[ProofEntry]:
                     claim=f"accumulators with their bias lie in [{total.low}, {total.high}]: {kind.bits} bits, never "
                     "over 32",
                     method="interval arithmetic in unbounded integers, per channel, from the real weights and offsets",
-                    cases=node.outputs,
+                    cases=node.channels,
                     holds=kind.bits <= 32,
                 )
             )
@@ -152,7 +151,7 @@ def _sweep(node: Threshold, layer: int, reachable: tuple[Interval, ...], executo
     for start in range(total.low, total.high + 1, ROWS_AT_ONCE):
         stop = min(start + ROWS_AT_ONCE - 1, total.high)
         accumulators = np.arange(start, stop + 1, dtype=np.int64)[:, None]
-        expected = threshold(node, np.broadcast_to(accumulators, (len(accumulators), node.channels)))
+        expected = node.apply(np.broadcast_to(accumulators, (len(accumulators), node.channels)))
         actual = _rising_codes(node, layer, start, stop, executor)
         if actual.shape != expected.shape:
             raise StageError(
@@ -197,7 +196,7 @@ def prove_matrix_units(model: IntegerModel, executor: NamedMatrixUnit, seed: int
     kinds = _input_types(model)
     for layer, (node, kind) in enumerate(zip(model.matmuls, kinds, strict=True)):
         vectors = basis_vectors(node, kind, seed)
-        expected = matmul(node, vectors)
+        expected = node.apply(vectors)
         actual = executor.multiply(layer, vectors)
         if actual.shape != expected.shape:
             raise StageError(

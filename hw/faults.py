@@ -12,8 +12,18 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer import IntegerModel, IntegerType, MatMul, Node, Threshold, accumulator_type, apply, propagate
-from export.integer.interpret import require_codes
+from export.integer import (
+    Affine,
+    IntegerModel,
+    IntegerType,
+    MatMul,
+    Node,
+    Threshold,
+    accumulator_type,
+    propagate,
+    require_codes,
+    require_operations,
+)
 from pipeline import Codes, ConfigError, InputError
 
 WRAP_BITS = (7, 12)
@@ -77,6 +87,7 @@ class FaultSpec:
 
     def draw(self, model: IntegerModel, seed: int) -> Chip:
         """Return the chip number *seed* for networks of the shape of *model*; the same numbers give the same chip."""
+        require_operations(model, "the fault model", (MatMul, Threshold, Affine))
         streams = np.random.SeedSequence(seed).spawn(3)
         weights, offsets, flips = (np.random.default_rng(stream) for stream in streams)
         return Chip(
@@ -162,7 +173,7 @@ class FaultyExecutor:
         require_codes(self.model, codes)
         current = codes
         for node in self.model.nodes:
-            current = apply(node, current)
+            current = node.apply(current)
             if self.wrap is not None and not isinstance(node, Threshold):
                 current = wrap_twos_complement(current, bits=self.wrap)
         return current

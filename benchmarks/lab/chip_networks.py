@@ -25,9 +25,7 @@ from export.integer import (
     MatMul,
     Node,
     Threshold,
-    matmul_ranges,
     threshold_of,
-    threshold_ranges,
 )
 from pipeline.config import ModelConfig, TrainFaults, TrainWrap
 from train.layers import QuantizedLayer, quantized_layers
@@ -102,15 +100,15 @@ def lowered(network: nn.Module) -> IntegerModel:
             codes = np.where(falling[:, None], -codes, codes)
         kind = IntegerType(int(layer.linear.weight_quant.bit_width()), signed=True)
         product = MatMul(f"fc{number}", codes, kind)
-        ranges = matmul_ranges(product, ranges)
+        ranges = product.ranges(ranges)
         nodes.append(product)
         if layer.norm is not None:
             activation = _threshold(f"act{number}", layer, falling, ranges)
-            ranges = threshold_ranges(activation, ranges)
+            ranges = activation.ranges(ranges)
             nodes.append(activation)
     scale = Fraction(layers[-1].accumulator_scale)
     return IntegerModel(
-        "benchmark", IntegerType(INPUT_BITS, signed=False), Fraction(1, 1 << INPUT_BITS), INPUTS, tuple(nodes), scale
+        "benchmark", IntegerType(INPUT_BITS, signed=False), Fraction(1, 1 << INPUT_BITS), (INPUTS,), tuple(nodes), scale
     )
 
 

@@ -1,88 +1,74 @@
-"""The int64 NumPy interpreter: what every operation of the integer model means."""
+"""The int64 NumPy interpreter: runs a model node by node; what a node means is in :mod:`export.integer.ops`."""
 
 from __future__ import annotations
 
+from collections import Counter
+from math import prod
+
 import numpy as np
 
-from export.integer.ir import Bias, IntegerModel, MatMul, Node, Threshold
+from export.integer.ir import INPUT, IntegerModel
 from pipeline import Codes, InputError
 
-EXACT_FLOAT32, EXACT_FLOAT64 = 1 << 24, 1 << 53
-"""Every integer of at most this magnitude, and every sum that stays within it, is exact in binary32, in binary64."""
-
-FEW_LEVELS = 8
-"""Up to so many thresholds a channel it is faster to compare with each than to search."""
-
-
-def matmul(node: MatMul, codes: Codes) -> Codes:
-    """Return ``codes @ weights.T``, shape (N, outputs), for *codes* of shape (N, inputs).
-
-    The product runs in binary32 or binary64 (BLAS) where the largest possible partial sum is at most 2^24 or 2^53 and
-    therefore exact whatever the order of summation, and in int64 otherwise.
-    """
-    largest_code = max(int(codes.max(initial=0)), -int(codes.min(initial=0)))
-    largest_sum = largest_code * int(np.abs(node.weights).sum(axis=1).max())
-    if largest_sum <= EXACT_FLOAT32:
-        return (codes.astype(np.float32) @ node.weights.T.astype(np.float32)).astype(np.int64)
-    if largest_sum <= EXACT_FLOAT64:
-        return (codes.astype(np.float64) @ node.weights.T.astype(np.float64)).astype(np.int64)
-    return codes @ node.weights.T
-
-
-def threshold(node: Threshold, accumulators: Codes) -> Codes:
-    """Return the output codes, shape (N, channels), for *accumulators* of that shape."""
-    if node.levels <= FEW_LEVELS:
-        met = np.zeros(accumulators.shape, dtype=np.int64)
-        for level in node.thresholds.T:
-            met += accumulators >= level
-        return met + node.lowest
-    codes = np.empty_like(accumulators)
-    for channel, row in enumerate(node.thresholds):
-        codes[:, channel] = np.searchsorted(row, accumulators[:, channel], side="right")
-    return codes + node.lowest
-
-
-def apply(node: Node, codes: Codes) -> Codes:
-    """Return the output of *node*, shape (N, outputs), for *codes* of shape (N, inputs)."""
-    if isinstance(node, MatMul):
-        return matmul(node, codes)
-    return codes + node.offsets if isinstance(node, Bias) else threshold(node, codes)
+ELEMENTS_AT_ONCE = 1 << 22
+"""So many elements of the largest value are computed at a time, to bound the memory."""
 
 
 def require_codes(model: IntegerModel, codes: Codes) -> None:
     """Refuse input *codes* that *model* does not take.
 
     Raises:
-        InputError: the codes have another shape than (N, inputs), or one lies outside the model's input type.
+        InputError: the codes have another shape than (N, inputs), or one does not occur in the model's input.
     """
     if codes.ndim != 2 or codes.shape[1] != model.inputs:
         raise InputError(f"{model.name!r} takes codes of shape (N, {model.inputs}), not {codes.shape}")
-    if codes.size and not (model.input.minimum <= codes.min() <= codes.max() <= model.input.maximum):
+    allowed = model.allowed_codes
+    if codes.size and not (allowed[0] <= codes.min() <= codes.max() <= allowed[-1]):
         raise InputError(
-            f"{model.name!r} takes {model.input} codes ({model.input.minimum}..{model.input.maximum}); "
+            f"{model.name!r} takes {model.input} codes ({allowed[0]}..{allowed[-1]}); "
             f"given {codes.min()}..{codes.max()}"
         )
+    if allowed.step != 1 and ((codes - allowed[0]) % allowed.step).any():
+        raise InputError(f"{model.name!r} takes the codes {list(allowed)} alone; others are given")
 
 
 def trace(model: IntegerModel, codes: Codes) -> dict[str, Codes]:
-    """Run *codes*, shape (N, inputs), and return the output of every node by its name.
+    """Run *codes*, shape (N, inputs), and return the output of every node by its name, shape (N, *sample shape).
 
     Raises:
-        InputError: the codes have another shape, or one lies outside the model's input type.
+        InputError: the codes have another shape, or one does not occur in the model's input.
     """
     require_codes(model, codes)
-    outputs: dict[str, Codes] = {}
-    current = codes.astype(np.int64)
-    for node in model.nodes:
-        current = apply(node, current)
-        outputs[node.name] = current
-    return outputs
+    values = {INPUT: codes.astype(np.int64).reshape(len(codes), *model.shape)}
+    for node, sources in model.wired():
+        values[node.name] = node.apply(*(values[source] for source in sources))
+    del values[INPUT]
+    return values
 
 
 def run(model: IntegerModel, codes: Codes) -> Codes:
     """Run *codes*, shape (N, inputs), and return the output codes, shape (N, outputs).
 
+    A value is dropped when the last node that takes it has run, and samples go through in groups, so the memory is
+    bounded by the largest layer.
+
     Raises:
-        InputError: the codes have another shape, or one lies outside the model's input type.
+        InputError: the codes have another shape, or one does not occur in the model's input.
     """
-    return trace(model, codes)[model.nodes[-1].name]
+    require_codes(model, codes)
+    largest = max(prod(shape) for shape in model.shapes().values())
+    rows = max(1, ELEMENTS_AT_ONCE // largest)
+    groups = [_run_group(model, codes[start : start + rows]) for start in range(0, len(codes), rows)]
+    return np.concatenate(groups) if groups else np.zeros((0, model.outputs), dtype=np.int64)
+
+
+def _run_group(model: IntegerModel, codes: Codes) -> Codes:
+    pending = Counter(source for _, sources in model.wired() for source in sources)
+    values = {INPUT: codes.astype(np.int64).reshape(len(codes), *model.shape)}
+    for node, sources in model.wired():
+        values[node.name] = node.apply(*(values[source] for source in sources))
+        for source in sources:
+            pending[source] -= 1
+            if not pending[source]:
+                values.pop(source, None)
+    return values[model.nodes[-1].name].reshape(len(codes), -1)

@@ -1,210 +1,129 @@
 """The integer model: a small typed graph of integer operations, the one definition of what a network computes.
 
-Every other form of the network is compared with it. A value is an array of integer *codes*; the real number that
-a code stands for is ``code * scale``. Thresholds are the canonical form of a quantized activation: code ``i`` of
-channel ``c`` is reached when the accumulator is at least ``thresholds[c, i - 1]``, counting codes from the lowest.
+Every other form of the network is compared with it. A value is an array of integer *codes*; the real number that a code
+stands for is ``scale * code`` (a quantizer's zero point is subtracted, so the code 0 is the real 0). Thresholds are the
+canonical form of a quantized activation: code ``lowest + i`` of channel ``c`` is reached when the accumulator is at
+least ``thresholds[c, i - 1]``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import prod
 
-import numpy as np
-from numpy.typing import NDArray
+from export.integer.ops import MatMul, Node, Threshold
+from export.integer.types import IntegerType, Interval, Ranges, Shape
 
-from pipeline import Codes
+INPUT = "input"
+"""What a node's wiring calls the input of the model."""
+
+Wiring = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class IntegerType:
-    """Integers of *bits* bits in two's complement (*signed*) or offset-free unsigned form."""
+class Coding:
+    """The real number of one channel's output code: ``scale * code + offset``."""
 
-    bits: int
-    signed: bool
-
-    def __post_init__(self) -> None:
-        if self.bits < 1:
-            raise ValueError(f"an integer type has at least 1 bit, not {self.bits}")
-
-    @property
-    def minimum(self) -> int:
-        """Smallest representable integer."""
-        return -(1 << (self.bits - 1)) if self.signed else 0
-
-    @property
-    def maximum(self) -> int:
-        """Largest representable integer."""
-        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
-
-    def __str__(self) -> str:
-        return f"{'int' if self.signed else 'uint'}{self.bits}"
-
-    @classmethod
-    def smallest_for(cls, low: int, high: int) -> IntegerType:
-        """Return the narrowest type that holds every integer from *low* to *high*; signed iff *low* < 0."""
-        if low > high:
-            raise ValueError(f"empty range [{low}, {high}]")
-        if low >= 0:
-            return cls(max(1, high.bit_length()), signed=False)
-        return cls(max((-low - 1).bit_length(), high.bit_length() if high > 0 else 0) + 1, signed=True)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class MatMul:
-    """``accumulators = codes @ weights.T``, exact.
-
-    Attributes:
-        name: unique within the model.
-        weights: shape (outputs, inputs), every element within *weight_type*.
-        weight_type: the narrowest type that holds every weight.
-    """
-
-    name: str
-    weights: Codes
-    weight_type: IntegerType
-
-    def __post_init__(self) -> None:
-        _check_integer_matrix(self.weights, f"weights of {self.name!r}")
-        low, high = int(self.weights.min()), int(self.weights.max())
-        if low < self.weight_type.minimum or high > self.weight_type.maximum:
-            raise ValueError(f"weights of {self.name!r} span [{low}, {high}], outside {self.weight_type}")
-
-    @property
-    def inputs(self) -> int:
-        """Number of input channels."""
-        return int(self.weights.shape[1])
-
-    @property
-    def outputs(self) -> int:
-        """Number of output channels."""
-        return int(self.weights.shape[0])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Threshold:
-    """``code[c] = lowest + number of thresholds[c] that are <= accumulator[c]``.
-
-    A threshold outside the channel's reachable accumulators is kept as one of two finite integers: the smallest
-    reachable accumulator (always met) or the largest plus one (never met).
-
-    Attributes:
-        name: unique within the model.
-        thresholds: shape (channels, levels), each row ascending (repeats allowed).
-        output: type of the output codes; ``lowest + levels`` is at most its maximum.
-        lowest: the output code below the first threshold.
-        flipped: shape (channels,); True where the slope of the original activation was negative and the
-            channel's weights and thresholds were negated so that the code rises with the accumulator.
-    """
-
-    name: str
-    thresholds: Codes
-    output: IntegerType
-    lowest: int
-    flipped: NDArray[np.bool_]
-
-    def __post_init__(self) -> None:
-        _check_integer_matrix(self.thresholds, f"thresholds of {self.name!r}")
-        if (np.diff(self.thresholds, axis=1) < 0).any():
-            channel = int(np.argwhere(np.diff(self.thresholds, axis=1) < 0)[0][0])
-            raise ValueError(f"thresholds of {self.name!r}, channel {channel}, do not ascend")
-        if self.lowest < self.output.minimum or self.lowest + self.levels > self.output.maximum:
-            raise ValueError(
-                f"{self.name!r} has codes {self.lowest}..{self.lowest + self.levels}, outside {self.output}"
-            )
-        if self.flipped.shape != (self.channels,) or self.flipped.dtype != np.bool_:
-            raise ValueError(f"flipped of {self.name!r} must be {self.channels} booleans")
-
-    @property
-    def channels(self) -> int:
-        """Number of channels."""
-        return int(self.thresholds.shape[0])
-
-    @property
-    def inputs(self) -> int:
-        """Number of input channels: as many as output channels."""
-        return self.channels
-
-    @property
-    def outputs(self) -> int:
-        """Number of output channels."""
-        return self.channels
-
-    @property
-    def levels(self) -> int:
-        """Number of thresholds of a channel."""
-        return int(self.thresholds.shape[1])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Bias:
-    """``outputs[c] = codes[c] + offsets[c]``, exact: what calibration adds to the output accumulators.
-
-    Attributes:
-        name: unique within the model.
-        offsets: int64, shape (channels,).
-    """
-
-    name: str
-    offsets: Codes
-
-    def __post_init__(self) -> None:
-        if self.offsets.dtype != np.int64 or self.offsets.ndim != 1 or not self.offsets.size:
-            raise ValueError(
-                f"offsets of {self.name!r} must be a non-empty int64 vector, not "
-                f"{self.offsets.dtype} {self.offsets.shape}"
-            )
-
-    @property
-    def inputs(self) -> int:
-        """Number of input channels: as many as output channels."""
-        return len(self.offsets)
-
-    @property
-    def outputs(self) -> int:
-        """Number of output channels."""
-        return len(self.offsets)
-
-
-Node = MatMul | Threshold | Bias
+    scale: Fraction
+    offset: Fraction = Fraction(0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IntegerModel:
-    """A chain of integer operations from input codes to output codes.
+    """A graph of integer operations from input codes to output codes.
 
     Attributes:
         name: the network's name.
         input: type of the input codes.
         input_scale: real value of one input code.
-        inputs: number of input channels.
-        nodes: the operations in execution order; each consumes the output of the one before it.
-        output_scale: real value of one output code.
+        shape: shape of one input sample, channels first.
+        nodes: the operations in execution order; the last one makes the output.
+        output_scale: real value of one output code, where all channels have the same and no offset.
+        wiring: for each node the names of the nodes whose outputs it takes, ``input`` for the model's input; None for a
+            chain, in which each takes the output of the one before it.
+        input_codes: the input codes that occur; None: all of *input*.
+        output_codings: what the codes of each output channel stand for, where they differ; empty: *output_scale*.
     """
 
     name: str
     input: IntegerType
     input_scale: Fraction
-    inputs: int
+    shape: Shape
     nodes: tuple[Node, ...] = field(repr=False)
     output_scale: Fraction
+    wiring: Wiring | None = None
+    input_codes: range | None = None
+    output_codings: tuple[Coding, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.nodes:
             raise ValueError("an integer model has at least one node")
+        if not self.shape or min(self.shape) < 1:
+            raise ValueError(f"the input has shape {self.shape}; it needs sizes of at least 1")
         names = [node.name for node in self.nodes]
-        if len(set(names)) != len(names):
-            raise ValueError(f"node names repeat: {names}")
-        width = self.inputs
-        for node in self.nodes:
-            if node.inputs != width:
-                raise ValueError(f"{node.name!r} takes {node.inputs} channels and is given {width}")
-            width = node.outputs
+        if len(set(names)) != len(names) or INPUT in names:
+            raise ValueError(f"node names repeat, or one is {INPUT!r}: {names}")
+        if self.wiring is not None and len(self.wiring) != len(self.nodes):
+            raise ValueError(f"{len(self.nodes)} nodes are wired by {len(self.wiring)} entries")
+        codes = self.allowed_codes
+        if not codes or codes.step < 1 or not self.input.holds(codes[0], codes[-1]):
+            raise ValueError(f"input codes {codes} are empty, fall, or lie outside {self.input}")
+        if self.output_codings and len(self.output_codings) != self.shapes()[names[-1]][0]:
+            raise ValueError(f"{len(self.output_codings)} output codings for {self.outputs} outputs")
+        self.shapes()
+
+    def wired(self) -> Iterator[tuple[Node, tuple[str, ...]]]:
+        """Yield each node with the names of what it takes, in execution order."""
+        yield from zip(self.nodes, self.wiring or chain_wiring(self.nodes), strict=True)
+
+    def sources(self, name: str) -> tuple[str, ...]:
+        """Return what the node called *name* takes."""
+        return next(sources for node, sources in self.wired() if node.name == name)
+
+    def shapes(self) -> dict[str, Shape]:
+        """Return the shape of one sample of every value, by node name, ``input`` included.
+
+        Raises:
+            ValueError: a node takes a value that was not made before it, or one of another shape.
+        """
+        shapes = {INPUT: self.shape}
+        for node, sources in self.wired():
+            unknown = [source for source in sources if source not in shapes]
+            if unknown:
+                raise ValueError(f"{node.name!r} takes {unknown}, which no node before it makes")
+            if not sources or (node.arity is not None and len(sources) != node.arity):
+                raise ValueError(f"{node.name!r} ({node.op}) takes {len(sources)} values; needs {node.arity or 'some'}")
+            shapes[node.name] = node.output_shape(*(shapes[source] for source in sources))
+        return shapes
+
+    @property
+    def is_chain(self) -> bool:
+        """Each node takes the output of the one before it, and every value is a vector."""
+        chained = self.wiring in (None, chain_wiring(self.nodes))
+        return chained and all(len(shape) == 1 for shape in self.shapes().values())
+
+    @property
+    def allowed_codes(self) -> range:
+        """The input codes that occur."""
+        return self.input_codes or range(self.input.minimum, self.input.maximum + 1)
+
+    @property
+    def input_ranges(self) -> Ranges:
+        """An interval for each input channel that holds its codes."""
+        codes = self.allowed_codes
+        return (Interval(codes[0], codes[-1]),) * self.shape[0]
+
+    @property
+    def inputs(self) -> int:
+        """Number of codes of one input sample."""
+        return prod(self.shape)
 
     @property
     def outputs(self) -> int:
-        """Number of output channels."""
-        return self.nodes[-1].outputs
+        """Number of codes of one output sample."""
+        return prod(self.shapes()[self.nodes[-1].name])
 
     @property
     def matmuls(self) -> tuple[MatMul, ...]:
@@ -217,6 +136,6 @@ class IntegerModel:
         return tuple(node for node in self.nodes if isinstance(node, Threshold))
 
 
-def _check_integer_matrix(array: Codes, what: str) -> None:
-    if array.dtype != np.int64 or array.ndim != 2 or array.size == 0:
-        raise ValueError(f"{what} must be a non-empty int64 matrix, not {array.dtype} {array.shape}")
+def chain_wiring(nodes: tuple[Node, ...]) -> Wiring:
+    """Return the wiring in which each of *nodes* takes the output of the one before it."""
+    return tuple((name,) for name in (INPUT, *(node.name for node in nodes[:-1])))

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.integer.ir import Threshold
-from export.integer.ranges import Interval
+from export.integer.ops import Threshold
+from export.integer.types import Interval
 from pipeline import Codes
 
 MAX_SHIFT = 30

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from export.integer.ir import Bias, IntegerModel, IntegerType, MatMul, Node, Threshold
+from export.integer.ir import Coding, IntegerModel, Wiring, chain_wiring
+from export.integer.ops import OPERATIONS, Node, Window
+from export.integer.types import IntegerType
 from pipeline import Codes, InputError
 
 KIND = "integer-model"
-FORMAT = 1
+FORMAT = 2
 MAX_BYTES = 1 << 30
+SIZES = ("kernel", "strides", "begin", "end", "dilations")
 
 
 def save(model: IntegerModel, folder: Path) -> None:
@@ -24,12 +30,12 @@ def save(model: IntegerModel, folder: Path) -> None:
         "name": model.name,
         "input": _type_to_json(model.input),
         "input_scale": str(model.input_scale),
-        "inputs": model.inputs,
+        "input_codes": [model.allowed_codes.start, model.allowed_codes.stop, model.allowed_codes.step],
+        "shape": list(model.shape),
         "output_scale": str(model.output_scale),
-        "nodes": [_node_to_json(node) for node in model.nodes],
+        "output_codings": [[str(coding.scale), str(coding.offset)] for coding in model.output_codings],
+        "nodes": [{**_node_to_json(node, folder), "takes": list(sources)} for node, sources in model.wired()],
     }
-    for node in model.nodes:
-        np.save(folder / f"{node.name}.npy", _tensor(node), allow_pickle=False)
     (folder / "model.json").write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
 
 
@@ -43,15 +49,20 @@ def load(folder: Path) -> IntegerModel:
         description = json.loads((folder / "model.json").read_text())
         if description["format"] != FORMAT:
             raise InputError(f"{folder} has integer-model format {description['format']}; this version reads {FORMAT}")
+        wiring: Wiring = tuple(tuple(map(str, entry["takes"])) for entry in description["nodes"])
+        nodes = tuple(_node_from_json(entry, folder) for entry in description["nodes"])
         return IntegerModel(
             name=str(description["name"]),
             input=_type_from_json(description["input"]),
             input_scale=Fraction(description["input_scale"]),
-            inputs=int(description["inputs"]),
-            nodes=tuple(_node_from_json(entry, folder) for entry in description["nodes"]),
+            shape=_sizes(description["shape"]),
+            nodes=nodes,
             output_scale=Fraction(description["output_scale"]),
+            wiring=None if wiring == chain_wiring(nodes) else wiring,
+            input_codes=range(*_sizes(description["input_codes"])),
+            output_codings=tuple(Coding(Fraction(s), Fraction(o)) for s, o in description["output_codings"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, RecursionError) as error:
         raise InputError(f"{folder} does not hold an integer model: {error}") from error
 
 
@@ -59,45 +70,71 @@ def _type_to_json(kind: IntegerType) -> dict[str, Any]:
     return {"bits": kind.bits, "signed": kind.signed}
 
 
-def _type_from_json(entry: dict[str, Any]) -> IntegerType:
+def _type_from_json(entry: Mapping[str, Any]) -> IntegerType:
     return IntegerType(int(entry["bits"]), bool(entry["signed"]))
 
 
-def _tensor(node: Node) -> Codes:
-    if isinstance(node, MatMul):
-        return node.weights
-    return node.offsets if isinstance(node, Bias) else node.thresholds
+def _sizes(entry: list[Any]) -> tuple[int, ...]:
+    return tuple(int(size) for size in entry)
 
 
-def _node_to_json(node: Node) -> dict[str, Any]:
-    if isinstance(node, MatMul):
-        return {"op": "matmul", "name": node.name, "type": _type_to_json(node.weight_type)}
-    if isinstance(node, Bias):
-        return {"op": "bias", "name": node.name}
-    return {
-        "op": "threshold",
-        "name": node.name,
-        "type": _type_to_json(node.output),
-        "lowest": node.lowest,
-        "flipped": np.flatnonzero(node.flipped).tolist(),
-    }
+def _mask(entry: Mapping[str, Any]) -> NDArray[np.bool_]:
+    mask = np.zeros(int(entry["channels"]), dtype=np.bool_)
+    mask[entry["true"]] = True
+    return mask
 
 
-def _node_from_json(entry: dict[str, Any], folder: Path) -> Node:
-    name = str(entry["name"])
+DECODERS: Mapping[str, Callable[[Any], Any]] = {
+    "int": int,
+    "Shape": _sizes,
+    "IntegerType": _type_from_json,
+    "NDArray[np.bool_]": _mask,
+    "Window": lambda entry: Window(*(_sizes(entry[name]) for name in SIZES)),
+}
+"""How a field of a node is read, by the name of its type; tensors (``Codes``) are files."""
+
+
+def _value_to_json(value: object) -> object:
+    if isinstance(value, IntegerType):
+        return _type_to_json(value)
+    if isinstance(value, Window):
+        return {name: list(getattr(value, name)) for name in SIZES}
+    if isinstance(value, np.ndarray):
+        return {"channels": len(value), "true": np.flatnonzero(value).tolist()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _node_to_json(node: Node, folder: Path) -> dict[str, Any]:
+    entry: dict[str, Any] = {"op": node.op, "name": node.name}
+    for field in fields(node):
+        if field.name == "name":
+            continue
+        value = getattr(node, field.name)
+        if field.type == "Codes":
+            np.save(folder / f"{node.name}.{field.name}.npy", value, allow_pickle=False)
+        else:
+            entry[field.name] = _value_to_json(value)
+    return entry
+
+
+def _node_from_json(entry: Mapping[str, Any], folder: Path) -> Node:
+    name, op = str(entry["name"]), str(entry["op"])
     if not name.replace("_", "").isalnum():
         raise InputError(f"node name {name!r} in {folder} is not an identifier")
-    path = folder / f"{name}.npy"
+    if op not in OPERATIONS:
+        raise InputError(f"unknown operation {op!r} in {folder}; known: {', '.join(OPERATIONS)}")
+    arguments = {
+        field.name: _tensor(folder / f"{name}.{field.name}.npy")
+        if field.type == "Codes"
+        else DECODERS[str(field.type)](entry[field.name])
+        for field in fields(OPERATIONS[op])
+        if field.name != "name"
+    }
+    return OPERATIONS[op](name, **arguments)
+
+
+def _tensor(path: Path) -> Codes:
     if path.stat().st_size > MAX_BYTES:
         raise InputError(f"{path} has {path.stat().st_size} bytes; at most {MAX_BYTES} are read")
-    tensor = np.load(path, allow_pickle=False)
-    if entry["op"] == "bias":
-        return Bias(name, tensor)
-    kind = _type_from_json(entry["type"])
-    if entry["op"] == "matmul":
-        return MatMul(name, tensor, kind)
-    if entry["op"] == "threshold":
-        flipped = np.zeros(len(tensor), dtype=np.bool_)
-        flipped[entry["flipped"]] = True
-        return Threshold(name, tensor, kind, int(entry["lowest"]), flipped)
-    raise InputError(f"unknown operation {entry['op']!r} in {folder}; known: matmul, threshold, bias")
+    tensor: Codes = np.load(path, allow_pickle=False)
+    return tensor

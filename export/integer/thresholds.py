@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import isqrt
 
-from export.integer.ranges import Interval
+from export.integer.types import Interval
 
 
 @dataclass(frozen=True, slots=True)

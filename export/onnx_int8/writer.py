@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from export.integer import (
-    Bias,
+    Affine,
     IntegerModel,
     Interval,
     MatMul,
@@ -26,6 +26,7 @@ from export.integer import (
     hull,
     load,
     propagate,
+    require_operations,
     solve_multiply_shift,
 )
 from export.onnx_int8.packing import FieldLayout, pack
@@ -68,6 +69,7 @@ def build(model: IntegerModel) -> tuple[onnx.ModelProto, list[dict[str, str]]]:
     """
     if model.input.signed or model.input.bits > 8:
         raise StageError(f"onnx-int8: input codes are {model.input}; supported: unsigned, up to 8 bits")
+    require_operations(model, "onnx-int8", (MatMul, Threshold, Affine))
     writer = _Writer()
     ranges = propagate(model)
     tensor, before = "codes", ""
@@ -75,9 +77,9 @@ def build(model: IntegerModel) -> tuple[onnx.ModelProto, list[dict[str, str]]]:
     for node in model.nodes:
         if isinstance(node, MatMul):
             tensor = writer.matrix_product(node, tensor)
-        elif isinstance(node, Bias):
+        elif isinstance(node, Affine):
             tensor = writer.bias(node, hull(ranges[node.name]), tensor)
-        else:
+        elif isinstance(node, Threshold):
             source, reachable = tensor, ranges[before]
             constants = solve_multiply_shift(node, reachable, word_bits=WORD_BITS)
             tensor = writer.multiply_shift(node, constants, tensor) if constants else writer.compare(node, tensor)
@@ -141,7 +143,7 @@ class _Writer:
         offset = self.constant(f"{name}.weight_zero", np.array(layout.zero_point, dtype=np.uint8))
         return self.operation("MatMulInteger", [source, matrix, zero, offset], f"{name}.accumulators")
 
-    def bias(self, node: Bias, total: Interval, source: str) -> str:
+    def bias(self, node: Affine, total: Interval, source: str) -> str:
         """Add the offsets in 32 bits; *total* holds every sum."""
         if total.low < -(1 << 31) or total.high >= 1 << 31:
             raise StageError(

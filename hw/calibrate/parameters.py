@@ -18,7 +18,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer import Bias, IntegerModel, Interval, MatMul, Node, Threshold, matmul_ranges
+from export.integer import Affine, IntegerModel, Interval, MatMul, Node, Threshold, require_operations
 from hw.faults import spacing_of
 from pipeline import Codes, InputError
 
@@ -45,6 +45,7 @@ class Parameters:
     def __post_init__(self) -> None:
         if self.scope not in get_args(Scope):
             raise InputError(f"no parameters {self.scope!r}; allowed: {', '.join(get_args(Scope))}")
+        require_operations(self.model, "calibration", (MatMul, Threshold, Affine))
         last = self.model.nodes[-1]
         if isinstance(last, Threshold):
             raise InputError(
@@ -72,15 +73,11 @@ class Parameters:
         current = (Interval(self.model.input.minimum, self.model.input.maximum),) * self.model.inputs
         limits: dict[str, tuple[Interval, ...]] = {}
         for node in self.model.nodes:
-            if isinstance(node, MatMul):
-                current = matmul_ranges(node, current)
-            elif isinstance(node, Threshold):
+            if isinstance(node, Threshold):
                 limits[node.name] = current
                 current = (Interval(node.lowest, node.lowest + node.levels),) * node.channels
             else:
-                current = tuple(
-                    Interval(i.low + o, i.high + o) for i, o in zip(current, node.offsets.tolist(), strict=True)
-                )
+                current = node.ranges(current)
         return limits
 
     @cached_property
@@ -121,10 +118,10 @@ class Parameters:
         if self.biases:
             unit = 1 / float(self.model.output_scale)
             offsets = np.rint(theta[1 : 1 + self.biases] * unit).astype(np.int64)
-            if isinstance(nodes[-1], Bias):
-                nodes[-1] = Bias(nodes[-1].name, nodes[-1].offsets + offsets)
+            if isinstance(nodes[-1], Affine):
+                nodes[-1] = Affine.bias(nodes[-1].name, nodes[-1].offsets + offsets)
             else:
-                nodes.append(Bias(BIAS, offsets))
+                nodes.append(Affine.bias(BIAS, offsets))
         return replace(self.model, nodes=tuple(nodes), output_scale=self.output_scale(theta))
 
     def _thresholds(self, node: Threshold, a: Reals, b: Reals) -> Threshold:

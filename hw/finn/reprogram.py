@@ -10,7 +10,7 @@ import shutil
 from collections import defaultdict
 from pathlib import Path
 
-from export.integer import Bias, IntegerModel, Threshold
+from export.integer import Affine, IntegerModel, Threshold
 from hw.finn.memory import Field, threshold_field
 from hw.rtl_node import RtlNode, read_description
 from pipeline import StageError
@@ -46,7 +46,7 @@ def reprogram_thresholds(source: Path, target: Path, original: IntegerModel, mod
 
 
 def _differ_in_thresholds_only(original: IntegerModel, model: IntegerModel) -> bool:
-    if any(isinstance(node, Bias) for node in (*original.nodes, *model.nodes)):
+    if any(isinstance(node, Affine) for node in (*original.nodes, *model.nodes)):
         return False
     if len(original.nodes) != len(model.nodes):
         return False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.integer import Bias, IntegerModel, IntegerType, MatMul, Threshold
+from export.integer import Affine, IntegerModel, IntegerType, MatMul, Threshold, require_operations
 from pipeline import StageError
 
 MAX_BITS = 8
@@ -47,6 +47,7 @@ def require_supported(model: IntegerModel) -> None:
     Raises:
         StageError: they cannot; the message names the layer and what would work.
     """
+    require_operations(model, "FINN's RTL", (MatMul, Threshold, Affine))
     _require_alternation(model)
     for node in model.nodes:
         if isinstance(node, Threshold):
@@ -58,7 +59,7 @@ def require_supported(model: IntegerModel) -> None:
 
 def _require_alternation(model: IntegerModel) -> None:
     for position, node in enumerate(model.nodes):
-        if isinstance(node, Bias):
+        if isinstance(node, Affine):
             raise StageError(
                 f"layer {node.name!r} adds a bias to the output accumulators, which FINN's RTL has no layer for. "
                 "Calibrate thresholds only, without output biases"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from export.integer import (
-    Bias,
+    Affine,
     IntegerModel,
     Interval,
     MatMul,
@@ -20,6 +20,7 @@ from export.integer import (
     Threshold,
     hull,
     propagate,
+    require_operations,
     solve_multiply_shift,
 )
 from hw.mcu.layout import TERNARY_SECOND_ROW, WeightLayout, Words
@@ -65,7 +66,7 @@ class PlannedActivation:
 class PlannedBias:
     """What is added to the output accumulators; *outputs* is the hull of the sums."""
 
-    node: Bias
+    node: Affine
     outputs: Interval
 
 
@@ -101,6 +102,7 @@ def plan_network(model: IntegerModel) -> Plan:
     Raises:
         StageError: a layer cannot be carried out with 8-bit codes and 32-bit accumulators; the message names it.
     """
+    require_operations(model, "the C back-end", (MatMul, Threshold, Affine))
     _check_codes(model)
     _check_order(model)
     ranges = propagate(model)
@@ -111,9 +113,9 @@ def plan_network(model: IntegerModel) -> Plan:
     for node in model.nodes:
         if isinstance(node, MatMul):
             matmuls.append(_plan_matmul(node, hull(ranges[node.name]), largest_code))
-        elif isinstance(node, Bias):
+        elif isinstance(node, Affine):
             bias = _plan_bias(node, hull(ranges[node.name]))
-        else:
+        elif isinstance(node, Threshold):
             activations.append(PlannedActivation(node, _constants(node, ranges[matmuls[-1].node.name])))
             largest_code = node.lowest + node.levels
     return Plan(prefix_of(model.name), model, tuple(matmuls), tuple(activations), bias)
@@ -147,7 +149,7 @@ def _check_codes(model: IntegerModel) -> None:
 
 def _check_order(model: IntegerModel) -> None:
     # A bias is taken at the very end only: before an activation it belongs into the thresholds.
-    nodes = model.nodes[:-1] if isinstance(model.nodes[-1], Bias) else model.nodes
+    nodes = model.nodes[:-1] if isinstance(model.nodes[-1], Affine) else model.nodes
     for index, node in enumerate(nodes):
         wanted = MatMul if index % 2 == 0 else Threshold
         if not isinstance(node, wanted):
@@ -178,7 +180,7 @@ def _plan_matmul(node: MatMul, outputs: Interval, largest_code: int) -> PlannedM
     return PlannedMatMul(node, layout, layout.pack(node.weights), run, outputs)
 
 
-def _plan_bias(node: Bias, outputs: Interval) -> PlannedBias:
+def _plan_bias(node: Affine, outputs: Interval) -> PlannedBias:
     if outputs.low < INT32_MIN or outputs.high > INT32_MAX:
         raise StageError(
             f"sums of layer {node.name!r} reach [{outputs.low}, {outputs.high}]; allowed are {INT32_MIN} to "

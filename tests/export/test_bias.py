@@ -11,7 +11,7 @@ import onnx
 import pytest
 from integer_networks import random_codes, random_network
 
-from export.integer import Bias, IntegerModel, Interval, load, propagate, run, save
+from export.integer import Affine, IntegerModel, Interval, load, propagate, run, save
 from export.onnx_int8 import OnnxInt8Executor, build
 from export.onnx_int8.writer import FILE, LAYERS
 from export.proof import prove_matrix_units, prove_requantization, prove_widths
@@ -21,7 +21,7 @@ OFFSETS = np.array([-70_000, 0, 123_456], dtype=np.int64)
 
 
 def with_bias(model: IntegerModel, offsets: np.ndarray[tuple[int], np.dtype[np.int64]]) -> IntegerModel:
-    return replace(model, nodes=(*model.nodes, Bias("bias0", offsets)))
+    return replace(model, nodes=(*model.nodes, Affine.bias("bias0", offsets)))
 
 
 def biased() -> IntegerModel:
@@ -47,14 +47,14 @@ def test_a_bias_is_saved_and_read(tmp_path: Path) -> None:
 
 
 def test_offsets_of_another_shape_are_refused(tmp_path: Path) -> None:
-    message = r"offsets of 'bias0' must be a non-empty int64 vector, not int64 \(3, 1\)"
+    message = r"offsets of 'bias0' must be non-empty int64 of 1 axes, not int64 \(3, 1\)"
     with pytest.raises(ValueError, match=message):
-        Bias("bias0", OFFSETS[:, None])
-    with pytest.raises(ValueError, match="'bias0' takes 2 channels and is given 3"):
+        Affine.bias("bias0", OFFSETS[:, None])
+    with pytest.raises(ValueError, match=r"'bias0' \(affine\) takes 2 channels and is given \(3,\)"):
         with_bias(random_network((9, 5, 3)), OFFSETS[:2])
     save(biased(), tmp_path)
     np.save(tmp_path / "bias0.npy", OFFSETS[:2])
-    with pytest.raises(InputError, match="'bias0' takes 2 channels and is given 3"):
+    with pytest.raises(InputError, match=r"'bias0' \(affine\) takes 2 channels and is given \(3,\)"):
         load(tmp_path)
 
 

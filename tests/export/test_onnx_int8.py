@@ -52,7 +52,7 @@ def test_a_layer_without_multiply_shift_is_compared_with_its_thresholds(tmp_path
         MatMul("fc0", np.array([[7, -1], [3, 5]], dtype=np.int64), IntegerType(4, signed=True)),
         Threshold("act0", thresholds, kind, 0, np.zeros(2, dtype=np.bool_)),
     )
-    model = IntegerModel("steep", IntegerType(8, signed=False), Fraction(1), 2, nodes, Fraction(1))
+    model = IntegerModel("steep", IntegerType(8, signed=False), Fraction(1), (2,), nodes, Fraction(1))
     _, layers = build(model)
     assert layers[0]["method"] == "comparison with every threshold"
     executor = OnnxInt8Executor(written(model, tmp_path / "out"))
@@ -84,7 +84,7 @@ def test_signed_activations_are_refused() -> None:
             "act0", np.array([[0]], dtype=np.int64), IntegerType(2, signed=True), -1, np.zeros(1, dtype=np.bool_)
         ),
     )
-    model = IntegerModel("signed", IntegerType(8, signed=False), Fraction(1), 1, nodes, Fraction(1))
+    model = IntegerModel("signed", IntegerType(8, signed=False), Fraction(1), (1,), nodes, Fraction(1))
     with pytest.raises(StageError, match=r"layer 'act0' has codes -1..0; supported: 0..255"):
         build(model)
 

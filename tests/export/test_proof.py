@@ -12,7 +12,6 @@ from qonnx_files import random_mlp
 
 from export.executors import QonnxExecutor
 from export.integer import Activation, IntegerModel, IntegerType, Interval, MatMul, Threshold, propagate, threshold_of
-from export.integer.interpret import matmul, threshold
 from export.lower import lower
 from export.proof import basis_vectors, prove_matrix_units, prove_requantization, prove_thresholds, prove_widths
 from pipeline import Artifact, Codes, WeightSign
@@ -85,7 +84,7 @@ class FaultyRequantizer:
     def requantize(self, layer: int, first: int, last: int) -> Codes:
         node = self.model.activations[layer]
         accumulators = np.repeat(np.arange(first, last + 1, dtype=np.int64)[:, None], node.channels, axis=1)
-        codes = threshold(node, accumulators)
+        codes = node.apply(accumulators)
         if self.at is not None and self.at[0] == layer and first <= self.at[2] <= last:
             codes[self.at[2] - first, self.at[1]] ^= 1
         return codes
@@ -104,7 +103,7 @@ class FaultyMatrixUnit:
         weights = node.weights.copy()
         if self.at is not None and self.at[0] == layer:
             weights[self.at[1], self.at[2]] += 1
-        return matmul(MatMul(node.name, weights, IntegerType(8, signed=True)), codes)
+        return MatMul(node.name, weights, IntegerType(8, signed=True)).apply(codes)
 
 
 @pytest.fixture
@@ -155,5 +154,5 @@ def test_flipped_channels_of_the_float_reference_are_swept_in_their_own_sign(tmp
 def test_width_proof_fails_one_beyond_32_bits(weight: int, holds: bool) -> None:
     # The smallest accumulator is -128 * (weight + 2^23): exactly -2^31, or 128 below it.
     node = MatMul("fc0", np.array([[weight, 1 << 23]], dtype=np.int64), IntegerType(25, signed=True))
-    model = IntegerModel("m", IntegerType(8, signed=True), Fraction(1), 2, (node,), Fraction(1))
+    model = IntegerModel("m", IntegerType(8, signed=True), Fraction(1), (2,), (node,), Fraction(1))
     assert prove_widths(model)[0].holds is holds

@@ -17,7 +17,7 @@ from export.integer import IntegerModel, IntegerType, Interval, MatMul, Threshol
 def test_matmul_range_is_the_exact_hull_of_all_inputs(rows: list[list[int]]) -> None:
     kind = IntegerType(2, signed=False)
     node = MatMul("fc0", np.array(rows, dtype=np.int64), IntegerType(3, signed=True))
-    model = IntegerModel("m", kind, Fraction(1), 3, (node,), Fraction(1))
+    model = IntegerModel("m", kind, Fraction(1), (3,), (node,), Fraction(1))
     everything = np.array(list(product(range(4), repeat=3)), dtype=np.int64)
     outputs = trace(model, everything)["fc0"]
     expected = tuple(Interval(int(c.min()), int(c.max())) for c in outputs.T)
@@ -35,7 +35,7 @@ def test_threshold_range_counts_what_is_met_at_both_ends() -> None:
             np.zeros(2, dtype=np.bool_),
         ),
     )
-    model = IntegerModel("m", IntegerType(2, signed=False), Fraction(1), 1, nodes, Fraction(1))
+    model = IntegerModel("m", IntegerType(2, signed=False), Fraction(1), (1,), nodes, Fraction(1))
     assert propagate(model)["act0"] == (Interval(1, 2), Interval(1, 2))
 
 

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.integer import IntegerType, Interval, Threshold, apply_multiply_shift, solve_multiply_shift
-from export.integer.interpret import threshold
 from pipeline import Codes
 
 
@@ -46,7 +45,7 @@ def test_solution_equals_thresholds_on_every_reachable_accumulator(
         return
     accumulators = codes_over(node, reachable)
     np.testing.assert_array_equal(
-        threshold(node, accumulators), apply_multiply_shift(node, constants, accumulators), strict=True
+        node.apply(accumulators), apply_multiply_shift(node, constants, accumulators), strict=True
     )
     products = accumulators * constants.multiplier + constants.offset
     assert -(1 << 31) <= products.min() <= products.max() < 1 << 31

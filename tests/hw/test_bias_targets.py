@@ -10,7 +10,7 @@ import pytest
 from integer_networks import random_codes, random_network
 from mcu_host import host_executor
 
-from export.integer import Bias, IntegerModel, run
+from export.integer import Affine, IntegerModel, run
 from export.proof import prove_matrix_units, prove_requantization
 from hw.finn.supported import require_supported
 from hw.mcu.plan import plan_network
@@ -19,7 +19,7 @@ from pipeline import StageError, compare_codes
 
 def with_bias(*offsets: int) -> IntegerModel:
     model = random_network((37, 7, 3), weight_range=(-1, 1), act_bits=(4,), spacing="even")
-    return replace(model, nodes=(*model.nodes, Bias("bias0", np.array(offsets, dtype=np.int64))))
+    return replace(model, nodes=(*model.nodes, Affine.bias("bias0", np.array(offsets, dtype=np.int64))))
 
 
 @pytest.mark.tool
@@ -40,8 +40,8 @@ def test_c_refuses_sums_over_32_bits_and_a_bias_inside() -> None:
         plan_network(with_bias(0, 0, 1 << 31))
     model = with_bias(0, 0, 0)
     first, *rest, bias = model.nodes
-    inside = replace(model, nodes=(first, Bias("early", np.zeros(7, dtype=np.int64)), *rest, bias))
-    with pytest.raises(StageError, match="layer 'early' is a Bias at place 1"):
+    inside = replace(model, nodes=(first, Affine.bias("early", np.zeros(7, dtype=np.int64)), *rest, bias))
+    with pytest.raises(StageError, match="layer 'early' is a Affine at place 1"):
         plan_network(inside)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from integer_networks import random_codes, random_network
 
-from export.integer import Bias, IntegerModel, IntegerType, MatMul, Threshold, run
+from export.integer import Affine, IntegerModel, IntegerType, MatMul, Threshold, run
 from hw.calibrate import Evolution, LogitProbe, LossProbe, Parameters, Samples, StraightThrough, cross_entropy
 from hw.calibrate.adam import Adam
 from hw.calibrate.straight_through import _backward, _error
@@ -45,7 +45,7 @@ def test_theta_zero_is_the_original(scope: str) -> None:
     for before, after in zip(MODEL.activations, model.activations, strict=True):
         assert (before.thresholds == after.thresholds).all()
     assert (run(model, CODES) == run(MODEL, CODES)).all()
-    assert isinstance(model.nodes[-1], MatMul if scope == "thresholds" else Bias)
+    assert isinstance(model.nodes[-1], MatMul if scope == "thresholds" else Affine)
 
 
 def test_every_parameter_moves_what_it_names_and_nothing_else() -> None:
@@ -60,7 +60,7 @@ def test_every_parameter_moves_what_it_names_and_nothing_else() -> None:
             if (before.thresholds != node.thresholds).any()
         }
         bias = model.nodes[-1]
-        assert isinstance(bias, Bias)
+        assert isinstance(bias, Affine)
         assert (model.output_scale != Fraction(1, 4)) is (index == 0)
         assert bias.offsets.tolist() == [8 if index == 1 + c else 0 for c in range(4)]
         # a channel whose weights are all 0 has no threshold that can move within what is reachable
@@ -85,7 +85,9 @@ def test_a_shift_of_one_lowers_the_code_by_one_and_extrapolates_what_was_cut_off
     thresholds = np.array([[0, 6, 16, 26, 31]], dtype=np.int64)  # the last one was cut off; its place would be 36
     activation = Threshold("act0", thresholds, IntegerType(3, signed=False), 0, np.zeros(1, dtype=np.bool_))
     last = MatMul("fc1", np.ones((2, 1), dtype=np.int64), IntegerType(2, signed=True))
-    model = IntegerModel("n", IntegerType(2, signed=False), Fraction(1), 10, (product, activation, last), Fraction(1))
+    model = IntegerModel(
+        "n", IntegerType(2, signed=False), Fraction(1), (10,), (product, activation, last), Fraction(1)
+    )
     parameters = Parameters(model, "thresholds")
     up, down = (parameters.model_of(np.array([0.0, 0.0, b])).activations[0].thresholds.tolist() for b in (1.0, -1.0))
     assert up == [[6, 16, 26, 31, 31]]  # the first one was cut off, too, at -4
@@ -93,10 +95,10 @@ def test_a_shift_of_one_lowers_the_code_by_one_and_extrapolates_what_was_cut_off
 
 
 def test_an_existing_bias_is_moved_on() -> None:
-    model = replace(scaled(MODEL), nodes=(*MODEL.nodes, Bias("bias0", np.array([1, 2, 3, 4], dtype=np.int64))))
+    model = replace(scaled(MODEL), nodes=(*MODEL.nodes, Affine.bias("bias0", np.array([1, 2, 3, 4], dtype=np.int64))))
     parameters = Parameters(model, "output")
     bias = parameters.model_of(np.array([0.0, 1.0, 0.0, 0.0, -1.0])).nodes[-1]
-    assert isinstance(bias, Bias)
+    assert isinstance(bias, Affine)
     assert bias.offsets.tolist() == [5, 2, 3, 0]
 
 
@@ -145,7 +147,7 @@ class Quadratic:
     def __call__(self, model: IntegerModel) -> float:
         self.programmed += 1
         bias = model.nodes[-1]
-        assert isinstance(bias, Bias)
+        assert isinstance(bias, Affine)
         return float((bias.offsets[0] / 16 - 2.5) ** 2)
 
 
@@ -157,7 +159,7 @@ def test_evolution_finds_the_minimum_of_a_quadratic_and_its_control_does_not() -
         evolution = Evolution(steps=150, pairs=4, rate=0.1, random_signs=control)
         calibrated = evolution(Parameters(model, "output"), probe, np.random.default_rng(0))  # type: ignore[arg-type]
         bias = calibrated.nodes[-1]
-        assert isinstance(bias, Bias)
+        assert isinstance(bias, Affine)
         found[control] = int(bias.offsets[0])
         assert probe.programmed == evolution.evaluations == 1200
     assert abs(found[False] - 40) <= 4

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from integer_networks import random_codes, random_network
 
-from export.integer import Bias, IntegerModel, Threshold, run, trace
+from export.integer import Affine, IntegerModel, Threshold, run, trace
 from hw.faults import FaultSpec, spacing_of, wrap_twos_complement
 from pipeline import ConfigError, InputError
 
@@ -93,7 +93,7 @@ def test_wrapping_is_congruent_and_in_range(value: int, bits: int) -> None:
 
 def test_every_accumulator_wraps_the_biased_output_too() -> None:
     plain = random_network((12, 8, 5), act_bits=(2,), weight_range=(-1, 1), input_bits=2)
-    model = replace(plain, nodes=(*plain.nodes, Bias("bias0", np.full(5, 60, dtype=np.int64))))
+    model = replace(plain, nodes=(*plain.nodes, Affine.bias("bias0", np.full(5, 60, dtype=np.int64))))
     codes = random_codes(model, 64)
     assert np.abs(trace(model, codes)["fc0"]).max() < 64, (
         "the first layer must not wrap, so that the last is seen alone"

@@ -38,7 +38,7 @@ def test_the_hardware_layers_of_another_network_differ(built: RtlBuild, tmp_path
     weights[2, 3] = 1 if weights[2, 3] == 0 else 0
     changed = MatMul("fc1", weights, IntegerType(2, signed=True))
     nodes = tuple(changed if node.name == "fc1" else node for node in NETWORK.nodes)
-    other = IntegerModel("other", UINT8, Fraction(1), 16, nodes, Fraction(1))
+    other = IntegerModel("other", UINT8, Fraction(1), (16,), nodes, Fraction(1))
     codes = random_and_extreme_codes(NETWORK, 200)
     actual = FinnExecutor(built.graph, tmp_path)(codes)
     report = compare_codes(run(other, codes), actual, names=("integer", "finn-hw"), origin="random")
@@ -100,7 +100,7 @@ def test_a_fall_back_to_hls_is_an_error(tmp_path: Path) -> None:
         Threshold("act0", np.zeros((8, 1), dtype=np.int64), IntegerType(1, signed=False), 0, np.zeros(8, np.bool_)),
         MatMul("fc1", np.ones((3, 8), dtype=np.int64), IntegerType(2, signed=True)),
     )
-    source = integer_artifact(IntegerModel("b", UINT8, Fraction(1), 16, nodes, Fraction(1)), tmp_path / "integer")
+    source = integer_artifact(IntegerModel("b", UINT8, Fraction(1), (16,), nodes, Fraction(1)), tmp_path / "integer")
     (tmp_path / "out").mkdir()
     expected = r"^FINN turned layer 'fc1' into MVAU_hls instead of MVAU_rtl \(input BINARY, parameters INT2\)"
     with pytest.raises(StageError, match=expected):

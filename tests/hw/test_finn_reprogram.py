@@ -10,7 +10,7 @@ import pytest
 from integer_nets import random_and_extreme_codes, random_network
 from rtl_builds import RtlBuild, build_rtl
 
-from export.integer import Bias, MatMul, run
+from export.integer import Affine, MatMul, run
 from hw.calibrate import Parameters
 from hw.finn.reprogram import reprogram_thresholds
 from hw.verilator import RtlExecutor
@@ -49,7 +49,7 @@ def test_more_than_thresholds_is_left_to_the_generator(build: RtlBuild, tmp_path
     first, *rest = build.model.nodes
     assert isinstance(first, MatMul)
     weights = replace(build.model, nodes=(replace(first, weights=-first.weights), *rest))
-    biased = replace(build.model, nodes=(*build.model.nodes, Bias("bias0", np.zeros(3, dtype=np.int64))))
+    biased = replace(build.model, nodes=(*build.model.nodes, Affine.bias("bias0", np.zeros(3, dtype=np.int64))))
     for model in (weights, biased):
         assert not reprogram_thresholds(build.rtl.path, tmp_path / "rtl", build.model, model)
     assert not (tmp_path / "rtl").exists()

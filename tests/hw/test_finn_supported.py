@@ -25,8 +25,9 @@ def threshold(levels: int, *, lowest: int = 0, first: int = 0, name: str = "act0
     return Threshold(name, rows, IntegerType(12, signed=True), lowest, np.zeros(1, dtype=np.bool_))
 
 
-def model(*nodes: Node, source: IntegerType = UINT8) -> IntegerModel:
-    return IntegerModel("small", source, Fraction(1), nodes[0].inputs, nodes, Fraction(1))
+def model(first: MatMul | Threshold, *nodes: Node, source: IntegerType = UINT8) -> IntegerModel:
+    inputs = first.inputs if isinstance(first, MatMul) else first.channels
+    return IntegerModel("small", source, Fraction(1), (inputs,), (first, *nodes), Fraction(1))
 
 
 @pytest.mark.parametrize("weight_bits", [2, 3, 4, 5, 6, 7, 8])

@@ -71,7 +71,7 @@ def with_output(model: IntegerModel, output: IntegerType, lowest: int) -> Intege
 
 def chain(*nodes: MatMul | Threshold) -> IntegerModel:
     inputs = nodes[0].inputs if isinstance(nodes[0], MatMul) else nodes[0].channels
-    return IntegerModel("net", IntegerType(8, signed=False), Fraction(1), inputs, nodes, Fraction(1))
+    return IntegerModel("net", IntegerType(8, signed=False), Fraction(1), (inputs,), nodes, Fraction(1))
 
 
 def matrix(name: str, value: int, bits: int, columns: int = 4) -> MatMul:

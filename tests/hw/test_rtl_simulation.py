@@ -12,7 +12,6 @@ from integer_nets import random_and_extreme_codes, random_network
 from rtl_builds import RtlBuild, build_rtl
 
 from export.integer import IntegerModel, IntegerType, hull, propagate, run
-from export.integer.interpret import matmul, threshold
 from hw.finn.fault import flip_threshold_bit, flip_weight_bit
 from hw.finn.memory import threshold_field, weight_field
 from hw.rtl_node import read_description
@@ -77,7 +76,7 @@ def every_accumulator(model: IntegerModel, layer: int) -> Codes:
     """The codes of activation *layer* for all reachable accumulators, as the integer model has them."""
     node = model.activations[layer]
     low, high = reachable(model, layer)
-    return threshold(node, np.repeat(np.arange(low, high + 1)[:, None], node.channels, axis=1))
+    return node.apply(np.repeat(np.arange(low, high + 1)[:, None], node.channels, axis=1))
 
 
 @pytest.mark.parametrize("stall_percent", [0, 50, 95])
@@ -111,7 +110,7 @@ def test_every_weight_is_the_models(
         one_input_each = np.eye(node.inputs, dtype=np.int64) * code
         extremes = np.where(node.weights > 0, code, 0)
         codes = np.concatenate([one_input_each, extremes, code - extremes])
-        np.testing.assert_array_equal(matmul(node, codes), executor.multiply(layer, codes), strict=True)
+        np.testing.assert_array_equal(node.apply(codes), executor.multiply(layer, codes), strict=True)
 
 
 def test_memory_files_hold_every_weight_and_threshold_where_the_layout_says(case: tuple[Case, RtlBuild]) -> None:
@@ -144,7 +143,7 @@ def test_one_flipped_weight_bit_is_found(serial: RtlBuild, cache: Path, tmp_path
     assert said.startswith(f"weight [2, 1] of MVAU_rtl_{layer} in data/MVAU_rtl_{layer}_memblock.dat: {old} became ")
     executor = RtlExecutor(broken, tmp_path, cache)
     vectors = np.eye(node.inputs, dtype=np.int64)
-    differs = np.argwhere(matmul(node, vectors) != executor.multiply(layer, vectors))
+    differs = np.argwhere(node.apply(vectors) != executor.multiply(layer, vectors))
     np.testing.assert_array_equal(differs, [[1, 2]])
     codes = random_and_extreme_codes(serial.model, 300)
     assert (run(serial.model, codes) != executor(codes)).any()

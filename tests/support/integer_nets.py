@@ -43,7 +43,7 @@ def random_network(
         kind = IntegerType.smallest_for(0, levels)
         nodes.append(Threshold(f"act{layer}", thresholds, kind, 0, np.zeros(outputs, dtype=np.bool_)))
         lowest, highest = 0, levels
-    return IntegerModel("random", source, Fraction(1, 256), widths[0], tuple(nodes), Fraction(1))
+    return IntegerModel("random", source, Fraction(1, 256), (widths[0],), tuple(nodes), Fraction(1))
 
 
 def random_and_extreme_codes(model: IntegerModel, samples: int) -> Codes:

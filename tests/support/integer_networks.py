@@ -18,9 +18,7 @@ from export.integer import (
     MatMul,
     Node,
     Threshold,
-    matmul_ranges,
     save,
-    threshold_ranges,
 )
 from pipeline import Artifact, Codes, digest_of
 
@@ -77,7 +75,7 @@ def random_network(
         if layer == len(widths) - 2:
             break
         kind = IntegerType(act_bits[layer % len(act_bits)], signed=False)
-        reachable = matmul_ranges(product, codes)
+        reachable = product.ranges(codes)
         activation = Threshold(
             f"act{layer}",
             random_thresholds(generator, reachable, kind.maximum, spacing),
@@ -86,9 +84,9 @@ def random_network(
             np.zeros(outputs, dtype=np.bool_),
         )
         nodes.append(activation)
-        codes = threshold_ranges(activation, reachable)
+        codes = activation.ranges(reachable)
     input_type = IntegerType(input_bits, signed=False)
-    return IntegerModel(name, input_type, Fraction(1), widths[0], tuple(nodes), Fraction(1))
+    return IntegerModel(name, input_type, Fraction(1), (widths[0],), tuple(nodes), Fraction(1))
 
 
 def random_codes(model: IntegerModel, count: int, seed: int = 0) -> Codes:

@@ -1,0 +1,38 @@
+"""The operations of the integer model, one file each family: meaning, shape and range of an operation in one place."""
+
+from collections.abc import Mapping
+
+from export.integer.ops.affine import Affine
+from export.integer.ops.conv import Conv
+from export.integer.ops.join import Add, Concat
+from export.integer.ops.layout import Pad, Reshape, Transpose
+from export.integer.ops.matmul import MatMul
+from export.integer.ops.node import Node
+from export.integer.ops.pool import MaxPool, SumPool
+from export.integer.ops.threshold import Threshold
+from export.integer.ops.top_k import TopK
+from export.integer.ops.window import Window
+
+OPERATIONS: Mapping[str, type[Node]] = {
+    operation.op: operation
+    for operation in (MatMul, Conv, Threshold, Affine, Add, Concat, MaxPool, SumPool, Reshape, Transpose, Pad, TopK)
+}
+"""Every operation by its name on disk."""
+
+__all__ = [
+    "OPERATIONS",
+    "Add",
+    "Affine",
+    "Concat",
+    "Conv",
+    "MatMul",
+    "MaxPool",
+    "Node",
+    "Pad",
+    "Reshape",
+    "SumPool",
+    "Threshold",
+    "TopK",
+    "Transpose",
+    "Window",
+]

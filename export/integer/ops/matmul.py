@@ -1,0 +1,70 @@
+"""The matrix product."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from export.integer.ops.node import Node, linear_ranges, require_int64
+from export.integer.ops.product import exact_type
+from export.integer.types import IntegerType, Ranges, Shape
+from pipeline import Codes
+
+
+def require_weights(name: str, weights: Codes, kind: IntegerType) -> None:
+    """Refuse *weights* that do not lie in *kind*.
+
+    Raises:
+        ValueError: with the name and both ranges.
+    """
+    low, high = int(weights.min()), int(weights.max())
+    if not kind.holds(low, high):
+        raise ValueError(f"weights of {name!r} span [{low}, {high}], outside {kind}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MatMul(Node):
+    """``accumulators = codes @ weights.T``, exact, from shape (inputs,) to (outputs,).
+
+    Attributes:
+        weights: shape (outputs, inputs), every element within *weight_type*.
+        weight_type: the narrowest type that holds every weight.
+    """
+
+    op: ClassVar[str] = "matmul"
+
+    weights: Codes
+    weight_type: IntegerType
+
+    def __post_init__(self) -> None:
+        require_int64(self.weights, f"weights of {self.name!r}", ndim=2)
+        require_weights(self.name, self.weights, self.weight_type)
+
+    @property
+    def inputs(self) -> int:
+        """Number of input channels."""
+        return int(self.weights.shape[1])
+
+    @property
+    def outputs(self) -> int:
+        """Number of output channels."""
+        return int(self.weights.shape[0])
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """Return (outputs,)."""
+        self.require(shapes == ((self.inputs,),), f"takes {self.inputs} channels and is given {shapes[0]}")
+        return (self.outputs,)
+
+    def apply(self, *codes: Codes) -> Codes:
+        """Return the accumulators, shape (N, outputs)."""
+        (source,) = codes
+        kind = exact_type(self.weights, source)
+        accumulators: Codes = (source.astype(kind) @ self.weights.T.astype(kind)).astype(np.int64)
+        return accumulators
+
+    def ranges(self, *inputs: Ranges) -> Ranges:
+        """Bound every accumulator from the real weights."""
+        (source,) = inputs
+        return linear_ranges(self.weights, [i.low for i in source], [i.high for i in source])

@@ -1,0 +1,30 @@
+"""What a target can carry out: every node that it has no form for, in one message."""
+
+from __future__ import annotations
+
+from export.integer.ir import IntegerModel
+from export.integer.ops import Affine, Node, Threshold
+from pipeline import StageError
+
+
+def require_operations(model: IntegerModel, target: str, operations: tuple[type[Node], ...]) -> None:
+    """Refuse a *model* that is not a chain of *operations* on vectors, with codes in steps of 1 and no scaling.
+
+    Raises:
+        StageError: with every node that *target* has no form for.
+    """
+    problems = []
+    for node in model.nodes:
+        if not isinstance(node, operations):
+            problems.append(f"{node.name} ({node.op})")
+        elif isinstance(node, Threshold) and node.step != 1:
+            problems.append(f"{node.name} (threshold with codes in steps of {node.step})")
+        elif isinstance(node, Affine) and not node.is_bias:
+            problems.append(f"{node.name} (affine with factors other than 1)")
+    known = ", ".join(operation.op for operation in operations)
+    if problems:
+        raise StageError(
+            f"{target} has no form for {', '.join(problems)} of {model.name!r}; it takes chains of {known}"
+        )
+    if not model.is_chain:
+        raise StageError(f"{target} takes vectors that go through one chain of {known}; {model.name!r} branches")

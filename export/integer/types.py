@@ -1,0 +1,79 @@
+"""What the integer model is made of: integer types, intervals, and the shapes of one sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerType:
+    """Integers of *bits* bits in two's complement (*signed*) or offset-free unsigned form."""
+
+    bits: int
+    signed: bool
+
+    def __post_init__(self) -> None:
+        if self.bits < 1:
+            raise ValueError(f"an integer type has at least 1 bit, not {self.bits}")
+
+    @property
+    def minimum(self) -> int:
+        """Smallest representable integer."""
+        return -(1 << (self.bits - 1)) if self.signed else 0
+
+    @property
+    def maximum(self) -> int:
+        """Largest representable integer."""
+        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
+
+    def holds(self, low: int, high: int) -> bool:
+        """Tell whether every integer from *low* to *high* is representable."""
+        return self.minimum <= low and high <= self.maximum
+
+    def __str__(self) -> str:
+        return f"{'int' if self.signed else 'uint'}{self.bits}"
+
+    @classmethod
+    def smallest_for(cls, low: int, high: int) -> IntegerType:
+        """Return the narrowest type that holds every integer from *low* to *high*; signed iff *low* < 0."""
+        if low > high:
+            raise ValueError(f"empty range [{low}, {high}]")
+        if low >= 0:
+            return cls(max(1, high.bit_length()), signed=False)
+        return cls(max((-low - 1).bit_length(), high.bit_length() if high > 0 else 0) + 1, signed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """All integers from *low* to *high*, inclusive."""
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError(f"empty interval [{self.low}, {self.high}]")
+
+    def __contains__(self, value: int) -> bool:
+        return self.low <= value <= self.high
+
+    @property
+    def magnitude(self) -> int:
+        """Largest absolute value."""
+        return max(-self.low, self.high)
+
+    def with_zero(self) -> Interval:
+        """Return the smallest interval that also holds 0, the code that padding adds."""
+        return Interval(min(self.low, 0), max(self.high, 0))
+
+
+Shape = tuple[int, ...]
+"""Sizes of one sample, channels first, the batch left out: (C,), (C, L) or (C, H, W)."""
+
+Ranges = tuple[Interval, ...]
+"""One interval a channel, that is, for each index of a value's first axis."""
+
+
+def hull(ranges: Ranges) -> Interval:
+    """Return the smallest interval that holds all of *ranges*."""
+    return Interval(min(r.low for r in ranges), max(r.high for r in ranges))
