@@ -1,5 +1,15 @@
 """The integer model: intermediate representation, operations, interpreter, ranges, thresholds, requantization."""
 
+from export.integer.activation import (
+    Activation,
+    Bipolar,
+    Chain,
+    Quantization,
+    Quantizer,
+    Rounding,
+    Truncation,
+    thresholds_of,
+)
 from export.integer.interpret import require_codes, run, trace
 from export.integer.ir import INPUT, Coding, IntegerModel
 from export.integer.ops import (
@@ -22,7 +32,6 @@ from export.integer.ranges import accumulator_type, propagate
 from export.integer.requantize import MultiplyShift, apply_multiply_shift, solve_multiply_shift
 from export.integer.store import KIND, load, save
 from export.integer.supported import require_operations
-from export.integer.thresholds import Activation, threshold_of
 from export.integer.types import IntegerType, Interval, Ranges, Shape, hull
 
 __all__ = [
@@ -31,6 +40,8 @@ __all__ = [
     "Activation",
     "Add",
     "Affine",
+    "Bipolar",
+    "Chain",
     "Coding",
     "Concat",
     "Conv",
@@ -42,13 +53,17 @@ __all__ = [
     "MultiplyShift",
     "Node",
     "Pad",
+    "Quantization",
+    "Quantizer",
     "Ranges",
     "Reshape",
+    "Rounding",
     "Shape",
     "SumPool",
     "Threshold",
     "TopK",
     "Transpose",
+    "Truncation",
     "Window",
     "accumulator_type",
     "apply_multiply_shift",
@@ -60,6 +75,6 @@ __all__ = [
     "run",
     "save",
     "solve_multiply_shift",
-    "threshold_of",
+    "thresholds_of",
     "trace",
 ]

@@ -14,8 +14,8 @@ from functools import cached_property, lru_cache
 
 from export.integer.chain import Chain, FloatForm
 from export.integer.quantizer import Bipolar, Quantization, Quantizer, Rounding, Truncation
-from export.integer.ranges import Interval
 from export.integer.surd import Line, Surd
+from export.integer.types import Interval
 
 __all__ = [
     "Activation",

@@ -178,6 +178,16 @@ class Surd:
         """It has no square root."""
         return all(r == 1 for r, _ in self.terms)
 
+    def fraction(self) -> Fraction:
+        """Return this as a rational number.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if not self.is_rational:
+            raise ValueError(f"{self} is not rational")
+        return Fraction(sum(c for _, c in self.terms), self.denominator)
+
     def interval(self, bits: int) -> tuple[Fraction, Fraction]:
         """Return rationals (low, high) that enclose this, no further apart than the number of roots over 2^bits."""
         low, spread = _enclose(self.terms, bits)

@@ -53,7 +53,8 @@ def test_offsets_of_another_shape_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'bias0' \(affine\) takes 2 channels and is given \(3,\)"):
         with_bias(random_network((9, 5, 3)), OFFSETS[:2])
     save(biased(), tmp_path)
-    np.save(tmp_path / "bias0.npy", OFFSETS[:2])
+    for field in ("factors", "offsets"):
+        np.save(tmp_path / f"bias0.{field}.npy", OFFSETS[:2])
     with pytest.raises(InputError, match=r"'bias0' \(affine\) takes 2 channels and is given \(3,\)"):
         load(tmp_path)
 

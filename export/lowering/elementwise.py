@@ -1,0 +1,166 @@
+"""Nodes that map each number by constants: batch norm, Mul, Add, Sub, Div, Neg, ReLU, Clip."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import onnx
+
+from export.integer import Chain
+from export.lowering.graph import Lowering, UnsupportedError, along_channels, attributes, has_input
+from export.lowering.joins import add_tensors
+from export.lowering.meaning import Constant, GraphInput, Meaning, QuantizedConstant, Tensor
+
+
+def _constants(lowering: Lowering, tensor: Tensor, node: onnx.NodeProto, index: int) -> list[Fraction]:
+    constants = lowering.reals(node, index)
+    values = along_channels(lowering, tensor, constants)
+    if values is None:
+        raise UnsupportedError(
+            f"input {index} ({node.input[index]!r}) has shape {constants.shape} for samples of shape "
+            f"{lowering.shape(tensor)}; supported: one number, or one a channel"
+        )
+    return values
+
+
+def _kept(lowering: Lowering, node: onnx.NodeProto, tensor: Tensor, chains: list[Chain]) -> Tensor:
+    kept = tensor.private and lowering.private(node.output[0])
+    return replace(tensor, chains=tuple(chains), private=kept)
+
+
+def batch_normalization(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+    """Lower BatchNormalization in evaluation mode."""
+    tensor = lowering.tensor(node, 0)
+    given = attributes(node)
+    if given.get("training_mode", 0) or len([name for name in node.output if name]) > 1:
+        raise UnsupportedError("is in training mode; export the network in evaluation mode")
+    parameters = [list(lowering.reals(node, index).reshape(-1)) for index in range(1, 5)]
+    channels = lowering.shape(tensor)[0]
+    if any(len(values) != channels for values in parameters):
+        raise UnsupportedError(f"has parameters of {[len(values) for values in parameters]} for {channels} channels")
+    if tensor.axes[0] != 0:
+        raise UnsupportedError("normalizes an axis that is not the channels'; put a Quant node before the transpose")
+    epsilon = Fraction(float(np.float32(given.get("epsilon", 1e-5))))
+    if min(parameters[3]) + epsilon <= 0:
+        raise UnsupportedError(f"variance + epsilon = {float(min(parameters[3]) + epsilon)}; it must be positive")
+    chains = [
+        chain.normalized(gamma=gamma, beta=beta, mean=mean, variance=variance + epsilon)
+        for chain, gamma, beta, mean, variance in zip(tensor.chains, *parameters, strict=True)
+    ]
+    return _kept(lowering, node, tensor, chains)
+
+
+def mul(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+    """Lower Mul by a constant."""
+    first, second = (lowering.meaning[name] for name in node.input[:2])
+    return _multiplied(lowering, node, _computed(first, second, "product"), divide=False)
+
+
+def div(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+    """Lower Div by a constant."""
+    if _computed(lowering.meaning[node.input[0]], lowering.meaning[node.input[1]], "quotient") == 1:
+        raise UnsupportedError("divides by what is computed, which is not affine")
+    return _multiplied(lowering, node, 0, divide=True)
+
+
+def _computed(first: Meaning, second: Meaning, what: str) -> int:
+    """Return which of two inputs is computed; the other is a constant."""
+    constant = (Constant, QuantizedConstant)
+    if isinstance(first, constant) and not isinstance(second, constant):
+        return 1
+    if isinstance(second, constant):
+        return 0
+    raise UnsupportedError(f"is a {what} of two computed values; supported: of one and a constant")
+
+
+def _multiplied(lowering: Lowering, node: onnx.NodeProto, index: int, *, divide: bool) -> Meaning:
+    meaning = lowering.meaning[node.input[index]]
+    if isinstance(meaning, QuantizedConstant | Constant):
+        return _scaled_weights(lowering, node, meaning, divide)
+    if isinstance(meaning, GraphInput):
+        lowering.reals(node, 1 - index)
+        return meaning
+    factors = _constants(lowering, meaning, node, 1 - index)
+    if divide:
+        if not all(factors):
+            raise UnsupportedError("divides by 0")
+        factors = [1 / factor for factor in factors]
+    chains = [chain.times(factor) for chain, factor in zip(meaning.chains, factors, strict=True)]
+    return _kept(lowering, node, meaning, chains)
+
+
+def _scaled_weights(
+    lowering: Lowering, node: onnx.NodeProto, meaning: QuantizedConstant | Constant, divide: bool
+) -> QuantizedConstant:
+    if isinstance(meaning, Constant):
+        raise UnsupportedError("has two constant inputs; fold it before the import")
+    factors = lowering.reals(node, 1)
+    if factors.size != 1 or factors.reshape(-1)[0] <= 0:
+        raise UnsupportedError("scales weights by more than one number, or by one that is not positive")
+    factor = factors.reshape(-1)[0]
+    return QuantizedConstant(meaning.codes, meaning.scales / factor if divide else meaning.scales * factor)
+
+
+def add(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+    """Lower Add of a constant, or of two computed values."""
+    return _sum(lowering, node, sign=1)
+
+
+def sub(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+    """Lower Sub."""
+    return _sum(lowering, node, sign=-1)
+
+
+def _sum(lowering: Lowering, node: onnx.NodeProto, *, sign: int) -> Meaning:
+    first, second = (lowering.meaning[name] for name in node.input[:2])
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        negated = second if sign > 0 else second.mapped(lambda chain: chain.times(-1))
+        return add_tensors(lowering, first, negated)
+    index = _computed(first, second, "sum")
+    meaning = lowering.meaning[node.input[index]]
+    if isinstance(meaning, GraphInput):
+        lowering.reals(node, 1 - index)
+        return meaning
+    tensor = lowering.tensor(node, index)
+    offsets = _constants(lowering, tensor, node, 1 - index)
+    if sign < 0 and index == 1:  # constant minus computed
+        tensor, sign = tensor.mapped(lambda chain: chain.times(-1)), 1
+    chains = [chain.plus(sign * offset) for chain, offset in zip(tensor.chains, offsets, strict=True)]
+    return _kept(lowering, node, tensor, chains)
+
+
+def neg(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+    """Lower Neg."""
+    tensor = lowering.tensor(node, 0).mapped(lambda chain: chain.times(-1))
+    return _kept(lowering, node, tensor, list(tensor.chains))
+
+
+def relu(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+    """Lower Relu."""
+    tensor = lowering.tensor(node, 0).mapped(lambda chain: chain.clamped(0, None))
+    return _kept(lowering, node, tensor, list(tensor.chains))
+
+
+def clip(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+    """Lower Clip to constant ends."""
+    given = attributes(node)
+    ends: list[Fraction | None] = []
+    for index, name in ((1, "min"), (2, "max")):
+        if has_input(node, index):
+            numbers = lowering.reals(node, index).reshape(-1)
+            if len(numbers) != 1:
+                raise UnsupportedError(f"{name} has {len(numbers)} values; supported: one")
+            ends.append(numbers[0])
+        else:
+            value = given.get(name)
+            ends.append(None if value is None or not np.isfinite(value) else Fraction(float(value)))
+    meaning = lowering.meaning[node.input[0]]
+    if isinstance(meaning, GraphInput):
+        return meaning
+    low, high = ends
+    if low is not None and high is not None and low > high:
+        raise UnsupportedError(f"min = {float(low)} is above max = {float(high)}")
+    tensor = lowering.tensor(node, 0).mapped(lambda chain: chain.clamped(low, high))
+    return _kept(lowering, node, tensor, list(tensor.chains))

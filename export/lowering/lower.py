@@ -1,0 +1,202 @@
+"""Lower a graph to the integer model: one walk, in which each tensor is known by what it means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import onnx
+
+from export.integer import INPUT, Activation, Affine, Coding, IntegerModel
+from export.lowering.builder import Origin
+from export.lowering.codes import affine, in_order
+from export.lowering.graph import InputCoding, Lowering, Span, UnsupportedError, name_of
+from export.lowering.meaning import GraphInput, Tensor, linear_of, unit_of
+from export.lowering.operations import OPERATIONS
+from pipeline import InputError
+
+ACCUMULATOR_BITS = 32
+"""An output bias becomes part of the codes where they stay within this, and of their decoding elsewhere."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lowered:
+    """What the lowering of one graph gives.
+
+    Attributes:
+        model: the integer model.
+        activations: for each of its activations the exact chains and quantizers, one a channel, all rising.
+        spans: for each activation the part of the graph that it stands for.
+        origins: for each node that equals a tensor of the graph, which.
+        input: the tensor of the graph that holds the input codes.
+        output: the tensor of the graph that the output codes stand for.
+        dropped: nodes at the end that keep the order of the outputs and were left out: name and operation.
+        unequal_weights: for each weight quantizer its output tensor, the number of weights, and how many codes the
+            float32 division of the executors gets otherwise.
+    """
+
+    model: IntegerModel
+    activations: dict[str, list[Activation]]
+    spans: dict[str, Span]
+    origins: dict[str, Origin]
+    input: str
+    output: str
+    dropped: tuple[tuple[str, str], ...]
+    unequal_weights: tuple[tuple[str, int, int], ...]
+
+
+def lower_graph(model: onnx.ModelProto, path: Path, name: str) -> Lowered:
+    """Lower *model*, normalized; *path* is for messages, *name* is the network's.
+
+    Raises:
+        InputError: some nodes cannot be lowered exactly; the message lists all of them.
+    """
+    opset = {entry.domain: entry.version for entry in model.opset_import}
+    lowering = Lowering(model.graph, path, opset)
+    source = _graph_input(model.graph, path)
+    lowering.meaning[source.name] = GraphInput(_sample_shape(source, path))
+    refusals = [refusal for node in model.graph.node if (refusal := _lower_node(lowering, node)) is not None]
+    if refusals:
+        listing = "\n".join(f"  {refusal}" for refusal in refusals)
+        raise InputError(f"{path} holds {len(refusals)} nodes that cannot be lowered to integers exactly:\n{listing}")
+    return _finish(lowering, name)
+
+
+def _graph_input(graph: onnx.GraphProto, path: Path) -> onnx.ValueInfoProto:
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]
+    if len(inputs) != 1 or len(graph.output) != 1:
+        raise InputError(f"{path} has {len(inputs)} inputs and {len(graph.output)} outputs; one each is supported")
+    return inputs[0]
+
+
+def _sample_shape(value: onnx.ValueInfoProto, path: Path) -> tuple[int, ...]:
+    sizes = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)[1:]
+    if not sizes or min(sizes) < 1:
+        raise InputError(
+            f"{path}: input {value.name!r} has samples of shape {sizes}; all sizes but that of the batch must be given"
+        )
+    return sizes
+
+
+def _lower_node(lowering: Lowering, node: onnx.NodeProto) -> str | None:
+    """Lower *node* and note what its output means; return why it cannot be, if it cannot.
+
+    A node behind one that was refused is left out: only causes are listed.
+    """
+    missing = [name for name in node.input if name and name not in lowering.meaning]
+    if missing:
+        return None
+    operation = OPERATIONS.get(node.op_type)
+    if operation is None:
+        return f"{name_of(node)} ({node.op_type}): not supported; supported are {', '.join(OPERATIONS)}"
+    try:
+        meaning = operation(lowering, node)
+        lowering.meaning[node.output[0]] = meaning
+        _note_origin(lowering, node.output[0])
+    except UnsupportedError as error:
+        return f"{name_of(node)} ({node.op_type}): {error}"
+    except (ValueError, KeyError, IndexError, TypeError, OverflowError, ZeroDivisionError) as error:
+        return f"{name_of(node)} ({node.op_type}): is not a valid {node.op_type}: {error!r}"
+    return None
+
+
+def _note_origin(lowering: Lowering, tensor: str) -> None:
+    """Note that the node behind *tensor* equals it, where its codes are the tensor's real numbers in a scale."""
+    meaning = lowering.meaning[tensor]
+    if not isinstance(meaning, Tensor) or meaning.node in lowering.builder.origins or meaning.node == INPUT:
+        return
+    linear = meaning.linear()
+    if linear is not None and all(scale for scale, _ in linear):
+        scales, offsets = (tuple(pair[i] for pair in linear) for i in (0, 1))
+        lowering.builder.origins[meaning.node] = Origin(tensor, meaning.axes, scales, offsets)
+
+
+def _finish(lowering: Lowering, name: str) -> Lowered:
+    output = lowering.graph.output[0].name
+    meaning = lowering.meaning.get(output)
+    if not isinstance(meaning, Tensor) or lowering.input is None:
+        raise InputError(f"{lowering.path}: the output {output!r} is not computed from a quantized input")
+    try:
+        tensor, codings = _decoded(lowering, in_order(lowering, meaning))
+    except UnsupportedError as error:
+        raise InputError(f"{lowering.path}: the output {output!r} {error}") from error
+    builder = lowering.builder
+    if tensor.node == INPUT:
+        raise InputError(f"{lowering.path}: the output {output!r} is the input; the network computes nothing")
+    kept = _needed(tensor.node, builder.wiring)
+    nodes = tuple(node for node_name, node in builder.nodes.items() if node_name in kept)
+    same = len(set(codings)) == 1 and not codings[0].offset
+    coding: InputCoding = lowering.input
+    model = IntegerModel(
+        name=name,
+        input=coding.kind,
+        input_scale=_input_scale(lowering),
+        shape=coding.shape,
+        nodes=nodes,
+        output_scale=codings[0].scale,
+        wiring=tuple(builder.wiring[node.name] for node in nodes),
+        input_codes=coding.codes,
+        output_codings=() if same else tuple(codings),
+    )
+    dropped = tuple((name_of(node), node.op_type) for node in lowering.dropped)
+    origin = builder.origins.get(tensor.node)
+    return Lowered(
+        model=model,
+        activations={key: value for key, value in lowering.activations.items() if key in kept},
+        spans=lowering.spans,
+        origins={key: value for key, value in builder.origins.items() if key in kept},
+        input=coding.tensor,
+        output=output if origin is None else origin.tensor,
+        dropped=dropped,
+        unequal_weights=tuple(lowering.unequal_weights),
+    )
+
+
+def _input_scale(lowering: Lowering) -> Fraction:
+    assert lowering.input is not None, "the input was quantized"
+    meaning = lowering.meaning[lowering.input.tensor]
+    assert isinstance(meaning, Tensor), "the input quantizer makes codes"
+    linear = linear_of(meaning.chains[0])
+    assert linear is not None, "codes have a scale"
+    return linear[0]
+
+
+def _needed(output: str, wiring: dict[str, tuple[str, ...]]) -> set[str]:
+    """Return the names of the nodes that *output* is computed from, itself included."""
+    needed, pending = set(), [output]
+    while pending:
+        name = pending.pop()
+        if name not in needed and name != INPUT:
+            needed.add(name)
+            pending += wiring[name]
+    return needed
+
+
+def _decoded(lowering: Lowering, tensor: Tensor) -> tuple[Tensor, list[Coding]]:
+    """Return the output and what its codes stand for, one coding a channel.
+
+    A bias, or a scale a channel, is brought into the codes where they stay small; else it stays with the decoding.
+    """
+    linear = tensor.linear()
+    if linear is None:
+        raise UnsupportedError(
+            "is made of real numbers behind a batch norm, ReLU or clip that no Quant node has turned into codes, which "
+            "has no integer form; end the network with a plain matrix product or with a Quant node"
+        )
+    if len(set(linear)) == 1:
+        return _rising(lowering, tensor), [Coding(abs(linear[0][0]), linear[0][1])] * len(linear)
+    unit = unit_of([number for pair in linear for number in pair])
+    factors, offsets = ([pair[i] / unit for pair in linear] for i in (0, 1))
+    largest = max(i.magnitude for i in lowering.builder.ranges[tensor.node])
+    if max(abs(f) * largest + abs(o) for f, o in zip(factors, offsets, strict=True)) < 1 << (ACCUMULATOR_BITS - 1):
+        node = lowering.builder.emit(affine(lowering.builder.name(Affine), factors, offsets), tensor.node)
+        codings = [Coding(unit)] * len(linear)
+        return Tensor(node, tensor.axes, tensor.chains, private=False), codings
+    return tensor, [Coding(scale, offset) for scale, offset in linear]
+
+
+def _rising(lowering: Lowering, tensor: Tensor) -> Tensor:
+    rising, _ = lowering.builder.rising(tensor)
+    return rising

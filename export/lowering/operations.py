@@ -1,0 +1,53 @@
+"""Every operation of a graph that can be lowered, by its name: to add one, write it in its family's file, list it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import onnx
+
+from export.lowering import elementwise, heads, joins, layout, pools, products, quantizers
+from export.lowering.graph import Lowering
+from export.lowering.meaning import Meaning
+
+Lowerer = Callable[[Lowering, onnx.NodeProto], Meaning]
+
+OPERATIONS: Mapping[str, Lowerer] = {
+    "Quant": quantizers.quant,
+    "IntQuant": quantizers.quant,
+    "BipolarQuant": quantizers.bipolar_quant,
+    "Trunc": quantizers.trunc,
+    "MultiThreshold": quantizers.multi_threshold,
+    "MatMul": products.matmul,
+    "Gemm": products.gemm,
+    "Conv": products.conv,
+    "BatchNormalization": elementwise.batch_normalization,
+    "Mul": elementwise.mul,
+    "Div": elementwise.div,
+    "Add": elementwise.add,
+    "Sub": elementwise.sub,
+    "Neg": elementwise.neg,
+    "Relu": elementwise.relu,
+    "Clip": elementwise.clip,
+    "Concat": joins.concat,
+    "MaxPool": pools.max_pool,
+    "GlobalMaxPool": pools.global_max_pool,
+    "AveragePool": pools.average_pool,
+    "GlobalAveragePool": pools.global_average_pool,
+    "ReduceMean": pools.reduce_mean,
+    "QuantAvgPool2d": pools.quant_avg_pool,
+    "Reshape": layout.reshape,
+    "Flatten": layout.flatten,
+    "Transpose": layout.transpose,
+    "Squeeze": layout.squeeze,
+    "Unsqueeze": layout.unsqueeze,
+    "Pad": layout.pad,
+    "Identity": layout.identity,
+    "Dropout": layout.identity,
+    "TopK": heads.top_k,
+    "ArgMax": heads.arg_max,
+    "Softmax": heads.drop_at_the_end,
+    "LogSoftmax": heads.drop_at_the_end,
+    "Sigmoid": heads.drop_at_the_end,
+    "Tanh": heads.drop_at_the_end,
+}

@@ -1,0 +1,165 @@
+"""Matrix products and convolutions of codes with weights."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import onnx
+
+from export.integer import Chain, Conv, IntegerType, MatMul
+from export.lowering.builder import Origin, weight_type
+from export.lowering.codes import codes_of, in_order
+from export.lowering.graph import Lowering, UnsupportedError, attributes, has_input, require_only
+from export.lowering.meaning import Constant, Meaning, QuantizedConstant, Rationals, Tensor, unit_of
+from export.lowering.windows import window_of
+from pipeline import Codes
+
+MAX_WEIGHT = 1 << 31
+"""Weights that different input scales would make larger than this are refused."""
+
+
+def matmul(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+    """Lower MatMul of a vector by weights, shape (inputs, outputs)."""
+    weights = _weights(lowering, node, 1, axes=2)
+    return _product(lowering, node, QuantizedConstant(weights.codes.T, weights.scales.T), None)
+
+
+def gemm(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+    """Lower Gemm: a matrix product with a bias."""
+    require_only(node, alpha=1.0, beta=1.0, transA=0)
+    weights = _weights(lowering, node, 1, axes=2)
+    if not attributes(node).get("transB", 0):
+        weights = QuantizedConstant(weights.codes.T, weights.scales.T)
+    bias = lowering.reals(node, 2) if has_input(node, 2) else None
+    return _product(lowering, node, weights, bias)
+
+
+def _product(lowering: Lowering, node: onnx.NodeProto, weights: QuantizedConstant, bias: Rationals | None) -> Tensor:
+    source, scales = codes_of(lowering, lowering.tensor(node, 0))
+    if len(source.axes) != 1:
+        raise UnsupportedError(f"multiplies values of shape {lowering.shape(source)}; supported: vectors, (channels,)")
+    if weights.codes.shape[1] != len(scales):
+        raise UnsupportedError(f"{weights.codes.shape[1]} weight columns for {len(scales)} input channels")
+    codes, units = merge_scales(weights, np.array(scales, dtype=object)[None, :])
+    made = MatMul(lowering.builder.name(MatMul), codes, weight_type(codes, _declared(codes)))
+    return _finish(lowering, node, made, source, units, bias)
+
+
+def conv(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+    """Lower Conv over one or two spatial axes."""
+    given = attributes(node)
+    source, scales = codes_of(lowering, in_order(lowering, lowering.tensor(node, 0)))
+    sizes = lowering.shape(source)
+    axes = len(sizes) - 1
+    weights = _weights(lowering, node, 1, axes=axes + 2)
+    if axes not in (1, 2):
+        raise UnsupportedError(f"{axes} spatial axes; supported: 1 and 2")
+    kernel = tuple(weights.codes.shape[2:])
+    require_only(node, kernel_shape=list(kernel))
+    groups = int(given.get("group", 1))
+    outputs, members = weights.codes.shape[:2]
+    if groups < 1 or outputs % groups or members * groups != sizes[0]:
+        raise UnsupportedError(f"group = {groups} with weights {weights.codes.shape} on {sizes[0]} channels")
+    window = window_of(node, kernel, sizes[1:])
+    seen = np.array(scales, dtype=object).reshape(groups, 1, members)
+    each = np.broadcast_to(seen, (groups, outputs // groups, members)).reshape(outputs, members, *(1,) * axes)
+    codes, units = merge_scales(weights, each)
+    made = Conv(lowering.builder.name(Conv), codes, weight_type(codes, _declared(codes)), window, groups)
+    bias = lowering.reals(node, 2) if has_input(node, 2) else None
+    return _finish(lowering, node, made, source, units, bias)
+
+
+def _finish(
+    lowering: Lowering,
+    node: onnx.NodeProto,
+    made: MatMul | Conv,
+    source: Tensor,
+    units: list[Fraction],
+    bias: Rationals | None,
+) -> Tensor:
+    builder = lowering.builder
+    builder.emit(made, source.node)
+    offsets = [Fraction(0)] * made.outputs if bias is None else _biases(bias, made.outputs)
+    shared = {pair: Chain.of(*pair) for pair in set(zip(units, offsets, strict=True))}
+    chains = tuple(shared[pair] for pair in zip(units, offsets, strict=True))
+    axes = tuple(range(len(builder.shapes[made.name])))
+    builder.origins[made.name] = Origin(node.output[0], axes, tuple(units), tuple(offsets))
+    return Tensor(made.name, axes, chains, private=lowering.private(node.output[0]))
+
+
+def _biases(bias: Rationals, outputs: int) -> list[Fraction]:
+    flat: list[Fraction] = list(bias.reshape(-1))
+    if len(flat) not in (1, outputs):
+        raise UnsupportedError(f"{len(flat)} biases for {outputs} output channels")
+    return flat * outputs if len(flat) == 1 else flat
+
+
+def _declared(codes: Codes) -> IntegerType:
+    return IntegerType.smallest_for(int(codes.min()), int(codes.max()))
+
+
+def _weights(lowering: Lowering, node: onnx.NodeProto, index: int, *, axes: int) -> QuantizedConstant:
+    """Return the quantized weights at input *index*; constants that are whole multiples of one number count as such."""
+    meaning = lowering.meaning[node.input[index]]
+    if isinstance(meaning, Constant):
+        meaning = integers_of(lowering.reals(node, index))
+    if not isinstance(meaning, QuantizedConstant):
+        raise UnsupportedError(
+            f"input {index} ({node.input[index]!r}) is computed; supported: constant weights behind a Quant node"
+        )
+    if meaning.codes.ndim != axes:
+        raise UnsupportedError(f"weights of shape {meaning.codes.shape}; supported: {axes} axes")
+    return meaning
+
+
+MAX_UNQUANTIZED = 1 << 15
+
+
+def integers_of(reals: Rationals) -> QuantizedConstant:
+    """Return *reals*, which stand in the file without a quantizer, as small multiples of one number.
+
+    Raises:
+        UnsupportedError: there is no such number.
+    """
+    unit = unit_of(list(reals.reshape(-1)))
+    codes = reals / unit
+    if codes.size and max(abs(code) for code in codes.reshape(-1)) >= MAX_UNQUANTIZED:
+        raise UnsupportedError(
+            "its weights are not quantized: put a Quant node between them and the product (or give multiples of one "
+            f"number, below {MAX_UNQUANTIZED} of it)"
+        )
+    return QuantizedConstant(codes.astype(np.int64), np.full((1,) * reals.ndim, unit, dtype=object))
+
+
+def merge_scales(weights: QuantizedConstant, inputs: Rationals) -> tuple[Codes, list[Fraction]]:
+    """Return integer weights and the real unit of each output, for input codes with the scales *inputs*.
+
+    An output's accumulator is a sum of ``weight code * weight scale * input code * input scale``. Where the scales of
+    its terms differ, their largest common measure becomes the unit and the ratios go into the weights: exact.
+
+    Args:
+        weights: outputs first.
+        inputs: scales of the input codes, broadcast to the weights.
+
+    Raises:
+        UnsupportedError: the ratios make weights of more than 31 bits.
+    """
+    codes, outputs = weights.codes, weights.codes.shape[0]
+    if weights.scales.size in (1, weights.scales.shape[0]) and len(set(inputs.reshape(-1).tolist())) == 1:
+        units = weights.scales.reshape(-1) * inputs.reshape(-1)[0]
+        return codes.copy(), list(units) * (outputs if len(units) == 1 else 1)
+    measures = np.broadcast_to(weights.scales * inputs, codes.shape).reshape(outputs, -1)
+    flat = codes.reshape(outputs, -1)
+    merged, found = np.zeros(flat.shape, dtype=np.int64), []
+    for output, row in enumerate(measures):
+        unit = unit_of(list(row))
+        exact = [int(code) * measure / unit for code, measure in zip(flat[output], row, strict=True)]
+        if max(abs(weight) for weight in exact) >= MAX_WEIGHT:
+            raise UnsupportedError(
+                f"adds terms of scales such as {float(min(row)):.6g} and {float(max(row)):.6g}, whose ratio is no "
+                "small fraction; give its inputs one scale, or scales that are powers of two"
+            )
+        merged[output] = [int(weight) for weight in exact]
+        found.append(unit)
+    return merged.reshape(codes.shape), found
