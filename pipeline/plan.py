@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.artifact import Artifact, sha256_of_bytes
 from pipeline.config import RunConfig
 from pipeline.executor import Executor
-from pipeline.registry import EXECUTORS, FUNCTIONS, STAGES, resolve
+from pipeline.registry import EXECUTORS, STAGES, resolve
 from pipeline.stage import Stage
 from pipeline.target import COptions, FinnOptions, TargetSpec
 
@@ -161,7 +161,7 @@ def make_executor(step: ExecutorStep, artifact: Artifact, integer: Artifact, *, 
     """
     cls = resolve(EXECUTORS, step.kind)
     if step.kind == "qonnx":
-        executor: Executor = cls(artifact, resolve(FUNCTIONS, "load-integer-model")(integer.path))
+        executor: Executor = cls.open(artifact, integer)
     elif step.kind == "finn-hw":
         executor = cls(artifact, workdir)
     elif step.kind == "rtl":

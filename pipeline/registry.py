@@ -28,7 +28,7 @@ STAGES = {
 EXECUTORS = {
     "integer": "export.executors:IntegerExecutor",
     "torch": "train.executor:TorchExecutor",
-    "qonnx": "export.executors:QonnxExecutor",
+    "qonnx": "export.qonnx_executor:QonnxExecutor",
     "onnx-int8": "export.onnx_int8:OnnxInt8Executor",
     "finn-hw": "hw.finn:FinnExecutor",
     "rtl": "hw.verilator:RtlExecutor",
@@ -48,7 +48,7 @@ FUNCTIONS = {
     "load-network": "train.checkpoint:load_network",
     "load-integer-model": "export.integer:load",
     "run-integer-model": "export.integer:trace",
-    "prove-requantization": "export.proof:prove_requantization",
+    "prove-requantization": "export.proofs:prove_requantization",
     "save-integer-model": "export.integer:save",
     "fault-spec": "hw.faults:FaultSpec",
     "calibration-settings": "hw.calibrate:Settings",
@@ -56,7 +56,7 @@ FUNCTIONS = {
     "calibrate": "hw.calibrate:run_session",
     "calibration-loss": "hw.calibrate:held_out_loss",
     "calibration-original": "hw.calibrate:original_of",
-    "prove-matrix-units": "export.proof:prove_matrix_units",
+    "prove-matrix-units": "export.proofs:prove_matrix_units",
 }
 
 EXTRA_OF_PACKAGE = {

@@ -1,7 +1,7 @@
 """The networks of the calibration benchmark: trained by the straight-through estimator, lowered to integer models.
 
 784-32-32-10, ternary weights, 2-bit inputs and activations. Lowering is done here on the trained layers directly, in
-the same exact arithmetic as ``export.lower``, without a QONNX file in between.
+the same exact arithmetic as ``export.lowering``, without a QONNX file in between.
 """
 
 from __future__ import annotations
@@ -19,13 +19,16 @@ from torch import nn
 
 from export.integer import (
     Activation,
+    Chain,
     IntegerModel,
     IntegerType,
     Interval,
     MatMul,
     Node,
+    Quantizer,
+    Rounding,
     Threshold,
-    threshold_of,
+    thresholds_of,
 )
 from pipeline.config import ModelConfig, TrainFaults, TrainWrap
 from train.layers import QuantizedLayer, quantized_layers
@@ -121,8 +124,9 @@ def _threshold(name: str, layer: QuantizedLayer, falling: NDArray[np.bool_], ran
     rows = []
     for c, reachable in enumerate(ranges):
         scale, step = Fraction(layer.accumulator_scale), Fraction(layer.output_scale)
-        activation = Activation(scale, gamma[c], beta[c], mean[c], variance[c] + epsilon, step)
-        rising = activation.negated() if falling[c] else activation
-        rows.append([threshold_of(rising, code, reachable) for code in range(1, layer.levels + 1)])
+        norm_c = {"gamma": gamma[c], "beta": beta[c], "mean": mean[c], "variance": variance[c] + epsilon}
+        chain = Chain.of(scale).normalized(**norm_c)
+        activation = Activation(chain, Quantizer(step, 0, 0, layer.levels, Rounding.ROUND))
+        rows.append(thresholds_of(activation.negated() if falling[c] else activation, reachable))
     kind = IntegerType(layer.levels.bit_length(), signed=False)
     return Threshold(name, np.array(rows, dtype=np.int64), kind, 0, falling)

@@ -28,7 +28,8 @@ class FloatForm:
     Attributes:
         unit: real value of one accumulator unit.
         bias: what may be added anywhere within the sum.
-        constants: sum of the magnitudes of all constants added on the way, as the output sees them.
+        constants: sum of the magnitudes of all constants added on the way, and of the distances of the clamps from
+            0, as the output sees them.
         roundings: at most so many roundings lie on any path from the sum to the output.
     """
 
@@ -113,10 +114,12 @@ class Chain:
         if low is not None and high is not None and low > high:
             raise ValueError(f"clamps to [{low}, {high}], which is empty")
         bounds = None if low is None else Surd.of(low), None if high is None else Surd.of(high)
+        from_zero = max(0, low or 0, -(high or 0))
         return replace(
             self,
             low=bounds[0] if self.low is None else _clip(self.low, *bounds),
             high=bounds[1] if self.high is None else _clip(self.high, *bounds),
+            floats=self.floats and replace(self.floats, constants=self.floats.constants + from_zero),
         )
 
     def negated(self) -> Chain:

@@ -221,7 +221,7 @@ class Truncation:
     def __post_init__(self) -> None:
         _require_positive(self.scale)
         _require_range(self.lowest, self.highest)
-        if not _is_power_of_two(self.divisor):
+        if not is_power_of_two(self.divisor):
             raise ValueError(f"truncates by {self.divisor}; it must be a power of two")
 
     @classmethod
@@ -260,7 +260,7 @@ class Truncation:
         """
         _require_positive(scale)
         divisor = output_scale / scale
-        if not _is_power_of_two(divisor):
+        if not is_power_of_two(divisor):
             raise ValueError(f"output scale over scale is {divisor}; Trunc needs a power of two")
         zero = zero_point / divisor
         if zero.denominator != 1:
@@ -299,9 +299,9 @@ def _round(value: Fraction, rounding: Rounding) -> int:
     return upper if value > at or (inclusive and value == at) else upper - 1
 
 
-def _is_power_of_two(value: Fraction) -> bool:
-    parts = (value.numerator, value.denominator)
-    return value > 0 and all(part & (part - 1) == 0 for part in parts)
+def is_power_of_two(value: Fraction) -> bool:
+    """Tell whether *value* is 2 to some integer."""
+    return value > 0 and value.numerator.bit_count() == value.denominator.bit_count() == 1
 
 
 def _require_positive(scale: Fraction) -> None:

@@ -49,8 +49,8 @@ def quantize(
     made = Threshold(builder.name(Threshold), thresholds, kind, lowest + step * below, flipped, step)
     builder.emit(made, tensor.node)
     lowering.activations[made.name] = [_without(a, below) for a in activations]
-    origin = builder.origins.get(tensor.node)
-    if origin is not None:
+    origin = builder.accumulators(tensor.node)
+    if origin is not None and target:
         lowering.spans[made.name] = Span(origin.tensor, target)
     by_scale: dict[Fraction, Chain] = {scale: Chain.of(scale) for scale in set(scales)}
     chains = tuple(by_scale[scale] for scale in (list(scales) * channels if len(scales) == 1 else scales))

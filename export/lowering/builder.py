@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer import INPUT, Affine, Conv, IntegerType, MatMul, Node, Ranges, Shape
+from export.integer import INPUT, Affine, Conv, IntegerType, MatMul, MaxPool, Node, Ranges, Shape
 from export.lowering.meaning import Tensor
 from pipeline import Codes
 
@@ -81,6 +81,12 @@ class Builder:
         self.wiring[node.name] = sources
         return node.name
 
+    def accumulators(self, node: str) -> Origin | None:
+        """Return the origin of what *node* picks its codes from: its own, or that of the node before a max pool."""
+        while node not in self.origins and isinstance(self.nodes.get(node), MaxPool):
+            (node,) = self.wiring[node]
+        return self.origins.get(node)
+
     def rising(self, tensor: Tensor) -> tuple[Tensor, NDArray[np.bool_]]:
         """Return *tensor* on channels that all rise, and which were negated to that end in the weights behind them.
 
@@ -97,6 +103,8 @@ class Builder:
             return replace(tensor, chains=flipped), falling
         factors = np.where(falling, -1, 1)
         negation = self.emit(Affine(self.name(Affine), factors, np.zeros_like(factors)), tensor.node)
+        if tensor.node in self.origins:
+            self.origins[negation] = _negated(self.origins[tensor.node], falling)
         return replace(tensor, node=negation, chains=flipped, private=True), unchanged
 
     def _negate(self, node: MatMul | Conv, channels: NDArray[np.bool_]) -> None:
@@ -105,10 +113,14 @@ class Builder:
         changed = replace(node, weights=weights, weight_type=weight_type(weights, node.weight_type))
         self.nodes[node.name] = changed
         self.ranges[node.name] = changed.ranges(*(self.ranges[source] for source in self.wiring[node.name]))
-        origin = self.origins.get(node.name)
-        if origin is not None:
-            scales = tuple(-s if flip else s for s, flip in zip(origin.scales, channels, strict=True))
-            self.origins[node.name] = replace(origin, scales=scales)
+        if node.name in self.origins:
+            self.origins[node.name] = _negated(self.origins[node.name], channels)
+
+
+def _negated(origin: Origin, channels: NDArray[np.bool_]) -> Origin:
+    """Return *origin* of a node whose *channels* are negated."""
+    scales = tuple(-s if flip else s for s, flip in zip(origin.scales, channels, strict=True))
+    return replace(origin, scales=scales)
 
 
 def weight_type(weights: Codes, declared: IntegerType) -> IntegerType:

@@ -140,15 +140,18 @@ def _finish(lowering: Lowering, name: str) -> Lowered:
         input_codes=coding.codes,
         output_codings=() if same else tuple(codings),
     )
+    if tensor.node not in builder.origins:
+        scales, offsets = tuple(c.scale for c in codings), tuple(c.offset for c in codings)
+        real = lowering.dropped[0].input[0] if lowering.dropped else output
+        builder.origins[tensor.node] = Origin(real, tensor.axes, scales, offsets)
     dropped = tuple((name_of(node), node.op_type) for node in lowering.dropped)
-    origin = builder.origins.get(tensor.node)
     return Lowered(
         model=model,
         activations={key: value for key, value in lowering.activations.items() if key in kept},
         spans=lowering.spans,
         origins={key: value for key, value in builder.origins.items() if key in kept},
         input=coding.tensor,
-        output=output if origin is None else origin.tensor,
+        output=builder.origins[tensor.node].tensor,
         dropped=dropped,
         unequal_weights=tuple(lowering.unequal_weights),
     )

@@ -61,7 +61,7 @@ class OnnxInt8Executor:
             entry["target"],
             source_type=TensorProto.INT32,
             target_type=TensorProto.UINT8,
-            channels=channels,
+            shape=(channels,),
         )
         session = _session(part)
         pieces = []

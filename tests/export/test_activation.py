@@ -18,6 +18,7 @@ from qonnx.custom_op.general.bipolar_quant import binary_quant
 from qonnx.custom_op.general.intquant import int_quant, max_int, min_int, resolve_rounding_mode
 from qonnx.custom_op.general.trunc import trunc_v1, trunc_v2
 
+from export.integer import Interval
 from export.integer.activation import (
     Activation,
     Bipolar,
@@ -28,7 +29,6 @@ from export.integer.activation import (
     Truncation,
     thresholds_of,
 )
-from export.integer.ranges import Interval
 from export.integer.surd import Surd
 
 GRID = np.arange(-160, 161) / 16

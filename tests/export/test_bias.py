@@ -14,7 +14,7 @@ from integer_networks import random_codes, random_network
 from export.integer import Affine, IntegerModel, Interval, load, propagate, run, save
 from export.onnx_int8 import OnnxInt8Executor, build
 from export.onnx_int8.writer import FILE, LAYERS
-from export.proof import prove_matrix_units, prove_requantization, prove_widths
+from export.proofs import prove_matrix_units, prove_requantization, prove_widths
 from pipeline import Artifact, InputError, StageError, compare_codes
 
 OFFSETS = np.array([-70_000, 0, 123_456], dtype=np.int64)
@@ -60,11 +60,11 @@ def test_offsets_of_another_shape_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_width_with_its_bias_is_proven_and_an_overflow_found() -> None:
-    (proof,) = (entry for entry in prove_widths(biased()) if entry.layer == "bias0")
+    proof = next(entry for entry in prove_widths(biased()) if entry.layer == "bias0")
     assert proof.holds
     assert proof.cases == 3
     wide = with_bias(random_network((9, 5, 3)), np.array([0, 0, 1 << 31], dtype=np.int64))
-    (proof,) = (entry for entry in prove_widths(wide) if entry.layer == "bias0")
+    proof = next(entry for entry in prove_widths(wide) if entry.layer == "bias0")
     assert not proof.holds
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qonnx_files import QonnxFile, random_mlp
+from qonnx_files import QonnxFile, qonnx_executor, random_mlp
 
-from export.executors import QonnxExecutor
 from export.integer import IntegerType, load, run, save
 from export.lower import lower
-from pipeline import Artifact, Codes, InputError
+from pipeline import Codes, InputError
 
 
 def codes(seed: int, width: int, count: int = 400) -> Codes:  # int64, (count, width)
@@ -24,7 +23,7 @@ def codes(seed: int, width: int, count: int = 400) -> Codes:  # int64, (count, w
 def test_integer_model_equals_qonnx_executor(tmp_path: Path, seed: int, weight_bits: int, act_bits: int) -> None:
     path = random_mlp(tmp_path / "export" / "model.onnx", seed, weight_bits=weight_bits, act_bits=act_bits)
     model, proofs = lower(path)
-    executor = QonnxExecutor(Artifact("export", "qonnx", path.parent, ""), model)
+    executor = qonnx_executor(path)
     inputs = codes(seed, model.inputs)
     np.testing.assert_array_equal(run(model, inputs), executor(inputs), strict=True)
     assert all(proof.holds and proof.cases > 0 for proof in proofs)
@@ -90,16 +89,14 @@ def mistakes() -> dict[str, tuple[QonnxFile, str, str]]:
         return file, source, file.quant(file.constant(np.ones((1, 2), dtype=np.float32)), 1.0, 2, signed=1, narrow=1)
 
     file, source, weights = start()
-    cases["sigmoid"] = (file, file.add("Sigmoid", [file.add("Gemm", [source, weights], transB=1)]), "Sigmoid")
+    middle = file.add("Sigmoid", [file.add("Gemm", [source, weights], transB=1)])
+    cases["sigmoid"] = (file, file.quant(middle, 1.0, 4, signed=0), "t3 (Sigmoid): is not the last node")
     file, source, weights = start()
-    output = file.quant(file.add("Gemm", [source, weights], transB=1), 1.0, 4, signed=0, mode="FLOOR")
-    cases["rounding"] = (file, output, "rounding_mode 'FLOOR'; supported: ROUND")
+    output = file.quant(file.add("Gemm", [source, weights], transB=1), 1.0, 4, signed=0, mode="NEAREST")
+    cases["rounding"] = (file, output, "rounding mode 'NEAREST' is not one of QONNX")
     file, source, weights = start()
-    cases["bias"] = (
-        file,
-        file.add("Gemm", [source, weights, file.constant(np.array([0.3], dtype=np.float32))], transB=1),
-        "bias",
-    )
+    output = file.add("Relu", [file.add("Gemm", [source, weights], transB=1)])
+    cases["relu at the end"] = (file, output, "end the network with a plain matrix product or with a Quant node")
     file, source, weights = start()
     cases["scale"] = (
         file,
@@ -114,19 +111,19 @@ def mistakes() -> dict[str, tuple[QonnxFile, str, str]]:
     cases["nan"] = (file, file.quant(normal, 1.0, 4, signed=0), "not finite")
     file = QonnxFile()
     weights = file.quant(file.constant(np.ones((1, 2), dtype=np.float32)), 1.0, 2, signed=1, narrow=1)
-    cases["unquantized input"] = (file, file.add("Gemm", ["input", weights], transB=1), "must multiply quantized codes")
+    cases["unquantized input"] = (
+        file,
+        file.add("Gemm", ["input", weights], transB=1),
+        "begin the network with a Quant node",
+    )
     for words, values, scale in (
-        ("least -0.5; needs positive ones", [[1.0, -1.0]], [-0.5]),
-        ("2 scales, least 0.5", [[1.0, -1.0]], [0.5, 0.5]),
-        ("weights of shape (1, 1, 2); supported: a finite matrix", [[[1.0, -1.0]]], [0.5]),
-        ("weights of shape (1, 2); supported: a finite matrix", [[np.inf, -1.0]], [0.5]),
+        ("a scale is 0 or negative; it must be positive", [[1.0, -1.0]], [-0.5]),
+        ("weights of shape (1, 1, 2); supported: 2 axes", [[[1.0, -1.0]]], [0.5]),
+        ("holds a value that is not finite", [[np.inf, -1.0]], [0.5]),
     ):
         file, source, _ = start()
         signs = bipolar(file, file.constant(np.array(values, dtype=np.float32)), scale)
         cases[f"bipolar {words}"] = (file, file.add("Gemm", [source, signs], transB=1), words)
-    file, source, weights = start()
-    output = bipolar(file, file.add("Gemm", [source, weights], transB=1), [0.5])
-    cases["bipolar activation"] = (file, output, "quantizes activations to -1 and 1; supported: weights")
     return cases
 
 
@@ -146,7 +143,7 @@ def test_weights_of_one_bit_are_their_signs_and_zero_is_positive(tmp_path: Path)
     assert node.weights.tolist() == [[1, -1, 1, 1], [-1, 1, -1, 1]]
     assert float(model.output_scale) == 0.5
     inputs = codes(0, 4, 20)
-    executor = QonnxExecutor(Artifact("export", "qonnx", path.parent, ""), model)
+    executor = qonnx_executor(path)
     np.testing.assert_array_equal(run(model, inputs), executor(inputs), strict=True)
 
 

@@ -18,7 +18,7 @@ from export.lower import lower
 from export.onnx_int8 import OnnxInt8Executor, build, flip_weight_bit
 from export.onnx_int8.packing import FieldLayout, pack, unpack
 from export.onnx_int8.writer import FILE, LAYERS
-from export.proof import prove_requantization
+from export.proofs import prove_requantization
 from pipeline import Artifact, Codes, StageError, compare_codes
 
 

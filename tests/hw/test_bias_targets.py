@@ -11,7 +11,7 @@ from integer_networks import random_codes, random_network
 from mcu_host import host_executor
 
 from export.integer import Affine, IntegerModel, run
-from export.proof import prove_matrix_units, prove_requantization
+from export.proofs import prove_matrix_units, prove_requantization
 from hw.finn.supported import require_supported
 from hw.mcu.plan import plan_network
 from pipeline import StageError, compare_codes

@@ -12,7 +12,7 @@ import pytest
 from integer_networks import random_codes, random_network, saved
 
 from export.integer import IntegerModel, IntegerType, run, trace
-from export.proof import prove_matrix_units, prove_requantization
+from export.proofs import prove_matrix_units, prove_requantization
 from hw.mcu import BuildFirmware, CoreName, FirmwareExecutor, GenerateC, flip_weight_bit, measure
 from hw.mcu.elf import file_offset, sections
 from pipeline import Artifact, MatrixUnit, Requantizer, StageContext, StageError, ToolMissingError, compare_codes

@@ -11,6 +11,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from export.lower import lower_file
+from export.lowering import origins_of
+from export.qonnx import load_qonnx
+from export.qonnx_executor import QonnxExecutor
+
 
 @dataclass
 class QonnxFile:
@@ -76,3 +81,9 @@ def random_mlp(
         tensor = file.add("Relu", [file.batch_norm(tensor, parameters)])
         tensor = file.quant(tensor, 2.0 ** -(act_bits - 2), act_bits, signed=0)
     return file.save(path, widths[0], tensor, widths[-1])
+
+
+def qonnx_executor(path: Path) -> QonnxExecutor:
+    """The file at *path* as an executor, compared with what is lowered from it."""
+    lowered = lower_file(path)
+    return QonnxExecutor(load_qonnx(path), lowered.model, origins_of(lowered))

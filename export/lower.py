@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from export.integer import KIND, IntegerModel, save
-from export.lowering.lower import Lowered, lower_graph
-from export.lowering.origins import save_origins
-from export.proof import prove_lowering
+from export.lowering import Lowered, lower_graph, save_origins
+from export.proofs import prove_lowering
 from export.qonnx import FILE, load_qonnx
 from pipeline import Artifact, Stage, StageContext
 from pipeline.ledger import ProofEntry

@@ -1,0 +1,26 @@
+"""Proofs: checks over every case that can occur, not over samples.
+
+Images alone do not verify thresholds: one that is off by one often changes no image of a thousand. Every check here
+decides all reachable accumulators of all channels and reports how many cases it decided.
+"""
+
+from export.proofs.lowering import prove_lowering
+from export.proofs.matrix_units import basis_vectors, prove_matrix_units
+from export.proofs.order import near_boundaries, order_dependent, prove_order
+from export.proofs.requantization import prove_requantization
+from export.proofs.thresholds import Staircase, prove_thresholds
+from export.proofs.widths import FLOAT32_EXACT, prove_widths
+
+__all__ = [
+    "FLOAT32_EXACT",
+    "Staircase",
+    "basis_vectors",
+    "near_boundaries",
+    "order_dependent",
+    "prove_lowering",
+    "prove_matrix_units",
+    "prove_order",
+    "prove_requantization",
+    "prove_thresholds",
+    "prove_widths",
+]

@@ -1,0 +1,51 @@
+"""Everything that is proven of an integer model when it is lowered, from the graph and the model alone."""
+
+from __future__ import annotations
+
+from export.integer import hull, propagate
+from export.integer.magnitudes import sums_of
+from export.lowering.lower import Lowered
+from export.proofs.order import prove_order
+from export.proofs.thresholds import prove_thresholds
+from export.proofs.widths import prove_widths
+from pipeline.ledger import ProofEntry
+
+
+def prove_lowering(lowered: Lowered) -> list[ProofEntry]:
+    """Prove thresholds, float order, widths and weights of *lowered*; what was dropped at the end is said here, too."""
+    model = lowered.model
+    ranges, sums = propagate(model), sums_of(model)
+    entries = []
+    for node in model.activations:
+        (source,) = model.sources(node.name)
+        activations = lowered.activations[node.name]
+        entries.append(prove_thresholds(node, activations, ranges[source]))
+        if all(activation.chain.floats is not None for activation in activations):
+            terms = (sums[source].terms,) * node.channels
+            entries.append(prove_order(node.name, activations, ranges[source], sums[source].magnitudes, terms))
+    entries += prove_widths(model)
+    entries += [_weights(*weights) for weights in lowered.unequal_weights]
+    entries += [_dropped(name, op, hull(ranges[model.nodes[-1].name]).magnitude) for name, op in lowered.dropped]
+    return entries
+
+
+def _weights(tensor: str, count: int, unequal: int) -> ProofEntry:
+    return ProofEntry(
+        layer=tensor,
+        claim="dividing each weight by its scale in float32, as torch and qonnx do, gives the exact quotient's code",
+        method="every weight was divided both ways",
+        cases=count,
+        holds=unequal == 0,
+        failing=unequal,
+    )
+
+
+def _dropped(name: str, operation: str, largest: int) -> ProofEntry:
+    return ProofEntry(
+        layer=name,
+        claim=f"the final {operation} is left out: it rises with each output, so the order of the classes is that of "
+        "the codes before it",
+        method=f"{operation} is strictly increasing in exact arithmetic (of outputs up to {largest} steps)",
+        cases=1,
+        holds=True,
+    )

@@ -1,0 +1,91 @@
+"""An executor's matrix units hold the model's weights: each is run on inputs that show every weight alone."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.integer import INPUT, IntegerModel, IntegerType, MatMul, Threshold
+from pipeline import Codes, MatrixUnit, StageError
+from pipeline.ledger import ProofEntry
+
+RANDOM_VECTORS = 64
+
+
+class NamedMatrixUnit(MatrixUnit, Protocol):
+    """A matrix unit that has a name in the ledger."""
+
+    @property
+    def name(self) -> str:
+        """Name in the ledger."""
+        ...
+
+
+def prove_matrix_units(model: IntegerModel, executor: NamedMatrixUnit, seed: int) -> list[ProofEntry]:
+    """Run every matrix unit of *executor* on vectors that show each weight alone, on extremes and on random codes."""
+    entries = []
+    kinds = _input_types(model)
+    for layer, (node, kind) in enumerate(zip(model.matmuls, kinds, strict=True)):
+        vectors = basis_vectors(node, kind, seed)
+        expected = node.apply(vectors)
+        actual = executor.multiply(layer, vectors)
+        if actual.shape != expected.shape:
+            raise StageError(
+                f"{executor.name} returned shape {actual.shape} for {node.name}; expected {expected.shape}"
+            )
+        differs = np.argwhere(actual != expected)
+        first = None
+        if len(differs):
+            row, channel = (int(i) for i in differs[0])
+            first = {
+                "vector": row,
+                "channel": channel,
+                "expected": int(expected[row, channel]),
+                "actual": int(actual[row, channel]),
+            }
+        entries.append(
+            ProofEntry(
+                layer=node.name,
+                claim=f"each of the {node.weights.size} weights of the matrix unit of {executor.name} is the model's",
+                method="one input at its largest code, all others 0; then extremes and random codes",
+                cases=int(expected.size),
+                holds=len(differs) == 0,
+                actual=executor.name,
+                first=first,
+                failing=len(differs),
+            )
+        )
+    return entries
+
+
+def _input_types(model: IntegerModel) -> list[IntegerType]:
+    """Return the type of the codes that each matrix product takes."""
+    kinds: dict[str, IntegerType] = {INPUT: model.input}
+    for node, sources in model.wired():
+        if isinstance(node, Threshold):
+            kinds[node.name] = IntegerType.smallest_for(node.lowest, node.highest)
+        elif sources[0] in kinds:
+            kinds[node.name] = kinds[sources[0]]
+    return [kinds[model.sources(node.name)[0]] for node in model.matmuls]
+
+
+def basis_vectors(node: MatMul, kind: IntegerType, seed: int) -> Codes:
+    """Return input codes, shape (inputs + 2 * outputs + 65, inputs), that show every weight of *node*.
+
+    Row ``i`` < inputs holds the largest code at input ``i`` and 0 elsewhere; then for each output the codes that make
+    its accumulator largest and smallest; then all inputs at the largest code; then random codes.
+    """
+    generator = np.random.default_rng(seed)
+    random = generator.integers(kind.minimum, kind.maximum, size=(RANDOM_VECTORS, node.inputs), endpoint=True)
+    positive: NDArray[np.bool_] = node.weights > 0
+    return np.concatenate(
+        [
+            np.eye(node.inputs, dtype=np.int64) * kind.maximum,
+            np.where(positive, kind.maximum, kind.minimum),
+            np.where(node.weights < 0, kind.maximum, kind.minimum),
+            np.full((1, node.inputs), kind.maximum, dtype=np.int64),
+            random,
+        ]
+    )

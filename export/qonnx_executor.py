@@ -1,0 +1,181 @@
+"""The QONNX file as an executor: run by qonnx itself, decoded into the codes of the integer model made from it."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from export.integer import IntegerModel, load, require_codes
+from export.integer.magnitudes import Sums, sums_of
+from export.lowering import Origins, load_origins
+from export.lowering.builder import Origin
+from export.qonnx import FILE, load_qonnx
+from export.subgraph import cut, with_outputs
+from pipeline import Artifact, Codes, StageError, WeightSign
+
+ROWS_AT_ONCE = 1 << 15
+ELEMENTS_AT_ONCE = 1 << 24
+HALF_ULP = Fraction(1, 1 << 24)
+"""Largest relative error of one rounding to binary32."""
+EXTRA_ROUNDINGS = 8
+"""On a path through one value: both scalings, the product, the bias, a batch norm folded into two operations."""
+FloatArray = NDArray[Any]
+
+
+class QonnxExecutor:
+    """The QONNX file, run by qonnx's own executor: onnxruntime for standard nodes, NumPy for Quant, all in binary32.
+
+    What comes behind the last integers (a final softmax, a scalar map of the logits) is not run: it makes no codes.
+    """
+
+    name = "qonnx"
+    weight_sign: WeightSign = "lowered"
+
+    def __init__(self, file: onnx.ModelProto, model: IntegerModel, origins: Origins) -> None:
+        """Run *file*, from which *model* was lowered; *origins* tells where its nodes come from."""
+        self._onnx = file
+        self._model = model
+        self._origins = origins
+        self._shapes = model.shapes()
+        self._sums = sums_of(model)
+
+    @classmethod
+    def open(cls, artifact: Artifact, integer: Artifact) -> QonnxExecutor:
+        """Return the executor of the file in *artifact*, from which the integer model in *integer* was lowered."""
+        return cls(load_qonnx(artifact.path / FILE), load(integer.path), load_origins(integer.path))
+
+    def __call__(self, codes: Codes) -> Codes:
+        """Run *codes*, shape (N, inputs).
+
+        Raises:
+            StageError: a real number of the output stands for no code.
+        """
+        last = self._model.nodes[-1].name
+        return self._run(codes, [last])[last].reshape(len(codes), -1)
+
+    def trace(self, codes: Codes) -> dict[str, Codes]:
+        """Run *codes* and return the codes of every node that equals a tensor of the file, shape (N, *sample)."""
+        return self._run(codes, [node.name for node in self._model.nodes if node.name in self._origins.nodes])
+
+    def requantizes(self, layer: int) -> bool:
+        """Tell whether activation *layer* is a part of the file that can be run alone."""
+        return self._model.activations[layer].name in self._origins.spans
+
+    def requantize(self, layer: int, first: int, last: int) -> Codes:
+        """Run the graph's nodes from accumulators to Quant on every accumulator from *first* to *last*."""
+        name = self._model.activations[layer].name
+        span = self._origins.spans[name]
+        (source,) = self._model.sources(name)
+        origin = self._origin(source, span.source)
+        channels = len(origin.scales)
+        shape = tuple(channels if axis == 0 else 1 for axis in origin.axes)
+        part = cut(
+            self._onnx,
+            span.source,
+            span.target,
+            source_type=TensorProto.FLOAT,
+            target_type=TensorProto.FLOAT,
+            shape=shape,
+            bypass=("MaxPool",),
+        )
+        scales = np.array([float(scale) for scale in origin.scales])
+        offsets = np.array([float(offset) for offset in origin.offsets])
+        pieces = []
+        for start in range(first, last + 1, ROWS_AT_ONCE):
+            stop = min(start + ROWS_AT_ONCE, last + 1)
+            accumulators = np.arange(start, stop, dtype=np.float64)[:, None]
+            values = (accumulators * scales + offsets).astype(np.float32).reshape(stop - start, *shape)
+            outputs = execute(part, {span.source: values}, [span.target])[span.target]
+            target = self._origins.nodes[name]
+            pieces.append(self._decode(outputs, target, self._sums[name], name).reshape(stop - start, channels))
+        return np.concatenate(pieces)
+
+    def _origin(self, node: str, tensor: str) -> Origin:
+        """Return the origin of *node*, or of the node before it where it only passes codes on."""
+        while node not in self._origins.nodes or self._origins.nodes[node].tensor != tensor:
+            (node,) = self._model.sources(node)
+        return self._origins.nodes[node]
+
+    def _run(self, codes: Codes, nodes: list[str]) -> dict[str, Codes]:
+        require_codes(self._model, codes)
+        tensors = list(dict.fromkeys(self._origins.nodes[name].tensor for name in nodes))
+        model = with_outputs(self._onnx, self._origins.input, ("N", *self._model.shape), tensors)
+        rows = max(1, ELEMENTS_AT_ONCE // max(prod(shape) for shape in self._shapes.values()))
+        scale = float(self._model.input_scale)
+        pieces: dict[str, list[Codes]] = {name: [] for name in nodes}
+        for start in range(0, max(len(codes), 1), rows):
+            chosen = codes[start : start + rows]
+            values = (chosen * scale).astype(np.float32).reshape(len(chosen), *self._model.shape)
+            outputs = execute(model, {self._origins.input: values}, tensors) if len(chosen) else {}
+            for name in nodes:
+                origin = self._origins.nodes[name]
+                shape = self._shapes[name]
+                empty = np.zeros((0, *shape))
+                numbers = outputs.get(origin.tensor, empty).reshape(len(chosen), *(shape[axis] for axis in origin.axes))
+                pieces[name].append(self._decode(numbers, origin, self._sums[name], name))
+        return {name: np.concatenate(parts) for name, parts in pieces.items()}
+
+    def _decode(self, values: FloatArray, origin: Origin, sums: Sums, node: str) -> Codes:
+        """Return the codes that *values*, shape (N, *sample in the graph's order), stand for.
+
+        A value must lie within the float32 error of its sum (the bound holds for every order of the terms; Higham,
+        Accuracy and Stability of Numerical Algorithms, 2002, section 3.1) from the nearest number that a code stands
+        for; where that error reaches half a step nothing can be decoded.
+        """
+        inverse = np.argsort(origin.axes)
+        ordered = values.transpose(0, *(int(axis) + 1 for axis in inverse)).astype(np.float64)
+        column = (1, -1) + (1,) * (ordered.ndim - 2)
+        scales = np.array([float(scale) for scale in origin.scales]).reshape(column)
+        offsets = np.array([float(offset) for offset in origin.offsets]).reshape(column)
+        slack = np.array([_slack(*channel, sums.terms) for channel in self._channels(origin, sums)]).reshape(column)
+        if (2 * slack >= np.abs(scales)).any():
+            raise StageError(
+                f"{self.name}: float32 cannot tell the accumulators of {node} apart; use power-of-two scales"
+            )
+        codes: Codes = np.rint((ordered - offsets) / scales).astype(np.int64)
+        off_grid = np.argwhere(np.abs(codes * scales + offsets - ordered) > slack)
+        if len(off_grid):
+            at = tuple(int(i) for i in off_grid[0])
+            raise StageError(
+                f"{self.name}: {node} gives {float(ordered[at])!r} at {at}, which is not a whole multiple of the scale "
+                f"{float(origin.scales[at[1]])!r}"
+            )
+        return codes
+
+    def _channels(self, origin: Origin, sums: Sums) -> list[tuple[Fraction, Fraction, int]]:
+        return list(zip(origin.scales, origin.offsets, sums.magnitudes, strict=True))
+
+
+def _slack(scale: Fraction, offset: Fraction, magnitude: int, terms: int) -> float:
+    """Return how far a float32 sum may lie from the exact one; 0 where it is exact in any order."""
+    unit = abs(scale)
+    exact = unit.numerator & (unit.numerator - 1) == 0 and unit.denominator & (unit.denominator - 1) == 0
+    bias = offset / unit
+    if exact and bias.denominator == 1 and magnitude + abs(bias) <= 1 << 24:
+        return 0.0
+    roundings = terms + EXTRA_ROUNDINGS
+    bound = roundings * HALF_ULP / (1 - roundings * HALF_ULP) * (unit * magnitude + abs(offset))
+    return float(bound) * (1 + 2.0**-40)
+
+
+def execute(model: onnx.ModelProto, inputs: dict[str, FloatArray], outputs: list[str]) -> dict[str, FloatArray]:
+    """Run *model* by qonnx on *inputs*, shape (N, ...), with the batch size set to N."""
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.core.onnx_exec import execute_onnx
+    from qonnx.transformation.infer_shapes import InferShapes
+
+    rows = len(next(iter(inputs.values())))
+    batch = onnx.ModelProto()
+    batch.CopyFrom(model)
+    for tensor in (*batch.graph.input, *batch.graph.output):
+        if tensor.type.tensor_type.shape.dim:
+            tensor.type.tensor_type.shape.dim[0].dim_value = rows
+    wrapper: Any = ModelWrapper(batch).transform(InferShapes())
+    made: dict[str, FloatArray] = execute_onnx(wrapper, {k: np.ascontiguousarray(v) for k, v in inputs.items()})
+    return {name: made[name] for name in outputs}
