@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from export.lowering import Lowered, lower_graph, save_origins
 from export.proofs import prove_lowering
 from export.qonnx import FILE, load_qonnx
 from pipeline import Artifact, Stage, StageContext
+from pipeline.artifact import MANIFEST
 from pipeline.ledger import ProofEntry
 
 PROOFS = "proofs.json"
@@ -30,14 +32,48 @@ class LowerToInteger(Stage):
     def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
         """Write the integer model, ``proofs.json`` and ``origins.json``."""
         assert source is not None, "lowering consumes a QONNX file"
-        lowered = lower_file(source.path / FILE)
-        save(lowered.model, ctx.workdir)
-        save_origins(lowered, ctx.workdir)
-        text = json.dumps(
-            [proof.model_dump(mode="json") for proof in prove_lowering(lowered)], indent=1, sort_keys=True
-        )
-        (ctx.workdir / PROOFS).write_text(text + "\n")
+        write_lowered(lower_file(source.path / FILE), ctx.workdir)
         return {}
+
+
+def write_lowered(lowered: Lowered, folder: Path) -> list[ProofEntry]:
+    """Prove *lowered*, write model, origins and proofs into the existing *folder*, and return the proofs."""
+    save(lowered.model, folder)
+    save_origins(lowered, folder)
+    proofs = prove_lowering(lowered)
+    text = json.dumps([proof.model_dump(mode="json") for proof in proofs], indent=1, sort_keys=True)
+    (folder / PROOFS).write_text(text + "\n")
+    return proofs
+
+
+def derive_again(source: Artifact, integer: Artifact, scratch: Path) -> tuple[list[ProofEntry], list[str]]:
+    """Lower the QONNX file of *source* again and compare with *integer*, trusting nothing that was recorded.
+
+    Args:
+        source: the QONNX artifact.
+        integer: the integer model that was made from it.
+        scratch: a folder for the files made on the way; what it holds is deleted.
+
+    Returns:
+        The proofs, and what differs: one line for each file that is not byte for byte the same.
+
+    Raises:
+        InputError: the file cannot be lowered.
+    """
+    again = scratch / "lowered-again"
+    if again.exists():
+        shutil.rmtree(again)
+    again.mkdir(parents=True)
+    proofs = write_lowered(lower_file(source.path / FILE), again)
+    made = {path.name for path in again.iterdir()}
+    held = {path.name for path in integer.path.iterdir() if path.name != MANIFEST}
+    differing = [
+        f"integer model: {name} is not what the QONNX file gives"
+        for name in sorted(made | held)
+        if name not in made or name not in held or (again / name).read_bytes() != (integer.path / name).read_bytes()
+    ]
+    shutil.rmtree(again)
+    return proofs, differing
 
 
 def lower_file(path: Path) -> Lowered:

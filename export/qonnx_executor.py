@@ -36,6 +36,7 @@ class QonnxExecutor:
 
     name = "qonnx"
     weight_sign: WeightSign = "lowered"
+    float_reference = True
 
     def __init__(self, file: onnx.ModelProto, model: IntegerModel, origins: Origins) -> None:
         """Run *file*, from which *model* was lowered; *origins* tells where its nodes come from."""

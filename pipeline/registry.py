@@ -48,6 +48,7 @@ FUNCTIONS = {
     "load-network": "train.checkpoint:load_network",
     "load-integer-model": "export.integer:load",
     "run-integer-model": "export.integer:trace",
+    "derive-again": "export.lower:derive_again",
     "prove-requantization": "export.proofs:prove_requantization",
     "save-integer-model": "export.integer:save",
     "fault-spec": "hw.faults:FaultSpec",

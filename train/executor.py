@@ -18,6 +18,7 @@ class TorchExecutor:
 
     name = "torch"
     weight_sign: WeightSign = "trained"
+    float_reference = True
 
     def __init__(self, artifact: Artifact) -> None:
         self._network, self._inputs = load_network(artifact)

@@ -32,6 +32,7 @@ def verify_run(run_path: Path, *, as_json: bool) -> None:
     _verify_artifacts(run, ledger)
     typer.echo(f"{len(ledger.artifacts)} artifacts unchanged", err=True)
     reasons = [*_missing(run, plan, ledger), *judge(ledger, tuple(step.name for step in plan.executors))]
+    reasons.extend(_derive_again(run, ledger))
     results = []
     for recorded in ledger.checks:
         step = plan.executor(recorded.actual)
@@ -57,6 +58,19 @@ def verify_run(run_path: Path, *, as_json: bool) -> None:
         typer.echo(f"{ledger.run}: {len(ledger.artifacts)} artifacts and {len(results)} executors verified, all equal")
     if reasons:
         raise GateError("\n".join(dict.fromkeys(reasons)))
+
+
+def _derive_again(run: RunFolder, ledger: Ledger) -> list[str]:
+    """Lower the QONNX file again, prove it again, and return what is not as recorded."""
+    source, integer = run.artifact("export"), run.artifact("integer")
+    proofs, reasons = resolve(FUNCTIONS, "derive-again")(source, integer, run.workdir("integer"))
+    typer.echo(f"lowered again: {len(proofs)} proofs, {sum(proof.cases for proof in proofs)} cases", err=True)
+    for proof in proofs:
+        if proof not in ledger.proofs:
+            reasons.append(f"the ledger does not hold what is proven of layer {proof.layer} now: {proof.claim}")
+        if not proof.holds:
+            reasons.append(f"proof fails: {proof.layer}: {proof.claim}: {proof.first}")
+    return list(reasons)
 
 
 def _missing(run: RunFolder, plan: Plan, ledger: Ledger) -> list[str]:
