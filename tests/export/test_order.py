@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from export.integer import Interval
 from export.integer.activation import Activation, Bipolar, Chain, Quantizer, Rounding
 from export.integer.surd import Surd
+from export.lowering.pools import _averaged
 from export.proofs import near_boundaries, order, order_dependent, prove_order
 
 TERMS = 64
@@ -152,6 +153,14 @@ def test_sums_are_exact_iff_their_unit_is_a_power_of_two_and_24_bits_hold_them(
     # With one boundary at the value of accumulator 100 the count is 0 only where sums are exact.
     activation = Activation(chain.plus(-unit * 100 - bias), Bipolar())
     assert (order_dependent([activation], [Interval(-128, 128)], [magnitude], [9]) == (0,)) is exactly
+
+
+def test_a_mean_of_powers_of_two_is_summed_exactly_before_it_is_divided() -> None:
+    for scale, exactly in ((Fraction(1, 8), True), (Fraction(1, 3), False)):
+        mean = _averaged(Chain.of(scale, 3 * scale), 49)
+        assert mean == Chain.of(scale / 49, 3 * scale)
+        assert mean.floats is not None
+        assert order.sums_exactly(mean.floats, 49 * 255) is exactly
 
 
 def test_only_boundaries_that_the_clamps_leave_open_count() -> None:
