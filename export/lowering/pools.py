@@ -128,7 +128,10 @@ def _mean(lowering: Lowering, tensor: Tensor, window: Window) -> Tensor:
 
 
 def _averaged(chain: Chain, count: int) -> Chain:
-    """Return the mean of *chain* over *count* codes as a chain of their sum: the offset stays, the slope is divided."""
+    """Return the mean of *chain* over *count* codes as a chain of their sum: the offset stays, the slope is divided.
+
+    Floats add first and divide then, so that sums of powers of two are exact whatever the count.
+    """
     if chain.slope.is_rational and chain.intercept.is_rational:
-        return Chain.of(chain.slope.fraction() / count, chain.intercept.fraction())
+        return Chain.of(chain.slope.fraction(), chain.intercept.fraction() * count).times(Fraction(1, count))
     return Chain(chain.slope * Fraction(1, count), chain.intercept)

@@ -88,6 +88,7 @@ def test_floor_float_and_interval_are_those_of_the_decimals(written: Written, bi
             exact = sum(square_free(written).values(), Fraction(0))
             assert (surd.floor(), float(surd)) == (exact.numerator // exact.denominator, float(exact))
             assert low <= exact <= high
+            assert surd.fraction() == exact
         else:
             assert surd.floor() == int(value.to_integral_value(rounding="ROUND_FLOOR"))
             assert float(surd) == float(value)
@@ -109,6 +110,17 @@ def test_close_calls_are_decided(size: int) -> None:
     exact = root(2) + root(3)
     low, high = exact.interval(size.bit_length() * 5)
     assert ((exact - low).sign(), (exact - high).sign()) == (1, -1)
+
+
+def test_floors_are_exact_where_those_of_the_roots_do_not_add_up() -> None:
+    for p in range(-12, 13):
+        for q in range(-12, 13):
+            written = [(Fraction(p), Fraction(2)), (Fraction(q), Fraction(3))]
+            with localcontext() as context:
+                context.prec = 60
+                expected = int(decimal_of(written).to_integral_value(rounding="ROUND_FLOOR"))
+            assert surd_of(written).floor() == expected
+    assert (root(2) + root(3)).floor() == 3  # 1 + 1, and more than 1 between them
 
 
 def test_radicands_that_differ_by_a_square_are_one_term() -> None:
@@ -151,6 +163,8 @@ def test_what_has_no_meaning_is_refused() -> None:
     for several in (Surd.of(0), root(2) + 1):
         with pytest.raises(ValueError, match="needs exactly one term"):
             several.inverse()
+    with pytest.raises(ValueError, match="is not rational"):
+        root(2).fraction()
     with pytest.raises(TypeError, match="unhashable"):
         hash(root(2))
     assert root(2) != "root"
