@@ -8,6 +8,7 @@ from fractions import Fraction
 import onnx
 
 from export.integer import Add, Chain, Concat
+from export.integer.surd import Surd
 from export.lowering.codes import clamped_codes, in_order, shift
 from export.lowering.graph import Lowering, UnsupportedError, attributes
 from export.lowering.meaning import Meaning, Tensor, unit_of
@@ -33,9 +34,19 @@ def add_tensors(lowering: Lowering, first: Tensor, second: Tensor) -> Tensor:
         names.append(shift(lowering, tensor.node, factors, [Fraction(0)] * len(factors)))
     made = Add(lowering.builder.name(Add))
     lowering.builder.emit(made, *names)
-    sums = [(unit, one[1] + two[1]) for unit, (one, two) in zip(units, pairs, strict=True)]
-    shared = {pair: Chain.of(*pair) for pair in set(sums)}
-    return Tensor(made.name, first.axes, tuple(shared[pair] for pair in sums), private=False)
+    sums = [(unit, one[1], two[1]) for unit, (one, two) in zip(units, pairs, strict=True)]
+    shared = {constants: _chain(*constants) for constants in set(sums)}
+    return Tensor(made.name, first.axes, tuple(shared[constants] for constants in sums), private=False)
+
+
+def _chain(unit: Fraction, *offsets: Fraction) -> Chain:
+    """Return the chain of a sum; one off the grid of *unit* makes floats round, even where the sum is on it."""
+    chain = Chain.of(unit, sum(offsets))
+    off_grid = [offset for offset in offsets if (offset / unit).denominator != 1]
+    if not off_grid or chain.floats is None:
+        return chain
+    constants = Surd.of(sum((abs(offset) for offset in offsets), Fraction(0)))
+    return replace(chain, floats=replace(chain.floats, bias=off_grid[0], constants=constants))
 
 
 def _linear(lowering: Lowering, tensor: Tensor) -> tuple[Tensor, list[tuple[Fraction, Fraction]]]:
