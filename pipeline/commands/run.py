@@ -26,8 +26,15 @@ class RunFailedError(BitproofError):
 
     def __init__(self, failures: tuple[FailureEntry, ...]) -> None:
         super().__init__("\n".join(f"{failure.stage}: {failure.message}" for failure in failures))
+        self.failures = failures
         # An instance's own code: several stages may fail for several reasons.
         self.exit_code = worst_failure(failures)  # type: ignore[misc]
+
+    @property
+    def shown(self) -> str:
+        """Which stages failed: each said why when it did."""
+        stages = ", ".join(f"{failure.stage} (exit code {failure.exit_code})" for failure in self.failures)
+        return f"the run is not complete; the lines above say why these stages failed: {stages}"
 
 
 def run_pipeline(
@@ -108,8 +115,8 @@ def _record_what_succeeded(run: RunFolder, plan: Plan, cores: int | None) -> Non
     """Write ledger and report with the executors whose checks are complete; failed ones are listed as failures."""
     failed = {failure.stage for failure in run.failures()}
     fine = tuple(step for step in plan.executors if not _blocked(plan, step.source, f"check-{step.slot}", failed))
-    core_stages = {"data", "train-float", "train", "export", "integer"}
-    if not failed & core_stages:
+    needed = {"data", "train-float", "train", "export", "integer", "parity", "report"}
+    if not failed & needed:
         names = ",".join(step.slot for step in fine)
         _snakemake(run, goals_of(plan, "report.html", fine), cores, "--config", f"checks={names}")
 
