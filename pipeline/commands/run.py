@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import typer
 
 from pipeline.commands.parity import judge, require_ledger, worst_failure
-from pipeline.commands.summary import summarize
+from pipeline.commands.summary import summarize, summarize_part
 from pipeline.errors import BitproofError, ConfigError, GateError, StageError
 from pipeline.ledger import CalibrationEntry, FailureEntry, recorded_calibrations
 from pipeline.plan import ExecutorStep, Plan
@@ -64,7 +63,7 @@ def run_pipeline(
             raise RunFailedError(failures)
         forget_calibrations(run, calibrations)
     if goal != "report.html":
-        typer.echo(json.dumps({"run": str(run.path), "made": goal}) if as_json else f"made {run.path / goal}")
+        summarize_part(run, goal, as_json=as_json)
         return
     ledger = require_ledger(run)
     reasons = judge(ledger, tuple(step.name for step in plan.executors))

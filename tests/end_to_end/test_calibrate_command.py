@@ -72,6 +72,9 @@ def test_a_chip_is_repaired_recorded_verified_and_survives_the_next_run(copy: Pa
     other = calibrated(copy, *FAULTS, "--fault-seed", "1", "--evaluations", "160")  # another chip, another folder
     assert other["path"] != logits["path"]
     assert ledger_of(copy)["calibrations"] == [logits, other]
+    page = (copy / "report.html").read_text()
+    assert all(f"<code>{entry['path']}</code>" in page for entry in (logits, other))
+    assert f'<td class="num">{logits["after"]:.4f}</td>' in page
     verified = bitproof("verify", copy)
     assert verified.code == 0, verified.err
     assert f"loss after {logits['after']}, recorded {logits['after']}" in verified.err

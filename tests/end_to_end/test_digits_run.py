@@ -233,6 +233,7 @@ def test_a_run_that_is_told_to_end_takes_its_stages_along_and_goes_on_where_it_w
     goal = () if number == signal.SIGTERM else ("--until", "train-float")
     outcome = bitproof("run", CONFIG, "--runs", tmp_path, *QUICK, *goal)
     assert outcome.code == 0, outcome.err
+    assert "% of 360 test images" in outcome.out or not goal
     assert manifest_times(run)["data"] == before
 
 
