@@ -206,13 +206,14 @@ def run_in_foreground(argv: Sequence[str], *, log: Path) -> bool:
     Its standard error is passed through, its standard output goes to *log*. It gets a process group of its own, which
     ends with this call: on Ctrl-C or :class:`Terminated` every process of the group is sent SIGTERM (SIGINT is ignored
     in what a script runs in the background), and killed if it still runs after ``GRACE_S`` seconds or on the next
-    signal. Where this process is killed, a watchdog does the same.
+    signal. Where this process is killed, a watchdog does the same. Ctrl-Z stops the group, too.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("a") as file,
         subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=file, process_group=0) as process,
         _watchdog(process.pid),
+        _stopped_together(process.pid),
     ):
         try:
             return process.wait() == 0
@@ -253,6 +254,25 @@ def _watchdog(group: int) -> Iterator[None]:
             yield
         finally:
             process.kill()
+
+
+@contextmanager
+def _stopped_together(group: int) -> Iterator[None]:
+    """Stop and continue the process *group* with this process: a terminal does so with its own group only."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        del number
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGCONT)
+
+    before = signal.signal(signal.SIGTSTP, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTSTP, before)
 
 
 class Terminated(BaseException):

@@ -7,7 +7,8 @@ import signal
 import subprocess  # noqa: TID251  what signals do to a process and its children is what is tested
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -95,14 +96,18 @@ OBEDIENT = CHILD.format(handler="lambda *_: sys.exit(1)")
 STUBBORN = CHILD.format(handler="signal.SIG_IGN")
 
 
-def started(folder: Path, child: str, grace_s: int) -> subprocess.Popen[bytes]:
+@contextmanager
+def started(folder: Path, child: str, grace_s: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program with a child in the foreground of a process of its own, and wait until the child is there."""
     argv = [sys.executable, "-c", FOREGROUND, str(grace_s), PARENT.format(child=child)]
     root = str(Path(__file__).parent.parent.parent)
     environment = {**os.environ, "PYTHONPATH": root}  # noqa: TID251  of a process that is started here
-    process = subprocess.Popen(argv, cwd=folder, stderr=subprocess.DEVNULL, env=environment)
-    await_that((folder / "pid").is_file)
-    return process
+    with subprocess.Popen(argv, cwd=folder, stderr=subprocess.DEVNULL, env=environment) as process:
+        try:
+            await_that((folder / "pid").is_file)
+            yield process
+        finally:
+            process.kill()
 
 
 def await_that(holds: Callable[[], bool], timeout_s: float = 20) -> None:
@@ -112,12 +117,16 @@ def await_that(holds: Callable[[], bool], timeout_s: float = 20) -> None:
         time.sleep(0.02)
 
 
-def gone(pid: int) -> bool:
-    """No process *pid* runs; one that nobody has waited for yet does not run either."""
+def state(pid: int) -> str:
+    """Return the letter that Linux gives the state of a process: T is stopped, Z ended; Z for one that is not there."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "Z"
+
+
+def gone(pid: int) -> bool:
+    return state(pid) == "Z"
 
 
 @pytest.mark.parametrize(
@@ -144,6 +153,18 @@ def test_what_does_not_end_in_time_is_killed(tmp_path: Path, number: int) -> Non
         process.wait(timeout=20)
         await_that(lambda: gone(int((tmp_path / "pid").read_text())))
         assert not (tmp_path / "cleaned-up").exists()
+
+
+def test_what_runs_is_stopped_and_continued_together(tmp_path: Path) -> None:
+    with started(tmp_path, OBEDIENT, grace_s=20) as process:
+        child = int((tmp_path / "pid").read_text())
+        process.send_signal(signal.SIGTSTP)
+        await_that(lambda: state(process.pid) == state(child) == "T")
+        process.send_signal(signal.SIGCONT)
+        await_that(lambda: "T" not in state(process.pid) + state(child))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 143
+        assert gone(child)
 
 
 def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
