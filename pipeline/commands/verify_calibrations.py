@@ -7,7 +7,7 @@ import typer
 from pipeline.artifact import Artifact
 from pipeline.commands.calibration_entry import contradictions
 from pipeline.commands.calibration_inputs import device_of, samples_of
-from pipeline.errors import ConfigError, InputError, IntegrityError
+from pipeline.errors import ConfigError, InputError, IntegrityError, StageError
 from pipeline.ledger import CalibrationEntry, Ledger
 from pipeline.registry import FUNCTIONS, resolve
 from pipeline.run_folder import RunFolder
@@ -56,9 +56,13 @@ def _artifact(run: RunFolder, entry: CalibrationEntry, integer: Artifact) -> lis
 def _losses(run: RunFolder, entry: CalibrationEntry, integer: Artifact) -> list[str]:
     """Measure before, and after where there is a model, and return what is not the loss of the ledger."""
     model = resolve(FUNCTIONS, "load-integer-model")(integer.path)
-    device = device_of(run, entry.executor, entry.faults, entry.fault_seed, model)
+    try:
+        device = device_of(run, entry.executor, entry.faults, entry.fault_seed, model)
+        original = resolve(FUNCTIONS, "calibration-original")(model, entry.parameters)
+    except StageError as error:  # nothing was run yet: a network of this kind cannot have been calibrated
+        return [f"made_from = {entry.made_from} cannot be calibrated: {error}"]
     held_out = samples_of(run, "validation", entry.samples)
-    measured = [("before", resolve(FUNCTIONS, "calibration-original")(model, entry.parameters), entry.before)]
+    measured = [("before", original, entry.before)]
     if entry.path is not None:
         calibrated = resolve(FUNCTIONS, "load-integer-model")(run.path / entry.path)
         measured.append(("after", calibrated, entry.after))

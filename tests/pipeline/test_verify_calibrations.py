@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from integer_networks import random_codes, random_network
 
+from export.integer import Affine, save
 from export.integer import run as run_model
-from export.integer import save
 from pipeline.artifact import Artifact, seal
 from pipeline.commands.calibrate import Request, calibrate_run
 from pipeline.commands.verify_calibrations import verify_calibrations
@@ -181,3 +181,15 @@ def test_a_model_of_another_shape_is_found(run: RunFolder) -> None:
     forged = kept.model_copy(update={"path": "calibrated-small", "sha256": small.sha256})
     (reason,) = verified(run, (forged, other))
     assert "it cannot be carried out: the chip has weights and thresholds of shapes" in reason
+
+
+def test_a_network_that_cannot_be_calibrated_has_no_calibration(run: RunFolder) -> None:
+    factors = Affine("affine0", np.array([2, 1, 1, 1]), np.zeros(4, dtype=np.int64))
+    shutil.rmtree(run.path / "integer")
+    (run.path / "tmp" / "integer").mkdir(parents=True)
+    save(replace(MODEL, nodes=(*MODEL.nodes, factors)), run.path / "tmp" / "integer")
+    made_from = sealed(run, "integer", "integer-model").sha256
+    _, other = read_ledger(run.ledger).calibrations
+    (reason,) = verified(run, (other.model_copy(update={"made_from": made_from}),))
+    assert f"made_from = {made_from} cannot be calibrated: " in reason
+    assert "affine with factors other than 1" in reason
