@@ -13,8 +13,11 @@ from typing import Annotated
 import typer
 
 from pipeline.errors import INTERNAL_ERROR, BitproofError
+from pipeline.toolchain import Terminated, end_properly_on_signals
 
 INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
+GO_ON = "run the same command again to go on from here"
 
 app = typer.Typer(
     name="bitproof",
@@ -144,6 +147,7 @@ def main() -> None:
     """
     warnings.simplefilter("ignore")
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    end_properly_on_signals()
     sys.exit(run_command_line(sys.argv[1:]))
 
 
@@ -152,21 +156,25 @@ def run_command_line(arguments: list[str]) -> int:
     try:
         app(arguments, standalone_mode=True)
     except SystemExit as end:
+        if end.code == INTERRUPTED:
+            return _fail(f"interrupted; {GO_ON}", INTERRUPTED, arguments)
         return end.code if isinstance(end.code, int) else int(bool(end.code))
-    except KeyboardInterrupt:
-        return _fail("interrupted; run the same command again to go on from here", INTERRUPTED, arguments)
+    except Terminated as end:
+        # A stage ends with the run that started it, which is the one to say so.
+        return end.exit_code if arguments[:1] == ["stage"] else _fail(f"{end}; {GO_ON}", end.exit_code, arguments)
     except BitproofError as error:
-        return _fail(str(error), error.exit_code, arguments)
+        return _fail(str(error), error.exit_code, arguments, shown=error.shown)
     except Exception:  # noqa: BLE001  the last line of defence: anything else is a bug of ours
         traceback.print_exc()
         return _fail("this is a bug of bitproof; please report it with the lines above", INTERNAL_ERROR, arguments)
     return 0
 
 
-def _fail(message: str, exit_code: int, arguments: list[str]) -> int:
+def _fail(message: str, exit_code: int, arguments: list[str], *, shown: str | None = None) -> int:
+    """Print *message* as JSON where that was asked for, and *shown* or else *message* for the user."""
     if "--json" in arguments:
         typer.echo(json.dumps({"error": message, "exit_code": exit_code}))
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(f"error: {shown or message}", err=True)
     return exit_code
 
 

@@ -14,6 +14,11 @@ class BitproofError(Exception):
 
     exit_code: ClassVar[int] = 70
 
+    @property
+    def shown(self) -> str:
+        """What the terminal shows of the message: all of it, unless a part was shown before."""
+        return str(self)
+
 
 class GateError(BitproofError):
     """A parity check, a proof, an accuracy gate or an integrity check does not hold."""

@@ -13,15 +13,20 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import FrameType
 
 from pipeline.errors import StageError, ToolMissingError
 
 LOG_TAIL_LINES = 15
+GRACE_S = 30
+"""How long a program that was told to end may take; a stage of a run ends its own programs first."""
+POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,16 +203,100 @@ def run_python_module(
 def run_in_foreground(argv: Sequence[str], *, log: Path) -> bool:
     """Run an argument list whose progress the user watches, and say whether it succeeded.
 
-    Its standard error is passed through, its standard output goes to *log*. Ctrl-C reaches the program too, which ends
-    by itself; only then is the interrupt raised here.
+    Its standard error is passed through, its standard output goes to *log*. It gets a process group of its own, which
+    ends with this call: on Ctrl-C or :class:`Terminated` every process of the group is sent SIGTERM (SIGINT is ignored
+    in what a script runs in the background), and killed if it still runs after ``GRACE_S`` seconds or on the next
+    signal. Where this process is killed, a watchdog does the same. Ctrl-Z stops the group, too.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file, subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=file) as process:
+    with (
+        log.open("a") as file,
+        subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=file, process_group=0) as process,
+        _watchdog(process.pid),
+        _stopped_together(process.pid),
+    ):
         try:
             return process.wait() == 0
-        except KeyboardInterrupt:
-            process.wait()
-            raise
+        finally:
+            _end_group(process)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Terminate the group that *process* leads, wait for its end, and kill what is left of it; it may have ended."""
+    deadline = time.monotonic() + GRACE_S
+    with suppress(ProcessLookupError):
+        try:
+            os.killpg(process.pid, signal.SIGTERM)
+            while time.monotonic() < deadline:
+                process.poll()
+                os.killpg(process.pid, 0)
+                time.sleep(POLL_S)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def _watchdog(group: int) -> Iterator[None]:
+    """End the process *group* when this process ends within the block: the pipe that it holds is closed with it."""
+    script = (
+        f"read -r _; kill -s TERM -- -{group}; "
+        f"for _ in $(seq {GRACE_S}); do kill -s 0 -- -{group} || exit; sleep 1; done; "
+        f"kill -s KILL -- -{group}"
+    )
+    with subprocess.Popen(
+        ["sh", "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+@contextmanager
+def _stopped_together(group: int) -> Iterator[None]:
+    """Stop and continue the process *group* with this process: a terminal does so with its own group only."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        del number
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGCONT)
+
+    before = signal.signal(signal.SIGTSTP, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTSTP, before)
+
+
+class Terminated(BaseException):
+    """A signal asked this process to end; it goes the way of Ctrl-C, so that the programs it runs are ended first."""
+
+    def __init__(self, number: int) -> None:
+        """Hold the exit code that a shell gives for signal *number*."""
+        self.exit_code = 128 + number
+        super().__init__(f"ended by {signal.Signals(number).name}")
+
+
+def end_properly_on_signals() -> None:
+    """Raise :class:`Terminated` on SIGTERM and SIGHUP, for this process only; one that is ignored (nohup) stays so."""
+    owner = os.getpid()
+
+    def end(number: int, _: FrameType | None) -> None:
+        if os.getpid() == owner:
+            raise Terminated(number)
+        signal.signal(number, signal.SIG_DFL)  # a forked worker ends as it would have
+        os.kill(os.getpid(), number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)
 
 
 def cpu_count() -> int:

@@ -75,15 +75,30 @@ class Evolution:
         samples = len(probe.samples)
         for step in range(self.steps):
             batch = probe.on(batches.choice(samples, size=min(self.batch, samples), replace=False))
-            gradient = np.zeros_like(theta)
-            loss = 0.0
-            for _ in range(self.pairs):
-                shift = self.sigma * directions.standard_normal(theta.shape)
-                above = batch(parameters.model_of(theta + shift))
-                below = batch(parameters.model_of(theta - shift))
-                sign = signs.choice((-1.0, 1.0)) if self.random_signs else 1.0
-                gradient += sign * (above - below) * shift
-                loss += (above + below) / (2 * self.pairs)
-            theta = adam.step(theta, gradient / (2 * self.pairs * self.sigma**2))
+            gradient, loss = self.estimate(parameters, batch, theta, directions, signs)
+            theta = adam.step(theta, gradient)
             progress(step + 1, self.steps, loss)
         return parameters.model_of(theta)
+
+    def estimate(
+        self,
+        parameters: Parameters,
+        batch: Callable[[IntegerModel], float],
+        theta: Reals,
+        directions: np.random.Generator,
+        signs: np.random.Generator,
+    ) -> tuple[Reals, float]:
+        """Return g at *theta*, shape (size,), and the mean of the losses that it is made of.
+
+        *batch* gives the loss of a model; *signs* is used by the control alone.
+        """
+        gradient = np.zeros_like(theta)
+        loss = 0.0
+        for _ in range(self.pairs):
+            shift = self.sigma * directions.standard_normal(theta.shape)
+            above = batch(parameters.model_of(theta + shift))
+            below = batch(parameters.model_of(theta - shift))
+            sign = signs.choice((-1.0, 1.0)) if self.random_signs else 1.0
+            gradient += sign * (above - below) * shift
+            loss += (above + below) / (2 * self.pairs)
+        return gradient / (2 * self.pairs * self.sigma**2), loss

@@ -15,6 +15,7 @@ from pipeline.artifact import Artifact, digest_of, seal
 from pipeline.commands.calibration_display import Display
 from pipeline.commands.calibration_inputs import device_of, samples_of
 from pipeline.commands.parity import require_ledger
+from pipeline.commands.report import write_report
 from pipeline.errors import ConfigError, StageError
 from pipeline.ledger import CalibrationEntry, replace_calibrations
 from pipeline.plan import Plan
@@ -99,6 +100,8 @@ def calibrate_run(run: RunFolder, request: Request, *, as_json: bool) -> None:
         if stays is None:
             replace_calibrations(run.ledger, (*others, entry))
             _delete_unnamed(run, (*others, entry))
+            if run.report.is_file():
+                write_report(run)
     _report(entry, stays, as_json=as_json)
 
 

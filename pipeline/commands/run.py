@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import typer
 
 from pipeline.commands.parity import judge, require_ledger, worst_failure
-from pipeline.commands.summary import summarize
+from pipeline.commands.summary import summarize, summarize_part
 from pipeline.errors import BitproofError, ConfigError, GateError, StageError
 from pipeline.ledger import CalibrationEntry, FailureEntry, recorded_calibrations
 from pipeline.plan import ExecutorStep, Plan
@@ -26,8 +25,15 @@ class RunFailedError(BitproofError):
 
     def __init__(self, failures: tuple[FailureEntry, ...]) -> None:
         super().__init__("\n".join(f"{failure.stage}: {failure.message}" for failure in failures))
+        self.failures = failures
         # An instance's own code: several stages may fail for several reasons.
         self.exit_code = worst_failure(failures)  # type: ignore[misc]
+
+    @property
+    def shown(self) -> str:
+        """Which stages failed: each said why when it did."""
+        stages = ", ".join(f"{failure.stage} (exit code {failure.exit_code})" for failure in self.failures)
+        return f"the run is not complete; the lines above say why these stages failed: {stages}"
 
 
 def run_pipeline(
@@ -57,7 +63,7 @@ def run_pipeline(
             raise RunFailedError(failures)
         forget_calibrations(run, calibrations)
     if goal != "report.html":
-        typer.echo(json.dumps({"run": str(run.path), "made": goal}) if as_json else f"made {run.path / goal}")
+        summarize_part(run, goal, as_json=as_json)
         return
     ledger = require_ledger(run)
     reasons = judge(ledger, tuple(step.name for step in plan.executors))
@@ -108,8 +114,8 @@ def _record_what_succeeded(run: RunFolder, plan: Plan, cores: int | None) -> Non
     """Write ledger and report with the executors whose checks are complete; failed ones are listed as failures."""
     failed = {failure.stage for failure in run.failures()}
     fine = tuple(step for step in plan.executors if not _blocked(plan, step.source, f"check-{step.slot}", failed))
-    core_stages = {"data", "train-float", "train", "export", "integer"}
-    if not failed & core_stages:
+    needed = {"data", "train-float", "train", "export", "integer", "parity", "report"}
+    if not failed & needed:
         names = ",".join(step.slot for step in fine)
         _snakemake(run, goals_of(plan, "report.html", fine), cores, "--config", f"checks={names}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import typer
@@ -10,7 +11,8 @@ import typer
 from pipeline.check import run_check, write_result
 from pipeline.commands.parity import record_ledger
 from pipeline.commands.report import write_report
-from pipeline.errors import BitproofError, ConfigError, StageError
+from pipeline.errors import INTERNAL_ERROR, BitproofError, ConfigError, StageError
+from pipeline.ledger import FailureEntry
 from pipeline.plan import Plan
 from pipeline.registry import missing_package
 from pipeline.run_folder import RunFolder
@@ -26,6 +28,7 @@ def run_stage(slot: str, run_path: Path, *, only: str | None = None) -> None:
     Raises:
         ConfigError: the run has no such slot.
         BitproofError: the step failed; the failure is recorded in the run, too.
+        Exception: a bug of ours; it is recorded as one, and its traceback is the command line's to show.
     """
     run = RunFolder.open(run_path)
     record = run.failure(slot)
@@ -33,31 +36,33 @@ def run_stage(slot: str, run_path: Path, *, only: str | None = None) -> None:
     started = time.monotonic()
     try:
         _dispatch(run, slot, only)
-    except OSError as error:
-        failure = StageError(f"{slot}: {error} (is the disk full?); nothing half-written is kept, run again")
-        _record(record, slot, failure)
-        raise failure from error
-    except ModuleNotFoundError as error:
-        missing = missing_package(error, needed_by=f"stage {slot}")
-        if missing is None:
+    except Exception as error:
+        typer.echo(f"{slot}: failed after {time.monotonic() - started:.1f} s", err=True)
+        failure = _failure_of(error, slot)
+        if failure is None:
+            _record(record, slot, INTERNAL_ERROR, f"a bug of bitproof, {type(error).__name__}: {error}")
             raise
-        _record(record, slot, missing)
-        raise missing from error
-    except BitproofError as error:
-        _record(record, slot, error)
-        raise
+        _record(record, slot, failure.exit_code, str(failure))
+        if failure is error:
+            raise
+        raise failure from error
     typer.echo(f"{slot}: done in {time.monotonic() - started:.1f} s", err=True)
 
 
-def _record(path: Path, slot: str, error: BitproofError) -> None:
-    from pipeline.ledger import FailureEntry
+def _failure_of(error: Exception, slot: str) -> BitproofError | None:
+    """Return *error* as one for the user; None where it is a bug."""
+    if isinstance(error, BitproofError):
+        return error
+    if isinstance(error, OSError):
+        return StageError(f"{slot}: {error} (is the disk full?); nothing half-written is kept, run again")
+    return missing_package(error, needed_by=f"stage {slot}") if isinstance(error, ModuleNotFoundError) else None
 
-    entry = FailureEntry(stage=slot, exit_code=error.exit_code, message=str(error))
-    try:
+
+def _record(path: Path, slot: str, exit_code: int, message: str) -> None:
+    entry = FailureEntry(stage=slot, exit_code=exit_code, message=message)
+    with suppress(OSError):  # a full disk: the error itself is on its way to the user
         path.parent.mkdir(exist_ok=True)
         path.write_text(entry.model_dump_json(indent=2) + "\n")
-    except OSError:
-        return  # a full disk: the error itself is on its way to the user
 
 
 def _dispatch(run: RunFolder, slot: str, only: str | None) -> None:

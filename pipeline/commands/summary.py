@@ -1,4 +1,4 @@
-"""The end of a run on one screen: the chain of executors, accuracy, cost, where the report is."""
+"""The end of a run on one screen: the chain of executors, accuracy, where the report is; or what a part of it made."""
 
 from __future__ import annotations
 
@@ -8,8 +8,27 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.commands.parity import METRICS
 from pipeline.ledger import Ledger
 from pipeline.run_folder import RunFolder
+
+
+def summarize_part(run: RunFolder, goal: str, *, as_json: bool) -> None:
+    """Print to stdout that *goal*, a file of *run*, was made, and the accuracy of the network if it is one's."""
+    made = run.path / goal
+    metrics = made.parent / METRICS
+    content = json.loads(metrics.read_text()) if metrics.is_file() else None
+    if as_json:
+        names = ("test_accuracy", "test_samples", "validation_accuracy")
+        accuracy = {} if content is None else {"accuracy": {name: content[name] for name in names}}
+        typer.echo(json.dumps({"run": str(run.path), "made": goal, **accuracy}))
+        return
+    typer.echo(f"made {made}")
+    if content is not None:
+        typer.echo(
+            f"accuracy {content['test_accuracy']:.2f} % of {content['test_samples']} test images, "
+            f"{content['validation_accuracy']:.2f} % of the validation split"
+        )
 
 
 def summarize(run: RunFolder, ledger: Ledger, reasons: list[str], *, as_json: bool) -> None:

@@ -5,42 +5,71 @@ from __future__ import annotations
 import typer
 
 from pipeline.artifact import Artifact
+from pipeline.commands.calibration_entry import contradictions
 from pipeline.commands.calibration_inputs import device_of, samples_of
-from pipeline.ledger import Ledger
+from pipeline.errors import ConfigError, InputError, IntegrityError, StageError
+from pipeline.ledger import CalibrationEntry, Ledger
 from pipeline.registry import FUNCTIONS, resolve
 from pipeline.run_folder import RunFolder
 from pipeline.target_device import INTEGER
 
 
 def verify_calibrations(run: RunFolder, ledger: Ledger) -> list[str]:
-    """Hash every calibrated model again, measure before and after again, and return what is not as recorded.
+    """Check what every entry says, hash its model, measure its losses again, and return what is not as recorded.
 
-    A model that was not kept left no artifact: there only the original is measured again.
+    An entry that cannot be right is not measured. A model that was not kept left no artifact: there only the original
+    is measured again.
     """
     integer = run.artifact(INTEGER)
+    reasons: list[str] = []
+    for entry, found in zip(ledger.calibrations, contradictions(run, ledger.calibrations), strict=True):
+        wrong = found or _measured_again(run, entry, integer)
+        reasons.extend(f"calibration on {entry.executor}: {line}" for line in wrong)
+    return reasons
+
+
+def _measured_again(run: RunFolder, entry: CalibrationEntry, integer: Artifact) -> list[str]:
+    try:
+        return _artifact(run, entry, integer) or _losses(run, entry, integer)
+    except (ConfigError, InputError) as error:  # what whoever wrote the entry gave, not the user of this command
+        return [f"it cannot be carried out: {error}"]
+
+
+def _artifact(run: RunFolder, entry: CalibrationEntry, integer: Artifact) -> list[str]:
+    """Return what is wrong with the model that *entry* names, if it names one, and with what it was made from."""
+    if entry.made_from != integer.sha256:
+        return [f"made_from = {entry.made_from} is another integer model; run 'bitproof run' again"]
+    if entry.path is None:
+        return []
+    try:
+        artifact = Artifact.load(run.path / entry.path)
+        artifact.verify()
+    except IntegrityError as error:
+        return [f"path = {entry.path!r}: {error}"]
+    if artifact.sha256 != entry.sha256:
+        return [f"sha256 = {entry.sha256} is not the artifact at {artifact.path}; calibrate again"]
+    if (artifact.kind, artifact.made_from) != (integer.kind, (integer.sha256,)):
+        return [f"path = {entry.path!r} is {artifact.kind!r}, made from something else than the run's integer model"]
+    return []
+
+
+def _losses(run: RunFolder, entry: CalibrationEntry, integer: Artifact) -> list[str]:
+    """Measure before, and after where there is a model, and return what is not the loss of the ledger."""
     model = resolve(FUNCTIONS, "load-integer-model")(integer.path)
-    reasons = []
-    for entry in ledger.calibrations:
-        where = f"calibration on {entry.executor}"
-        if entry.made_from != integer.sha256:
-            reasons.append(f"{where}: it was made from another integer model; run 'bitproof run' again")
-            continue
-        calibrated = None
-        if entry.path is not None:
-            artifact = Artifact.load(run.path / entry.path)
-            artifact.verify()
-            if artifact.sha256 != entry.sha256:
-                reasons.append(f"{where}: {artifact.path} is not the artifact of the ledger; calibrate again")
-                continue
-            calibrated = resolve(FUNCTIONS, "load-integer-model")(artifact.path)
+    try:
         device = device_of(run, entry.executor, entry.faults, entry.fault_seed, model)
-        held_out = samples_of(run, "validation", entry.samples)
         original = resolve(FUNCTIONS, "calibration-original")(model, entry.parameters)
-        for name, measured, recorded in (("before", original, entry.before), ("after", calibrated, entry.after)):
-            if measured is None:
-                continue
-            loss = resolve(FUNCTIONS, "calibration-loss")(device, measured, held_out)
-            typer.echo(f"{where}: loss {name} {loss}, recorded {recorded}", err=True)
-            if loss != recorded:
-                reasons.append(f"{where}: the loss {name} is {loss}, the ledger has {recorded}")
+    except StageError as error:  # nothing was run yet: a network of this kind cannot have been calibrated
+        return [f"made_from = {entry.made_from} cannot be calibrated: {error}"]
+    held_out = samples_of(run, "validation", entry.samples)
+    measured = [("before", original, entry.before)]
+    if entry.path is not None:
+        calibrated = resolve(FUNCTIONS, "load-integer-model")(run.path / entry.path)
+        measured.append(("after", calibrated, entry.after))
+    reasons = []
+    for name, candidate, recorded in measured:
+        loss = resolve(FUNCTIONS, "calibration-loss")(device, candidate, held_out)
+        typer.echo(f"calibration on {entry.executor}: loss {name} {loss}, recorded {recorded}", err=True)
+        if loss != recorded:
+            reasons.append(f"the loss {name} is {loss}, the ledger has {name} = {recorded}")
     return reasons

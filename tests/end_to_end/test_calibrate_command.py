@@ -72,6 +72,9 @@ def test_a_chip_is_repaired_recorded_verified_and_survives_the_next_run(copy: Pa
     other = calibrated(copy, *FAULTS, "--fault-seed", "1", "--evaluations", "160")  # another chip, another folder
     assert other["path"] != logits["path"]
     assert ledger_of(copy)["calibrations"] == [logits, other]
+    page = (copy / "report.html").read_text()
+    assert all(f"<code>{entry['path']}</code>" in page for entry in (logits, other))
+    assert f'<td class="num">{logits["after"]:.4f}</td>' in page
     verified = bitproof("verify", copy)
     assert verified.code == 0, verified.err
     assert f"loss after {logits['after']}, recorded {logits['after']}" in verified.err
@@ -83,6 +86,19 @@ def test_a_chip_is_repaired_recorded_verified_and_survives_the_next_run(copy: Pa
     assert "the calibration on integer was dropped: the integer model has changed" in changed.err
     assert ledger_of(copy)["calibrations"] == []
     assert not list(copy.glob("calibrated-*"))
+
+
+def test_verify_names_forged_fields_and_ends_with_exit_code_1(copy: Path) -> None:
+    entry = calibrated(copy, *FAULTS, "--evaluations", "320")
+    ledger = ledger_of(copy)
+    ledger["calibrations"] = [{**entry, "executor": "board"}, {**entry, "faults": "stuck"}, {**entry, "path": None}]
+    ledger["sha256"] = canonical_sha256(ledger)
+    (copy / "ledger.json").write_text(json.dumps(ledger))
+    outcome = bitproof("verify", copy)
+    assert outcome.code == 1, outcome.err
+    assert "calibration on board: executor = 'board' cannot be calibrated in this run" in outcome.err
+    assert "calibration on integer: faults = 'stuck' is no fault spec" in outcome.err
+    assert "calibration on integer: path = None, but kept = True" in outcome.err
 
 
 def test_verify_finds_a_changed_model_and_a_changed_loss(copy: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess  # noqa: TID251  exit codes and signals of the real command line are what is tested
@@ -187,26 +186,72 @@ def test_a_missing_data_set_is_exit_code_2_with_the_three_ways(tmp_path: Path) -
     outcome = bitproof("run", CONFIG, "--runs", tmp_path, *assignments)
     assert outcome.code == 2
     assert all(way in outcome.err for way in ("dataset-fashion-mnist", "data.root", "download"))
+    assert outcome.err.count("dataset-fashion-mnist") == 1, "what went wrong is said once"
+    assert "these stages failed: data (exit code 2)" in outcome.err
     assert "Traceback" not in outcome.err
 
 
-def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path) -> None:
+def working_in(folder: Path) -> list[str]:
+    """Return the command lines of the processes that work in *folder*."""
+    found = []
+    for process in Path("/proc").iterdir():
+        try:
+            if process.name.isdigit() and (process / "cwd").readlink().is_relative_to(folder):
+                found.append((process / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue  # it has ended, or is not ours to look at
+    return found
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "message"),
+    [
+        (signal.SIGINT, 130, "error: interrupted; run the same command again to go on from here"),
+        (signal.SIGTERM, 143, "error: ended by SIGTERM; run the same command again to go on from here"),
+        (signal.SIGKILL, -signal.SIGKILL, None),
+    ],
+)
+def test_a_run_that_is_told_to_end_takes_its_stages_along_and_goes_on_where_it_was(
+    tmp_path: Path, number: int, code: int, message: str | None
+) -> None:
+    run = tmp_path / "digits_mlp"
     command = [sys.executable, "-P", "-m", "pipeline", "run", str(CONFIG), "--runs", str(tmp_path), *QUICK]
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
-        while not (tmp_path / "digits_mlp" / "data" / "artifact.json").is_file() and time.monotonic() < deadline:
+        while not any("stage --run . train" in line for line in working_in(run)) and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(1)
-        os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(timeout=60) == 130
-    run = tmp_path / "digits_mlp"
+        process.send_signal(number)  # to this process alone, not to its group
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == code, err
+    assert [line for line in err.splitlines() if "error" in line] == ([] if message is None else [message])
+    while message is None and working_in(run) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert working_in(run) == []
     assert not (run / "train" / "artifact.json").exists()
     before = manifest_times(run)["data"]
-    outcome = bitproof("run", CONFIG, "--runs", tmp_path, *QUICK)
+    goal = () if number == signal.SIGTERM else ("--until", "train-float")
+    outcome = bitproof("run", CONFIG, "--runs", tmp_path, *QUICK, *goal)
     assert outcome.code == 0, outcome.err
+    assert "% of 360 test images" in outcome.out or not goal
     assert manifest_times(run)["data"] == before
+
+
+def test_a_bug_in_a_stage_is_exit_code_70_and_shown_once(tmp_path: Path) -> None:
+    """The stage that reads the data is replaced by a number, which cannot be called."""
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "sitecustomize.py").write_text("from pipeline import registry\nregistry.STAGES['data'] = 'math:pi'\n")
+    outcome = bitproof("run", CONFIG, "--runs", tmp_path, *QUICK, "--json", modules=modules)
+    assert outcome.code == 70, outcome.err
+    message = "'float' object is not callable"
+    assert outcome.err.count(f"TypeError: {message}") == 1
+    assert outcome.err.count("this is a bug of bitproof; please report it with the lines above") == 1
+    assert "these stages failed: data (exit code 70)" in outcome.err
+    assert json.loads(outcome.out)["error"] == f"data: a bug of bitproof, TypeError: {message}"
+    recorded = json.loads((tmp_path / "digits_mlp" / "failures" / "data.json").read_text())
+    assert recorded["exit_code"] == 70
+    assert bitproof("run", CONFIG, "--runs", tmp_path, *QUICK, "--until", "data").code == 0
 
 
 def test_a_full_disk_is_a_failed_stage_and_leaves_nothing_half_written(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from integer_networks import random_codes, random_network
 
-from export.integer import Affine, IntegerModel, Threshold, run, trace
+from export.integer import Affine, IntegerModel, IntegerType, MatMul, Threshold, run, trace
 from hw.faults import FaultSpec, spacing_of, wrap_twos_complement
 from pipeline import ConfigError, InputError
 
@@ -82,6 +83,39 @@ def test_a_flipped_bit_is_that_of_the_stored_threshold() -> None:
     chip = FaultSpec(flip=1.0).draw(MODEL, 0)
     for node, held in zip(MODEL.activations, chip.damaged(MODEL).activations, strict=True):
         assert (held.thresholds == np.sort(~node.thresholds, axis=1)).all()  # every bit inverted: -t - 1
+
+
+def one_channel(inputs: int, threshold: int) -> IntegerModel:
+    """One neuron that reaches 0 to *inputs*, with one threshold, and a matrix product behind it."""
+    bit, ternary = IntegerType(1, signed=False), IntegerType(2, signed=True)
+    nodes = (
+        MatMul("fc0", np.ones((1, inputs), dtype=np.int64), ternary),
+        Threshold("act0", np.array([[threshold]]), bit, 0, np.zeros(1, dtype=np.bool_)),
+        MatMul("fc1", np.ones((2, 1), dtype=np.int64), ternary),
+    )
+    return IntegerModel("n", bit, Fraction(1), (inputs,), nodes, Fraction(1))
+
+
+@pytest.mark.parametrize(("inputs", "width_bits"), [(6, 5), (7, 5), (8, 6), (127, 9)])
+def test_a_stored_threshold_has_a_bit_more_than_the_accumulator(inputs: int, width_bits: int) -> None:
+    """The threshold that is never met is the largest accumulator plus one, which may need it (7 + 1, 127 + 1)."""
+    never = one_channel(inputs, inputs + 1)
+    (bits,) = FaultSpec(flip=1.0).draw(never, 0).flips
+    assert bits.width_bits == width_bits
+    assert bits.inverted.tolist() == [[(1 << width_bits) - 1]]
+    chip = replace(FaultSpec().draw(never, 0), flips=(replace(bits, inverted=np.array([[1]])),))
+    assert chip.damaged(never).activations[0].thresholds.tolist() == [[(inputs + 1) ^ 1]]
+
+
+def test_spacing_is_the_mean_distance_or_where_there_is_none_the_median_of_the_other_channels() -> None:
+    def spacing(rows: list[list[int]]) -> list[float]:
+        kind = IntegerType(4, signed=False)
+        node = Threshold("t", np.array(rows), kind, 0, np.zeros(len(rows), dtype=np.bool_))
+        return [float(value) for value in spacing_of(node)]
+
+    assert spacing([[-3, 1, 9], [0, 1, 8], [5, 5, 5], [0, 0, 1], [2, 12, 62]]) == [6.0, 4.0, 5.0, 1.0, 30.0]
+    assert spacing([[7], [9]]) == [1.0, 1.0]
+    assert spacing([[4, 4]]) == [1.0]
 
 
 @given(st.integers(-(1 << 40), 1 << 40), st.integers(7, 12))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess  # noqa: TID251  what signals do to a process and its children is what is tested
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from pipeline import StageError, ToolMissingError
-from pipeline.toolchain import TOOLS, Tool, run_program
+from pipeline.toolchain import TOOLS, Tool, run_in_foreground, run_program
 
 ABSENT = Tool("no-such-program", "1.0", "apt-get install no-such-package")
 
@@ -54,3 +60,134 @@ def test_a_program_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None
 
 def test_every_tool_has_an_install_line() -> None:
     assert all(tool.install and tool.wanted for tool in TOOLS)
+
+
+FOREGROUND = """
+import sys
+from pathlib import Path
+from pipeline import toolchain
+toolchain.GRACE_S = int(sys.argv[1])
+toolchain.end_properly_on_signals()
+try:
+    toolchain.run_in_foreground([sys.executable, "-c", sys.argv[2]], log=Path("log.txt"))
+except toolchain.Terminated as end:
+    sys.exit(end.exit_code)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+PARENT = """
+import signal, subprocess, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as Snakemake does, it ends after its jobs
+child = subprocess.Popen([sys.executable, "-c", {child!r}])
+child.wait()
+"""
+CHILD = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, {handler})
+try:
+    open("pid.partial", "w").write(str(os.getpid()))
+    os.rename("pid.partial", "pid")
+    time.sleep(60)
+finally:
+    time.sleep(0.3)
+    open("cleaned-up", "w").close()
+"""
+OBEDIENT = CHILD.format(handler="lambda *_: sys.exit(1)")
+STUBBORN = CHILD.format(handler="signal.SIG_IGN")
+
+
+@contextmanager
+def started(folder: Path, child: str, grace_s: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program with a child in the foreground of a process of its own, and wait until the child is there."""
+    argv = [sys.executable, "-c", FOREGROUND, str(grace_s), PARENT.format(child=child)]
+    root = str(Path(__file__).parent.parent.parent)
+    environment = {**os.environ, "PYTHONPATH": root}  # noqa: TID251  of a process that is started here
+    with subprocess.Popen(argv, cwd=folder, stderr=subprocess.DEVNULL, env=environment) as process:
+        try:
+            await_that((folder / "pid").is_file)
+            yield process
+        finally:
+            process.kill()
+
+
+def await_that(holds: Callable[[], bool], timeout_s: float = 20) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.02)
+
+
+def state(pid: int) -> str:
+    """Return the letter that Linux gives the state of a process: T is stopped, Z ended; Z for one that is not there."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "Z"
+
+
+def gone(pid: int) -> bool:
+    return state(pid) == "Z"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -signal.SIGKILL)],
+)
+def test_a_signal_to_one_process_ends_what_it_runs_properly(tmp_path: Path, number: int, code: int) -> None:
+    with started(tmp_path, OBEDIENT, grace_s=20) as process:
+        child = int((tmp_path / "pid").read_text())
+        assert not gone(child)
+        process.send_signal(number)
+        assert process.wait(timeout=20) == code
+        if number != signal.SIGKILL:
+            assert (tmp_path / "cleaned-up").exists(), "it was told to end, and it was waited for"
+            assert gone(child)
+        await_that((tmp_path / "cleaned-up").exists)
+        await_that(lambda: gone(child))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_does_not_end_in_time_is_killed(tmp_path: Path, number: int) -> None:
+    with started(tmp_path, STUBBORN, grace_s=1) as process:
+        process.send_signal(number)
+        process.wait(timeout=20)
+        await_that(lambda: gone(int((tmp_path / "pid").read_text())))
+        assert not (tmp_path / "cleaned-up").exists()
+
+
+def test_what_runs_is_stopped_and_continued_together(tmp_path: Path) -> None:
+    with started(tmp_path, OBEDIENT, grace_s=20) as process:
+        child = int((tmp_path / "pid").read_text())
+        process.send_signal(signal.SIGTSTP)
+        await_that(lambda: state(process.pid) == state(child) == "T")
+        process.send_signal(signal.SIGCONT)
+        await_that(lambda: "T" not in state(process.pid) + state(child))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 143
+        assert gone(child)
+
+
+def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+    with started(tmp_path, STUBBORN, grace_s=60) as process:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 143
+        await_that(lambda: gone(int((tmp_path / "pid").read_text())))
+
+
+def test_children_do_not_outlive_a_program_that_was_killed(tmp_path: Path) -> None:
+    start = f"subprocess.Popen([sys.executable, '-c', {OBEDIENT!r}], cwd={str(tmp_path)!r})"
+    end = f"while not os.path.exists({str(tmp_path / 'pid')!r}): time.sleep(0.02)\nos.kill(os.getpid(), 9)"
+    program = [sys.executable, "-c", f"import os, subprocess, sys, time\n{start}\n{end}"]
+    assert not run_in_foreground(program, log=tmp_path / "logs" / "log.txt")
+    await_that(lambda: gone(int((tmp_path / "pid").read_text())))
+    assert (tmp_path / "cleaned-up").exists()
+
+
+def test_a_program_in_the_foreground_succeeds_or_fails_and_its_output_is_kept(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "log.txt"
+    assert run_in_foreground([sys.executable, "-c", "print('first')"], log=log)
+    assert not run_in_foreground([sys.executable, "-c", "print('second'); raise SystemExit(3)"], log=log)
+    assert log.read_text() == "first\nsecond\n"
