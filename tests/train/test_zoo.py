@@ -19,16 +19,20 @@ from zoo_networks import REFERENCE_SHAPES, SMALL, Instance, full_size, initializ
 from export.executors import _execute
 from export.qonnx import FILE, ExportQonnx
 from pipeline import Artifact, InputError, StageContext, StageError
-from pipeline.config import FIXED_SHAPES, ModelConfig
+from pipeline.config import FIXED_SHAPES, ModelConfig, TrainConfig, TrainFaults, TrainWrap
+from pipeline.yaml_file import read_config
 from train.checkpoint import load_network, save_checkpoint
 from train.executor import TorchExecutor, torch_executor
 from train.extra_passes import ExtraPasses, traceless
+from train.frozen import FrozenForward, weight_step
 from train.layers import quantized_weights, require_fixed_steps, require_input_codes
 from train.models import build, build_float
 from train.models.ds_cnn import same_padding
 from train.models.parts import Residual
 from train.nudge import nudge_metrics
+from train.purpose import purpose_of
 from train.quantizers import residual_quantizer
+from train.robust import penalized, training_loss
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
@@ -236,11 +240,11 @@ def test_quantizer_of_a_sum_is_signed_and_has_one_bit_more(bits: int, scale: Lit
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_extra_passes_are_fast_for_chains_and_the_same_for_all(name: str) -> None:
+def test_extra_passes_are_fast_and_the_same_as_those_of_brevitas(name: str) -> None:
     instance = small(name, weight_bits=2, act_bits=4)
     network = initialized(instance).train()
     passes = ExtraPasses(network)
-    assert passes.fast is (name != "resnet8")
+    assert passes.fast
     values = random_values(instance, 8)
     with traceless(network):
         outputs = network(values)
@@ -248,6 +252,34 @@ def test_extra_passes_are_fast_for_chains_and_the_same_for_all(name: str) -> Non
         assert torch.equal(measured(), getattr(outputs, "value", outputs))
         steps = passes.weight_steps(quantized_weights(network))
     assert len(steps) == FIXED_SHAPES[name][0]
+    for layer, step in zip(quantized_weights(network), steps, strict=True):
+        assert torch.equal(step, weight_step(layer))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_faults_and_narrow_accumulators_reach_every_layer(name: str) -> None:
+    instance = small(name, weight_bits=4, act_bits=4)
+    network = initialized(instance).train()
+    config = TrainConfig(faults=TrainFaults(stuck=0.1, offset=0.5), wrap=TrainWrap(bits=7, margin=0.01))
+    purpose = purpose_of(instance.model)
+    values, labels = random_values(instance, 8), torch.zeros(8, dtype=torch.int64)
+    robust = training_loss(network, config, purpose.loss)(network, values, labels)
+    assert float(robust.detach()) > float(purpose.loss(network, values, labels).detach())
+    with penalized(network, TrainWrap(bits=7, margin=0.01)) as penalties:
+        network(values)
+    assert len(penalties) == FIXED_SHAPES[name][0]
+    assert all(float(penalty.detach()) > 0 for penalty in penalties)
+
+
+def test_a_sum_of_unknown_layers_is_left_to_brevitas() -> None:
+    network = nn.Sequential(
+        Residual([nn.Linear(2, 2)], [], qnn.QuantIdentity(return_quant_tensor=False)), qnn.QuantLinear(2, 2, bias=False)
+    )
+    with pytest.raises(TypeError, match=r"^layer Linear$"):
+        FrozenForward(network)
+    assert not ExtraPasses(network).fast
+    with pytest.raises(TypeError, match=r"^quantizer without a grid: Identity$"):
+        FrozenForward(nn.Sequential(Residual([], [], nn.Identity())))
 
 
 def test_same_padding_gives_the_sizes_of_tensorflow() -> None:
@@ -309,3 +341,11 @@ def test_width_is_a_factor_on_every_layer(name: str) -> None:
         network = build_float(model, math.prod(shape), classes, shape)
         widths.append([m.weight.shape[0] for m in network.modules() if isinstance(m, WEIGHTED)][:-1])
     assert [2 * count for count in widths[1]] == widths[0]
+
+
+@pytest.mark.parametrize("name", ["cifar10_resnet8", "speech_commands_ds_cnn", "toyadmos_autoencoder"])
+def test_configurations_of_these_networks_are_valid(name: str) -> None:
+    path = Path(__file__).parent.parent.parent / "configs" / f"{name}.yaml"
+    config = read_config(path)
+    assert config.name == name
+    assert config.model.name in FIXED_SHAPES
