@@ -116,12 +116,11 @@ def test_each_layer_has_bits_of_its_own_in_the_order_of_execution(name: str) -> 
     assert activations[1:] == expected
 
 
-@pytest.mark.parametrize("scale", ["power-of-two", "free"])
-@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+@pytest.mark.parametrize(("scale", "granularity"), [("power-of-two", "channel"), ("free", "tensor")])
 @pytest.mark.parametrize(("weight_bits", "act_bits"), [(1, 1), (2, 4), (8, 8)])
 @pytest.mark.parametrize("name", NAMES)
 def test_one_training_step_is_finite_and_reaches_every_weight(
-    name: str, weight_bits: int, act_bits: int, granularity: str, scale: str
+    name: str, weight_bits: int, act_bits: int, scale: str, granularity: str
 ) -> None:
     options = {"weight_bits": weight_bits, "act_bits": act_bits, "granularity": granularity, "scale": scale}
     instance = small(name, **options)
@@ -155,6 +154,19 @@ def exported(folder: Path, instance: Instance) -> tuple[Artifact, nn.Module, onn
     return checkpoint, network, onnx.load(folder / "export" / FILE)
 
 
+def with_one_row_negated(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy whose first output has the opposite weights."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    last = next(node for node in reversed(changed.graph.node) if node.op_type == "Gemm")
+    quantizer = next(node for node in changed.graph.node if node.output[0] == last.input[1])
+    weights = next(tensor for tensor in changed.graph.initializer if tensor.name == quantizer.input[0])
+    values = numpy_helper.to_array(weights).copy()
+    values[0] *= -1
+    weights.CopyFrom(numpy_helper.from_array(values, weights.name))
+    return changed
+
+
 OPERATIONS = {
     "cnv": {"Reshape", "Quant", "Conv", "BatchNormalization", "Relu", "MaxPool", "Gemm"},
     "resnet8": {"Reshape", "Quant", "Conv", "BatchNormalization", "Relu", "Add", "ReduceMean", "Gemm"},
@@ -179,6 +191,7 @@ def test_exported_file_gives_the_outputs_of_torch_exactly(tmp_path: Path, name: 
         assert np.array_equal(_execute(model, values[:count].numpy()), expected[:count])
     assert len(np.unique(expected)) > 3
     assert not np.array_equal(_execute(model, values.flip(1).numpy()), expected)
+    assert not np.array_equal(_execute(with_one_row_negated(model), values.numpy()), expected)
     executor = torch_executor(checkpoint)
     codes = executor((values * 256).long().numpy())
     assert codes.dtype == np.int64
@@ -328,6 +341,17 @@ def test_samples_that_are_no_images_are_refused(name: str) -> None:
 def test_images_that_vanish_are_refused() -> None:
     with pytest.raises(InputError, match=r"^model.name = 'cnv' needs images of 32 x 32 or more; .* \(3, 31, 32\)"):
         build(ModelConfig(name="cnv"), 3 * 31 * 32, 10, (3, 31, 32))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dropout_is_in_front_of_the_output_layer_and_behind_hidden_linear_layers(name: str) -> None:
+    expected = {"cnv": 2, "autoencoder": 9}.get(name, 1)
+    instance = small(name, dropout=0.25)
+    for network in (instance.build(), build_float(instance.model, instance.inputs, instance.classes, instance.shape)):
+        layers = list(network)
+        assert sum(isinstance(layer, nn.Dropout) for layer in layers) == expected
+        assert isinstance(layers[-2], nn.Dropout)
+        assert isinstance(layers[-1], nn.Linear)
 
 
 @pytest.mark.parametrize("name", NAMES)
