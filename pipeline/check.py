@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -56,8 +57,10 @@ def reference_outputs(run: RunFolder, vectors: Vectors) -> Codes:
 
 
 def run_vectors(run: RunFolder) -> Vectors:
-    """Return the test vectors that the run's configuration asks for."""
-    return load_vectors(run.artifact("data"), "test").head(run.config().parity.samples)
+    """Return the test vectors that the run's configuration asks for, without labels where no class is named."""
+    config = run.config()
+    vectors = load_vectors(run.artifact("data"), "test").head(config.parity.samples)
+    return replace(vectors, labels=None) if config.model.reconstructs else vectors
 
 
 def compare(run: RunFolder, step: ExecutorStep, executor: Executor, vectors: Vectors) -> tuple[ParityReport, Codes]:

@@ -69,10 +69,21 @@ class DataConfig(Section):
         return self
 
 
+FIXED_SHAPES: Mapping[str, tuple[int, int, float]] = {
+    "cnv": (9, 8, 1.0),
+    "resnet8": (10, 11, 1.0),
+    "ds-cnn": (10, 10, 1.0),
+    "mobilenet-v1": (28, 28, 0.25),
+    "autoencoder": (10, 9, 1.0),
+}
+"""Built-in networks whose shape is given: their layers with weights, their activation quantizers, their usual width."""
+
+
 class ModelConfig(Section):
     """The network: a built-in name or ``path/to/file.py:function``, and its bit widths."""
 
-    name: Annotated[str, Field(pattern=r"^(mlp|cnn|.+\.py:[A-Za-z_]\w*)$")]
+    name: str
+    """mlp, cnn, one of FIXED_SHAPES, or ``path/to/file.py:function``, which returns a network."""
     channels: Annotated[tuple[Annotated[int, Field(ge=1, le=1024)], ...], Field(strict=False, max_length=16)] = ()
     """Output channels of each convolution of a ``cnn``; empty for every other network."""
     hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=8192)], ...], Field(strict=False, max_length=32)] = (
@@ -80,10 +91,13 @@ class ModelConfig(Section):
         64,
         64,
     )
+    """Units of each hidden linear layer of an ``mlp`` or a ``cnn``; a network of FIXED_SHAPES has its own."""
+    width: Annotated[float, Field(gt=0, le=4)] | None = None
+    """Factor on the channels and hidden units of a network of FIXED_SHAPES; null: that of its reference."""
     weight_bits: int | tuple[int, ...] = 2
     """Bits of the weights, 1 to 8 (1: -1 and 1); a list gives each layer its own, the output layer last."""
     act_bits: int | tuple[int, ...] = 4
-    """Bits of the activations, 1 to 8; a list gives each hidden layer its own."""
+    """Bits of the activations, 1 to 8; a list gives each activation its own."""
     input_bits: Annotated[int, Field(ge=1, le=8)] = 8
     """Bits of an input code: the data stage drops the low bits of its 8-bit codes."""
     scale: Literal["power-of-two", "free"] = "power-of-two"
@@ -96,17 +110,44 @@ class ModelConfig(Section):
     """Probability that a hidden unit is left out of a training pass."""
 
     @property
-    def hidden_layers(self) -> int:
-        """Number of layers with an activation."""
-        return len(self.channels) + len(self.hidden)
+    def weighted_layers(self) -> int:
+        """Number of layers with weights."""
+        fixed = FIXED_SHAPES.get(self.name)
+        return len(self.channels) + len(self.hidden) + 1 if fixed is None else fixed[0]
+
+    @property
+    def activations(self) -> int:
+        """Number of activation quantizers."""
+        fixed = FIXED_SHAPES.get(self.name)
+        return len(self.channels) + len(self.hidden) if fixed is None else fixed[1]
+
+    @property
+    def width_factor(self) -> float:
+        """Factor on the channels and hidden units of a network whose shape is given, 1 for every other."""
+        return FIXED_SHAPES.get(self.name, (0, 0, 1.0))[2] if self.width is None else self.width
+
+    @property
+    def reconstructs(self) -> bool:
+        """The network gives its inputs back instead of naming a class."""
+        return self.name == "autoencoder"
 
     def weight_bits_of(self, layer: int) -> int:
         """Return the bits of the weights of *layer*, counted from 0 at the input."""
         return self.weight_bits if isinstance(self.weight_bits, int) else self.weight_bits[layer]
 
     def act_bits_of(self, layer: int) -> int:
-        """Return the bits of the activation behind the hidden *layer*, counted from 0 at the input."""
+        """Return the bits of the activation number *layer*, counted from 0 at the input."""
         return self.act_bits if isinstance(self.act_bits, int) else self.act_bits[layer]
+
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        known = ("mlp", "cnn", *FIXED_SHAPES)
+        if name not in known and not re.fullmatch(r".+\.py:[A-Za-z_]\w*", name):
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"must be one of {', '.join(known)}, or path/to/file.py:function{hint}")
+        return name
 
     @field_validator("weight_bits", "act_bits", mode="before")
     @classmethod
@@ -123,11 +164,20 @@ class ModelConfig(Section):
                 f"channels = {list(self.channels)} for name = {self.name!r}; a 'cnn' needs one number a convolution, "
                 "such as [16, 32, 32], every other network takes none"
             )
+        if self.name in FIXED_SHAPES and self.hidden != type(self).model_fields["hidden"].default:
+            raise ValueError(
+                f"hidden = {list(self.hidden)} has no effect on {self.name!r}, whose layers are given; leave it out "
+                "and set width, a factor on all of them"
+            )
+        if self.width is not None and self.name not in FIXED_SHAPES:
+            raise ValueError(
+                f"width = {self.width:g} has no effect on {self.name!r}; it is a factor for {', '.join(FIXED_SHAPES)}"
+            )
         if ":" in self.name:
             return self  # a network of the user's has the layers that its function makes
         for key, bits, layers in (
-            ("weight_bits", self.weight_bits, self.hidden_layers + 1),
-            ("act_bits", self.act_bits, self.hidden_layers),
+            ("weight_bits", self.weight_bits, self.weighted_layers),
+            ("act_bits", self.act_bits, self.activations),
         ):
             if isinstance(bits, tuple) and len(bits) != layers:
                 raise ValueError(f"{key} has {len(bits)} entries for {layers} layers; give one a layer, or one number")

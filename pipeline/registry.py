@@ -27,7 +27,7 @@ STAGES = {
 
 EXECUTORS = {
     "integer": "export.executors:IntegerExecutor",
-    "torch": "train.executor:TorchExecutor",
+    "torch": "train.executor:torch_executor",
     "qonnx": "export.qonnx_executor:QonnxExecutor",
     "onnx-int8": "export.onnx_int8:OnnxInt8Executor",
     "finn-hw": "hw.finn:FinnExecutor",

@@ -7,35 +7,57 @@ import torch
 
 from pipeline import Artifact, Codes, InputError, StageError, WeightSign
 from train.checkpoint import load_network
-from train.layers import quantized_layers
+from train.layers import ends_of, is_chain, quantized_layers
 
 SAMPLES_AT_ONCE = 2000
 ROWS_AT_ONCE = 1 << 15
 
 
-class TorchExecutor:
-    """The Brevitas checkpoint in evaluation mode, in binary32 on the CPU."""
+class TorchNetwork:
+    """The Brevitas checkpoint in evaluation mode, in binary32 on the CPU: any network that ends with its output layer.
+
+    Raises:
+        InputError: the codes of its inputs or outputs have no known scale.
+    """
 
     name = "torch"
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._network, self._inputs = load_network(artifact)
+        self._ends = ends_of(self._network, self._inputs)
+
+    @property
+    def output_scale(self) -> float:
+        """Real value of one output code."""
+        scale: float = self._ends.output_scale
+        return scale
+
+    @torch.no_grad()
+    def __call__(self, codes: Codes) -> Codes:
+        """Run *codes*, shape (N, inputs); the outputs are divided by the output scale, which must be exact."""
+        if codes.ndim != 2 or codes.shape[1] != self._inputs:
+            raise InputError(f"{self.name}: input codes have shape {codes.shape}; expected (N, {self._inputs})")
+        outputs = [np.empty((0, self._ends.outputs), dtype=np.int64)]
+        for start in range(0, len(codes), SAMPLES_AT_ONCE):
+            chosen = codes[start : start + SAMPLES_AT_ONCE].astype(np.float32)
+            values = torch.from_numpy(chosen) * self._ends.input_scale
+            outputs.append(_to_codes(self._network(values), self._ends.output_scale, start, "sample"))
+        return np.concatenate(outputs)
+
+
+class TorchExecutor(TorchNetwork):
+    """A chain of linear layers, whose activations can also be run one by one.
+
+    Raises:
+        InputError: the network is no such chain.
+    """
+
     weight_sign: WeightSign = "trained"
     float_reference = True
 
     def __init__(self, artifact: Artifact) -> None:
-        self._network, self._inputs = load_network(artifact)
+        super().__init__(artifact)
         self._layers = quantized_layers(self._network)
-
-    @torch.no_grad()
-    def __call__(self, codes: Codes) -> Codes:
-        """Run *codes*, shape (N, inputs); the logits are divided by the output scale, which must be exact."""
-        if codes.ndim != 2 or codes.shape[1] != self._inputs:
-            raise InputError(f"{self.name}: input codes have shape {codes.shape}; expected (N, {self._inputs})")
-        scale = self._layers[-1].accumulator_scale
-        outputs = [np.empty((0, self._layers[-1].weight_codes.shape[0]), dtype=np.int64)]
-        for start in range(0, len(codes), SAMPLES_AT_ONCE):
-            chosen = codes[start : start + SAMPLES_AT_ONCE].astype(np.float32)
-            values = torch.from_numpy(chosen) * self._layers[0].input_scale
-            outputs.append(_to_codes(self._network(values), scale, start, "sample"))
-        return np.concatenate(outputs)
 
     @torch.no_grad()
     def requantize(self, layer: int, first: int, last: int) -> Codes:
@@ -51,6 +73,12 @@ class TorchExecutor:
             outputs = block.activation(block.norm(values))
             pieces.append(_to_codes(outputs, block.output_scale, start, "accumulator"))
         return np.concatenate(pieces)
+
+
+def torch_executor(artifact: Artifact) -> TorchNetwork:
+    """Return the executor of the network of *artifact*; only that of a chain of linear layers can requantize."""
+    network, _ = load_network(artifact)
+    return TorchExecutor(artifact) if is_chain(network) else TorchNetwork(artifact)
 
 
 def _to_codes(outputs: torch.Tensor, scale: float, first: int, row_name: str) -> Codes:

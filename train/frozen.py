@@ -19,6 +19,7 @@ from brevitas.core.zero_point import ZeroZeroPoint
 from torch import Tensor, nn
 from torch.nn import functional
 
+from train.models.parts import Residual
 from train.surrogates import SurrogateRound
 
 Forward = Callable[[Tensor], Tensor]
@@ -110,7 +111,7 @@ def weight_step(layer: nn.Module) -> Tensor:
 
 
 class FrozenForward:
-    """The forward pass of a ``Sequential`` (nested or not) of known layers.
+    """The forward pass of a ``Sequential`` (nested or not) of known layers, sums of two such among them.
 
     The layers are read once; :meth:`freeze` reads the scales, after every optimizer step.
 
@@ -126,12 +127,21 @@ class FrozenForward:
         self._network = network
         self._layers = _pooled_first(_flatten(network))
         self._grids = [_grid_of_layer(layer) for layer in self._layers]
+        self._ways = {
+            position: (FrozenForward(layer.branch), FrozenForward(layer.shortcut))
+            for position, layer in enumerate(self._layers)
+            if isinstance(layer, Residual)
+        }
         self._scales: list[Tensor | None] = []
         self._run = torch.compile(self._run_layers) if compiled else self._run_layers
 
     def freeze(self) -> None:
         """Read all scales."""
-        nothing = torch.zeros((), device=next(self._network.parameters()).device)
+        for ways in self._ways.values():
+            for way in ways:
+                way.freeze()
+        first = next(self._network.parameters(), None)
+        nothing = torch.zeros((), device=None if first is None else first.device)
         self._scales = [
             None if grid is None else grid.scale(layer.weight if isinstance(layer, WEIGHTED) else nothing)
             for layer, grid in zip(self._layers, self._grids, strict=True)
@@ -140,7 +150,8 @@ class FrozenForward:
     def weight_steps(self) -> dict[int, Tensor]:
         """Return the quantization steps of all weights as of :meth:`freeze`, by the ``id`` of their layer."""
         known = zip(self._layers, self._grids, self._scales, strict=True)
-        return {
+        steps = {key: step for ways in self._ways.values() for way in ways for key, step in way.weight_steps().items()}
+        return steps | {
             id(layer): grid.step(scale)
             for layer, grid, scale in known
             if isinstance(layer, WEIGHTED) and grid is not None and scale is not None
@@ -152,7 +163,7 @@ class FrozenForward:
 
     def for_one_batch(self) -> Forward:
         """Return this pass for one tensor of inputs; what comes before the first layer with weights is run once."""
-        first = next((i for i, layer in enumerate(self._layers) if isinstance(layer, WEIGHTED)), 0)
+        first = next((i for i, layer in enumerate(self._layers) if isinstance(layer, (*WEIGHTED, Residual))), 0)
         prefixed: list[tuple[Tensor, Tensor]] = []
 
         def forward(values: Tensor) -> Tensor:
@@ -164,7 +175,14 @@ class FrozenForward:
 
     def _run_layers(self, values: Tensor, start: int, stop: int) -> Tensor:
         for position in range(start, stop):
-            values = _apply(self._layers[position], self._grids[position], self._scales[position], values)
+            grid, scale = self._grids[position], self._scales[position]
+            if position in self._ways:
+                assert grid is not None, "a sum has a quantizer"
+                assert scale is not None, "freeze comes first"
+                branch, shortcut = self._ways[position]
+                values = grid.quantize(branch(values), scale) + grid.quantize(shortcut(values), scale)
+            else:
+                values = _apply(self._layers[position], grid, scale, values)
         return values
 
 
@@ -176,10 +194,12 @@ def _flatten(network: nn.Module) -> list[nn.Module]:
     """
     if type(network) is nn.Sequential:
         return [layer for child in network for layer in _flatten(child)]
-    known = (*WEIGHTED, *NORMS, *ACTIVATIONS, *PASSED_THROUGH)
+    known = (*WEIGHTED, *NORMS, *ACTIVATIONS, *PASSED_THROUGH, Residual)
     hooked = any(getattr(network, name) for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks"))
     if type(network) not in known or hooked:
         raise TypeError(f"layer {type(network).__name__}{' with hooks' if hooked else ''}")
+    if isinstance(network, Residual):
+        _flatten(network.quantizer)
     if isinstance(network, WEIGHTED):
         quantizers = (network.input_quant, network.output_quant, network.bias_quant)
         if any(quantizer.is_quant_enabled for quantizer in quantizers):
@@ -201,6 +221,11 @@ def _pooled_first(layers: list[nn.Module]) -> list[nn.Module]:
 def _grid_of_layer(layer: nn.Module) -> Grid | None:
     if isinstance(layer, WEIGHTED):
         return Grid.of(layer.weight_quant.tensor_quant)
+    if isinstance(layer, Residual):
+        grid = _grid_of_layer(layer.quantizer)
+        if grid is None:
+            raise TypeError(f"quantizer without a grid: {type(layer.quantizer).__name__}")
+        return grid
     if isinstance(layer, ACTIVATIONS):
         return Grid.of(layer.act_quant.fused_activation_quant_proxy.tensor_quant)
     return None

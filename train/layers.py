@@ -107,6 +107,59 @@ def quantized_layers(network: nn.Module) -> list[QuantizedLayer]:
     raise refusal
 
 
+def is_chain(network: nn.Module) -> bool:
+    """Tell whether :func:`quantized_layers` knows the layers of *network*."""
+    try:
+        quantized_layers(network)
+    except InputError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What one code is worth at both ends of a network, and its number of *outputs*."""
+
+    input_scale: float
+    output_scale: float
+    outputs: int
+
+
+@torch.no_grad()
+def ends_of(network: nn.Module, inputs: int) -> Ends:
+    """Run *network*, in evaluation mode, on zeros of shape (1, *inputs*) and return the scales at its ends.
+
+    Raises:
+        InputError: it does not begin with an input quantizer, or its outputs are not those of a layer with one weight
+            scale, without bias, behind a quantizer that tells its scale.
+    """
+    quantizer = next((module for module in network.modules() if isinstance(module, qnn.QuantIdentity)), None)
+    calls: list[tuple[nn.Module, object, object]] = []
+
+    def keep(layer: nn.Module, arguments: tuple[object, ...], outputs: object) -> None:
+        calls.append((layer, arguments[0], outputs))
+
+    hooks = [layer.register_forward_hook(keep) for layer in quantized_weights(network)]
+    try:
+        outputs = network(torch.zeros(1, inputs))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    layer, values, made = calls[-1]
+    scale = getattr(values, "scale", None)
+    if quantizer is None or made is not outputs or scale is None or layer.bias is not None:
+        raise InputError(
+            f"the network must begin with a QuantIdentity and end with a {type(layer).__name__} without bias, behind a "
+            "quantizer with return_quant_tensor=True; else its codes have no known scale"
+        )
+    weight_scales = set(layer.quant_weight().scale.detach().reshape(-1).tolist())
+    if len(weight_scales) != 1:
+        raise InputError(
+            f"the output layer has {len(weight_scales)} weight scales; give it one, so that codes of outputs compare"
+        )
+    return Ends(float(quantizer.act_quant.scale()), float(scale) * weight_scales.pop(), layer.weight.shape[0])
+
+
 def quantized_weights(network: nn.Module) -> list[nn.Module]:
     """Return the modules of *network* whose weights are quantized.
 

@@ -21,7 +21,7 @@ from train.frozen import Forward
 from train.logs import readings, watched
 from train.network_problem import NetworkProblem
 from train.resume import Keeper, ResumeFile
-from train.split_tensors import DatasetTensors, accuracy_percent, real_outputs
+from train.split_tensors import DatasetTensors, SplitTensors, accuracy_percent, real_outputs
 from train.training_state import Entry, TrainingState
 
 _log = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ STEPS_BETWEEN_LOOKS = 16
 
 TrainingLoss = Callable[[Forward, Tensor, Tensor], Tensor]
 """Network or its stand-in, real inputs (N, ...), labels (N,) -> the scalar that training lowers."""
+Score = Callable[[nn.Module, SplitTensors], float]
+"""Network, split -> how good it is, from 0 to 100."""
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 """Real inputs of a training batch, random generator on their device -> inputs of the same shape."""
 
@@ -49,8 +51,9 @@ class Task:
         network: it is trained in place.
         dataset: the splits, on the training device.
         perturbed: the modules whose weights the estimator may perturb.
-        training_loss: the loss of one batch; the validation split is judged by accuracy alone.
+        training_loss: the loss of one batch.
         augment: changes the inputs of a training batch; None: they stay as they are.
+        score: judges the network on the validation split; it decides which epoch did best.
     """
 
     label: str
@@ -59,6 +62,7 @@ class Task:
     perturbed: Sequence[nn.Module] = ()
     training_loss: TrainingLoss = cross_entropy
     augment: Augment | None = None
+    score: Score = accuracy_percent
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -201,7 +205,7 @@ class _Run:
     def judge_epoch(self, entry: Entry) -> None:
         """Measure the network on the validation split, keep its weights if it did best, and add to the history."""
         network, state = self.task.network, self.state
-        accuracy = accuracy_percent(network, self.task.dataset.validation) if self.fabric.is_global_zero else 0.0
+        accuracy = self.task.score(network, self.task.dataset.validation) if self.fabric.is_global_zero else 0.0
         accuracy = self.fabric.broadcast(accuracy)
         if accuracy >= max(state.accuracies, default=0.0):
             state.best = {name: tensor.clone() for name, tensor in network.state_dict().items()}

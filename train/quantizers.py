@@ -17,6 +17,8 @@ import torch
 from brevitas.core.quant import BinaryQuant
 from brevitas.inject.enum import ScalingImplType
 from brevitas.quant import (
+    Int8ActPerTensorFixedPoint,
+    Int8ActPerTensorFloat,
     Int8WeightPerChannelFloat,
     Int8WeightPerTensorFixedPoint,
     Int8WeightPerTensorFloat,
@@ -43,6 +45,12 @@ _ACTIVATIONS: dict[Scale, Injector] = {
     "power-of-two": Uint8ActPerTensorFixedPoint,
     "free": Uint8ActPerTensorFloat,
 }
+_SIGNED_ACTIVATIONS: dict[Scale, Injector] = {
+    "power-of-two": Int8ActPerTensorFixedPoint,
+    "free": Int8ActPerTensorFloat,
+}
+MAX_BITS = 8
+"""Of any quantizer made here."""
 
 
 class InputQuantizer(Uint8ActPerTensorFixedPoint):  # type: ignore[misc]  # brevitas is untyped
@@ -96,3 +104,12 @@ def _default_surrogate(bits: int) -> SurrogateName:
 def activation_quantizer(bits: int, scale: Scale) -> Injector:
     """Return the quantizer of activations behind a ReLU: codes 0 to 2^bits - 1, one scale a tensor."""
     return _ACTIVATIONS[scale].let(bit_width=bits)
+
+
+def residual_quantizer(bits: int, scale: Scale) -> Injector:
+    """Return the quantizer of what is added behind activations of *bits* bits, one scale a tensor.
+
+    Codes are signed and have one bit more, at most 8, so that a shortcut that is an activation keeps all its codes
+    where the scales agree: for 1 bit -2 to 1, for 4 bits -16 to 15, for 7 and 8 bits -128 to 127.
+    """
+    return _SIGNED_ACTIVATIONS[scale].let(bit_width=min(bits + 1, MAX_BITS))

@@ -30,7 +30,7 @@ BEYOND_EVERY_GRID = 1e6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RobustLoss:
-    """The cross entropy of *network* with fresh random faults in every pass, plus the overflow penalty.
+    """The plain loss of *network* with fresh random faults in every pass, plus the overflow penalty.
 
     Nothing is injected until the quantizers have collected their statistics, which faults would distort.
 
@@ -39,12 +39,14 @@ class RobustLoss:
         faults: what is injected; None: nothing.
         wrap: the accumulators that are expected; None: wide ones.
         generator: of the faults, on the device of the network; None: torch's own.
+        plain: the loss without either.
     """
 
     network: nn.Module
     faults: TrainFaults | None
     wrap: TrainWrap | None
     generator: torch.Generator | None = None
+    plain: TrainingLoss = cross_entropy
 
     def __call__(self, forward: Forward, values: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of one batch; *forward* is the network, perhaps wrapped for several devices."""
@@ -52,18 +54,18 @@ class RobustLoss:
             if self.faults is not None and statistics_collected(self.network):
                 stack.enter_context(injected(self.network, self.faults, self.generator))
             penalties = None if self.wrap is None else stack.enter_context(penalized(self.network, self.wrap))
-            loss = cross_entropy(forward, values, labels)
+            loss = self.plain(forward, values, labels)
             return loss if penalties is None else loss + torch.stack(penalties).sum()
 
 
-def training_loss(network: nn.Module, config: TrainConfig) -> TrainingLoss:
-    """Return the loss that *config* asks for: the plain cross entropy where neither faults nor narrow accumulators are.
+def training_loss(network: nn.Module, config: TrainConfig, plain: TrainingLoss = cross_entropy) -> TrainingLoss:
+    """Return the loss that *config* asks for: the *plain* one where neither faults nor narrow accumulators are.
 
     Faults are drawn from torch's own generator, like dropout: its state is part of what a training resumes from.
     """
     if config.faults is None and config.wrap is None:
-        return cross_entropy
-    return RobustLoss(network, config.faults, config.wrap)
+        return plain
+    return RobustLoss(network, config.faults, config.wrap, plain=plain)
 
 
 @contextmanager

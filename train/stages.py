@@ -21,12 +21,13 @@ from train.devices import launch, seeded
 from train.estimators import Schedule, StraightThrough, schedule_of
 from train.extra_passes import ExtraPasses
 from train.layers import quantized_weights, require_fixed_steps, require_input_codes
-from train.loop import Task, Trained, fit
+from train.loop import Score, Task, Trained, fit
 from train.models import build, build_float, require_logits
 from train.nudge import nudge_metrics
+from train.purpose import purpose_of
 from train.resume import ResumeFile
 from train.robust import training_loss
-from train.split_tensors import DatasetTensors, accuracy_percent, load_dataset
+from train.split_tensors import DatasetTensors, load_dataset
 
 METRICS = "metrics.json"
 
@@ -68,12 +69,12 @@ class TrainQuantized(Stage):
 
 
 def _train_float(stage: TrainFloat, source: Artifact, ctx: StageContext, fabric: Fabric) -> None:
-    dataset = load_dataset(source, fabric.device)
+    dataset, purpose = load_dataset(source, fabric.device), purpose_of(stage.model)
     with seeded(ctx.seed):
         network = build_float(stage.model, dataset.inputs, dataset.classes, dataset.shape)
         trained = fit(
             fabric,
-            Task("float", network, dataset, augment=dataset.augment),
+            Task("float", network, dataset, augment=dataset.augment, training_loss=purpose.loss, score=purpose.score),
             stage.train,
             Schedule(StraightThrough(), 1.0),
             ctx.seed,
@@ -81,11 +82,12 @@ def _train_float(stage: TrainFloat, source: Artifact, ctx: StageContext, fabric:
             logs=ctx.scratch,
         )
     if fabric.is_global_zero:
-        _write_metrics(ctx.workdir, network, dataset, trained, {"estimator": {"name": "backpropagation"}})
+        extra = {"estimator": {"name": "backpropagation"}, **purpose.metrics}
+        _write_metrics(ctx.workdir, network, dataset, trained, purpose.score, extra)
 
 
 def _train_quantized(stage: TrainQuantized, source: Artifact, ctx: StageContext, fabric: Fabric) -> None:
-    dataset = load_dataset(source, fabric.device)
+    dataset, purpose = load_dataset(source, fabric.device), purpose_of(stage.model)
     schedule = schedule_of(stage.train.estimator, stage.model.surrogate or "identity")
     with seeded(ctx.seed):
         network = build(stage.model, dataset.inputs, dataset.classes, dataset.shape)
@@ -101,8 +103,9 @@ def _train_quantized(stage: TrainQuantized, source: Artifact, ctx: StageContext,
                 network,
                 dataset,
                 quantized_weights(network),
-                training_loss(network, stage.train),
+                training_loss(network, stage.train, purpose.loss),
                 dataset.augment,
+                purpose.score,
             ),
             stage.train,
             schedule,
@@ -119,12 +122,13 @@ def _train_quantized(stage: TrainQuantized, source: Artifact, ctx: StageContext,
             **stage.train.estimator.model_dump(mode="json"),
             "guided_steps": trained.guided_steps,
             "extra_forward_passes": trained.guided_steps * schedule.late.extra_forward_passes,
-        }
+        },
+        **purpose.metrics,
     }
     if stage.train.nudge:
         extra.update(nudge_metrics(network))
     save_checkpoint(network, stage.model, dataset.shape, dataset.classes, ctx.workdir)
-    _write_metrics(ctx.workdir, fabric.to_device(network), dataset, trained, extra)
+    _write_metrics(ctx.workdir, fabric.to_device(network), dataset, trained, purpose.score, extra)
 
 
 def _resume_file(
@@ -148,11 +152,16 @@ def _resume_file(
 
 
 def _write_metrics(
-    folder: Path, network: nn.Module, dataset: DatasetTensors, trained: Trained, extra: Mapping[str, Any]
+    folder: Path,
+    network: nn.Module,
+    dataset: DatasetTensors,
+    trained: Trained,
+    score: Score,
+    extra: Mapping[str, Any],
 ) -> None:
     metrics = {
-        "validation_accuracy": accuracy_percent(network, dataset.validation),
-        "test_accuracy": accuracy_percent(network, dataset.test),
+        "validation_accuracy": score(network, dataset.validation),
+        "test_accuracy": score(network, dataset.test),
         "test_samples": len(dataset.test),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "epochs": trained.epochs,

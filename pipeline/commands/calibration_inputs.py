@@ -38,9 +38,12 @@ def samples_of(run: RunFolder, split: str, limit: int | None) -> Any:  # noqa: A
     """Return the first *limit* labelled images of *split*, or all of them.
 
     Raises:
-        InputError: there is none, or they have no labels.
+        InputError: there is none, they have no labels, or the network is no classifier.
         IntegrityError: the data set was changed after it was made.
     """
+    model = run.config().model
+    if model.reconstructs:
+        raise InputError(f"model.name = {model.name!r} names no class; calibration lowers the loss of a classifier")
     dataset = run.artifact("data")
     dataset.verify()
     vectors = load_vectors(dataset, split)

@@ -9,13 +9,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from numpy.typing import NDArray
+from qonnx_runs import run_file
 from torch import nn
 
 from export.integer import run
 from export.lower import lower
 from export.qonnx import FILE, ExportQonnx
-from export.qonnx_executor import execute
 from pipeline import Artifact, StageContext
 from pipeline.config import ModelConfig
 from train.checkpoint import load_network, save_checkpoint
@@ -25,12 +24,6 @@ from train.models import build
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
 
 CNN = ModelConfig(name="cnn", channels=(3, 4), hidden=(6,), weight_bits=(2, 3, 1, 4), act_bits=(3, 2, 4))
-
-
-def run_file(model: onnx.ModelProto, values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Run *model* whole, by qonnx, on *values* of shape (N, inputs)."""
-    source, target = model.graph.input[0].name, model.graph.output[0].name
-    return execute(model, {source: values}, [target])[target]
 
 
 def exported(folder: Path, model: ModelConfig, shape: tuple[int, ...]) -> tuple[nn.Module, onnx.ModelProto, Path]:

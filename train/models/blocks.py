@@ -39,7 +39,7 @@ def quantized_classifier(model: ModelConfig, inputs: int, classes: int) -> list[
             _activation(model, number),
             *dropout(model),
         ]
-    quantizer = _weights(model, model.hidden_layers)
+    quantizer = _weights(model, model.weighted_layers - 1)
     return [*layers, qnn.QuantLinear(widths[-1], classes, bias=False, weight_quant=quantizer)]
 
 
@@ -59,7 +59,7 @@ def dropout(model: ModelConfig) -> list[nn.Module]:
 
 def _weights(model: ModelConfig, number: int) -> Injector:
     """Return the quantizer of the weights of layer *number*; the output layer has one scale for all classes."""
-    granularity = "tensor" if number == model.hidden_layers else model.granularity
+    granularity = "tensor" if number == model.weighted_layers - 1 else model.granularity
     return weight_quantizer(model.weight_bits_of(number), model.scale, granularity, model.surrogate)
 
 

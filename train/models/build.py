@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from pipeline import InputError
-from pipeline.config import ModelConfig
+from pipeline.config import FIXED_SHAPES, ModelConfig
+from train.models.autoencoder import autoencoder
 from train.models.cnn import cnn, float_cnn
+from train.models.cnv import cnv
+from train.models.ds_cnn import ds_cnn
 from train.models.mlp import float_mlp, mlp
+from train.models.mobilenet_v1 import mobilenet_v1
+from train.models.parts import FloatParts, Parts, QuantizedParts
+from train.models.resnet8 import resnet8
 from train.user_code import call_user_function, where_raised
+
+CLASSIFIERS: Mapping[str, Callable[[Parts, float, tuple[int, ...], int], nn.Module]] = {
+    "cnv": cnv,
+    "resnet8": resnet8,
+    "ds-cnn": ds_cnn,
+    "mobilenet-v1": mobilenet_v1,
+}
 
 
 def build(model: ModelConfig, inputs: int, classes: int, shape: tuple[int, ...] | None = None) -> nn.Module:
     """Return the quantized network that *model* asks for, untrained.
 
-    It takes values of shape (N, inputs); *shape* is that of one sample, ``(inputs,)`` where it is not given. A
-    function of the user's is called as ``function(model, inputs, classes)``.
+    It takes values of shape (N, inputs) and returns logits of shape (N, classes), an ``autoencoder`` values of shape
+    (N, inputs); *shape* is that of one sample, ``(inputs,)`` where it is not given. A function of the user's is called
+    as ``function(model, inputs, classes)``.
 
     Raises:
         InputError: ``model.name`` names a file or a function that is not there, or it returns no ``nn.Module``; or the
@@ -28,6 +42,8 @@ def build(model: ModelConfig, inputs: int, classes: int, shape: tuple[int, ...] 
         return mlp(model, inputs, classes)
     if model.name == "cnn":
         return cnn(model, shape or (inputs,), classes)
+    if model.name in FIXED_SHAPES:
+        return _of_fixed_shape(model, QuantizedParts(model), inputs, classes, shape)
     network = call_user_function("model.name", model.name, model, inputs, classes)
     if not isinstance(network, nn.Module):
         raise InputError(
@@ -44,7 +60,17 @@ def build_float(model: ModelConfig, inputs: int, classes: int, shape: tuple[int,
     """
     if model.name == "cnn":
         return float_cnn(model, shape or (inputs,), classes)
+    if model.name in FIXED_SHAPES:
+        return _of_fixed_shape(model, FloatParts(model), inputs, classes, shape)
     return float_mlp(model, inputs, classes)
+
+
+def _of_fixed_shape(
+    model: ModelConfig, parts: Parts, inputs: int, classes: int, shape: tuple[int, ...] | None
+) -> nn.Module:
+    if model.name == "autoencoder":
+        return autoencoder(parts, model.width_factor, inputs)
+    return CLASSIFIERS[model.name](parts, model.width_factor, shape or (inputs,), classes)
 
 
 def require_logits(name: str, network: Callable[[Tensor], object], inputs: int, classes: int) -> None:

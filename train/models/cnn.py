@@ -11,7 +11,6 @@ from itertools import pairwise
 
 from torch import nn
 
-from pipeline import InputError
 from pipeline.config import ModelConfig
 from train.models.blocks import (
     float_classifier,
@@ -19,6 +18,7 @@ from train.models.blocks import (
     quantized_convolution,
     quantized_input,
 )
+from train.models.parts import require_image
 
 
 def cnn(model: ModelConfig, shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -55,12 +55,7 @@ def float_cnn(model: ModelConfig, shape: tuple[int, ...], classes: int) -> nn.Mo
 
 
 def _channels(model: ModelConfig, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if len(shape) != 3:
-        raise InputError(
-            f"model.name = 'cnn' needs images, (channels, height, width); a sample of the data set has shape {shape}. "
-            "Use 'mlp', or a data set that says the shape of its images"
-        )
-    return (shape[0], *model.channels)
+    return (require_image(model.name, shape)[0], *model.channels)
 
 
 def _pooled(blocks: list[list[nn.Module]], shape: tuple[int, ...], channels: int) -> tuple[list[nn.Module], int]:
