@@ -11,7 +11,7 @@ from onnx import TensorProto
 from export.foreign.channels_first import channels_first
 from export.foreign.domains import is_general, is_standard
 from export.foreign.fold import Folder
-from export.foreign.graph import OPSET, Array, Graph, input_of, int64, integer, operations, refusal, without
+from export.foreign.graph import OPSET, Array, Graph, input_of, int64, integer, integers, operations, refusal, without
 from export.foreign.modernize import modernize, resolve_padding
 from export.foreign.shape_arithmetic import Sizes, sizes_of, target_of
 from export.foreign.shapes import (
@@ -43,8 +43,7 @@ class Walk:
         self.graph = graph
         sizes = [dimension.dim_value for dimension in graph.input.type.tensor_type.shape.dim]
         self.batch = sizes[0] if sizes[0] > 0 else None
-        self.shapes: dict[str, Shape] = {name: value.shape for name, value in graph.constants.items()}
-        self.shapes[graph.input.name] = (BATCH, *sizes[1:])
+        self.shapes: dict[str, Shape] = {graph.input.name: (BATCH, *sizes[1:])}
         self.floats = {name for name, value in graph.constants.items() if value.dtype == np.float32}
         self.floats.add(graph.input.name)
         self.sizes: dict[str, Sizes] = {}
@@ -74,8 +73,9 @@ class Walk:
 
     def _resolve(self, node: onnx.NodeProto) -> None:
         modernize(node, self.graph, self.shapes)
-        if self._is_identity(node):
-            self.aliases[node.output[0]] = node.input[0]
+        same = node.input[0] if self._is_identity(node) else self._before_transposes(node)
+        if same is not None:
+            self.aliases[node.output[0]] = same
             return
         names = [name for name in node.input if name]
         if names and all(name in self.graph.constants for name in names):
@@ -93,7 +93,6 @@ class Walk:
 
     def _constant(self, name: str, value: Array) -> None:
         self.graph.constants[name] = value
-        self.shapes[name] = value.shape
         if value.dtype == np.float32:
             self.floats.add(name)
 
@@ -108,6 +107,17 @@ class Walk:
             known = not training or (training in self.graph.constants and not self.graph.constants[training].any())
             return known and not any(name in self.used for name in node.output[1:])
         return is_standard(node, "Identity")
+
+    def _before_transposes(self, node: onnx.NodeProto) -> str | None:
+        """Return the tensor that *node* and the Transpose before it leave as it was; None where they do not."""
+        before = self.makers.get(node.input[0]) if is_standard(node, "Transpose") and node.input else None
+        if before is None or not is_standard(before, "Transpose"):
+            return None
+        first, second = integers(before, "perm"), integers(node, "perm")
+        if first is None or second is None or sorted(second) != list(range(len(first))):
+            return None
+        composed = [first[axis] for axis in second]
+        return before.input[0] if composed == list(range(len(composed))) else None
 
     def _keep(self, node: onnx.NodeProto) -> None:
         self._reshape(node)

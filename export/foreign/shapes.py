@@ -34,7 +34,7 @@ def output_shape(node: onnx.NodeProto, shapes: Mapping[str, Shape], constants: M
 
     A node whose attributes contradict each other has no known shape; who reads it will refuse it.
     """
-    inputs = [shapes.get(name) for name in node.input if name]
+    inputs = [constants[name].shape if name in constants else shapes.get(name) for name in node.input if name]
     if not inputs or any(shape is None for shape in inputs):
         return None
     known = [shape for shape in inputs if shape is not None]
