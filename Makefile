@@ -70,7 +70,7 @@ test: setup ## pass all tests
 	@.venv/bin/python -m pytest -n 2 --dist loadgroup
 
 test-fast: setup ## pass the tests that need no external program
-	@.venv/bin/python -m pytest -n 2 -m "not tool and not end_to_end"
+	@.venv/bin/python -m pytest -n 2 -m "not tool and not end_to_end and not slow"
 
 check: setup ## format, lint, types, layering
 	@.venv/bin/ruff format --check .

@@ -18,6 +18,8 @@ def channels_first(node: onnx.NodeProto, graph: Graph, shapes: Mapping[str, Shap
     if shape is None or len(shape) < 2:
         return None
     if is_channels_last(node, "Conv", "MaxPool", "BatchNormalization"):
+        if node.op_type == "Conv" and len(node.input) < 2:
+            return None
         return _wrap(node, graph, node.op_type, "", len(shape), weights=node.op_type == "Conv")
     if is_general(node, "MaxPoolNHWC"):
         return _wrap(node, graph, "MaxPool", "", len(shape))

@@ -22,7 +22,7 @@ def modernize(node: onnx.NodeProto, graph: Graph, shapes: Mapping[str, Shape]) -
     Raises:
         InputError: the old form says something that the new one cannot.
     """
-    if not is_standard(node, *_FORMS):
+    if not is_standard(node, *_FORMS) or not node.input:
         return
     since, rewrite = _FORMS[node.op_type]
     if graph.opsets[""] < since:
@@ -129,7 +129,7 @@ _FORMS: Mapping[str, tuple[int, _Rewrite]] = {
 
 def resolve_padding(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> None:
     """Replace ``auto_pad`` of a convolution or pool by the pads that it stands for, where the sizes are known."""
-    if not is_standard(node, "Conv", "MaxPool", "AveragePool"):
+    if not is_standard(node, "Conv", "MaxPool", "AveragePool") or not node.input:
         return
     automatic = text(node, "auto_pad", "NOTSET")
     shape, weights = shapes.get(node.input[0]), shapes.get(input_of(node, 1))

@@ -24,6 +24,7 @@ from export.foreign.graph import Graph
 from export.foreign.read import drop_dead, read
 from export.foreign.resolve import Walk
 from export.foreign.shapes import BATCH, Shape
+from export.foreign.signatures import require_well_formed
 from pipeline import InputError
 
 IR_VERSION = 10
@@ -42,6 +43,7 @@ def normalize(model: onnx.ModelProto) -> onnx.ModelProto:
     walk = Walk(graph)
     walk.run()
     drop_dead(graph)
+    require_well_formed(graph)
     if not any(graph.input.name in node.input for node in graph.nodes):
         raise InputError(f"the output {graph.output.name!r} does not depend on the input")
     return _write(graph, walk.shapes)

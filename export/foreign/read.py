@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import AttributeProto, TensorProto, numpy_helper
 
 from export.foreign.graph import Array, Graph, label, refusal
@@ -51,13 +50,7 @@ def read(model: onnx.ModelProto) -> Graph:
     Raises:
         InputError: the model is malformed, or holds something that cannot be represented; the message names it.
     """
-    try:
-        return _read(model)
-    except (UnicodeDecodeError, DecodeError) as error:
-        raise InputError(f"a name in the file is not UTF-8: {error}") from error
-
-
-def _read(model: onnx.ModelProto) -> Graph:
+    _require_text(model)
     opsets = _versions(model)
     graph = model.graph
     if model.functions:
@@ -78,6 +71,19 @@ def _read(model: onnx.ModelProto) -> Graph:
     _require_made(live, output.name, {source.name, *constants})
     taken = {source.name, *constants, *(name for node in live for name in node.output)}
     return Graph(graph.name, source, output, live, constants, opsets, taken)
+
+
+def _require_text(model: onnx.ModelProto) -> None:
+    """Refuse names that are not UTF-8: protobuf gives them as bytes."""
+    graph = model.graph
+    names = [entry.domain for entry in model.opset_import]
+    names.extend(value.name for value in (*graph.input, *graph.output, *graph.initializer))
+    for node in graph.node:
+        names.extend((node.name, node.op_type, node.domain, *node.input, *node.output))
+        names.extend(attribute.name for attribute in node.attribute)
+    wrong = next((name for name in names if not isinstance(name, str)), None)
+    if wrong is not None:
+        raise InputError(f"the name {wrong!r} in the file is not UTF-8; the file is damaged")
 
 
 def _versions(model: onnx.ModelProto) -> dict[str, int]:

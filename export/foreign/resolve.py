@@ -144,7 +144,7 @@ class Walk:
         if not is_standard(node, "Reshape") or source is None or not source or source[0] != BATCH:
             return
         name = input_of(node, 1)
-        if name in self.graph.constants:
+        if name in self.graph.constants and self.graph.constants[name].dtype == np.int64:
             given = self.graph.constants[name].reshape(-1).tolist()
         elif name in self.sizes:
             given = self.sizes[name].reshape(-1).tolist()

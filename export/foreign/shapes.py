@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
-import numpy as np
 import onnx
 
 from export.foreign.domains import is_general
@@ -85,12 +84,23 @@ def number_of(sizes: Shape) -> int | None:
     return math.prod(numbers) if len(numbers) == len(sizes) else None
 
 
+def whole_numbers(array: Array) -> list[int]:
+    """Return the numbers of *array*, a few axes, sizes or pads.
+
+    Raises:
+        ValueError: they are not integers.
+    """
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{array.dtype} where integers are expected")
+    return [int(entry) for entry in array.reshape(-1).tolist()]
+
+
 def _reduced(node: onnx.NodeProto, shapes: list[Shape], constants: Mapping[str, Array]) -> Shape | None:
     shape = shapes[0]
     name = input_of(node, 1)
     if name and name not in constants:
         return None
-    listed = constants[name].reshape(-1).tolist() if name else integers(node, "axes")
+    listed = whole_numbers(constants[name]) if name else integers(node, "axes")
     axes = {axis % len(shape) for axis in listed} if listed else set(range(len(shape)))
     if integer(node, "keepdims", 1):
         return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
@@ -170,12 +180,10 @@ def _concat(node: onnx.NodeProto, shapes: list[Shape], _constants: Mapping[str, 
 
 
 def _pad(node: onnx.NodeProto, shapes: list[Shape], constants: Mapping[str, Array]) -> Shape | None:
-    pads = constants[node.input[1]].reshape(-1).tolist()
+    pads = whole_numbers(constants[node.input[1]])
     rank = len(shapes[0])
-    if input_of(node, 3):
-        axes = [axis % rank for axis in constants[node.input[3]].reshape(-1).tolist()]
-    else:
-        axes = list(range(rank))
+    named = whole_numbers(constants[node.input[3]]) if input_of(node, 3) else range(rank)
+    axes = [axis % rank for axis in named]
     added = dict.fromkeys(range(rank), 0)
     for position, axis in enumerate(axes):
         added[axis] = int(pads[position]) + int(pads[position + len(axes)])
@@ -186,20 +194,22 @@ def _pad(node: onnx.NodeProto, shapes: list[Shape], constants: Mapping[str, Arra
 
 
 def _squeeze(node: onnx.NodeProto, shapes: list[Shape], constants: Mapping[str, Array]) -> Shape | None:
-    axes = {axis % len(shapes[0]) for axis in constants[node.input[1]].reshape(-1).tolist()}
+    axes = {axis % len(shapes[0]) for axis in whole_numbers(constants[node.input[1]])}
     return tuple(size for axis, size in enumerate(shapes[0]) if axis not in axes)
 
 
 def _unsqueeze(node: onnx.NodeProto, shapes: list[Shape], constants: Mapping[str, Array]) -> Shape | None:
-    given = constants[node.input[1]].reshape(-1).tolist()
+    given = whole_numbers(constants[node.input[1]])
     rank = len(shapes[0]) + len(given)
     axes = {axis % rank for axis in given}
+    if len(axes) != len(given):
+        raise ValueError("an axis is named twice")
     kept = iter(shapes[0])
     return tuple(1 if axis in axes else next(kept) for axis in range(rank))
 
 
 def _reshape(node: onnx.NodeProto, shapes: list[Shape], constants: Mapping[str, Array]) -> Shape | None:
-    given: list[Size] = constants[node.input[1]].reshape(-1).tolist()
+    given: list[Size] = list(whole_numbers(constants[node.input[1]]))
     source = shapes[0]
     if not integer(node, "allowzero", 0):
         given = [source[axis] if size == 0 else size for axis, size in enumerate(given)]
@@ -227,7 +237,18 @@ def _arg(node: onnx.NodeProto, shapes: list[Shape], _constants: Mapping[str, Arr
 
 def _topk(node: onnx.NodeProto, shapes: list[Shape], constants: Mapping[str, Array]) -> Shape | None:
     axis = integer(node, "axis", -1) % len(shapes[0])
-    return (*shapes[0][:axis], int(np.asarray(constants[node.input[1]]).reshape(-1)[0]), *shapes[0][axis + 1 :])
+    return (*shapes[0][:axis], whole_numbers(constants[node.input[1]])[0], *shapes[0][axis + 1 :])
+
+
+def _slice(node: onnx.NodeProto, shapes: list[Shape], constants: Mapping[str, Array]) -> Shape | None:
+    first, last = (whole_numbers(constants[node.input[index]]) for index in (1, 2))
+    axes = whole_numbers(constants[node.input[3]]) if input_of(node, 3) else range(len(first))
+    steps = whole_numbers(constants[node.input[4]]) if input_of(node, 4) else [1] * len(first)
+    sizes = list(shapes[0])
+    for axis, start, stop, step in zip(axes, first, last, steps, strict=True):
+        size = sizes[axis]
+        sizes[axis] = len(range(size)[start:stop:step]) if isinstance(size, int) else None
+    return tuple(sizes)
 
 
 _RULES: Mapping[str, _Rule] = {
@@ -246,6 +267,7 @@ _RULES: Mapping[str, _Rule] = {
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
     "Reshape": _reshape,
+    "Slice": _slice,
     "ArgMax": _arg,
     "ArgMin": _arg,
     "TopK": _topk,

@@ -1,4 +1,4 @@
-"""Small QONNX files as other tools write them: old opsets, other domains, shapes computed at run time, channels last."""
+"""Small QONNX files as other tools write them: old opsets, other domains, computed shapes, channels last."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 GENERAL = "qonnx.custom_op.general"
 CHANNELS_LAST = "qonnx.custom_op.channels_last"
+
+Attribute = int | float | str | list[int]
 
 
 @dataclass
@@ -28,30 +30,31 @@ class ForeignFile:
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     shapes: dict[str, list[int | str]] = field(default_factory=dict)
 
-    def constant(self, value: Any, dtype: type = np.float32) -> str:
+    def constant(self, value: ArrayLike, dtype: type = np.float32) -> str:
         name = f"c{len(self.constants)}"
         self.constants[name] = np.asarray(value, dtype=dtype)
         return name
 
-    def add(self, op: str, *inputs: str, domain: str = "", outputs: int = 1, **attributes: Any) -> str:
-        names = [f"t{len(self.nodes)}", *(f"t{len(self.nodes)}_{index}" for index in range(1, outputs))]
-        self.nodes.append(helper.make_node(op, inputs, names, name=f"{op}_{names[0]}", domain=domain, **attributes))
-        return names[0]
+    def add(self, op: str, *inputs: str, domain: str = "", **attributes: Attribute) -> str:
+        name = f"t{len(self.nodes)}"
+        self.nodes.append(helper.make_node(op, inputs, [name], name=f"{op}_{name}", domain=domain, **attributes))
+        return name
 
     def shaped(self, tensor: str, shape: list[int | str]) -> str:
         """Write down the *shape* of *tensor*, which qonnx cannot infer through channels-last operations."""
         self.shapes[tensor] = shape
         return tensor
 
-    def quant(self, source: str, scale: Any, bits: int, *, signed: int = 1, narrow: int = 0, op: str = "Quant") -> str:
+    def quant(
+        self, source: str, scale: ArrayLike, bits: int, *, signed: int = 1, narrow: int = 0, op: str = "Quant"
+    ) -> str:
         inputs = [source, self.constant(scale), self.constant(0.0), self.constant(float(bits))]
         return self.add(op, *inputs, domain=self.domain, signed=signed, narrow=narrow, rounding_mode="ROUND")
 
-    def batch_norm(self, source: str, channels: int, seed: int, **attributes: Any) -> str:
+    def batch_norm(self, source: str, channels: int, seed: int, *, domain: str = "", **attributes: Attribute) -> str:
         generator = np.random.default_rng(seed)
         rows = [generator.normal(size=channels) for _ in range(3)]
         parameters = [self.constant(row) for row in (*rows, generator.uniform(0.5, 2, size=channels))]
-        domain = attributes.pop("domain", "")
         return self.add("BatchNormalization", source, *parameters, domain=domain, epsilon=1e-5, **attributes)
 
     def model(
@@ -66,9 +69,10 @@ class ForeignFile:
         known = [helper.make_tensor_value_info(name, TensorProto.FLOAT, size) for name, size in self.shapes.items()]
         graph = helper.make_graph(self.nodes, "net", sources, [result], tensors, value_info=known)
         domains = sorted({node.domain for node in self.nodes} - {""})
-        opsets = [helper.make_opsetid("", self.opset)]
-        for domain in domains:
-            opsets.append(helper.make_opsetid(domain, self.opset if domain == CHANNELS_LAST else 1))
+        versions = {"": self.opset, **dict.fromkeys(domains, 1)}
+        if CHANNELS_LAST in versions:
+            versions[CHANNELS_LAST] = self.opset  # qonnx takes the version of the standard operation from there
+        opsets = [helper.make_opsetid(domain, version) for domain, version in versions.items()]
         return helper.make_model(graph, opset_imports=opsets, ir_version=7 if self.opset > 8 else 3)
 
 
@@ -102,18 +106,24 @@ def channels_last() -> onnx.ModelProto:
     file.shaped(tensor, [1, 8, 8, 2])
     kernel = file.quant(file.constant(weights((3, 3, 3, 2), 4)), [[[[0.25]]], [[[0.5]]], [[[0.125]]]], 3)
     file.shaped(kernel, [3, 3, 3, 2])
-    window = {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1, 1, 1, 1], "dilations": [1, 1], "group": 1}
+    window: dict[str, Attribute] = {
+        "kernel_shape": [3, 3],
+        "strides": [1, 1],
+        "pads": [1, 1, 1, 1],
+        "dilations": [1, 1],
+        "group": 1,
+    }
     tensor = file.shaped(file.add("Conv", tensor, kernel, domain=CHANNELS_LAST, **window), [1, 8, 8, 3])
     tensor = file.shaped(file.batch_norm(tensor, 3, 5, domain=CHANNELS_LAST, momentum=0.9), [1, 8, 8, 3])
     tensor = file.shaped(file.quant(tensor, 0.5, 4), [1, 8, 8, 3])
-    pool = {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [0, 0, 0, 0]}
+    pool: dict[str, Attribute] = {"kernel_shape": [2, 2], "strides": [2, 2], "pads": [0, 0, 0, 0]}
     tensor = file.shaped(file.add("MaxPool", tensor, domain=CHANNELS_LAST, **pool), [1, 4, 4, 3])
     tensor = file.shaped(file.add("MaxPoolNHWC", tensor, domain=GENERAL, **pool), [1, 2, 2, 3])
     table = file.constant(np.sort(weights((3, 3), 6), axis=1))
-    threshold = {"out_dtype": "UINT2", "data_layout": "NHWC"}
+    threshold: dict[str, Attribute] = {"out_dtype": "UINT2", "data_layout": "NHWC"}
     tensor = file.shaped(file.add("MultiThreshold", tensor, table, domain=GENERAL, **threshold), [1, 2, 2, 3])
-    average = {"stride": 2, "kernel": 2, "ibits": 2, "obits": 2, "signed": 0, "data_layout": "NHWC"}
-    tensor = file.add("QuantAvgPool2d", tensor, domain=GENERAL, **average)
+    bits: dict[str, Attribute] = {"ibits": 2, "obits": 2, "signed": 0}
+    tensor = file.add("QuantAvgPool2d", tensor, domain=GENERAL, stride=2, kernel=2, data_layout="NHWC", **bits)
     return file.model(tensor, [1, 2, 8, 8], [1, 1, 1, 3])
 
 
