@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -94,9 +95,16 @@ def make_config(content: dict[str, object]) -> ImportConfig:
     try:
         return ImportConfig.model_validate(content)
     except ValidationError as error:
-        lines = [
-            f"--{'.'.join(map(str, problem['loc'])) or 'target'} {problem['input']!r}: "
-            f"{problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors(include_url=False)
-        ]
-        raise ConfigError("\n".join(lines)) from error
+        raise ConfigError("\n".join(_explain(error))) from error
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    options = {"parity": "samples", "targets": "target", "": "target"}
+    for problem in error.errors(include_url=False):
+        key = str(problem["loc"][0]) if problem["loc"] else ""
+        if key == "name":
+            allowed = "letters, digits, '_', '.' and '-', at most 100, the first a letter or digit; give --name NAME"
+            yield f"the run cannot be called {problem['input']!r}; allowed are {allowed}"
+        else:
+            value = problem["input"] if isinstance(problem["input"], str | int) else "..."
+            yield f"--{options.get(key, key)} {value}: {problem['msg'].removeprefix('Value error, ')}"

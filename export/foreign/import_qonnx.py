@@ -19,6 +19,14 @@ from pipeline.input_type import parse_input_type
 SOURCE = "source.json"
 
 
+def _annotation(model: onnx.ModelProto, tensor: str) -> str | None:
+    """Return the type that FINN's annotation in *model* gives *tensor*, for example BIPOLAR; None where it is none."""
+    for annotation in model.graph.quantization_annotation:
+        if annotation.tensor_name == tensor:
+            return next((e.value for e in annotation.quant_parameter_tensor_names if e.key == "finn_datatype"), None)
+    return None
+
+
 @dataclass(frozen=True)
 class ImportQonnx(Stage):
     """Normalize the file *source*; *input* declares its input codes where it does not quantize them itself."""
@@ -40,7 +48,7 @@ class ImportQonnx(Stage):
             model = normalize(original)
             if self.input is not None:
                 model = declare_input(model, parse_input_type(self.input))
-            require_input_quantizer(model)
+            require_input_quantizer(model, annotated=_annotation(original, model.graph.input[0].name))
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         onnx.save_model(model, ctx.workdir / FILE)

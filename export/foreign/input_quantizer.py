@@ -87,17 +87,18 @@ def find_input_quantizer(model: onnx.ModelProto) -> InputQuantizer | None:
     return _quantizer(found[0], arrays)
 
 
-def require_input_quantizer(model: onnx.ModelProto) -> InputQuantizer:
-    """Return the quantizer of the input of *model*.
+def require_input_quantizer(model: onnx.ModelProto, annotated: str | None = None) -> InputQuantizer:
+    """Return the quantizer of the input of *model*; *annotated* is the type that the file notes for it.
 
     Raises:
         InputError: there is none; the message tells how to declare one.
     """
     quantizer = find_input_quantizer(model)
     if quantizer is None:
+        note = "" if annotated is None else f" (the file notes {annotated} for it)"
         raise InputError(
-            f"the input {model.graph.input[0].name!r} is not quantized before it is calculated with; say which codes "
-            f"it takes by --input TYPE, for example {EXAMPLES}"
+            f"the input {model.graph.input[0].name!r} is not quantized before it is calculated with{note}; say which "
+            f"codes it takes by --input TYPE, for example {EXAMPLES}"
         )
     return quantizer
 

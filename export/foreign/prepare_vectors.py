@@ -98,7 +98,8 @@ def _codes_of(
     if given.dtype not in (np.float32, np.float64):
         raise InputError(f"{path} holds {given.dtype}; integer codes or float32 or float64 values are expected")
     _require_shape(given, path, "real inputs", sample_shape(model))
-    values = np.asarray(given, dtype=np.float32).reshape(len(given), *sample_shape(model))
+    with np.errstate(over="ignore"):  # a value that is too large becomes infinite
+        values = np.asarray(given, dtype=np.float32).reshape(len(given), *sample_shape(model))
     if not np.isfinite(values).all():
         raise InputError(f"{path} holds a value that is not finite, or too large for binary32")
     pieces = []
