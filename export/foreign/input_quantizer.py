@@ -250,6 +250,6 @@ def code_shape(model: onnx.ModelProto, quantizer: InputQuantizer) -> tuple[int, 
         shape = run_head(model, quantizer, zeros).shape
     except Exception as error:
         raise refusal(quantizer.node, f"the part from the input to it does not run: {error}") from error
-    if len(shape) < 2 or shape[0] != 1:
+    if len(shape) < 2 or shape[0] != 1 or not math.prod(shape):
         raise refusal(quantizer.node, f"gives the shape {shape} for one sample; the batch must stay first")
-    return tuple(int(size) for size in shape[1:]) if math.prod(shape) else ()
+    return tuple(int(size) for size in shape[1:])

@@ -10,6 +10,8 @@ A normalized file
 * computes no shape while it runs: a Reshape has a constant shape with the batch left open;
 * has explicit pads wherever the sizes are known, and no Transpose or Reshape between weights and their quantizer.
 
+Names of types that FINN notes beside tensors are dropped: they describe values and do not change them.
+
 What has no such form stays as it is: the lowering lists it with everything else that it does not support.
 """
 

@@ -28,7 +28,7 @@ from pipeline.import_config import SourceFile
 KIND = "dataset"
 MAX_NUMBERS = 1 << 31
 """Of all vectors together."""
-ROWS_AT_ONCE = 1_000
+ROWS_AT_ONCE, NUMBERS_AT_ONCE = 1_000, 1 << 24
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,9 @@ def _codes_of(
     if not np.isfinite(values).all():
         raise InputError(f"{path} holds a value that is not finite, or too large for binary32")
     pieces = []
-    for start in range(0, len(values), ROWS_AT_ONCE):
-        outputs = run_head(model, quantizer, values[start : start + ROWS_AT_ONCE])
+    rows = max(1, min(ROWS_AT_ONCE, NUMBERS_AT_ONCE // math.prod(shape)))
+    for start in range(0, len(values), rows):
+        outputs = run_head(model, quantizer, values[start : start + rows])
         pieces.append(quantizer.codes_of(outputs).reshape(len(outputs), -1))
     return np.concatenate(pieces)
 

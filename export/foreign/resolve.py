@@ -130,6 +130,7 @@ class Walk:
                 self.makers[name] = node
         shape = output_shape(node, self.shapes, self.graph.constants)
         if shape is not None:
+            self._require_batch_first(node, shape)
             elements = number_of(tuple(size for size in shape if size != BATCH))
             if elements is not None and elements > MAX_ELEMENTS:
                 raise refusal(node, f"its result would hold {elements} numbers a sample; at most {MAX_ELEMENTS}")
@@ -137,6 +138,13 @@ class Walk:
         known = not node.domain or is_general(node, node.op_type)
         if known and node.op_type in KEEPS_FLOAT and node.input and node.input[0] in self.floats:
             self.floats.add(node.output[0])
+
+    def _require_batch_first(self, node: onnx.NodeProto, shape: Shape) -> None:
+        """Refuse a *node* that takes samples apart from each other and gives something else, of *shape*."""
+        of_samples = any(BATCH in self.shapes.get(name, ()) for name in node.input)
+        if of_samples and shape[:1] != (BATCH,):
+            sizes = ", ".join("?" if size is None else str(size) for size in shape)
+            raise refusal(node, f"gives the shape [{sizes}]; the samples must stay apart, with the batch first")
 
     def _reshape(self, node: onnx.NodeProto) -> None:
         """Give a Reshape of samples a constant shape that leaves their number open."""

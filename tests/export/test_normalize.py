@@ -190,6 +190,25 @@ def test_a_reshape_that_mixes_samples_is_refused(batch: int | str, given: list[i
         normalize(file.model(tensor, [batch, 3, 4], [batch, 12]))
 
 
+@pytest.mark.parametrize(
+    ("operation", "attributes"),
+    [
+        ("ReduceMean", {"axes": [0]}),
+        ("ArgMax", {}),
+        ("Flatten", {"axis": 0}),
+        ("Transpose", {}),
+        ("Squeeze", {"axes": [0]}),
+    ],
+)
+def test_an_operation_across_samples_is_refused(operation: str, attributes: dict[str, list[int] | int]) -> None:
+    file = ForeignFile(opset=11)
+    tensor = file.add(operation, file.add("Relu", "input"), **attributes)
+    with pytest.raises(
+        InputError, match=rf"node '{operation}_t1' .* the samples must stay apart, with the batch first"
+    ):
+        normalize(file.model(tensor, [1, 3, 4], None))
+
+
 def test_operations_without_an_integer_form_are_left_to_the_lowering() -> None:
     file = ForeignFile()
     tensor = file.add("Erf", file.add("Wavelet", "input", domain="elsewhere"))
