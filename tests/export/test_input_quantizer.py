@@ -44,7 +44,7 @@ def quantized(bits: int, *, signed: int, narrow: int, zero: float = 0.0, scale: 
 def test_codes_of_the_input_are_those_that_qonnx_gives(bits: int, signed: int, narrow: int, zero: float) -> None:
     model = quantized(bits, signed=signed, narrow=narrow, zero=zero)
     quantizer = require_input_quantizer(model)
-    values = (np.arange(-600, 601, dtype=np.float32) / 8)[:, None].repeat(3, axis=1)
+    values = (np.arange(-600, 601) / 8).astype(np.float32)[:, None].repeat(3, axis=1)
     codes = quantizer.codes_of(run_head(model, quantizer, values))
     possible = range(quantizer.lowest, quantizer.highest + 1, quantizer.step)
     assert sorted(set(codes.reshape(-1).tolist())) == list(possible)

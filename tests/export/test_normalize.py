@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from foreign_files import CHANNELS_LAST, FILES, GENERAL, ForeignFile, weights
+from foreign_files import CHANNELS_LAST, FILES, GENERAL, Attribute, ForeignFile, weights
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from run_qonnx import run_qonnx
@@ -153,7 +153,7 @@ def test_constants_are_folded_in_binary32_and_quantizers_of_constants_stay() -> 
     linear = file.quant(file.add("Mul", file.constant(weights((2, 2), 1)), file.constant(1.5)), 0.25, 3)
     model = require_same_values(file.model(file.add("Gemm", tensor, linear), [1, 2], [1, 2]))
     assert operations(model) == ["Mul", "Quant", "Gemm"]
-    expected = np.float32([0.3, -0.7]) / np.sqrt(np.float32([2, 3]) + np.float32(1e-5))
+    expected = np.array([0.3, -0.7], dtype=np.float32) / np.sqrt(np.array([2, 3], dtype=np.float32) + np.float32(1e-5))
     assert np.array_equal(constants(model)[model.graph.node[0].input[1]], expected)
 
 
@@ -200,9 +200,9 @@ def test_a_reshape_that_mixes_samples_is_refused(batch: int | str, given: list[i
         ("Squeeze", {"axes": [0]}),
     ],
 )
-def test_an_operation_across_samples_is_refused(operation: str, attributes: dict[str, list[int] | int]) -> None:
+def test_an_operation_across_samples_is_refused(operation: str, attributes: dict[str, Attribute]) -> None:
     file = ForeignFile(opset=11)
-    tensor = file.add(operation, file.add("Relu", "input"), **attributes)
+    tensor = file.add(operation, file.add("Relu", "input"), domain="", **attributes)
     with pytest.raises(
         InputError, match=rf"node '{operation}_t1' .* the samples must stay apart, with the batch first"
     ):
@@ -221,7 +221,9 @@ def test_files_of_the_model_zoo_give_the_same_values(name: str) -> None:
         pytest.skip(f"{ZOO / name} is not there")
     model = onnx.load(ZOO / name)
     # qonnx refuses values that are not those of the annotated type, which is bipolar for the second file.
-    values = np.random.default_rng(0).choice(np.float32([-1, 1]), size=samples(normalize(model), 20).shape)
+    values = np.random.default_rng(0).choice(
+        np.array([-1, 1], dtype=np.float32), size=samples(normalize(model), 20).shape
+    )
     expected = np.concatenate([run_qonnx(model, values[row : row + 1]) for row in range(len(values))])
     assert np.array_equal(expected, run_qonnx(normalize(model), values))
 

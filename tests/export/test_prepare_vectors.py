@@ -83,7 +83,7 @@ def test_codes_are_taken_as_they_are_in_c_order(qonnx: Artifact, tmp_path: Path,
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_real_inputs_become_the_codes_that_the_head_gives(qonnx: Artifact, tmp_path: Path, kind: type) -> None:
-    values = np.random.default_rng(2).uniform(-0.2, 1.2, size=(2_100, 1, 2, 3)).astype(kind)
+    values: NDArray[Any] = np.random.default_rng(2).uniform(-0.2, 1.2, size=(2_100, 1, 2, 3)).astype(kind)
     labels = np.arange(2_100) % 4
     vectors = load_vectors(prepare(qonnx, tmp_path, values, labels), "vectors")
     expected = np.clip(np.rint(values.astype(np.float32) * np.float32(2) - np.float32(1)), -1, 1)
