@@ -6,7 +6,7 @@ RUN = $(BITPROOF) run $(CONFIG) --runs $(RUNS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup doctor pipeline data train-float train export integer onnx-int8 finn rtl firmware parity report verify \
-        calibrate bench-estimators bench-calibration test test-fast check format clean
+        import calibrate bench-estimators bench-calibration test test-fast check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ report: setup ## write the report
 verify: setup ## check the run of CONFIG again from its artifacts
 	@$(BITPROOF) verify $(RUNS)/$(notdir $(basename $(CONFIG)))
 
+import: setup ## import a QONNX file: make import MODEL=net.onnx OPTIONS="--target onnx-int8 --vectors x.npy"
+	@$(BITPROOF) import $(MODEL) --runs $(RUNS) $(OPTIONS)
+
 calibrate: setup ## tune the run of CONFIG on a device: make calibrate OPTIONS="--executor onnx-int8"
 	@$(BITPROOF) calibrate $(RUNS)/$(notdir $(basename $(CONFIG))) $(OPTIONS)
 
@@ -70,7 +73,7 @@ test: setup ## pass all tests
 	@.venv/bin/python -m pytest -n 2 --dist loadgroup
 
 test-fast: setup ## pass the tests that need no external program
-	@.venv/bin/python -m pytest -n 2 -m "not tool and not end_to_end"
+	@.venv/bin/python -m pytest -n 2 -m "not tool and not end_to_end and not slow"
 
 check: setup ## format, lint, types, layering
 	@.venv/bin/ruff format --check .

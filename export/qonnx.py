@@ -101,12 +101,18 @@ def load_qonnx(path: Path) -> onnx.ModelProto:
     """Read a QONNX file; data outside the file is not followed.
 
     Raises:
-        InputError: it is missing, too large, or not an ONNX file.
+        InputError: it is missing, empty, too large, or not an ONNX file.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is not a regular file; give an ONNX file")
         size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise InputError(f"{path} has {size} bytes; at most {MAX_BYTES} are read")
-        return onnx.load(path, load_external_data=False)
+        if not 0 < size <= MAX_BYTES:
+            raise InputError(f"{path} has {size} bytes; an ONNX file of 1 to {MAX_BYTES} bytes is read")
+        model = onnx.ModelProto.FromString(path.read_bytes())
     except (OSError, ValueError, DecodeError) as error:
         raise InputError(f"{path} is not a readable ONNX file: {error}") from error
+    # Many other files can be read as protocol buffers with fields that nobody knows.
+    if not model.graph.node or not model.opset_import:
+        raise InputError(f"{path} is not an ONNX file with a network: it holds no nodes or no opset")
+    return model

@@ -46,8 +46,14 @@ class CheckResult(BaseModel):
 
 
 def accuracy_percent(outputs: Codes, labels: NDArray[np.int64]) -> float:
-    """Return how many percent of *outputs*, shape (N, classes), have their largest code at the label (first wins)."""
-    return 100.0 * float((outputs.argmax(axis=1) == labels).mean())
+    """Return how many percent of *outputs*, shape (N, classes), have their largest code at the label (first wins).
+
+    A single output is the class itself or, between classes 0 and 1, stands for 1 where it is positive.
+    """
+    if outputs.shape[1] > 1:
+        return 100.0 * float((outputs.argmax(axis=1) == labels).mean())
+    decided = (outputs[:, 0] > 0).astype(np.int64) if labels.max(initial=0) <= 1 else outputs[:, 0]
+    return 100.0 * float((decided == labels).mean())
 
 
 def reference_outputs(run: RunFolder, vectors: Vectors) -> Codes:
@@ -57,10 +63,10 @@ def reference_outputs(run: RunFolder, vectors: Vectors) -> Codes:
 
 
 def run_vectors(run: RunFolder) -> Vectors:
-    """Return the test vectors that the run's configuration asks for, without labels where no class is named."""
+    """Return the vectors that the run's configuration asks for, without labels where no class is named."""
     config = run.config()
-    vectors = load_vectors(run.artifact("data"), "test").head(config.parity.samples)
-    return replace(vectors, labels=None) if config.model.reconstructs else vectors
+    vectors = load_vectors(run.artifact("data"), config.split).head(config.parity.samples)
+    return vectors if config.labelled else replace(vectors, labels=None)
 
 
 def compare(run: RunFolder, step: ExecutorStep, executor: Executor, vectors: Vectors) -> tuple[ParityReport, Codes]:

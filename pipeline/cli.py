@@ -50,6 +50,44 @@ def run(
     run_pipeline(config, tuple(assignments or ()), runs=runs, until=until, cores=cores, as_json=as_json)
 
 
+@app.command("import")
+def import_model(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The QONNX file.")],
+    name: Annotated[str | None, typer.Option(help="Name of the run; default: the file's.")] = None,
+    vectors: Annotated[
+        Path | None, typer.Option(help="Inputs to compare on, .npy: integer codes or real values; default: drawn.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="Class of each of the vectors, .npy.")] = None,
+    input_type: Annotated[
+        str | None,
+        typer.Option("--input", metavar="TYPE", help="Type of the input codes, for a file that does not quantize it."),
+    ] = None,
+    targets: Annotated[
+        list[str] | None, typer.Option("--target", metavar="SPEC", help="A target, for example c{core=cortex-m4}.")
+    ] = None,
+    samples: Annotated[int | None, typer.Option(help="Inputs to compare on; default: all, 1000 drawn ones.")] = None,
+    seed: Annotated[int, typer.Option(help="Of drawn inputs.")] = 0,
+    runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
+    cores: Annotated[int | None, typer.Option(help="Stages to run at once; default: all cores.", min=1)] = None,
+    as_json: Json = False,
+) -> None:
+    """Take a QONNX file that others made to every target, with the same integers in each; no training."""
+    from pipeline.commands.import_model import Request
+    from pipeline.commands.import_model import import_model as carry_out_import
+
+    request = Request(
+        model=model,
+        name=name,
+        vectors=vectors,
+        labels=labels,
+        input=input_type,
+        targets=tuple(targets or ()),
+        samples=samples,
+        seed=seed,
+    )
+    carry_out_import(request, runs=runs, cores=cores, as_json=as_json)
+
+
 @app.command()
 def stage(
     slot: Annotated[str, typer.Argument(metavar="STAGE", help="The stage, or check-EXECUTOR, parity, report.")],

@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -300,17 +300,13 @@ class GateConfig(Section):
     quantized_vs_target: Percent = 0.0
 
 
-class RunConfig(Section):
-    """One run, from data to report."""
+class BaseConfig(Section):
+    """What every run has, wherever its network comes from."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
-    data: DataConfig
-    model: ModelConfig
-    train: TrainConfig = TrainConfig()
-    targets: Annotated[tuple[TargetSpec, ...], Field(strict=False, min_length=1)]
+    targets: Annotated[tuple[TargetSpec, ...], Field(strict=False)]
     parity: ParityConfig = ParityConfig()
-    gates: GateConfig = GateConfig()
 
     @field_validator("targets", mode="before")
     @classmethod
@@ -320,7 +316,7 @@ class RunConfig(Section):
         return tuple(spec if isinstance(spec, TargetSpec) else parse_target(spec) for spec in specs)
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> RunConfig:
+    def _names_are_unique(self) -> Self:
         seen: dict[str, TargetSpec] = {}
         for target in self.targets:
             if target.slot in seen:
@@ -329,6 +325,26 @@ class RunConfig(Section):
                 )
             seen[target.slot] = target
         return self
+
+
+class RunConfig(BaseConfig):
+    """One run, from data to report."""
+
+    data: DataConfig
+    model: ModelConfig
+    train: TrainConfig = TrainConfig()
+    targets: Annotated[tuple[TargetSpec, ...], Field(strict=False, min_length=1)]
+    gates: GateConfig = GateConfig()
+
+    @property
+    def labelled(self) -> bool:
+        """Samples have classes as labels: the network does not reconstruct them."""
+        return not self.model.reconstructs
+
+    @property
+    def split(self) -> str:
+        """Name of the split of the data set that executors are compared on."""
+        return "test"
 
 
 def validate(content: object, *, file: Path) -> RunConfig:

@@ -12,46 +12,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifact import Artifact, sha256_of_bytes
+from pipeline.artifact import Artifact
 from pipeline.config import RunConfig
 from pipeline.executor import Executor
+from pipeline.front import ExecutorStep, Front, front_of
+from pipeline.import_config import ImportConfig
 from pipeline.registry import EXECUTORS, STAGES, resolve
 from pipeline.stage import Stage
 from pipeline.target import COptions, FinnOptions, TargetSpec
 
-
-@dataclass(frozen=True, slots=True)
-class ExecutorStep:
-    """One executor of a run.
-
-    Attributes:
-        name: its name in the ledger.
-        slot: its name in file names and make targets.
-        source: the slot of the artifact that it runs.
-        kind: its entry in the registry.
-        core: the processor of a C target; None for every other.
-    """
-
-    name: str
-    slot: str
-    source: str
-    kind: str
-    core: str | None = None
+__all__ = ["ExecutorStep", "Plan", "fingerprint", "make_executor"]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The slots and executors of one configuration."""
 
-    config: RunConfig
+    config: RunConfig | ImportConfig
+
+    @property
+    def front(self) -> Front:
+        """The part before the integer model."""
+        return front_of(self.config)
 
     @property
     def executors(self) -> tuple[ExecutorStep, ...]:
         """All executors that are compared with the integer model, in the order of the pipeline."""
-        steps = [
-            ExecutorStep("torch", "torch", "train", "torch"),
-            ExecutorStep("qonnx", "qonnx", "export", "qonnx"),
-        ]
+        steps = list(self.front.executors)
         for target in self.config.targets:
             steps.extend(_target_executors(target))
         return tuple(steps)
@@ -63,28 +50,15 @@ class Plan:
     @property
     def slots(self) -> tuple[str, ...]:
         """Every artifact slot, sources before what is made from them."""
-        slots = ["data", "train-float", "train", "export", "integer"]
+        slots = [*self.front.sources, "integer"]
         for target in self.config.targets:
             slots.extend(_target_slots(target))
         return tuple(slots)
 
     def options(self, slot: str) -> dict[str, Any]:
         """Return the options that the stage of *slot* depends on, as plain JSON values."""
-        config = self.config
-        if slot == "data":
-            return {
-                "seed": config.seed,
-                "data": config.data.model_dump(mode="json"),
-                "input_bits": config.model.input_bits,
-                "code": _digest_of_code(config.data.name),
-            }
-        if slot in ("train-float", "train"):
-            return {
-                "seed": config.seed,
-                "model": config.model.model_dump(mode="json"),
-                "code": _digest_of_code(config.model.name),
-                "train": config.train.model_dump(mode="json"),
-            }
+        if slot in self.front.sources:
+            return self.front.options(slot)
         target = self.target_of(slot)
         options = {} if target is None else target.options.model_dump(mode="json")
         # FIFOs are inserted when the RTL is stitched: their depth does not make the hardware graph stale.
@@ -96,15 +70,12 @@ class Plan:
 
     def make_stage(self, slot: str) -> Stage:
         """Import and return the stage that fills *slot*."""
-        config = self.config
         target = self.target_of(slot)
         options = None if target is None else target.options
         name = slot
         arguments: dict[str, Any] = {}
-        if slot == "data":
-            arguments = {"config": config.data, "input_bits": config.model.input_bits}
-        elif slot in ("train-float", "train"):
-            arguments = {"model": config.model, "train": config.train}
+        if slot in self.front.sources:
+            name, arguments = self.front.stage(slot)
         elif isinstance(options, COptions):
             name = slot.removesuffix(f"-{options.core}")
             arguments = {"core": options.core}
@@ -120,7 +91,7 @@ class Plan:
         if target is not None:
             chain = ("integer", *_target_slots(target))
             return chain[chain.index(slot) - 1]
-        return {"train-float": "data", "train": "data", "export": "train", "integer": "export"}.get(slot)
+        return "export" if slot == "integer" else self.front.sources.get(slot)
 
 
 def _target_slots(target: TargetSpec) -> tuple[str, ...]:
@@ -141,12 +112,6 @@ def _target_executors(target: TargetSpec) -> tuple[ExecutorStep, ...]:
             ExecutorStep("rtl", "rtl", "rtl", "rtl"),
         )
     return (ExecutorStep(target.kind, target.kind, target.kind, target.kind),)
-
-
-def _digest_of_code(name: str) -> str | None:
-    """Return the digest of the file in ``path/to/file.py:function``: who edits it wants the stage run again."""
-    file, colon, _ = name.rpartition(":")
-    return sha256_of_bytes(Path(file).read_bytes()) if colon and Path(file).is_file() else None
 
 
 def make_executor(step: ExecutorStep, artifact: Artifact, integer: Artifact, *, workdir: Path, cache: Path) -> Executor:

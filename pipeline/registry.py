@@ -17,6 +17,8 @@ STAGES = {
     "train-float": "train.stages:TrainFloat",
     "train": "train.stages:TrainQuantized",
     "export": "export.qonnx:ExportQonnx",
+    "import": "export.foreign:ImportQonnx",
+    "import-vectors": "export.foreign:PrepareVectors",
     "integer": "export.lower:LowerToInteger",
     "onnx-int8": "export.onnx_int8:WriteOnnxInt8",
     "finn": "hw.finn:BuildFinnGraph",

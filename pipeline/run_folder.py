@@ -14,9 +14,13 @@ from pydantic import ValidationError
 from pipeline.artifact import Artifact
 from pipeline.config import RunConfig
 from pipeline.errors import InputError
+from pipeline.import_config import ImportConfig
 from pipeline.ledger import FailureEntry
 
 CONFIG = "config.json"
+
+Config = RunConfig | ImportConfig
+"""Of a run that trains a network, or of one that begins with a QONNX file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ class RunFolder:
         """Compiled simulators, shared by all runs beside this one."""
         return self.path.parent / ".cache"
 
-    def write_config(self, config: RunConfig) -> None:
+    def write_config(self, config: Config) -> None:
         """Record the configuration; an equal one is left alone."""
         text = config_to_json(config)
         target = self.path / CONFIG
@@ -63,7 +67,7 @@ class RunFolder:
         partial.write_text(text)
         partial.replace(target)
 
-    def config(self) -> RunConfig:
+    def config(self) -> Config:
         """Return the recorded configuration.
 
         Raises:
@@ -71,8 +75,9 @@ class RunFolder:
         """
         try:
             content = json.loads((self.path / CONFIG).read_text())
-            return RunConfig.model_validate(content)
-        except (OSError, ValueError, ValidationError) as error:
+            kind = ImportConfig if "source" in content else RunConfig
+            return kind.model_validate(content)
+        except (OSError, ValueError, TypeError, ValidationError) as error:
             raise InputError(f"{self.path / CONFIG} is damaged ({error}); run 'bitproof run' again") from error
 
     def artifact(self, slot: str) -> Artifact:
@@ -118,7 +123,7 @@ class RunFolder:
             yield
 
 
-def config_to_json(config: RunConfig) -> str:
+def config_to_json(config: Config) -> str:
     """Return *config*, defaults included, as JSON that :meth:`RunFolder.config` reads."""
     content = config.model_dump(mode="json")
     content["targets"] = [str(target) for target in config.targets]

@@ -40,7 +40,7 @@ class Vectors:
 
 
 def load_vectors(dataset: Artifact, split: str) -> Vectors:
-    """Load the *split* (``train``, ``validation`` or ``test``) of a data-set artifact as input codes.
+    """Load the *split* (``train``, ``validation`` or ``test``; of an import its vectors) of a data-set artifact.
 
     Raises:
         InputError: the artifact does not hold that split.
@@ -50,14 +50,16 @@ def load_vectors(dataset: Artifact, split: str) -> Vectors:
 
 def _load_split(folder: Path, split: str) -> Vectors:
     try:
-        pixels = np.load(folder / f"{split}_codes.npy", allow_pickle=False)
-        labels = np.load(folder / f"{split}_labels.npy", allow_pickle=False)
+        stored = np.load(folder / f"{split}_codes.npy", allow_pickle=False)
+        labelled = folder / f"{split}_labels.npy"
+        labels = np.load(labelled, allow_pickle=False) if labelled.is_file() else None
     except (OSError, ValueError, EOFError, MemoryError) as error:
         raise InputError(f"data set {folder} has no readable split {split!r}: {error}") from error
-    if pixels.ndim < 2 or not len(pixels) or pixels.dtype != np.uint8 or labels.shape != (len(pixels),):
+    shape = None if labels is None else labels.shape
+    if stored.ndim < 2 or not len(stored) or stored.dtype.kind not in "iu" or shape not in (None, (len(stored),)):
         raise InputError(
-            f"data set {folder}, split {split!r}: codes are {pixels.dtype} {pixels.shape}, labels {labels.shape}; "
-            "expected uint8 (N, inputs) and (N,)"
+            f"data set {folder}, split {split!r}: codes are {stored.dtype} {stored.shape}, labels {shape}; "
+            "expected integers (N, inputs) and (N,)"
         )
-    codes = pixels.reshape(len(pixels), -1).astype(np.int64)
-    return Vectors(codes, labels.astype(np.int64), f"{split}[0:{len(codes)}]")
+    codes = stored.reshape(len(stored), -1).astype(np.int64)
+    return Vectors(codes, None if labels is None else labels.astype(np.int64), f"{split}[0:{len(codes)}]")

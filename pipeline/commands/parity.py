@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.artifact import Artifact, sha256_of_bytes
 from pipeline.check import CheckResult, accuracy_percent, reference_outputs, run_vectors
 from pipeline.errors import IntegrityError
+from pipeline.import_config import ImportConfig
 from pipeline.ledger import (
     ArtifactEntry,
     FailureEntry,
@@ -48,6 +49,7 @@ def record_ledger(run: RunFolder, only: tuple[str, ...] | None) -> Ledger:
         "inputs": {
             "config": sha256_of_bytes(config_to_json(config).encode()),
             "data": run.artifact("data").sha256,
+            **({"source": config.source.sha256} if isinstance(config, ImportConfig) else {}),
         },
         "artifacts": [_entry(artifact) for artifact in artifacts],
         "checks": [result.check for result in results.values()],
@@ -92,11 +94,14 @@ def _tools(artifacts: list[Artifact], results: dict[str, CheckResult]) -> dict[s
 def _accuracy(run: RunFolder, results: dict[str, CheckResult]) -> dict[str, float | int]:
     """Return all accuracies in percent; ``samples`` counts the test images behind every figure but the baseline's.
 
-    ``float`` and ``quantized`` come from training and always cover the whole test split.
+    ``float`` and ``quantized`` come from training, where there was one, and always cover the whole test split.
     """
     vectors = run_vectors(run)
     accuracy: dict[str, float | int] = {"samples": len(vectors)}
+    slots = Plan(run.config()).slots
     for name, slot in (("float", "train-float"), ("quantized", "train")):
+        if slot not in slots:
+            continue
         metrics = json.loads((run.path / slot / METRICS).read_text())
         accuracy[name] = float(metrics["test_accuracy"])
         accuracy["test_samples"] = int(metrics["test_samples"])
@@ -121,8 +126,8 @@ def judge(ledger: Ledger, config_targets: tuple[str, ...]) -> list[str]:
                 f"{proof.failing} of {proof.cases} cases contradict it{where}"
             )
     accuracy, gates = ledger.accuracy, ledger.gates
-    loss = accuracy["float"] - accuracy["quantized"]
-    if loss > gates["float_vs_quantized"]:
+    loss = accuracy["float"] - accuracy["quantized"] if "float" in accuracy else 0.0
+    if loss > gates.get("float_vs_quantized", 0.0):
         reasons.append(
             f"gate float_vs_quantized: the quantized network loses {loss:.2f} points "
             f"({accuracy['float']:.2f} % to {accuracy['quantized']:.2f} %); allowed {gates['float_vs_quantized']:.2f}"

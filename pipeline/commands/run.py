@@ -13,7 +13,7 @@ from pipeline.commands.summary import summarize, summarize_part
 from pipeline.errors import BitproofError, ConfigError, GateError, StageError
 from pipeline.ledger import CalibrationEntry, FailureEntry, recorded_calibrations
 from pipeline.plan import ExecutorStep, Plan
-from pipeline.run_folder import RunFolder
+from pipeline.run_folder import Config, RunFolder
 from pipeline.toolchain import cpu_count, run_in_foreground
 from pipeline.yaml_file import read_config
 
@@ -46,7 +46,17 @@ def run_pipeline(
         RunFailedError: a stage failed.
         GateError: a parity check, a proof or a gate does not hold.
     """
-    config = read_config(config_path, assignments)
+    carry_out(read_config(config_path, assignments), runs=runs, until=until, cores=cores, as_json=as_json)
+
+
+def carry_out(config: Config, *, runs: Path, until: str | None, cores: int | None, as_json: bool) -> None:
+    """Carry out the run of *config* up to *until*, or to the report.
+
+    Raises:
+        ConfigError: *until* is not a stage of the run.
+        RunFailedError: a stage failed.
+        GateError: a parity check, a proof or a gate does not hold.
+    """
     run = RunFolder((runs / config.name).resolve())
     plan = Plan(config)
     goal = goal_of(plan, until)
@@ -114,7 +124,7 @@ def _record_what_succeeded(run: RunFolder, plan: Plan, cores: int | None) -> Non
     """Write ledger and report with the executors whose checks are complete; failed ones are listed as failures."""
     failed = {failure.stage for failure in run.failures()}
     fine = tuple(step for step in plan.executors if not _blocked(plan, step.source, f"check-{step.slot}", failed))
-    needed = {"data", "train-float", "train", "export", "integer", "parity", "report"}
+    needed = {*plan.front.sources, "integer", "parity", "report"}
     if not failed & needed:
         names = ",".join(step.slot for step in fine)
         _snakemake(run, goals_of(plan, "report.html", fine), cores, "--config", f"checks={names}")
@@ -140,12 +150,12 @@ def goals_of(plan: Plan, goal: str, executors: tuple[ExecutorStep, ...]) -> list
     """
     if goal in ("report.html", "ledger.json"):
         checked = executors
-        slots = ["train-float", *(step.source for step in executors)]
+        slots = [*plan.front.baselines, *(step.source for step in executors)]
     else:
         checked = tuple(step for step in executors if goal == f"checks/{step.slot}.json")
         slots = [step.source for step in checked] or [goal.removesuffix("/artifact.json")]
     if checked:
-        slots.append("integer")
+        slots.extend(("data", "integer"))
     needed: set[str] = set()
     for slot in slots:
         upstream: str | None = slot

@@ -62,8 +62,8 @@ def summarize(run: RunFolder, ledger: Ledger, reasons: list[str], *, as_json: bo
         )
     console = Console()
     console.print(table)
-    console.print(
-        f"float {ledger.accuracy['float']:.2f} %, quantized {ledger.accuracy['quantized']:.2f} % of the test split"
-    )
+    if "float" in ledger.accuracy:
+        float_, quantized = ledger.accuracy["float"], ledger.accuracy["quantized"]
+        console.print(f"float {float_:.2f} %, quantized {quantized:.2f} % of the test split")
     console.print(f"ledger: {run.ledger}", soft_wrap=True)
     console.print(f"report: {run.report}", soft_wrap=True)

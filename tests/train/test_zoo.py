@@ -11,13 +11,16 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from pydantic import ValidationError
-from qonnx_runs import run_file
 from torch import nn
 from zoo_networks import REFERENCE_SHAPES, SMALL, Instance, full_size, initialized, mixed_bits, random_values, small
 
+from export.integer import run
+from export.lower import lower
 from export.qonnx import FILE, ExportQonnx
+from export.qonnx_executor import execute
 from pipeline import Artifact, InputError, StageContext, StageError
 from pipeline.config import FIXED_SHAPES, ModelConfig, TrainConfig, TrainFaults, TrainWrap
 from pipeline.yaml_file import read_config
@@ -142,6 +145,12 @@ def test_one_training_step_is_finite_and_reaches_every_weight(
     assert bool(torch.isfinite(network(random_values(instance, 4))).all())
 
 
+def run_file(model: onnx.ModelProto, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Run *model* whole, by qonnx, on *values* of shape (N, inputs)."""
+    source, target = model.graph.input[0].name, model.graph.output[0].name
+    return execute(model, {source: values}, [target])[target]
+
+
 def exported(folder: Path, instance: Instance) -> tuple[Artifact, nn.Module, onnx.ModelProto]:
     """Return the checkpoint of an initialized network, the network read from it, and the file that the stage writes."""
     checkpoint = Artifact("train", "checkpoint", folder / "train", "0" * 64)
@@ -193,10 +202,17 @@ def test_exported_file_gives_the_outputs_of_torch_exactly(tmp_path: Path, name: 
     assert not np.array_equal(run_file(model, values.flip(1).numpy()), expected)
     assert not np.array_equal(run_file(with_one_row_negated(model), values.numpy()), expected)
     executor = torch_executor(checkpoint)
-    codes = executor((values * 256).long().numpy())
+    inputs = (values * 256).long().numpy()
+    codes = executor(inputs)
     assert codes.dtype == np.int64
     assert np.array_equal(codes * executor.output_scale, expected)
     assert isinstance(executor, TorchExecutor) is (name == "autoencoder")
+    integer, proofs = lower(tmp_path / "export" / FILE)
+    assert proofs
+    assert all(proof.holds for proof in proofs)
+    assert float(integer.output_scale) == executor.output_scale
+    assert np.array_equal(run(integer, inputs), codes)
+    assert not np.array_equal(run(integer, inputs[:, ::-1]), codes)
 
 
 def test_shortcut_and_branch_share_a_scale_that_is_free(tmp_path: Path) -> None:

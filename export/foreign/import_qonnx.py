@@ -1,0 +1,63 @@
+"""The first stage of an import: a QONNX file of the user's, normalized and with a quantized input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx
+
+from export.foreign.input_quantizer import declare_input, require_input_quantizer
+from export.foreign.normalize import normalize
+from export.qonnx import FILE, KIND, load_qonnx
+from pipeline import Artifact, InputError, Stage, StageContext
+from pipeline.import_config import SourceFile
+from pipeline.input_type import parse_input_type
+
+SOURCE = "source.json"
+
+
+def _annotation(model: onnx.ModelProto, tensor: str) -> str | None:
+    """Return the type that FINN's annotation in *model* gives *tensor*, for example BIPOLAR; None where it is none."""
+    for annotation in model.graph.quantization_annotation:
+        if annotation.tensor_name == tensor:
+            return next((e.value for e in annotation.quant_parameter_tensor_names if e.key == "finn_datatype"), None)
+    return None
+
+
+@dataclass(frozen=True)
+class ImportQonnx(Stage):
+    """Normalize the file *source*; *input* declares its input codes where it does not quantize them itself."""
+
+    source: SourceFile
+    input: str | None = None
+
+    name: ClassVar[str] = "import"
+    consumes: ClassVar[str | None] = None
+    produces: ClassVar[str] = KIND
+    distributions: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime", "qonnx")
+
+    def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
+        """Write ``model.onnx``, and ``source.json`` that tells where it comes from."""
+        assert source is None, "an import begins with a file of the user's"
+        path = self.source.require_unchanged()
+        original = load_qonnx(path)
+        try:
+            model = normalize(original)
+            if self.input is not None:
+                model = declare_input(model, parse_input_type(self.input))
+            require_input_quantizer(model, annotated=_annotation(original, model.graph.input[0].name))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        onnx.save_model(model, ctx.workdir / FILE)
+        description = {
+            "file": path.name,
+            "sha256": self.source.sha256,
+            "producer": f"{original.producer_name} {original.producer_version}".strip(),
+            "opsets": {entry.domain or "ai.onnx": entry.version for entry in original.opset_import},
+            "declared_input": self.input,
+        }
+        (ctx.workdir / SOURCE).write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
+        return {}

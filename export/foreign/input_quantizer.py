@@ -1,0 +1,255 @@
+"""The input of a normalized network: which codes it takes, what turns real inputs into them, and declaring both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from export.foreign.domains import is_general, is_standard
+from export.foreign.graph import GENERAL, Array, integer, number, operations, refusal
+from pipeline import Codes, InputError
+from pipeline.input_type import EXAMPLES, InputType
+
+HEAD = operations("Add BatchNormalization Clip Div Flatten Mul Neg Pad Relu Reshape Squeeze Sub Transpose Unsqueeze")
+"""What may stand between the input and its quantizer: it is run as it is, to turn real inputs into codes."""
+QUANTIZERS = ("Quant", "BipolarQuant", "MultiThreshold")
+MAX_BITS = 32
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class InputQuantizer:
+    """The quantizer that every path from the input goes through.
+
+    Attributes:
+        node: the quantizer.
+        scale: real value of one code, exactly as the file holds it.
+        lowest: least code.
+        highest: greatest code.
+        step: distance of neighbouring codes: 2 for -1 and 1.
+    """
+
+    node: onnx.NodeProto
+    scale: Fraction
+    lowest: int
+    highest: int
+    step: int = 1
+
+    def codes_of(self, values: FloatArray) -> Codes:
+        """Return the codes of *values*, outputs of the quantizer, in their shape.
+
+        Raises:
+            InputError: a value is not that of a code: it is not a number.
+        """
+        scale = float(self.scale)
+        with np.errstate(invalid="ignore"):
+            codes = np.rint(values.astype(np.float64) / scale)
+        if not np.isfinite(codes).all() or (np.abs(codes) > 1 << 40).any():
+            raise refusal(self.node, "gives values that are not finite")
+        result = codes.astype(np.int64)
+        if ((result * scale).astype(np.float32) != values).any():
+            raise refusal(self.node, f"gives values that are not whole multiples of its scale {scale!r}")
+        return result
+
+
+def find_input_quantizer(model: onnx.ModelProto) -> InputQuantizer | None:
+    """Return the quantizer of the input of the normalized *model*; None where the input is not quantized.
+
+    Raises:
+        InputError: several nodes quantize the input, or the one that does has parameters that are not supported there.
+    """
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    head = {model.graph.input[0].name}
+    found: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        if not head.intersection(node.input):
+            continue
+        if is_general(node, *QUANTIZERS):
+            found.append(node)
+        elif is_standard(node, *HEAD) and all(name in head or name in constants for name in node.input if name):
+            head.update(node.output)
+        else:
+            return None
+    if not found or model.graph.output[0].name in head:
+        return None
+    if len(found) > 1:
+        names = ", ".join(node.name or node.output[0] for node in found)
+        raise InputError(f"the input is quantized by several nodes ({names}); one is supported")
+    arrays = {name: numpy_helper.to_array(constants[name]) for name in found[0].input if name in constants}
+    return _quantizer(found[0], arrays)
+
+
+def require_input_quantizer(model: onnx.ModelProto, annotated: str | None = None) -> InputQuantizer:
+    """Return the quantizer of the input of *model*; *annotated* is the type that the file notes for it.
+
+    Raises:
+        InputError: there is none; the message tells how to declare one.
+    """
+    quantizer = find_input_quantizer(model)
+    if quantizer is None:
+        note = "" if annotated is None else f" (the file notes {annotated} for it)"
+        raise InputError(
+            f"the input {model.graph.input[0].name!r} is not quantized before it is calculated with{note}; say which "
+            f"codes it takes by --input TYPE, for example {EXAMPLES}"
+        )
+    return quantizer
+
+
+def _quantizer(node: onnx.NodeProto, arrays: dict[str, Array]) -> InputQuantizer:
+    if node.op_type == "MultiThreshold":
+        return _thresholds(node, arrays)
+    scale = _scalar(node, arrays, 1)
+    if scale <= 0:
+        raise refusal(node, f"quantizes the input with scale {float(scale)}; it must be positive")
+    if node.op_type == "BipolarQuant":
+        return InputQuantizer(node, scale, -1, 1, step=2)
+    zero, bits = _scalar(node, arrays, 2), _scalar(node, arrays, 3)
+    if bits.denominator != 1 or not 1 <= bits <= MAX_BITS or zero.denominator != 1:
+        raise refusal(node, f"quantizes the input with {float(bits)} bits and zero point {float(zero)}; whole numbers")
+    signed, narrow = integer(node, "signed", 1) != 0, integer(node, "narrow", 1) != 0
+    count = 1 << int(bits)
+    if signed and count == 2:
+        return InputQuantizer(node, scale, -1 - int(zero), 1 - int(zero), step=2)
+    lowest = -(count >> 1) + narrow if signed else 0
+    highest = (count >> 1) - 1 if signed else count - 1 - narrow
+    return InputQuantizer(node, scale, lowest - int(zero), highest - int(zero))
+
+
+def _thresholds(node: onnx.NodeProto, arrays: dict[str, Array]) -> InputQuantizer:
+    scale = Fraction(1 if (given := number(node, "out_scale")) is None else given)
+    bias = Fraction(number(node, "out_bias") or 0)
+    table = arrays.get(node.input[1]) if len(node.input) > 1 else None
+    if table is None or table.ndim != 2 or scale <= 0 or (bias / scale).denominator != 1:
+        raise refusal(node, "cuts the input into steps that are not whole multiples of its out_scale")
+    lowest = int(bias / scale)
+    return InputQuantizer(node, scale, lowest, lowest + table.shape[1])
+
+
+def _scalar(node: onnx.NodeProto, arrays: dict[str, Array], index: int) -> Fraction:
+    array = arrays.get(node.input[index]) if index < len(node.input) else None
+    if array is None or array.size != 1 or not np.isfinite(array).all():
+        raise refusal(node, f"quantizes the input; its input {index} must be one finite constant for all channels")
+    return Fraction(float(array.reshape(())))
+
+
+def declare_input(model: onnx.ModelProto, kind: InputType) -> onnx.ModelProto:
+    """Return the normalized *model* with a quantizer of *kind* right behind its input.
+
+    A scale that binary32 does not hold is multiplied in by whole numbers, so that it is exact: 1/255 is a division of
+    the codes by 255.
+
+    Raises:
+        InputError: the input is quantized already.
+    """
+    if find_input_quantizer(model) is not None:
+        raise InputError("the file quantizes its input already; leave out --input")
+    declared = onnx.ModelProto()
+    declared.CopyFrom(model)
+    graph = declared.graph
+    nodes, constants, last = _declaration(graph, kind)
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name == graph.input[0].name:
+                node.input[index] = last
+    nodes.extend(graph.node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(constants)
+    if all(entry.domain != GENERAL for entry in declared.opset_import):
+        declared.opset_import.append(helper.make_opsetid(GENERAL, 1))
+    return declared
+
+
+def _declaration(graph: onnx.GraphProto, kind: InputType) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], str]:
+    taken = {graph.input[0].name, *(tensor.name for tensor in graph.initializer)}
+    taken.update(name for node in graph.node for name in node.output)
+    names = _fresh("declared_input", taken)
+    nodes: list[onnx.NodeProto] = []
+    constants: list[onnx.TensorProto] = []
+
+    def constant(value: int | float) -> str:
+        name = next(names)
+        constants.append(numpy_helper.from_array(np.array(value, dtype=np.float32), name))
+        return name
+
+    def append(operation: str, inputs: list[str], domain: str = "", **attributes: int | str) -> str:
+        name = next(names)
+        nodes.append(helper.make_node(operation, inputs, [name], name=name, domain=domain, **attributes))
+        return name
+
+    exact = Fraction(float(np.float32(float(kind.scale)))) == kind.scale
+    above, below = (1, 1) if exact else (kind.scale.numerator, kind.scale.denominator)
+    if max(above, below) > 1 << 24:
+        raise InputError(f"the scale {kind.scale} of --input has numbers over {1 << 24}, which binary32 does not hold")
+    last = graph.input[0].name
+    for operation, factor in (("Mul", below), ("Div", above)):
+        last = last if factor == 1 else append(operation, [last, constant(factor)])
+    scale = constant(float(kind.scale) if exact else 1.0)
+    if kind.bipolar:
+        last = append("BipolarQuant", [last, scale], GENERAL)
+    else:
+        parameters = [last, scale, constant(0.0), constant(float(kind.bits))]
+        last = append("Quant", parameters, GENERAL, signed=int(kind.signed), narrow=0, rounding_mode="ROUND")
+    for operation, factor in (("Mul", above), ("Div", below)):
+        last = last if factor == 1 else append(operation, [last, constant(factor)])
+    return nodes, constants, last
+
+
+def _fresh(stem: str, taken: set[str]) -> Iterator[str]:
+    count = 0
+    while True:
+        count += 1
+        if f"{stem}_{count}" not in taken:
+            yield f"{stem}_{count}"
+
+
+def run_head(model: onnx.ModelProto, quantizer: InputQuantizer, values: FloatArray) -> FloatArray:
+    """Run *model* by qonnx from its input, *values* of shape (N, ...), to the output of *quantizer*."""
+    from qonnx.core.modelwrapper import ModelWrapper
+    from qonnx.core.onnx_exec import execute_onnx
+    from qonnx.transformation.infer_shapes import InferShapes
+
+    target = quantizer.node.output[0]
+    needed = {target}
+    kept: list[onnx.NodeProto] = []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            kept.insert(0, node)
+            needed.update(node.input)
+    source = helper.make_tensor_value_info(model.graph.input[0].name, onnx.TensorProto.FLOAT, values.shape)
+    result = helper.make_tensor_value_info(target, onnx.TensorProto.FLOAT, None)
+    constants = [tensor for tensor in model.graph.initializer if tensor.name in needed]
+    graph = helper.make_graph(kept, "head", [source], [result], constants)
+    part = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    wrapper = ModelWrapper(part).transform(InferShapes())
+    outputs: dict[str, FloatArray] = execute_onnx(wrapper, {source.name: np.ascontiguousarray(values)})
+    return np.asarray(outputs[target], dtype=np.float32)
+
+
+def sample_shape(model: onnx.ModelProto) -> tuple[int, ...]:
+    """Return the shape of one input sample of the normalized *model*."""
+    return tuple(int(size.dim_value) for size in model.graph.input[0].type.tensor_type.shape.dim[1:])
+
+
+def code_shape(model: onnx.ModelProto, quantizer: InputQuantizer) -> tuple[int, ...]:
+    """Return the shape of the codes of one sample behind *quantizer*.
+
+    Raises:
+        InputError: the part before it does not run.
+    """
+    zeros = np.zeros((1, *sample_shape(model)), dtype=np.float32)
+    try:
+        shape = run_head(model, quantizer, zeros).shape
+    except Exception as error:
+        raise refusal(quantizer.node, f"the part from the input to it does not run: {error}") from error
+    if len(shape) < 2 or shape[0] != 1 or not math.prod(shape):
+        raise refusal(quantizer.node, f"gives the shape {shape} for one sample; the batch must stay first")
+    return tuple(int(size) for size in shape[1:])

@@ -1,0 +1,146 @@
+"""The vectors of an import: the user's, or drawn ones, as codes of the input quantizer."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from export.foreign.draw_codes import draw_codes
+from export.foreign.input_quantizer import (
+    InputQuantizer,
+    code_shape,
+    require_input_quantizer,
+    run_head,
+    sample_shape,
+)
+from export.qonnx import FILE, load_qonnx
+from pipeline import Artifact, Codes, InputError, Stage, StageContext
+from pipeline.import_config import SourceFile
+
+KIND = "dataset"
+MAX_NUMBERS = 1 << 31
+"""Of all vectors together."""
+ROWS_AT_ONCE, NUMBERS_AT_ONCE = 1_000, 1 << 24
+
+
+@dataclass(frozen=True)
+class PrepareVectors(Stage):
+    """Read *vectors* and *labels*, or draw *samples* vectors; they are stored as the split *split*."""
+
+    vectors: SourceFile | None
+    labels: SourceFile | None
+    samples: int
+    split: str
+
+    name: ClassVar[str] = "import-vectors"
+    consumes: ClassVar[str | None] = "qonnx"
+    produces: ClassVar[str] = KIND
+    distributions: ClassVar[tuple[str, ...]] = ("numpy", "onnx", "qonnx")
+
+    def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
+        """Write codes, shape (N, inputs), labels, if there are any, and ``dataset.json``."""
+        assert source is not None, "vectors are made for a QONNX file"
+        model = load_qonnx(source.path / FILE)
+        quantizer = require_input_quantizer(model)
+        shape = code_shape(model, quantizer)
+        inputs = math.prod(shape)
+        if self.vectors is None:
+            codes = draw_codes(quantizer, inputs, self.samples, ctx.seed)
+        else:
+            path = self.vectors.require_unchanged()
+            codes = _codes_of(_read(path), path, model, quantizer, shape)
+        if self.labels is not None:
+            path = self.labels.require_unchanged()
+            np.save(ctx.workdir / f"{self.split}_labels.npy", _labels_of(_read(path), path, len(codes), model))
+        kind = np.result_type(np.min_scalar_type(quantizer.lowest), np.min_scalar_type(quantizer.highest))
+        np.save(ctx.workdir / f"{self.split}_codes.npy", codes.astype(kind))
+        description = {
+            "inputs": inputs,
+            "shape": list(shape),
+            "codes": [quantizer.lowest, quantizer.highest, quantizer.step],
+            "vectors": f"drawn by seed {ctx.seed}" if self.vectors is None else self.vectors.path.name,
+        }
+        (ctx.workdir / "dataset.json").write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
+        return {}
+
+
+def _read(path: Path) -> NDArray[Any]:
+    """Map the array in the file *path*.
+
+    Raises:
+        InputError: it holds none, or one with Python objects.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, OverflowError, SyntaxError, TypeError) as error:
+        raise InputError(f"{path} is not a .npy file with one array of numbers: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path} holds several arrays; save the one that is meant by numpy.save")
+    return array
+
+
+def _codes_of(
+    given: NDArray[Any], path: Path, model: onnx.ModelProto, quantizer: InputQuantizer, shape: tuple[int, ...]
+) -> Codes:
+    if given.ndim < 2 or not given.size or given.size > MAX_NUMBERS:
+        raise InputError(f"{path} has the shape {given.shape}; samples first, then the numbers of one are expected")
+    if given.dtype.kind in "iu":
+        _require_shape(given, path, "codes", shape)
+        return _require_codes(given.reshape(len(given), -1), path, quantizer)
+    if given.dtype not in (np.float32, np.float64):
+        raise InputError(f"{path} holds {given.dtype}; integer codes or float32 or float64 values are expected")
+    _require_shape(given, path, "real inputs", sample_shape(model))
+    with np.errstate(over="ignore"):  # a value that is too large becomes infinite
+        values = np.asarray(given, dtype=np.float32).reshape(len(given), *sample_shape(model))
+    if not np.isfinite(values).all():
+        raise InputError(f"{path} holds a value that is not finite, or too large for binary32")
+    pieces = []
+    rows = max(1, min(ROWS_AT_ONCE, NUMBERS_AT_ONCE // math.prod(shape)))
+    for start in range(0, len(values), rows):
+        outputs = run_head(model, quantizer, values[start : start + rows])
+        pieces.append(quantizer.codes_of(outputs).reshape(len(outputs), -1))
+    return np.concatenate(pieces)
+
+
+def _require_shape(given: NDArray[Any], path: Path, what: str, shape: tuple[int, ...]) -> None:
+    if given.shape[1:] not in (shape, (math.prod(shape),)):
+        raise InputError(
+            f"{path} has the shape {given.shape}; {what} of this network have the shape {('N', *shape)} or "
+            f"{('N', math.prod(shape))}"
+        )
+
+
+def _require_codes(given: NDArray[Any], path: Path, quantizer: InputQuantizer) -> Codes:
+    low, high = int(given.min()), int(given.max())
+    if low < quantizer.lowest or high > quantizer.highest:
+        raise InputError(
+            f"{path} holds codes from {low} to {high}; the input takes {quantizer.lowest} to {quantizer.highest}"
+        )
+    codes: Codes = given.astype(np.int64)
+    off = (codes - quantizer.lowest) % quantizer.step != 0
+    if off.any():
+        raise InputError(f"{path} holds the code {int(codes[off][0])}; the input takes -1 and 1 only")
+    return codes
+
+
+def _labels_of(given: NDArray[Any], path: Path, samples: int, model: onnx.ModelProto) -> NDArray[np.int64]:
+    if given.dtype.kind not in "iu" or given.shape != (samples,):
+        raise InputError(
+            f"{path} holds {given.dtype} of shape {given.shape}; integers of shape ({samples},), one a vector"
+        )
+    sizes = [int(size.dim_value) for size in model.graph.output[0].type.tensor_type.shape.dim[1:]]
+    classes = math.prod(sizes) if sizes and min(sizes) > 0 else 0
+    low, high = int(given.min()), int(given.max())
+    # a network with one output tells two classes apart, or gives the class itself
+    if low < 0 or high >= 1 << 31 or (classes > 1 and high >= classes):
+        allowed = f"0 to {classes - 1}" if classes > 1 else "0 and above"
+        raise InputError(f"{path} holds labels from {low} to {high}; allowed are {allowed}")
+    return given.astype(np.int64)

@@ -1,0 +1,54 @@
+"""Move what only rearranges quantized weights in front of their quantizer, where it can be carried out once.
+
+A quantizer goes element by element, so Quant(transposed weights) and transposed Quant(weights) are the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+
+from export.foreign.domains import is_general, is_standard
+from export.foreign.fold import Folder
+from export.foreign.graph import Array, Graph, integers
+
+REARRANGING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
+
+
+def rearranged_weights(
+    node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], graph: Graph, folder: Folder
+) -> onnx.NodeProto | None:
+    """Return the quantizer that gives the output of *node* at once; None where *node* does not rearrange weights."""
+    quant = makers.get(node.input[0]) if node.input else None
+    if quant is None or not is_standard(node, *REARRANGING) or not is_general(quant, "Quant", "BipolarQuant"):
+        return None
+    if any(name not in graph.constants for name in (*quant.input, *node.input[1:])):
+        return None
+    moved = onnx.NodeProto()
+    moved.CopyFrom(quant)
+    parameters = [graph.constants[name] for name in quant.input[1:]]
+    weights = graph.constants[quant.input[0]]
+    others = [graph.constants[name] for name in node.input[1:]]
+    for index, value in enumerate([weights, *parameters]):
+        if index and value.size == 1:
+            continue
+        if index and (node.op_type != "Transpose" or value.ndim > weights.ndim):
+            return None
+        aligned = value.reshape((1,) * (weights.ndim - value.ndim) + value.shape) if index else value
+        result = _carried_out(node, [aligned, *others], folder)
+        if result is None:
+            return None
+        moved.input[index] = graph.constant(f"{quant.input[index]}_{node.op_type.lower()}", result)
+    moved.output[0] = node.output[0]
+    moved.name = node.name or node.output[0]
+    return moved
+
+
+def _carried_out(node: onnx.NodeProto, operands: list[Array], folder: Folder) -> Array | None:
+    order = integers(node, "perm")
+    if node.op_type == "Transpose" and order is not None and sorted(order) != list(range(operands[0].ndim)):
+        return None
+    result = folder.fold(node, operands)
+    return None if result is None else np.ascontiguousarray(result)

@@ -1,0 +1,115 @@
+"""The configuration of a run that begins with a QONNX file of the user's instead of a training."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator
+
+from pipeline.config import BaseConfig, Percent, Section
+from pipeline.errors import ConfigError, InputError
+from pipeline.input_type import parse_input_type
+
+MAX_BYTES = 1 << 32
+
+
+class SourceFile(Section):
+    """A file of the user's, as it was when the run was configured; another content is not accepted later."""
+
+    path: Annotated[Path, Field(strict=False)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+    def require_unchanged(self) -> Path:
+        """Return the path.
+
+        Raises:
+            InputError: the file has gone, or holds something else than when the run was configured.
+        """
+        if source_file(self.path).sha256 != self.sha256:
+            raise InputError(f"{self.path} was changed while the run was working on it; import it again")
+        return self.path
+
+
+class ImportGates(Section):
+    """Largest accepted loss of accuracy, in percentage points."""
+
+    quantized_vs_target: Percent = 0.0
+
+
+class ImportConfig(BaseConfig):
+    """One run, from a QONNX file to the report."""
+
+    source: SourceFile
+    """The QONNX file."""
+    input: str | None = None
+    """Type of the input codes, for a file whose input is not quantized."""
+    vectors: SourceFile | None = None
+    """Inputs to compare on, .npy; null: codes drawn by the seed."""
+    labels: SourceFile | None = None
+    """Class of each of the vectors, .npy; null: no accuracy."""
+    gates: ImportGates = ImportGates()
+
+    @property
+    def split(self) -> str:
+        """Name of the vectors in the data artifact and in the ledger."""
+        return "drawn" if self.vectors is None else "vectors"
+
+    @property
+    def labelled(self) -> bool:
+        """Vectors may have classes as labels."""
+        return True
+
+    @field_validator("input")
+    @classmethod
+    def _parse_input(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_input_type(text)
+        return text
+
+
+def source_file(path: Path) -> SourceFile:
+    """Return *path* with the digest of what it holds now.
+
+    Raises:
+        InputError: it is not a readable file, is empty, or is larger than :data:`MAX_BYTES`.
+    """
+    if not path.exists():
+        raise InputError(f"there is no file {path}")
+    if not path.is_file():
+        raise InputError(f"{path} is not a regular file")
+    try:
+        size = path.stat().st_size
+        if not 0 < size <= MAX_BYTES:
+            raise InputError(f"{path} has {size} bytes; a file of 1 to {MAX_BYTES} bytes is expected")
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    return SourceFile(path=path.absolute(), sha256=digest)
+
+
+def make_config(content: dict[str, object]) -> ImportConfig:
+    """Validate what the command line asks for.
+
+    Raises:
+        ConfigError: one line for every option that is not valid.
+    """
+    try:
+        return ImportConfig.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(error))) from error
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    options = {"parity": "samples", "targets": "target", "": "target"}
+    for problem in error.errors(include_url=False):
+        key = str(problem["loc"][0]) if problem["loc"] else ""
+        if key == "name":
+            allowed = "letters, digits, '_', '.' and '-', at most 100, the first a letter or digit; give --name NAME"
+            yield f"the run cannot be called {problem['input']!r}; allowed are {allowed}"
+        else:
+            value = problem["input"] if isinstance(problem["input"], str | int) else "..."
+            yield f"--{options.get(key, key)} {value}: {problem['msg'].removeprefix('Value error, ')}"
