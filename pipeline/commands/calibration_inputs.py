@@ -41,9 +41,8 @@ def samples_of(run: RunFolder, split: str, limit: int | None) -> Any:  # noqa: A
         InputError: there is none, they have no labels, or the network is no classifier.
         IntegrityError: the data set was changed after it was made.
     """
-    model = run.config().model
-    if model.reconstructs:
-        raise InputError(f"model.name = {model.name!r} names no class; calibration lowers the loss of a classifier")
+    if not run.config().labelled:
+        raise InputError(f"the network of {run.path} names no class; calibration lowers the loss of a classifier")
     dataset = run.artifact("data")
     dataset.verify()
     vectors = load_vectors(dataset, split)
