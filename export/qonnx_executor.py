@@ -87,14 +87,15 @@ class QonnxExecutor:
         )
         scales = np.array([float(scale) for scale in origin.scales])
         offsets = np.array([float(offset) for offset in origin.offsets])
+        target, node = self._origins.nodes[name], self._model.activations[layer]
+        codes = Sums((max(abs(node.lowest), abs(node.highest)),) * channels, 1)
         pieces = []
         for start in range(first, last + 1, ROWS_AT_ONCE):
             stop = min(start + ROWS_AT_ONCE, last + 1)
             accumulators = np.arange(start, stop, dtype=np.float64)[:, None]
             values = (accumulators * scales + offsets).astype(np.float32).reshape(stop - start, *shape)
             outputs = execute(part, {span.source: values}, [span.target])[span.target]
-            target = self._origins.nodes[name]
-            pieces.append(self._decode(outputs, target, self._sums[name], name).reshape(stop - start, channels))
+            pieces.append(self._decode(outputs, target, codes, name).reshape(stop - start, channels))
         return np.concatenate(pieces)
 
     def _origin(self, node: str, tensor: str) -> Origin:

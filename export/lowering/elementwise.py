@@ -100,7 +100,8 @@ def _scaled_weights(
     if factors.size != 1 or factors.reshape(-1)[0] <= 0:
         raise UnsupportedError("scales weights by more than one number, or by one that is not positive")
     factor = factors.reshape(-1)[0]
-    return QuantizedConstant(meaning.codes, meaning.scales / factor if divide else meaning.scales * factor)
+    scales = meaning.scales / factor if divide else meaning.scales * factor
+    return QuantizedConstant(meaning.codes, np.asarray(scales, dtype=object))
 
 
 def add(lowering: Lowering, node: onnx.NodeProto) -> Meaning:

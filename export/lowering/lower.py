@@ -83,21 +83,20 @@ def _sample_shape(value: onnx.ValueInfoProto, path: Path) -> tuple[int, ...]:
 def _lower_node(lowering: Lowering, node: onnx.NodeProto) -> str | None:
     """Lower *node* and note what its output means; return why it cannot be, if it cannot.
 
-    A node behind one that was refused is left out: only causes are listed.
+    A supported node behind one that was refused is left out: only causes are listed.
     """
-    missing = [name for name in node.input if name and name not in lowering.meaning]
-    if missing:
-        return None
     operation = OPERATIONS.get(node.op_type)
     if operation is None:
         return f"{name_of(node)} ({node.op_type}): not supported; supported are {', '.join(OPERATIONS)}"
+    if any(name and name not in lowering.meaning for name in node.input):
+        return None
     try:
         meaning = operation(lowering, node)
         lowering.meaning[node.output[0]] = meaning
         _note_origin(lowering, node.output[0])
     except UnsupportedError as error:
         return f"{name_of(node)} ({node.op_type}): {error}"
-    except (ValueError, KeyError, IndexError, TypeError, OverflowError, ZeroDivisionError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError) as error:
         return f"{name_of(node)} ({node.op_type}): is not a valid {node.op_type}: {error!r}"
     return None
 

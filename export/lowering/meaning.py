@@ -41,8 +41,7 @@ class QuantizedConstant:
 
     def reals(self) -> Rationals:
         """Return the real numbers, the shape of *codes*."""
-        reals: Rationals = self.codes.astype(object) * self.scales
-        return reals
+        return np.asarray(self.codes.astype(object) * self.scales, dtype=object)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,6 @@ pytestmark = [pytest.mark.tool, pytest.mark.end_to_end, pytest.mark.xdist_group(
 ZOO = Path(__file__).parent.parent.parent.parent / "shared" / "models"
 """Files that others made; they are not part of the project."""
 TARGETS = ["--target", "onnx-int8", "--target", "c{core=cortex-m4}"]
-WANTED = "codes of a dead channel are decoded with a bound of 0 while its activation is swept"
 
 
 def ledger_of(run: Path) -> dict[str, Any]:
@@ -202,7 +201,6 @@ def test_tfc_of_the_model_zoo_classifies_mnist(tmp_path: Path) -> None:
     assert ledger["accuracy"]["integer"] >= 95
 
 
-@pytest.mark.xfail(reason=WANTED)
 def test_unsw_of_the_model_zoo_runs_with_a_declared_input(tmp_path: Path) -> None:
     path = zoo("unsw_nb15_mlp_w2a2.onnx")
     outcome = bitproof("import", path, "--input", "bipolar", "--runs", tmp_path)

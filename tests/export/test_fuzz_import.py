@@ -48,6 +48,5 @@ def test_the_damage_reaches_every_part(result: dict[str, Any]) -> None:
     assert min(outcomes.values()) > FILES // 100
 
 
-@pytest.mark.xfail(reason="export/lowering/products.py takes the scale of codes for one of weights")
 def test_every_file_is_lowered_or_refused(result: dict[str, Any]) -> None:
     assert [failure for failure in result["failures"] if failure["stage"] == "lowering"] == []

@@ -52,6 +52,19 @@ def test_a_normalized_file_gives_the_same_values(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_the_comparison_sees_another_value_of_one_constant(name: str) -> None:
+    original = FILES[name]()
+    other = FILES[name]()
+    # the zero point of the first quantizer, else its scale
+    quant = next(node for node in other.graph.node if "Quant" in node.op_type)
+    tensor = next(t for t in other.graph.initializer if t.name == quant.input[min(2, len(quant.input) - 1)])
+    tensor.CopyFrom(numpy_helper.from_array(np.float32(2) + numpy_helper.to_array(tensor), tensor.name))
+    values = samples(normalize(original), 30)
+    expected = np.concatenate([run_qonnx(original, values[row : row + 1]) for row in range(30)])
+    assert not np.array_equal(expected, run_qonnx(normalize(other), values))
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_normalizing_is_deterministic_leaves_its_argument_alone_and_changes_nothing_the_second_time(name: str) -> None:
     original = FILES[name]()
     before = original.SerializeToString(deterministic=True)
