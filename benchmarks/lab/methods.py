@@ -110,6 +110,7 @@ def methods(spec: NetworkSpec) -> list[Method]:
         ("weighted, alpha 0.9999", Weighted(one, Ramp.constant(0.9999)), 0.0, STE_WHOLE),
         ("bias-corrected, decay 0.9999", BiasCorrected(one, 0.9999), 0.0, STE_WHOLE),
         ("adaptive", Adaptive(one, 0.99), 0.0, STE_WHOLE),
+        ("spsa, n = 1", one, 0.0, STE_WHOLE),
     ]
     straight = StraightThrough()
     rows = [
