@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from export.integer import KIND, IntegerModel, save
+from export.integer import KIND, IntegerModel, load, propagate, save
 from export.lowering import Lowered, lower_graph, save_origins
-from export.proofs import prove_lowering
+from export.proofs import prove_lowering, prove_thresholds
 from export.qonnx import FILE, load_qonnx
 from pipeline import Artifact, Stage, StageContext
 from pipeline.artifact import MANIFEST
@@ -64,7 +64,8 @@ def derive_again(source: Artifact, integer: Artifact, scratch: Path) -> tuple[li
     if again.exists():
         shutil.rmtree(again)
     again.mkdir(parents=True)
-    proofs = write_lowered(lower_file(source.path / FILE), again)
+    lowered = lower_file(source.path / FILE)
+    proofs = write_lowered(lowered, again)
     made = {path.name for path in again.iterdir()}
     held = {path.name for path in integer.path.iterdir() if path.name != MANIFEST}
     differing = [
@@ -73,7 +74,26 @@ def derive_again(source: Artifact, integer: Artifact, scratch: Path) -> tuple[li
         if name not in made or name not in held or (again / name).read_bytes() != (integer.path / name).read_bytes()
     ]
     shutil.rmtree(again)
-    return proofs, differing
+    return proofs, [*differing, *(_wrong_thresholds(lowered, load(integer.path)) if differing else ())]
+
+
+def _wrong_thresholds(lowered: Lowered, held: IntegerModel) -> Iterator[str]:
+    """Yield for each activation of *held* that is not the exported one its first wrong channel and accumulator."""
+    ranges = propagate(lowered.model)
+    nodes = {node.name: node for node in held.activations}
+    for true in lowered.model.activations:
+        node = nodes.get(true.name)
+        if node is None or node.thresholds.shape != true.thresholds.shape:
+            yield f"proof fails: the integer model has no activation {true.name} of shape {true.thresholds.shape}"
+            continue
+        (source,) = lowered.model.sources(true.name)
+        proof = prove_thresholds(node, lowered.activations[true.name], ranges[source])
+        if proof.first is not None:
+            at = proof.first
+            yield (
+                f"proof fails: {true.name}, channel {at['channel']}, accumulator {at['accumulator']}: the thresholds "
+                f"give code {at['actual']}, the exported activation {at['expected']} ({proof.failing} cases)"
+            )
 
 
 def lower_file(path: Path) -> Lowered:
