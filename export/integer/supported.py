@@ -7,8 +7,12 @@ from export.integer.ops import Affine, Node, Threshold
 from pipeline import StageError
 
 
-def require_operations(model: IntegerModel, target: str, operations: tuple[type[Node], ...]) -> None:
-    """Refuse a *model* that is not a chain of *operations* on vectors, with codes in steps of 1 and no scaling.
+def require_operations(
+    model: IntegerModel, target: str, operations: tuple[type[Node], ...], *, steps: bool = False
+) -> None:
+    """Refuse a *model* that is not a chain of *operations* on vectors without scaling, with codes in steps of 1.
+
+    *steps*: the target takes codes in other steps, too (bipolar codes).
 
     Raises:
         StageError: with every node that *target* has no form for.
@@ -17,7 +21,7 @@ def require_operations(model: IntegerModel, target: str, operations: tuple[type[
     for node in model.nodes:
         if not isinstance(node, operations):
             problems.append(f"{node.name} ({node.op})")
-        elif isinstance(node, Threshold) and node.step != 1:
+        elif isinstance(node, Threshold) and node.step != 1 and not steps:
             problems.append(f"{node.name} (threshold with codes in steps of {node.step})")
         elif isinstance(node, Affine) and not node.is_bias:
             problems.append(f"{node.name} (affine with factors other than 1)")

@@ -25,16 +25,17 @@ class OnnxInt8Executor:
     def __init__(self, artifact: Artifact) -> None:
         try:
             self._onnx = onnx.load(artifact.path / FILE, load_external_data=False)
-            self._layers: list[dict[str, str]] = json.loads((artifact.path / LAYERS).read_text())
+            self._layers: list[dict[str, Any]] = json.loads((artifact.path / LAYERS).read_text())
             self._session = _session(self._onnx)
         except (OSError, ValueError) as error:
             raise InputError(f"{artifact.path} does not hold a packed-int8 ONNX model: {error}") from error
 
     def __call__(self, codes: Codes) -> Codes:
-        """Run *codes*, shape (N, inputs), 0..255."""
-        if codes.size and not 0 <= codes.min() <= codes.max() <= 255:
-            raise InputError(f"onnx-int8 takes codes 0..255; given {codes.min()}..{codes.max()}")
-        return _run(self._session, codes.astype(np.uint8))
+        """Run *codes*, shape (N, inputs), 0..255, or -128..127 where the network takes negative codes."""
+        kind = np.iinfo(np.int8 if self._session.get_inputs()[0].type == "tensor(int8)" else np.uint8)
+        if codes.size and not kind.min <= codes.min() <= codes.max() <= kind.max:
+            raise InputError(f"onnx-int8 takes codes {kind.min}..{kind.max}; given {codes.min()}..{codes.max()}")
+        return _run(self._session, codes.astype(kind.dtype))
 
     def measure(self, codes: Codes) -> dict[str, int | float | str]:
         """Return the sizes of the file and of the packed weights in it; *codes* are not needed."""
@@ -69,7 +70,7 @@ class OnnxInt8Executor:
             stop = min(start + ROWS_AT_ONCE, last + 1)
             accumulators = np.arange(start, stop, dtype=np.int32)[:, None]
             pieces.append(_run(session, np.repeat(accumulators, channels, axis=1)))
-        return np.concatenate(pieces)
+        return np.concatenate(pieces) - int(entry.get("zero_point", 0))
 
 
 def _session(model: onnx.ModelProto) -> Any:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from export.integer import (
+    INPUT,
     Affine,
     IntegerModel,
+    IntegerType,
     Interval,
     MatMul,
     MultiplyShift,
+    Ranges,
     Threshold,
     hull,
     load,
@@ -38,6 +41,8 @@ KIND = "onnx-int8"
 OPSET = 21
 IR_VERSION = 10
 WORD_BITS = 32
+MAX_STORED = 255
+"""Codes are stored in uint8."""
 
 
 @dataclass(frozen=True)
@@ -58,39 +63,51 @@ class WriteOnnxInt8(Stage):
         return {}
 
 
-def build(model: IntegerModel) -> tuple[onnx.ModelProto, list[dict[str, str]]]:
-    """Return the ONNX form of *model* and, for every activation, ``source`` and ``target`` tensor and ``method``.
+def build(model: IntegerModel) -> tuple[onnx.ModelProto, list[dict[str, Any]]]:
+    """Return the ONNX form of *model* and, for every activation, where it begins and ends and how it is computed.
 
-    The graph takes uint8 codes ``codes``, shape (N, inputs), and gives int32 ``accumulators``, or uint8 codes where the
-    model ends with an activation, shape (N, outputs).
+    The graph takes codes ``codes``, shape (N, inputs), uint8 or, where they may be negative, int8. It gives int32
+    ``accumulators``, or codes of such a type where the model ends with an activation, shape (N, outputs).
 
     Raises:
         StageError: a layer has no form in this target; the message names it and what is supported.
     """
-    if model.input.signed or model.input.bits > 8:
-        raise StageError(f"onnx-int8: input codes are {model.input}; supported: unsigned, up to 8 bits")
-    require_operations(model, "onnx-int8", (MatMul, Threshold, Affine))
+    require_operations(model, "onnx-int8", (MatMul, Threshold, Affine), steps=True)
+    allowed = model.allowed_codes
+    kind = code_type(allowed[0], allowed[-1])
+    if kind is None:
+        raise StageError(f"onnx-int8: input codes are {allowed[0]}..{allowed[-1]}; supported: 0..255 and -128..127")
     writer = _Writer()
     ranges = propagate(model)
-    tensor, before = "codes", ""
+    stored = writer.store("codes", min(allowed[0], 0))
+    tensor, before = stored.tensor, INPUT
     layers = []
     for node in model.nodes:
         if isinstance(node, MatMul):
-            tensor = writer.matrix_product(node, tensor)
+            tensor = writer.matrix_product(node, stored)
         elif isinstance(node, Affine):
             tensor = writer.bias(node, hull(ranges[node.name]), tensor)
         elif isinstance(node, Threshold):
-            source, reachable = tensor, ranges[before]
-            constants = solve_multiply_shift(node, reachable, word_bits=WORD_BITS)
-            tensor = writer.multiply_shift(node, constants, tensor) if constants else writer.compare(node, tensor)
-            method = f"multiply-shift by {constants.shift}" if constants else "comparison with every threshold"
-            layers.append({"layer": node.name, "source": source, "target": tensor, "method": method})
+            source = tensor
+            stored, method = writer.activation(node, ranges[before], source)
+            tensor = stored.tensor
+            layers.append(
+                {
+                    "layer": node.name,
+                    "source": source,
+                    "target": tensor,
+                    "zero_point": stored.zero_point,
+                    "method": method,
+                }
+            )
         before = node.name
-    last_type = TensorProto.UINT8 if isinstance(model.nodes[-1], Threshold) else TensorProto.INT32
+    last_type = TensorProto.INT32
+    if isinstance(model.nodes[-1], Threshold):
+        tensor, last_type = writer.load(stored)
     graph = helper.make_graph(
         writer.nodes,
         "bitproof",
-        [helper.make_tensor_value_info("codes", TensorProto.UINT8, ["N", model.inputs])],
+        [helper.make_tensor_value_info("codes", kind, ["N", model.inputs])],
         [helper.make_tensor_value_info(tensor, last_type, ["N", model.outputs])],
         writer.constants,
     )
@@ -99,6 +116,21 @@ def build(model: IntegerModel) -> tuple[onnx.ModelProto, list[dict[str, str]]]:
     )
     onnx.checker.check_model(proto, full_check=True)
     return proto, layers
+
+
+def code_type(lowest: int, highest: int) -> int | None:
+    """Return the ``TensorProto`` type of codes *lowest* to *highest*: uint8, int8 if any is negative, None if wider."""
+    if lowest >= 0:
+        return int(TensorProto.UINT8) if highest <= MAX_STORED else None
+    return int(TensorProto.INT8) if lowest >= -128 and highest <= 127 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Codes as uint8: the tensor holds ``code + zero_point``."""
+
+    tensor: str
+    zero_point: int
 
 
 class _Writer:
@@ -116,7 +148,42 @@ class _Writer:
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
         return output
 
-    def matrix_product(self, node: MatMul, source: str) -> str:
+    def store(self, tensor: str, lowest: int) -> Stored:
+        """Bring codes, uint8, or int8 from *lowest* < 0 on, to their stored form."""
+        if not lowest:
+            return Stored(tensor, 0)
+        wide = self.operation("Cast", [tensor], f"{tensor}.wide", to=TensorProto.INT32)
+        offset = self.constant(f"{tensor}.zero_point", np.array(-lowest, dtype=np.int32))
+        moved = self.operation("Add", [wide, offset], f"{tensor}.moved")
+        return Stored(self.operation("Cast", [moved], f"{tensor}.stored", to=TensorProto.UINT8), -lowest)
+
+    def load(self, stored: Stored) -> tuple[str, int]:
+        """Bring stored codes back to themselves, uint8 or int8; return tensor and type."""
+        if not stored.zero_point:
+            return stored.tensor, TensorProto.UINT8
+        wide = self.operation("Cast", [stored.tensor], f"{stored.tensor}.wide", to=TensorProto.INT32)
+        offset = self.constant(f"{stored.tensor}.zero_point", np.array(stored.zero_point, dtype=np.int32))
+        moved = self.operation("Sub", [wide, offset], f"{stored.tensor}.moved")
+        return self.operation("Cast", [moved], f"{stored.tensor}.signed", to=TensorProto.INT8), TensorProto.INT8
+
+    def activation(self, node: Threshold, reachable: Ranges, source: str) -> tuple[Stored, str]:
+        """Requantize by multiply-shift where it is exact, else by comparison; negative codes are stored from 0."""
+        zero_point = max(-node.lowest, 0)
+        if code_type(node.lowest, node.highest) is None:
+            raise StageError(
+                f"onnx-int8: layer {node.name!r} has codes {node.lowest}..{node.highest}; supported: 0..255 and "
+                "-128..127"
+            )
+        levels, lowest = node.levels, node.lowest + zero_point
+        kind = IntegerType.smallest_for(lowest, lowest + levels)
+        counting = replace(node, lowest=lowest, step=1, output=kind)
+        constants = solve_multiply_shift(counting, reachable, word_bits=WORD_BITS) if node.step == 1 else None
+        if constants is not None:
+            tensor = self.multiply_shift(counting, constants, source)
+            return Stored(tensor, zero_point), f"multiply-shift by {constants.shift}"
+        return Stored(self.compare(counting, node.step, source), zero_point), "comparison with every threshold"
+
+    def matrix_product(self, node: MatMul, source: Stored) -> str:
         """Unpack the fields and multiply; onnxruntime folds the unpacking into a constant when it loads the file."""
         try:
             layout = FieldLayout.of(node)
@@ -139,9 +206,9 @@ class _Writer:
         cut = self.operation("Slice", [flat, *bounds], f"{name}.used")
         shape = self.constant(f"{name}.shape", np.array([layout.rows, layout.columns]))
         matrix = self.operation("Reshape", [cut, shape], f"{name}.weights")
-        zero = self.constant(f"{name}.code_zero", np.array(0, dtype=np.uint8))
+        zero = self.constant(f"{name}.code_zero", np.array(source.zero_point, dtype=np.uint8))
         offset = self.constant(f"{name}.weight_zero", np.array(layout.zero_point, dtype=np.uint8))
-        return self.operation("MatMulInteger", [source, matrix, zero, offset], f"{name}.accumulators")
+        return self.operation("MatMulInteger", [source.tensor, matrix, zero, offset], f"{name}.accumulators")
 
     def bias(self, node: Affine, total: Interval, source: str) -> str:
         """Add the offsets in 32 bits; *total* holds every sum."""
@@ -154,7 +221,6 @@ class _Writer:
 
     def multiply_shift(self, node: Threshold, constants: MultiplyShift, source: str) -> str:
         """``clip((a * M + B) >> S)`` in 32 bits: saturated first, then shifted as unsigned, which rounds down."""
-        _require_unsigned(node)
         name, shift = node.name, constants.shift
         multiplier = self.constant(f"{name}.multiplier", constants.multiplier.astype(np.int32))
         offset = self.constant(f"{name}.offset", constants.offset.astype(np.int32))
@@ -169,9 +235,8 @@ class _Writer:
         shifted = self.operation("BitShift", [unsigned, distance], f"{name}.shifted", direction="RIGHT")
         return self.operation("Cast", [shifted], f"{name}.codes", to=TensorProto.UINT8)
 
-    def compare(self, node: Threshold, source: str) -> str:
+    def compare(self, node: Threshold, step: int, source: str) -> str:
         """Count the thresholds that the accumulator meets: exact by definition, used where no multiply-shift exists."""
-        _require_unsigned(node)
         name = node.name
         axis = self.constant(f"{name}.axis", np.array([-1]))
         column = self.operation("Unsqueeze", [source, axis], f"{name}.column")
@@ -179,13 +244,9 @@ class _Writer:
         met = self.operation("GreaterOrEqual", [column, thresholds], f"{name}.met")
         ones = self.operation("Cast", [met], f"{name}.ones", to=TensorProto.INT32)
         count = self.operation("ReduceSum", [ones, axis], f"{name}.count", keepdims=0)
+        if step != 1:
+            factor = self.constant(f"{name}.step", np.array(step, dtype=np.int32))
+            count = self.operation("Mul", [count, factor], f"{name}.steps")
         lowest = self.constant(f"{name}.lowest", np.array(node.lowest, dtype=np.int32))
         code = self.operation("Add", [count, lowest], f"{name}.code")
         return self.operation("Cast", [code], f"{name}.codes", to=TensorProto.UINT8)
-
-
-def _require_unsigned(node: Threshold) -> None:
-    if node.lowest < 0 or node.lowest + node.levels > 255:
-        raise StageError(
-            f"onnx-int8: layer {node.name!r} has codes {node.lowest}..{node.lowest + node.levels}; supported: 0..255"
-        )

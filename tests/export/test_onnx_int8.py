@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,15 +12,18 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from integer_networks import random_thresholds
 from qonnx_files import random_mlp
 
-from export.integer import IntegerModel, IntegerType, MatMul, Threshold, run
+from export.integer import IntegerModel, IntegerType, Interval, MatMul, Node, Ranges, Threshold, run
 from export.lower import lower
 from export.onnx_int8 import OnnxInt8Executor, build, flip_weight_bit
 from export.onnx_int8.packing import FieldLayout, pack, unpack
 from export.onnx_int8.writer import FILE, LAYERS
 from export.proofs import prove_requantization
 from pipeline import Artifact, Codes, StageError, compare_codes
+
+WIDE = IntegerType(9, signed=True)
 
 
 def written(model: IntegerModel, folder: Path) -> Artifact:
@@ -77,16 +81,46 @@ def test_one_flipped_weight_bit_is_found(tmp_path: Path) -> None:
     assert report.first is not None
 
 
-def test_signed_activations_are_refused() -> None:
+def test_wide_codes_are_refused() -> None:
     nodes = (
         MatMul("fc0", np.array([[1]], dtype=np.int64), IntegerType(2, signed=True)),
         Threshold(
-            "act0", np.array([[0]], dtype=np.int64), IntegerType(2, signed=True), -1, np.zeros(1, dtype=np.bool_)
+            "act0", np.array([range(129)], dtype=np.int64), IntegerType(9, signed=True), -1, np.zeros(1, dtype=np.bool_)
         ),
     )
     model = IntegerModel("signed", IntegerType(8, signed=False), Fraction(1), (1,), nodes, Fraction(1))
-    with pytest.raises(StageError, match=r"layer 'act0' has codes -1..0; supported: 0..255"):
+    with pytest.raises(StageError, match=r"layer 'act0' has codes -1..128; supported: 0..255 and -128..127"):
         build(model)
+
+
+@pytest.mark.parametrize("ends_with_codes", [False, True])
+@pytest.mark.parametrize(("codes", "step"), [(range(-8, 8), 1), (range(-1, 2), 1), (range(-1, 2, 2), 2), (range(4), 1)])
+def test_signed_and_bipolar_codes_are_the_models(
+    tmp_path: Path, codes: range, step: int, ends_with_codes: bool
+) -> None:
+    generator = np.random.default_rng(len(codes))
+    kind = IntegerType.smallest_for(codes[0], codes[-1])
+    nodes: list[Node] = []
+    reachable: Ranges = (Interval(codes[0], codes[-1]),) * 9
+    for layer, (inputs, outputs) in enumerate(((9, 6), (6, 5), (5, 3))):
+        weights = generator.integers(-3, 3, size=(outputs, inputs), endpoint=True)
+        nodes.append(MatMul(f"fc{layer}", weights, IntegerType(3, signed=True)))
+        reachable = nodes[-1].ranges(reachable)
+        if layer < 2 or ends_with_codes:
+            levels = (codes[-1] - codes[0]) // step
+            rows = random_thresholds(generator, reachable, levels, "irregular")
+            flipped = np.zeros(outputs, dtype=np.bool_)
+            nodes.append(Threshold(f"act{layer}", rows, kind, codes[0], flipped, step))
+            reachable = nodes[-1].ranges(reachable)
+    model = IntegerModel("signed", kind, Fraction(1), (9,), tuple(nodes), Fraction(1), input_codes=codes)
+    executor = OnnxInt8Executor(written(model, tmp_path / "out"))
+    samples = generator.choice(list(codes), size=(300, 9)).astype(np.int64)
+    np.testing.assert_array_equal(run(model, samples), executor(samples), strict=True)
+    proofs = prove_requantization(model, executor)
+    assert all(proof.holds and proof.cases for proof in proofs)
+    moved = replace(model.activations[0], lowest=codes[0] + 1, output=WIDE)
+    other = replace(model, nodes=(nodes[0], moved, *nodes[2:]))
+    assert not prove_requantization(other, executor)[0].holds
 
 
 @given(st.integers(1, 8), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
