@@ -79,31 +79,28 @@ def build(model: IntegerModel) -> tuple[onnx.ModelProto, list[dict[str, Any]]]:
         raise StageError(f"onnx-int8: input codes are {allowed[0]}..{allowed[-1]}; supported: 0..255 and -128..127")
     writer = _Writer()
     ranges = propagate(model)
-    stored = writer.store("codes", min(allowed[0], 0))
-    tensor, before = stored.tensor, INPUT
-    layers = []
+    value: Stored | str = writer.store("codes", min(allowed[0], 0))
+    before, layers = INPUT, []
     for node in model.nodes:
         if isinstance(node, MatMul):
-            tensor = writer.matrix_product(node, stored)
+            value = writer.matrix_product(node, _codes(value, node))
         elif isinstance(node, Affine):
-            tensor = writer.bias(node, hull(ranges[node.name]), tensor)
+            moved = isinstance(value, Stored)
+            value = _moved(value, node) if moved else writer.bias(node, hull(ranges[node.name]), _sums(value, node))
         elif isinstance(node, Threshold):
-            source = tensor
-            stored, method = writer.activation(node, ranges[before], source)
-            tensor = stored.tensor
+            source = _sums(value, node)
+            value, method = writer.activation(node, ranges[before], source)
             layers.append(
                 {
                     "layer": node.name,
                     "source": source,
-                    "target": tensor,
-                    "zero_point": stored.zero_point,
+                    "target": value.tensor,
+                    "zero_point": value.zero_point,
                     "method": method,
                 }
             )
         before = node.name
-    last_type = TensorProto.INT32
-    if isinstance(model.nodes[-1], Threshold):
-        tensor, last_type = writer.load(stored)
+    tensor, last_type = writer.load(value) if isinstance(value, Stored) else (value, TensorProto.INT32)
     graph = helper.make_graph(
         writer.nodes,
         "bitproof",
@@ -131,6 +128,31 @@ class Stored:
 
     tensor: str
     zero_point: int
+
+
+def _codes(value: Stored | str, node: MatMul) -> Stored:
+    if isinstance(value, Stored):
+        return value
+    raise StageError(f"onnx-int8: layer {node.name!r} multiplies 32-bit accumulators; put an activation before it")
+
+
+def _sums(value: Stored | str, node: Threshold | Affine) -> str:
+    if isinstance(value, str):
+        return value
+    raise StageError(f"onnx-int8: layer {node.name!r} takes codes; supported: accumulators of a matrix product")
+
+
+def _moved(stored: Stored | str, node: Affine) -> Stored:
+    """Return codes with one offset for all, which is a matter of their zero point alone."""
+    assert isinstance(stored, Stored), "codes are moved, accumulators are added to"
+    offsets = set(node.offsets.tolist())
+    zero_point = stored.zero_point - min(offsets)
+    if len(offsets) > 1 or not 0 <= zero_point <= MAX_STORED:
+        raise StageError(
+            f"onnx-int8: layer {node.name!r} adds {min(offsets)}..{max(offsets)} to codes; supported: one for all "
+            f"channels, from {stored.zero_point - MAX_STORED} to {stored.zero_point}"
+        )
+    return Stored(stored.tensor, zero_point)
 
 
 class _Writer:
