@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from benchmarks.lab.rows import compute_ratios, verdicts
+from benchmarks.lab.rows import compute_ratios, default_config_difference, verdicts
 from benchmarks.lab.statistics import Interval, interval
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -34,6 +34,8 @@ def write_page(parts: Parts) -> None:
     if compared:
         tables["accuracy"] = lambda: _accuracy_table(compared)
         _draw_verdicts(compared, PLOTS / "accuracy.svg")
+    if "default-config" in parts:
+        tables["default"] = lambda: _default_table(parts["default-config"])
     if "gradients" in parts:
         tables["gradients"] = lambda: _gradient_table(parts["gradients"])
     for name, table in tables.items():
@@ -95,6 +97,13 @@ def _accuracy_table(compared: list[Mapping[str, Any]]) -> str:
                 ]
             )
     return _table(headings, rows)
+
+
+def _default_table(part: Mapping[str, Any]) -> str:
+    ours, theirs = (interval(part["accuracies"][name]) for name in ("guided, last 20 %", "ste"))
+    difference = default_config_difference(part)
+    row = [f"`configs/{part['config']}`", f"{theirs.mean:.2f}", f"{ours.mean:.2f}", str(difference)]
+    return _table(["configuration", "ste", "guided, last 20 %", "difference, equal steps"], [row])
 
 
 def _gradient_table(part: Mapping[str, Any]) -> str:
