@@ -45,15 +45,14 @@ class CheckResult(BaseModel):
     tools: dict[str, str] = {}
 
 
-def accuracy_percent(outputs: Codes, labels: NDArray[np.int64]) -> float:
-    """Return how many percent of *outputs*, shape (N, classes), have their largest code at the label (first wins).
+def accuracy_percent(run: RunFolder, outputs: Codes, labels: NDArray[np.int64]) -> float:
+    """Return how many percent of *outputs*, shape (N, outputs), name the class that *labels*, shape (N,), holds.
 
-    A single output is the class itself or, between classes 0 and 1, stands for 1 where it is positive.
+    The integer model tells what its output codes stand for.
     """
-    if outputs.shape[1] > 1:
-        return 100.0 * float((outputs.argmax(axis=1) == labels).mean())
-    decided = (outputs[:, 0] > 0).astype(np.int64) if labels.max(initial=0) <= 1 else outputs[:, 0]
-    return 100.0 * float((decided == labels).mean())
+    model = resolve(FUNCTIONS, "load-integer-model")(run.artifact("integer").path)
+    classes: Codes = resolve(FUNCTIONS, "classify")(model, outputs)
+    return 100.0 * float((classes == labels).mean())
 
 
 def reference_outputs(run: RunFolder, vectors: Vectors) -> Codes:
@@ -92,7 +91,7 @@ def run_check(run: RunFolder, step: ExecutorStep) -> CheckResult:
     if isinstance(executor, MatrixUnit):
         proofs.extend(resolve(FUNCTIONS, "prove-matrix-units")(model, executor, run.config().seed))
     resources = dict(executor.measure(vectors.codes)) if isinstance(executor, Measured) else {}
-    accuracy = None if vectors.labels is None else accuracy_percent(outputs, vectors.labels)
+    accuracy = None if vectors.labels is None else accuracy_percent(run, outputs, vectors.labels)
     simulators = [tool for kind, tool in SIMULATORS if kind == step.kind]
     return CheckResult(
         check=CheckEntry.of(report),

@@ -48,6 +48,7 @@ REPROGRAM = {"rtl": "hw.finn.reprogram:reprogram_thresholds"}
 
 FUNCTIONS = {
     "load-network": "train.checkpoint:load_network",
+    "classify": "export.integer:classify",
     "load-integer-model": "export.integer:load",
     "run-integer-model": "export.integer:trace",
     "derive-again": "export.lower:derive_again",

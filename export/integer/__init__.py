@@ -10,6 +10,7 @@ from export.integer.activation import (
     Truncation,
     thresholds_of,
 )
+from export.integer.classes import classify
 from export.integer.interpret import require_codes, run, trace
 from export.integer.ir import INPUT, Coding, IntegerModel
 from export.integer.ops import (
@@ -67,6 +68,7 @@ __all__ = [
     "Window",
     "accumulator_type",
     "apply_multiply_shift",
+    "classify",
     "hull",
     "load",
     "propagate",

@@ -106,7 +106,7 @@ def _accuracy(run: RunFolder, results: dict[str, CheckResult]) -> dict[str, floa
         accuracy[name] = float(metrics["test_accuracy"])
         accuracy["test_samples"] = int(metrics["test_samples"])
     if vectors.labels is not None:
-        accuracy["integer"] = accuracy_percent(reference_outputs(run, vectors), vectors.labels)
+        accuracy["integer"] = accuracy_percent(run, reference_outputs(run, vectors), vectors.labels)
     accuracy.update({name: result.accuracy for name, result in results.items() if result.accuracy is not None})
     return accuracy
 
