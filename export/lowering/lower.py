@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -92,6 +92,9 @@ def _lower_node(lowering: Lowering, node: onnx.NodeProto) -> str | None:
         return None
     try:
         meaning = operation(lowering, node)
+        # A node that only passes on what it is given shares the integer value with everything that uses its output.
+        if isinstance(meaning, Tensor) and meaning.private and not lowering.private(node.output[0]):
+            meaning = replace(meaning, private=False)
         lowering.meaning[node.output[0]] = meaning
         _note_origin(lowering, node.output[0])
     except UnsupportedError as error:

@@ -187,6 +187,10 @@ def shared(between: Callable[[QonnxFile, str], str]) -> Case:
 
 
 CASES["a product shared by two branches"] = lambda: shared(lambda f, x: x)
+CASES["shared behind Identity"] = lambda: shared(lambda f, x: f.add("Identity", [x]))
+CASES["shared behind Dropout"] = lambda: shared(lambda f, x: f.add("Dropout", [x]))
+CASES["shared behind a wide Quant"] = lambda: shared(lambda f, x: f.quant(x, 0.125, 24, signed=1))
+CASES["shared behind Concat of one"] = lambda: shared(lambda f, x: f.add("Concat", [x], axis=1))
 CASES["shared behind Mul"] = lambda: shared(lambda f, x: f.add("Mul", [x, f.constant(2.0)]))
 CASES["shared behind Neg"] = lambda: shared(lambda f, x: f.add("Neg", [x]))
 CASES["shared behind Relu"] = lambda: shared(lambda f, x: f.add("Relu", [x]))
@@ -201,6 +205,9 @@ def shared_image(between: Callable[[QonnxFile, str], str]) -> Case:
     return Case(file, (3, 2, 3), convolution(file, total, 2, (2, 4, 1, 1)), (2, 2, 3))
 
 
+CASES["shared behind Pad of nothing"] = lambda: shared_image(
+    lambda f, x: f.add("Pad", [x, f.integers(0, 0, 0, 0, 0, 0, 0, 0)])
+)
 CASES["shared behind MaxPool"] = lambda: shared_image(
     lambda f, x: f.add("MaxPool", [x], kernel_shape=[2, 2], pads=[1, 0, 0, 1])
 )
