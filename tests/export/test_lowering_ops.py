@@ -43,6 +43,14 @@ def test_constants_a_channel_follow_the_channels(tmp_path: Path, op: str, first:
     agree(tmp_path, Case(file, (3, 5, 4), output, (4, 3, 2)))
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_indices_of_the_largest(tmp_path: Path, count: int) -> None:
+    file, source = vector()
+    normal = file.add("Mul", [product(file, source, 1), file.constant([0.5, -2.0, 1.0, -0.25])])
+    indices = file.add("TopK", [normal, file.integers(count)], outputs=2, axis=-1)
+    agree(tmp_path, Case(file, (6,), indices, (count,), TensorProto.INT64))
+
+
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_arg_max_takes_the_first_of_equal_numbers(tmp_path: Path, sign: float) -> None:
     file, source = vector(2)
