@@ -135,6 +135,7 @@ chain("Sub of a constant", lambda f, x: f.add("Sub", [x, f.constant(0.75)]))
 chain("Sub from a constant", lambda f, x: f.add("Sub", [f.constant(0.75), x]))
 chain("Neg", lambda f, x: f.add("Neg", [x]))
 chain("Identity and Dropout", lambda f, x: f.add("Dropout", [f.add("Identity", [x])]))
+chain("Add of a quantized constant", lambda f, x: f.add("Add", [x, f.quant(f.constant(1.3), 0.25, 4, signed=1)]))
 
 
 # Weights.
