@@ -145,10 +145,23 @@ def multi_threshold(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     # The node counts, so the order of its thresholds does not matter.
     steps = [_Steps(tuple(sorted(row)), lowest) for row in rows.tolist()]
     tensor = lowering.tensor(node, 0)
-    if len(steps) not in (1, len(tensor.chains)) or (len(steps) > 1 and tensor.axes[0] != 0):
-        raise UnsupportedError(f"{len(steps)} rows of thresholds for {len(tensor.chains)} channels on the second axis")
+    axis = _threshold_axis(given.get("data_layout", ""), len(tensor.axes) + 1)
+    if len(steps) > 1 and (tensor.axes[axis - 1] != 0 or len(steps) != len(tensor.chains)):
+        raise UnsupportedError(
+            f"{len(steps)} rows of thresholds along axis {axis} of (N, {', '.join(map(str, lowering.shape(tensor)))}); "
+            "supported: one row, or one a channel"
+        )
     kind = IntegerType.smallest_for(lowest, lowest + rows.shape[1])
     return quantize(lowering, node.output[0], tensor, kind, steps, [scale])
+
+
+def _threshold_axis(layout: str, rank: int) -> int:
+    """Return which axis the rows of a MultiThreshold follow, as QONNX does: without a layout three axes are N, W, C."""
+    layout = layout or {3: "NWC"}.get(rank, "NC")
+    axis = layout.find("C")
+    if axis == 0 or axis >= rank:
+        raise UnsupportedError(f"data_layout = {layout!r} of {rank} axes; supported: the batch first, as in NCHW")
+    return axis if axis > 0 else 1
 
 
 def _read_quant(lowering: Lowering, node: onnx.NodeProto) -> _Quant:

@@ -40,6 +40,15 @@ def test_scales_without_a_small_common_measure_are_refused(tmp_path: Path) -> No
     )
 
 
+def test_rows_of_thresholds_along_another_axis_than_the_channels_are_refused(tmp_path: Path) -> None:
+    file, source = image()
+    graph = Case(file, (3, 5), multi_threshold(THRESHOLDS)(file, convolution(file, source, 1, (4, 3, 2))), (4, 4))
+    with pytest.raises(
+        InputError, match=r"4 rows of thresholds along axis 2 of \(N, 4, 4\); supported: one row, or one"
+    ):
+        subject_of(tmp_path, graph)
+
+
 def test_all_nodes_without_an_exact_form_are_listed_at_once(tmp_path: Path) -> None:
     file, source = vector()
     middle = product(file, source, 1)

@@ -101,6 +101,29 @@ activation("MultiThreshold for all channels", multi_threshold(THRESHOLDS[:1], ou
 activation("MultiThreshold, unordered", multi_threshold(THRESHOLDS[:, ::-1], out_scale=0.5, out_bias=-1.0))
 
 
+@case("MultiThreshold, channels last")
+def _() -> Case:
+    file, source = image()
+    last = file.add("Transpose", [convolution(file, source, 1)], perm=[0, 2, 3, 1])
+    codes = multi_threshold(THRESHOLDS, data_layout="NHWC")(file, last)
+    middle = file.add("Transpose", [codes], perm=[0, 3, 1, 2])
+    return Case(file, (3, 5, 4), convolution(file, middle, 2, (2, 4, 2, 2)), (2, 2, 1))
+
+
+@case("MultiThreshold on a line, channels first")
+def _() -> Case:
+    file, source = image()
+    codes = multi_threshold(THRESHOLDS, data_layout="NCW")(file, convolution(file, source, 1, (4, 3, 2)))
+    return Case(file, (3, 6), codes, (4, 5))
+
+
+@case("MultiThreshold on a line, channels last, which is what no layout means")
+def _() -> Case:
+    file, source = image()
+    last = file.add("Transpose", [convolution(file, source, 1, (4, 3, 2))], perm=[0, 2, 1])
+    return Case(file, (3, 6), multi_threshold(THRESHOLDS)(file, last), (5, 4))
+
+
 @case("MultiThreshold for all channels, whatever the layout")
 def _() -> Case:
     file, source = image()
