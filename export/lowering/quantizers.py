@@ -58,10 +58,13 @@ def quant(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     if isinstance(source, QuantizedConstant):
         raise UnsupportedError("quantizes weights that are quantized already; keep one of the two quantizers")
     if constants.kind.bits > MAX_ACTIVATION_BITS:
-        kept = _unchanged(source, constants)
+        kept = _unchanged(lowering, source, constants)
         if kept is not None:
             return kept
-        raise UnsupportedError(f"{constants.kind.bits} bits on an activation; supported: 1 to {MAX_ACTIVATION_BITS}")
+        raise UnsupportedError(
+            f"{constants.kind.bits} bits on an activation; supported: 1 to {MAX_ACTIVATION_BITS}, or more where they "
+            "change no number that can occur"
+        )
     scales, zeros = constants.scales, constants.zero_points
     return _activation(lowering, node, source, constants.kind, scales, zeros, constants.at)
 
@@ -245,8 +248,8 @@ def _weights(lowering: Lowering, node: onnx.NodeProto, source: Constant, quant: 
     return QuantizedConstant(codes - zeros, scales)
 
 
-def _unchanged(source: Meaning, quant: _Quant) -> Tensor | None:
-    """Return *source* where its real numbers are codes of *quant* already: wide accumulators pass unchanged."""
+def _unchanged(lowering: Lowering, source: Meaning, quant: _Quant) -> Tensor | None:
+    """Return *source* where all its real numbers are codes of *quant* already: wide accumulators pass unchanged."""
     if not isinstance(source, Tensor) or quant.scales.size != 1 or quant.zero_points.any() or quant.bipolar:
         return None
     scale = quant.scales.reshape(-1)[0]
@@ -254,7 +257,8 @@ def _unchanged(source: Meaning, quant: _Quant) -> Tensor | None:
         linear = linear_of(chain)
         if linear is None or any((number / scale).denominator != 1 for number in linear):
             return None
-    return source
+    low, high = _value_range(lowering, source, scale)
+    return source if quant.lowest <= low and high <= quant.highest else None
 
 
 def _activation(

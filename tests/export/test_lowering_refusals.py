@@ -12,6 +12,7 @@ from small_graphs import (
     THRESHOLDS,
     Case,
     Sizes,
+    agree,
     convolution,
     image,
     multi_threshold,
@@ -38,6 +39,16 @@ def test_scales_without_a_small_common_measure_are_refused(tmp_path: Path) -> No
         f"  {graph.output} (Gemm): adds terms of scales such as 0.000325521 and 0.05, whose ratio is no small "
         "fraction; give its inputs one scale, or scales that are powers of two"
     )
+
+
+def test_a_wide_quantizer_that_saturates_is_refused(tmp_path: Path) -> None:
+    file, source = vector()
+    middle = file.quant(product(file, source, 1), 0.125, 9, signed=1)
+    agree(tmp_path, Case(file, (6,), middle, (4,)))
+    file, source = vector(8)
+    graph = Case(file, (6,), file.quant(product(file, source, 1), 0.125, 9, signed=1), (4,))
+    with pytest.raises(InputError, match="9 bits on an activation; supported: 1 to 8, or more where they change no"):
+        subject_of(tmp_path, graph)
 
 
 def test_rows_of_thresholds_along_another_axis_than_the_channels_are_refused(tmp_path: Path) -> None:
@@ -69,7 +80,7 @@ def test_all_nodes_without_an_exact_form_are_listed_at_once(tmp_path: Path) -> N
         subject_of(tmp_path, Case(file, (6,), total, (4,)))
     assert caught.value.exit_code == 2
     rounding = f"rounding mode 'NEAREST' is not one of QONNX: {', '.join(Rounding.__members__)}, HALF_EVEN"
-    wide = "9 bits on an activation; supported: 1 to 8"
+    wide = "9 bits on an activation; supported: 1 to 8, or more where they change no number that can occur"
     unquantized = "put a Quant node between them and the product (or give multiples of one number, below 32768 of it)"
     assert str(caught.value).split("\n") == [
         f"{tmp_path / 'net' / 'm.onnx'} holds 8 nodes that cannot be lowered to integers exactly:",
