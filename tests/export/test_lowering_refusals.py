@@ -6,7 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
 from qonnx_files import QonnxFile
 from small_graphs import (
     THRESHOLDS,
@@ -22,9 +27,11 @@ from small_graphs import (
     whole,
 )
 
-from export.integer import Rounding
+from export.integer import MaxPool, Rounding
+from export.lowering.graph import UnsupportedError
 from export.lowering.operations import OPERATIONS
-from pipeline import InputError
+from export.lowering.windows import window_of
+from pipeline import Codes, InputError
 
 
 def test_scales_without_a_small_common_measure_are_refused(tmp_path: Path) -> None:
@@ -162,3 +169,36 @@ def test_a_refusal_says_what_would_work(tmp_path: Path, name: str) -> None:
     make, words = REFUSALS[name]
     said = refused(tmp_path, make)
     assert said.split("): ", 1)[1] == words
+
+
+@settings(max_examples=200, derandomize=True, database=None, deadline=None)
+@given(st.data())
+def test_a_window_is_where_onnxruntime_puts_it_or_is_refused(data: st.DataObject) -> None:
+    kernel, stride, dilation = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 4)), data.draw(st.integers(1, 3))
+    size, auto = data.draw(st.integers(1, 10)), data.draw(st.sampled_from(["", "SAME_UPPER", "SAME_LOWER", "VALID"]))
+    attributes: dict[str, object] = {"kernel_shape": [kernel], "strides": [stride], "dilations": [dilation]}
+    if not auto:
+        pads = [data.draw(st.integers(0, kernel - 1)) for _ in range(2)]
+        attributes = attributes | {"pads": pads, "ceil_mode": data.draw(st.integers(0, 1))}
+    node = helper.make_node("MaxPool", ["x"], ["y"], **attributes, **({"auto_pad": auto} if auto else {}))
+    differ = auto.startswith("SAME") and (dilation > 1 or ((size - 1) // stride) * stride + kernel < size)
+    if differ:
+        with pytest.raises(UnsupportedError, match="where runtimes differ"):
+            window_of(node, (kernel,), (size,))
+    else:
+        window = window_of(node, (kernel,), (size,))
+        codes = np.random.default_rng(size).integers(-90, -1, size=(1, 1, size))
+        if min(window.output_sizes((size,))) >= 1 and window.meets_data((size,)):
+            pooled = MaxPool("pool", window).apply(codes)
+            np.testing.assert_array_equal(pooled, by_onnxruntime(node, codes), strict=True)
+
+
+def by_onnxruntime(node: onnx.NodeProto, codes: Codes) -> Codes:
+    taken = helper.make_tensor_value_info("x", TensorProto.FLOAT, codes.shape)
+    made = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([node], "one", [taken], [made])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (outputs,) = session.run(None, {"x": codes.astype(np.float32)})
+    integers: Codes = outputs.astype(np.int64)
+    return integers
