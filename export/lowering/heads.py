@@ -19,8 +19,7 @@ def top_k(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     if lowering.consumers[values] or not indices:
         raise UnsupportedError("its largest numbers are used; supported: the indices alone (its second output)")
     (count,) = lowering.integers(node, 1) if len(node.input) > 1 else (int(attributes(node)["k"]),)
-    lowering.meaning[indices] = _largest(lowering, node, count)
-    return lowering.meaning[indices]
+    return _largest(lowering, node, count)
 
 
 def arg_max(lowering: Lowering, node: onnx.NodeProto) -> Meaning:

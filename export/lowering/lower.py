@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -91,14 +91,23 @@ def _lower_node(lowering: Lowering, node: onnx.NodeProto) -> str | None:
     if any(name and name not in lowering.meaning for name in node.input):
         return None
     try:
-        meaning = operation(lowering, node)
-        lowering.meaning[node.output[0]] = meaning
-        _note_origin(lowering, node.output[0])
+        meaning, made = operation(lowering, node), _made(node)
+        # A node that only passes on what it is given shares the integer value with everything that uses its output.
+        if isinstance(meaning, Tensor) and meaning.private and not lowering.private(made):
+            meaning = replace(meaning, private=False)
+        lowering.meaning[made] = meaning
+        _note_origin(lowering, made)
     except UnsupportedError as error:
         return f"{name_of(node)} ({node.op_type}): {error}"
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError) as error:
         return f"{name_of(node)} ({node.op_type}): is not a valid {node.op_type}: {error!r}"
     return None
+
+
+def _made(node: onnx.NodeProto) -> str:
+    """Return the output that the lowering of *node* gives the meaning of: the indices of TopK, else the first."""
+    made: str = node.output[1] if node.op_type == "TopK" else node.output[0]
+    return made
 
 
 def _note_origin(lowering: Lowering, tensor: str) -> None:

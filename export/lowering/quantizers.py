@@ -58,10 +58,13 @@ def quant(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     if isinstance(source, QuantizedConstant):
         raise UnsupportedError("quantizes weights that are quantized already; keep one of the two quantizers")
     if constants.kind.bits > MAX_ACTIVATION_BITS:
-        kept = _unchanged(source, constants)
+        kept = _unchanged(lowering, source, constants)
         if kept is not None:
             return kept
-        raise UnsupportedError(f"{constants.kind.bits} bits on an activation; supported: 1 to {MAX_ACTIVATION_BITS}")
+        raise UnsupportedError(
+            f"{constants.kind.bits} bits on an activation; supported: 1 to {MAX_ACTIVATION_BITS}, or more where they "
+            "change no number that can occur"
+        )
     scales, zeros = constants.scales, constants.zero_points
     return _activation(lowering, node, source, constants.kind, scales, zeros, constants.at)
 
@@ -145,10 +148,23 @@ def multi_threshold(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     # The node counts, so the order of its thresholds does not matter.
     steps = [_Steps(tuple(sorted(row)), lowest) for row in rows.tolist()]
     tensor = lowering.tensor(node, 0)
-    if len(steps) not in (1, len(tensor.chains)) or (len(steps) > 1 and tensor.axes[0] != 0):
-        raise UnsupportedError(f"{len(steps)} rows of thresholds for {len(tensor.chains)} channels on the second axis")
+    axis = _threshold_axis(given.get("data_layout", ""), len(tensor.axes) + 1)
+    if len(steps) > 1 and (tensor.axes[axis - 1] != 0 or len(steps) != len(tensor.chains)):
+        raise UnsupportedError(
+            f"{len(steps)} rows of thresholds along axis {axis} of (N, {', '.join(map(str, lowering.shape(tensor)))}); "
+            "supported: one row, or one a channel"
+        )
     kind = IntegerType.smallest_for(lowest, lowest + rows.shape[1])
     return quantize(lowering, node.output[0], tensor, kind, steps, [scale])
+
+
+def _threshold_axis(layout: str, rank: int) -> int:
+    """Return which axis the rows of a MultiThreshold follow, as QONNX does: without a layout three axes are N, W, C."""
+    layout = layout or {3: "NWC"}.get(rank, "NC")
+    axis = layout.find("C")
+    if axis == 0 or axis >= rank:
+        raise UnsupportedError(f"data_layout = {layout!r} of {rank} axes; supported: the batch first, as in NCHW")
+    return axis if axis > 0 else 1
 
 
 def _read_quant(lowering: Lowering, node: onnx.NodeProto) -> _Quant:
@@ -232,8 +248,8 @@ def _weights(lowering: Lowering, node: onnx.NodeProto, source: Constant, quant: 
     return QuantizedConstant(codes - zeros, scales)
 
 
-def _unchanged(source: Meaning, quant: _Quant) -> Tensor | None:
-    """Return *source* where its real numbers are codes of *quant* already: wide accumulators pass unchanged."""
+def _unchanged(lowering: Lowering, source: Meaning, quant: _Quant) -> Tensor | None:
+    """Return *source* where all its real numbers are codes of *quant* already: wide accumulators pass unchanged."""
     if not isinstance(source, Tensor) or quant.scales.size != 1 or quant.zero_points.any() or quant.bipolar:
         return None
     scale = quant.scales.reshape(-1)[0]
@@ -241,7 +257,8 @@ def _unchanged(source: Meaning, quant: _Quant) -> Tensor | None:
         linear = linear_of(chain)
         if linear is None or any((number / scale).denominator != 1 for number in linear):
             return None
-    return source
+    low, high = _value_range(lowering, source, scale)
+    return source if quant.lowest <= low and high <= quant.highest else None
 
 
 def _activation(

@@ -27,7 +27,12 @@ def window_of(node: onnx.NodeProto, kernel: tuple[int, ...], sizes: tuple[int, .
     begin, end = pads[:axes], pads[axes:]
     auto = given.get("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
-        lacking = [max((-(-n // s) - 1) * s + span - n, 0) for n, s, span in zip(sizes, strides, spans, strict=True)]
+        lacking = [(-(-n // s) - 1) * s + span - n for n, s, span in zip(sizes, strides, spans, strict=True)]
+        if max(dilations) > 1 or min(lacking) < 0:
+            raise UnsupportedError(
+                f"auto_pad = {auto!r} of kernel {kernel} with strides {strides} and dilations {dilations} on {sizes}, "
+                "where runtimes differ (dilations, or strides that step over data); give the pads as numbers"
+            )
         less, more = tuple(n // 2 for n in lacking), tuple(n - n // 2 for n in lacking)
         begin, end = (less, more) if auto == "SAME_UPPER" else (more, less)
     elif auto == "VALID":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -16,43 +17,104 @@ from export.lowering import origins_of
 from export.qonnx import load_qonnx
 from export.qonnx_executor import QonnxExecutor
 
+Numbers = NDArray[np.float32] | NDArray[np.float64] | list[float] | float
+CUSTOM = "qonnx.custom_op.general"
+
 
 @dataclass
 class QonnxFile:
-    """Collects nodes and constants; every method returns the name of the tensor that it made."""
+    """Collects nodes and constants; every method returns the name of the tensor that it made.
+
+    Attributes:
+        trunc_version: version of the operator set of the nodes of QONNX; the two differ in Trunc.
+    """
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
+    trunc_version: int = 2
 
-    def constant(self, value: NDArray[np.float32] | float) -> str:
+    def constant(self, value: Numbers) -> str:
+        return self._constant(np.asarray(value, dtype=np.float32))
+
+    def integers(self, *values: int) -> str:
+        return self._constant(np.array(values, dtype=np.int64))
+
+    def _constant(self, value: NDArray[np.float32] | NDArray[np.int64]) -> str:
         name = f"c{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype=np.float32), name))
+        self.constants.append(numpy_helper.from_array(value, name))
         return name
 
-    def add(self, op: str, inputs: list[str], domain: str = "", **attributes: object) -> str:
-        output = f"t{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [output], name=output, domain=domain, **attributes))
-        return output
+    def add(self, op: str, inputs: list[str], domain: str = "", *, outputs: int = 1, **attributes: object) -> str:
+        """Append a node; of several *outputs* the last one's name is returned, ``t5.1`` for the second of node 5."""
+        return self.node(op, inputs, attributes, domain, outputs)
 
-    def quant(self, source: str, scale: float, bits: int, *, signed: int, narrow: int = 0, mode: str = "ROUND") -> str:
-        inputs = [source, self.constant(scale), self.constant(0.0), self.constant(float(bits))]
-        return self.add("Quant", inputs, "qonnx.custom_op.general", signed=signed, narrow=narrow, rounding_mode=mode)
+    def node(
+        self, op: str, inputs: list[str], attributes: Mapping[str, object], domain: str = "", outputs: int = 1
+    ) -> str:
+        """Append a node whose attributes are given as a mapping."""
+        first = f"t{len(self.nodes)}"
+        names = [first, *(f"{first}.{index}" for index in range(1, outputs))]
+        self.nodes.append(helper.make_node(op, inputs, names, name=first, domain=domain, **attributes))
+        return names[-1]
 
-    def batch_norm(self, source: str, parameters: NDArray[np.float32]) -> str:
+    def quant(
+        self,
+        source: str,
+        scale: Numbers,
+        bits: int,
+        *,
+        signed: int,
+        narrow: int = 0,
+        mode: str = "ROUND",
+        zero: Numbers = 0.0,
+        op: str = "Quant",
+    ) -> str:
+        inputs = [source, self.constant(scale), self.constant(zero), self.constant(float(bits))]
+        return self.add(op, inputs, CUSTOM, signed=signed, narrow=narrow, rounding_mode=mode)
+
+    def bipolar(self, source: str, scale: Numbers) -> str:
+        return self.add("BipolarQuant", [source, self.constant(scale)], CUSTOM)
+
+    def weights(self, values: Numbers, scale: Numbers = 1.0, bits: int = 8) -> str:
+        """Return weights behind a signed quantizer."""
+        return self.quant(self.constant(values), scale, bits, signed=1)
+
+    def batch_norm(
+        self, source: str, parameters: NDArray[np.float32] | NDArray[np.float64], epsilon: float = 1e-5
+    ) -> str:
         """*parameters*: gamma, beta, mean, variance, shape (4, channels)."""
-        return self.add("BatchNormalization", [source, *(self.constant(row) for row in parameters)], epsilon=1e-5)
+        inputs = [source, *(self.constant(row) for row in parameters)]
+        return self.add("BatchNormalization", inputs, epsilon=epsilon)
 
-    def save(self, path: Path, inputs: int, output: str, outputs: int) -> Path:
+    def proto(
+        self,
+        inputs: int | tuple[int, ...],
+        output: str,
+        outputs: int | tuple[int, ...],
+        kind: int = TensorProto.FLOAT,
+    ) -> onnx.ModelProto:
+        """Return the model; *inputs* and *outputs* are shapes of one sample, *kind* the type of the output."""
+        sizes = [[shape] if isinstance(shape, int) else list(shape) for shape in (inputs, outputs)]
         graph = helper.make_graph(
             self.nodes,
             "net",
-            [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", inputs])],
-            [helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", outputs])],
+            [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["N", *sizes[0]])],
+            [helper.make_tensor_value_info(output, kind, ["N", *sizes[1]] if -1 not in sizes[1] else None)],
             self.constants,
         )
-        opsets = [helper.make_opsetid("", 20), helper.make_opsetid("qonnx.custom_op.general", 2)]
+        opsets = [helper.make_opsetid("", 20), helper.make_opsetid(CUSTOM, self.trunc_version)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+    def save(
+        self,
+        path: Path,
+        inputs: int | tuple[int, ...],
+        output: str,
+        outputs: int | tuple[int, ...],
+        kind: int = TensorProto.FLOAT,
+    ) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        onnx.save_model(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
+        onnx.save_model(self.proto(inputs, output, outputs, kind), path)
         return path
 
 

@@ -37,6 +37,12 @@ class MaxPool(_Pool):
         fits = all(max(b, e) <= d * (k - 1) for k, d, b, e in around)
         self.require(fits, f"pads more than its kernel spans: {self.window}")
 
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """Return (C, *counts); every window must meet data."""
+        shape = _Pool.output_shape(self, *shapes)
+        self.require(self.window.meets_data(shapes[0][1:]), f"has a window of padding alone on {shapes[0]}")
+        return shape
+
     def apply(self, *codes: Codes) -> Codes:
         """Return the largest codes, shape (N, C, *counts)."""
         counts = self.output_shape(codes[0].shape[1:])[1:]

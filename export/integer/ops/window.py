@@ -50,6 +50,15 @@ class Window:
         whole = zip(sizes, self.begin, self.end, spans, self.strides, strict=True)
         return tuple((size + b + e - span) // stride + 1 for size, b, e, span, stride in whole)
 
+    def meets_data(self, sizes: Shape) -> bool:
+        """Tell whether every window holds at least one element of data of *sizes*: with dilations it may miss all."""
+        axes = zip(sizes, self.output_sizes(sizes), self.kernel, self.strides, self.begin, self.dilations, strict=True)
+        return all(
+            any(0 <= at * stride - begin + tap * dilation < size for tap in range(taps))
+            for size, count, taps, stride, begin, dilation in axes
+            for at in range(count)
+        )
+
     def pad(self, codes: Codes, value: int) -> Codes:
         """Return *codes*, shape (N, C, *sizes), with *value* around."""
         if not self.padded:

@@ -1,0 +1,5 @@
+"""Profiles of Hypothesis: ``pytest --hypothesis-profile=long tests/export/test_n_version.py`` searches for an hour."""
+
+from hypothesis import settings
+
+settings.register_profile("long", max_examples=10_000, deadline=None, print_blob=True)
