@@ -14,6 +14,7 @@ from export.subgraph import cut
 from pipeline import Artifact, Codes, InputError, WeightSign
 
 ROWS_AT_ONCE = 1 << 15
+ELEMENTS_AT_ONCE = 1 << 21
 
 
 class OnnxInt8Executor:
@@ -25,9 +26,11 @@ class OnnxInt8Executor:
     def __init__(self, artifact: Artifact) -> None:
         try:
             self._onnx = onnx.load(artifact.path / FILE, load_external_data=False)
-            self._layers: list[dict[str, Any]] = json.loads((artifact.path / LAYERS).read_text())
+            layers = json.loads((artifact.path / LAYERS).read_text())
+            self._values: dict[str, dict[str, Any]] = layers["values"]
+            self._layers: list[dict[str, Any]] = layers["activations"]
             self._session = _session(self._onnx)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{artifact.path} does not hold a packed-int8 ONNX model: {error}") from error
 
     def __call__(self, codes: Codes) -> Codes:
@@ -35,7 +38,11 @@ class OnnxInt8Executor:
         kind = np.iinfo(np.int8 if self._session.get_inputs()[0].type == "tensor(int8)" else np.uint8)
         if codes.size and not kind.min <= codes.min() <= codes.max() <= kind.max:
             raise InputError(f"onnx-int8 takes codes {kind.min}..{kind.max}; given {codes.min()}..{codes.max()}")
-        return _run(self._session, codes.astype(kind.dtype))
+        shape = self._session.get_inputs()[0].shape[1:]
+        rows = max(1, ELEMENTS_AT_ONCE // codes.shape[1])
+        groups = [codes[start : start + rows] for start in range(0, max(len(codes), 1), rows)]
+        outputs = [_run(self._session, group.astype(kind.dtype).reshape(len(group), *shape)) for group in groups]
+        return np.concatenate(outputs).reshape(len(codes), -1)
 
     def measure(self, codes: Codes) -> dict[str, int | float | str]:
         """Return the sizes of the file and of the packed weights in it; *codes* are not needed."""
@@ -50,27 +57,22 @@ class OnnxInt8Executor:
     def requantize(self, layer: int, first: int, last: int) -> Codes:
         """Run the nodes of activation *layer* alone, on every accumulator from *first* to *last*."""
         entry = self._layers[layer]
-        constants = {tensor.name: tensor.dims for tensor in self._onnx.graph.initializer}
-        channels = next(
-            int(constants[f"{entry['layer']}.{kind}"][0])
-            for kind in ("multiplier", "thresholds")
-            if f"{entry['layer']}.{kind}" in constants
-        )
         part = cut(
             self._onnx,
             entry["source"],
             entry["target"],
             source_type=TensorProto.INT32,
             target_type=TensorProto.UINT8,
-            shape=(channels,),
+            shape=entry["shape"],
         )
         session = _session(part)
         pieces = []
         for start in range(first, last + 1, ROWS_AT_ONCE):
             stop = min(start + ROWS_AT_ONCE, last + 1)
             accumulators = np.arange(start, stop, dtype=np.int32)[:, None]
-            pieces.append(_run(session, np.repeat(accumulators, channels, axis=1)))
-        return np.concatenate(pieces) - int(entry.get("zero_point", 0))
+            rows = np.repeat(accumulators, entry["shape"][0], axis=1).reshape(-1, *entry["shape"])
+            pieces.append(_run(session, rows).reshape(len(rows), -1))
+        return np.concatenate(pieces) - int(entry["zero_point"])
 
 
 def _session(model: onnx.ModelProto) -> Any:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer import IntegerType, MatMul
-from pipeline import Codes
+from export.integer import IntegerType
+from pipeline import Codes, StageError
 
 Bytes = NDArray[np.uint8]
 
@@ -35,18 +35,17 @@ class FieldLayout:
         return 8 // self.bits
 
     @classmethod
-    def of(cls, node: MatMul) -> FieldLayout:
-        """Return the narrowest layout that holds the weights of *node*.
+    def of(cls, name: str, kind: IntegerType, outputs: int, inputs: int) -> FieldLayout:
+        """Return the narrowest layout for the weights of layer *name*: *kind*, shape (outputs, inputs).
 
         Raises:
-            ValueError: a weight needs more than 8 bits.
+            StageError: a weight needs more than 8 bits.
         """
-        kind = node.weight_type
         for bits in (2, 4, 8):
             field = IntegerType(bits, signed=True)
-            if field.minimum <= kind.minimum and kind.maximum <= field.maximum:
-                return cls(bits, -field.minimum, node.inputs, node.outputs)
-        raise ValueError(f"weights of {node.name!r} are {kind}; at most 8 signed bits fit a byte")
+            if field.holds(kind.minimum, kind.maximum):
+                return cls(bits, -field.minimum, inputs, outputs)
+        raise StageError(f"onnx-int8: weights of {name!r} are {kind}; at most 8 signed bits fit a byte")
 
     def locate(self, output: int, source: int) -> tuple[int, int]:
         """Return the byte and the lowest bit of the field of the weight from input *source* to *output*."""

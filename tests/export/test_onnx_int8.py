@@ -58,7 +58,7 @@ def test_a_layer_without_multiply_shift_is_compared_with_its_thresholds(tmp_path
     )
     model = IntegerModel("steep", IntegerType(8, signed=False), Fraction(1), (2,), nodes, Fraction(1))
     _, layers = build(model)
-    assert layers[0]["method"] == "comparison with every threshold"
+    assert layers["activations"][0]["method"] == "comparison with every threshold"
     executor = OnnxInt8Executor(written(model, tmp_path / "out"))
     inputs = random_codes(2)
     np.testing.assert_array_equal(run(model, inputs), executor(inputs), strict=True)
@@ -128,8 +128,7 @@ def test_packing_is_undone_by_unpacking(bits: int, outputs: int, inputs: int, se
     kind = IntegerType(bits, signed=True)
     generator = np.random.default_rng(seed)
     weights = generator.integers(kind.minimum, kind.maximum, size=(outputs, inputs), endpoint=True)
-    node = MatMul("fc0", weights, kind)
-    layout = FieldLayout.of(node)
+    layout = FieldLayout.of("fc0", kind, outputs, inputs)
     packed = pack(weights, layout)
     assert layout.bits == next(width for width in (2, 4, 8) if bits <= width)
     assert packed.size == -(-weights.size * layout.bits // 8)
