@@ -123,6 +123,27 @@ def verify(
 
 
 @app.command()
+def explain(
+    run_path: RunPath,
+    executor: Annotated[str | None, typer.Option(help="One executor, looked into as far as it allows.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Most samples to run; default: those of the run.", min=1)] = None,
+    flip_bit: Annotated[
+        str | None,
+        typer.Option(
+            "--flip-bit",
+            metavar="EXECUTOR",
+            help="Explain a copy of this executor's artifact with one weight bit flipped (exit code 1).",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the first layer where an executor parts from the integer model, and say why."""
+    from pipeline.commands.explain import explain_executors
+
+    explain_executors(run_path, executor=executor, samples=samples, flip_bit=flip_bit, as_json=as_json)
+
+
+@app.command()
 def calibrate(
     run_path: RunPath,
     executor: Annotated[str, typer.Option(help="The device: integer, or an executor of the run.")] = "integer",

@@ -52,6 +52,7 @@ FUNCTIONS = {
     "run-integer-model": "export.integer:trace",
     "derive-again": "export.lower:derive_again",
     "prove-requantization": "export.proofs:prove_requantization",
+    "explain-divergence": "export.divergence:explain_run",
     "save-integer-model": "export.integer:save",
     "fault-spec": "hw.faults:FaultSpec",
     "calibration-settings": "hw.calibrate:Settings",

@@ -14,6 +14,8 @@ from export.subgraph import cut
 from pipeline import Artifact, Codes, InputError, WeightSign
 
 ROWS_AT_ONCE = 1 << 15
+ACCUMULATORS = ("accumulators", "sum")
+"""What the tensors end with that hold the result of a matrix product, and of the addition of a bias."""
 
 
 class OnnxInt8Executor:
@@ -36,6 +38,35 @@ class OnnxInt8Executor:
         if codes.size and not kind.min <= codes.min() <= codes.max() <= kind.max:
             raise InputError(f"onnx-int8 takes codes {kind.min}..{kind.max}; given {codes.min()}..{codes.max()}")
         return _run(self._session, codes.astype(kind.dtype))
+
+    def trace(self, codes: Codes) -> dict[str, Codes]:
+        """Run *codes*, shape (N, inputs), and return the codes of every layer, in the signs of the integer model.
+
+        The layers' tensors become outputs of the graph, so that onnxruntime cannot fuse over them.
+        """
+        shown = onnx.ModelProto()
+        shown.CopyFrom(self._onnx)
+        layers = self._layer_tensors()
+        last = shown.graph.output[0]
+        for tensor, kind in layers.values():
+            if tensor != last.name:
+                shown.graph.output.append(onnx.helper.make_tensor_value_info(tensor, kind, None))
+        session = _session(shown)
+        names = [tensor for tensor, _ in layers.values()]
+        outputs = session.run(names, {session.get_inputs()[0].name: codes.astype(np.uint8)})
+        return {layer: output.astype(np.int64) for layer, output in zip(layers, outputs, strict=True)}
+
+    def _layer_tensors(self) -> dict[str, tuple[str, int]]:
+        """Return the tensor that holds the result of each layer, and its type."""
+        activations = {entry["layer"]: entry["target"] for entry in self._layers}
+        found: dict[str, tuple[str, int]] = {}
+        for node in self._onnx.graph.node:
+            layer, _, part = node.output[0].rpartition(".")
+            if activations.get(layer) == node.output[0]:
+                found[layer] = (node.output[0], TensorProto.UINT8)
+            elif layer not in activations and part in ACCUMULATORS:
+                found[layer] = (node.output[0], TensorProto.INT32)
+        return found
 
     def measure(self, codes: Codes) -> dict[str, int | float | str]:
         """Return the sizes of the file and of the packed weights in it; *codes* are not needed."""
