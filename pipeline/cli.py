@@ -144,6 +144,21 @@ def explain(
 
 
 @app.command()
+def lint(
+    path: Annotated[Path, typer.Argument(metavar="CONFIG|MODEL.onnx", help="A configuration, or a QONNX file.")],
+    targets: Annotated[
+        list[str] | None,
+        typer.Option("--target", help="A target to ask; default: the configuration's, or all.", metavar="SPEC"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say before any training whether a network deploys: what refuses it, and what floats may decide otherwise."""
+    from pipeline.commands.lint import lint as lint_path
+
+    lint_path(path, tuple(targets or ()), as_json=as_json)
+
+
+@app.command()
 def calibrate(
     run_path: RunPath,
     executor: Annotated[str, typer.Option(help="The device: integer, or an executor of the run.")] = "integer",

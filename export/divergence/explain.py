@@ -13,7 +13,7 @@ from export.divergence.cause import Cause, Finding
 from export.divergence.classify import Activations, classify
 from export.divergence.describe import Divergence, describe
 from export.divergence.layout import find_permutation
-from export.divergence.locate import Search, search_outputs, search_trace, search_units
+from export.divergence.locate import Search, UnreadableError, search_outputs, search_trace, search_units
 from export.integer import IntegerModel, load, run
 from export.lower import lower_file
 from export.qonnx import FILE
@@ -35,6 +35,7 @@ class Explanation:
         compared: how many codes of outputs and layers were compared.
         differing_outputs: how many output codes differ.
         divergence: where the two part; None: nowhere.
+        note: why its layers could not be looked into; empty where they could, or where it shows none.
     """
 
     executor: str
@@ -43,6 +44,7 @@ class Explanation:
     compared: int
     differing_outputs: int
     divergence: Divergence | None
+    note: str = ""
 
     @property
     def ok(self) -> bool:
@@ -51,7 +53,8 @@ class Explanation:
 
     def lines(self) -> list[str]:
         """Return what was found, for a reader."""
-        head = f"{self.executor}: {self.compared} codes of {self.samples} samples compared ({self.method})"
+        note = f"; its layers cannot be shown: {self.note}" if self.note else ""
+        head = f"{self.executor}: {self.compared} codes of {self.samples} samples compared ({self.method}{note})"
         if self.divergence is None:
             return [f"{head}, all equal"]
         return [f"{head}, {self.differing_outputs} outputs differ", *self.divergence.lines()]
@@ -65,6 +68,7 @@ class Explanation:
             "samples": self.samples,
             "compared": self.compared,
             "differing_outputs": self.differing_outputs,
+            "note": self.note or None,
             "divergence": None if self.divergence is None else self.divergence.as_json(),
         }
 
@@ -93,7 +97,12 @@ def explain(
     """
     outputs = np.asarray(executor(codes))
     differing = int((outputs != run(model, codes)).sum())
-    method, search = _search(executor, model, codes, outputs, deep=units or differing > 0)
+    note = ""
+    try:
+        method, search = _search(executor, model, codes, outputs, deep=units or differing > 0)
+    except UnreadableError as error:
+        note = str(error)
+        method, search = _search_closed(executor, model, codes, outputs, deep=units or differing > 0)
     compared = outputs.size + (0 if method == "outputs" else search.compared)
     evidence, finding = search.evidence, None
     if evidence is None and differing:
@@ -104,20 +113,26 @@ def explain(
     if evidence is not None and finding is None:
         finding = classify(model, evidence, executor, activations or {}, floats=floats)
     divergence = None if evidence is None or finding is None else describe(model, evidence, finding)
-    return Explanation(executor.name, method, len(codes), compared, differing, divergence)
+    return Explanation(executor.name, method, len(codes), compared, differing, divergence, note)
 
 
 def _search(
     executor: Executor, model: IntegerModel, codes: Codes, outputs: Codes, *, deep: bool
 ) -> tuple[Method, Search]:
-    has_units = isinstance(executor, MatrixUnit | Requantizer)
-    if isinstance(executor, LayerTracer):
-        search = search_trace(model, executor, codes)
-        hidden = search.evidence is not None and not search.evidence.inputs_agree
-        if hidden and has_units and search.evidence is not None:
-            return "layers", _look_behind(executor, model, codes, search)
-        return "layers", search
-    if has_units and deep:
+    if not isinstance(executor, LayerTracer):
+        return _search_closed(executor, model, codes, outputs, deep=deep)
+    search = search_trace(model, executor, codes)
+    hidden = search.evidence is not None and not search.evidence.inputs_agree
+    if hidden and isinstance(executor, MatrixUnit | Requantizer):
+        search = _look_behind(executor, model, codes, search)
+    return "layers", search
+
+
+def _search_closed(
+    executor: Executor, model: IntegerModel, codes: Codes, outputs: Codes, *, deep: bool
+) -> tuple[Method, Search]:
+    """Compare an executor that does not show its layers."""
+    if deep and isinstance(executor, MatrixUnit | Requantizer):
         return "units", search_units(model, executor, codes)
     return "outputs", search_outputs(model, outputs, codes)
 

@@ -22,6 +22,10 @@ ELEMENTS_AT_ONCE = 1 << 23
 ROWS_AT_ONCE = 1 << 17
 
 
+class UnreadableError(StageError):
+    """An executor that runs cannot show its layers as codes, float sums among them being too coarse, say."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Site:
     """One code of a layer: *channel* and *position* within the sample, and the *sample*; ordered like that."""
@@ -79,11 +83,15 @@ def search_trace(model: IntegerModel, executor: LayerTracer, codes: Codes) -> Se
     """Compare every layer that *executor* shows with the integer model's, on *codes*, shape (N, inputs).
 
     Raises:
+        UnreadableError: it cannot show its layers.
         StageError: it shows no layer of the model, or codes of another shape.
     """
     best, compared = None, 0
     for offset, chosen in _groups(model, codes):
-        traced = executor.trace(chosen)
+        try:
+            traced = executor.trace(chosen)
+        except StageError as error:
+            raise UnreadableError(str(error)) from error
         names = [node.name for node in model.nodes if node.name in traced]
         if traced and not names:
             raise StageError(f"the executor shows layers {sorted(traced)}; none of them is one of {model.name!r}")

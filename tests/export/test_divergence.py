@@ -427,6 +427,24 @@ def test_a_layer_of_another_shape_is_an_error() -> None:
         explain(Cut(network.model), network.model, inputs_of(network, SAMPLES))
 
 
+def test_an_executor_that_cannot_show_its_layers_is_compared_by_its_units() -> None:
+    network = perceptron(24)
+
+    class Coarse(UnitExecutor):
+        def trace(self, codes: Codes) -> dict[str, Codes]:
+            raise StageError("float32 cannot tell the accumulators apart")
+
+    codes = inputs_of(network, SAMPLES)
+    equal = explain(Coarse(network.model), network.model, codes)
+    assert (equal.ok, equal.method) == (True, "units")
+    assert "(units; its layers cannot be shown: float32 cannot tell" in equal.lines()[0]
+    active = int(trace(network.model, codes)["act0"].sum(axis=0).argmax())
+    wrong = with_weight(network.model.matmuls[1], (0, active), 1)
+    found = explain(Coarse(with_node(network.model, wrong)), network.model, codes).divergence
+    assert found is not None
+    assert (found.layer, found.channel, found.finding.cause) == ("fc1", 0, Cause.WRONG_WEIGHT)
+
+
 class Cut(FaultyTracer):
     def trace(self, codes: Codes) -> dict[str, Codes]:
         return {"fc0": super().trace(codes)["fc0"][:, :3]}
