@@ -227,6 +227,17 @@ def test_codes_beyond_the_end_of_the_type_are_saturation(kind: str, how: str) ->
         assert found.finding.facts["true_code"] == (found.codes[1] if how == "kept" else found.codes[1] + 16)
 
 
+@pytest.mark.parametrize("seed", [15, 27, 69])
+def test_a_tie_in_the_first_channel_does_not_hide_what_explains_every_channel(seed: int) -> None:
+    """The first channel shows one fault, code 8 to 7 at a tie; clipping alone explains the others, too."""
+    network = perceptron(seed)
+    codes = inputs_of(network, 150, seed)
+    executor = FaultyTracer(network.model, "act1", lambda values: np.minimum(values, 7))
+    found = explain(executor, network.model, codes, activations=network.activations).divergence
+    assert found is not None
+    assert (found.layer, found.codes, found.finding.cause) == ("act1", (8, 7), Cause.SATURATION)
+
+
 class Unsaturated(FaultyTracer):
     """The first activation does not end at its type."""
 
