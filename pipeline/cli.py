@@ -150,12 +150,16 @@ def lint(
         list[str] | None,
         typer.Option("--target", help="A target to ask; default: the configuration's, or all.", metavar="SPEC"),
     ] = None,
+    input_type: Annotated[
+        str | None,
+        typer.Option("--input", help="Type of the input codes, for a file that does not quantize it.", metavar="TYPE"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say before any training whether a network deploys: what refuses it, and what floats may decide otherwise."""
     from pipeline.commands.lint import lint as lint_path
 
-    lint_path(path, tuple(targets or ()), as_json=as_json)
+    lint_path(path, tuple(targets or ()), input_type=input_type, as_json=as_json)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.errors import ConfigError, GateError, StageError
+from pipeline.import_config import source_file
 from pipeline.registry import FUNCTIONS, STAGES, SUPPORT, resolve
 from pipeline.stage import StageContext
 from pipeline.target import OPTIONS, TargetSpec, require_target
@@ -51,22 +52,26 @@ class Verdict:
         return not self.why
 
 
-def lint(path: Path, targets: tuple[str, ...], *, as_json: bool) -> None:
+def lint(path: Path, targets: tuple[str, ...], *, input_type: str | None, as_json: bool) -> None:
     """Examine the configuration or the QONNX file at *path* and print what keeps it from being deployed.
 
     A configuration is asked for its own targets unless *targets* names others. A file is asked for all of them, and
-    one that takes it is enough, unless *targets* says which must.
+    one that takes it is enough, unless *targets* says which must. *input_type* declares the input codes of a file that
+    does not quantize them.
 
     Raises:
-        ConfigError: the configuration or a target is not valid, or the file is of neither kind.
+        ConfigError: the configuration or a target is not valid, the file is of neither kind, or *input_type* is given
+            for a configuration.
         InputError: the file cannot be read, or the network not be built.
         GateError: a target that was asked for refuses the network.
     """
     asked = tuple(require_target(spec) for spec in targets)
     if path.suffix == ".onnx":
-        examined: Examined = resolve(FUNCTIONS, "lint-file")(path, path.stem)
+        examined = _examine_file(path, input_type)
         chosen = asked or tuple(require_target(kind) for kind in OPTIONS)
     elif path.suffix in (".yaml", ".yml"):
+        if input_type is not None:
+            raise ConfigError(f"--input {input_type} has no effect on {path}; it is for .onnx files")
         examined, own = _examine_config(path)
         chosen = asked or own
     else:
@@ -89,6 +94,18 @@ def _reason(path: Path, examined: Examined, verdicts: list[Verdict]) -> str:
     if examined.model is None:
         return f"{path}: {len(examined.unsupported)} nodes cannot be lowered to integers exactly"
     return f"{path} cannot be deployed to {', '.join(v.target for v in verdicts if not v.takes)}"
+
+
+def _examine_file(path: Path, input_type: str | None) -> Examined:
+    """Normalize the file as an import does, and examine what comes of it."""
+    with tempfile.TemporaryDirectory(prefix="bitproof-lint-") as name:
+        made, scratch = Path(name) / "export", Path(name) / "scratch"
+        made.mkdir()
+        scratch.mkdir()
+        stage = resolve(STAGES, "import")(source=source_file(path), input=input_type)
+        stage.run(None, StageContext(made, scratch, 0))
+        examined: Examined = resolve(FUNCTIONS, "lint-file")(made / MODEL_FILE, path.stem)
+    return examined
 
 
 def _examine_config(path: Path) -> tuple[Examined, tuple[TargetSpec, ...]]:

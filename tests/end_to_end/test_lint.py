@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from foreign_files import FILES
 from qonnx_files import QonnxFile, random_mlp
 
 from export.integer import MatMul, propagate
@@ -158,6 +160,30 @@ def test_convolutions_are_refused_by_name_where_a_target_lacks_them(
     assert code == 1
     assert "conv0 (conv)" in found["targets"][0]["why"]
     assert found["unsupported"] == []
+
+
+@pytest.mark.parametrize("name", sorted(set(FILES) - {"binary"}))
+def test_files_of_other_tools_are_normalized_first(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "foreign.onnx"
+    onnx.save_model(FILES[name](), path)
+    code, found = linted(capsys, path)
+    assert (found["unsupported"], found["failing_proofs"]) == ([], [])
+    assert code == (0 if any(target["takes"] for target in found["targets"]) else 1)
+    assert found["name"] == "foreign"
+
+
+def test_an_input_that_is_not_quantized_is_declared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "binary.onnx"
+    onnx.save_model(FILES["binary"](), path)
+    code, found = linted(capsys, path)
+    assert code == 2
+    assert "by --input TYPE" in found["error"]
+    code, found = linted(capsys, path, "--input", "bipolar")
+    assert code in (0, 1)
+    assert [layer["op"] for layer in found["layers"]].count("matmul") == 2
+    assert linted(capsys, CONFIGS / "digits_mlp.yaml", "--input", "bipolar")[0] == 2
 
 
 def test_bad_input_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
