@@ -16,6 +16,7 @@ from export.divergence.layout import find_permutation
 from export.divergence.locate import Search, UnreadableError, search_outputs, search_trace, search_units
 from export.integer import IntegerModel, load, run
 from export.lower import lower_file
+from export.proofs.requantization import FloatReference
 from export.qonnx import FILE
 from pipeline import Codes, Executor, InputError, LayerTracer, MatrixUnit, Requantizer
 
@@ -145,11 +146,9 @@ def _look_behind(executor: Executor, model: IntegerModel, codes: Codes, search: 
     return Search(search.compared + behind.compared, behind.evidence or search.evidence)
 
 
-def explain_run(
-    executor: Executor, integer: Path, qonnx: Path, codes: Codes, *, floats: bool, units: bool
-) -> Explanation:
+def explain_run(executor: Executor, integer: Path, qonnx: Path, codes: Codes, *, units: bool) -> Explanation:
     """Explain *executor* by the artifact folders *integer* and *qonnx* of a run; see :func:`explain`."""
-    model = load(integer)
+    model, floats = load(integer), isinstance(executor, FloatReference)
     return explain(executor, model, codes, activations=activations_of(model, qonnx), floats=floats, units=units)
 
 

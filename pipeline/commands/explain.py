@@ -19,9 +19,6 @@ from pipeline.registry import FUNCTIONS, resolve
 from pipeline.run_folder import RunFolder
 from pipeline.vectors import Vectors
 
-FLOAT_KINDS = ("torch", "qonnx")
-"""Executors that compute with floats; every other has integers alone."""
-
 
 class Explained(Protocol):
     """What the comparison of one executor gave."""
@@ -112,7 +109,6 @@ def _explain(run: RunFolder, step: ExecutorStep, artifact: Artifact, vectors: Ve
         integer.path,
         run.artifact("export").path,
         vectors.codes,
-        floats=step.kind in FLOAT_KINDS,
         units=asked,
     )
     return found
