@@ -6,7 +6,7 @@ RUN = $(BITPROOF) run $(CONFIG) --runs $(RUNS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup doctor pipeline data train-float train export integer onnx-int8 finn rtl firmware parity report verify \
-        import calibrate bench-estimators bench-calibration test test-fast check format clean
+        import lint explain calibrate bench-estimators bench-calibration test test-fast check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,12 @@ verify: setup ## check the run of CONFIG again from its artifacts
 
 import: setup ## import a QONNX file: make import MODEL=net.onnx OPTIONS="--target onnx-int8 --vectors x.npy"
 	@$(BITPROOF) import $(MODEL) --runs $(RUNS) $(OPTIONS)
+
+lint: setup ## say before training whether CONFIG (or OPTIONS="--target SPEC") deploys
+	@$(BITPROOF) lint $(CONFIG) $(OPTIONS)
+
+explain: setup ## say where the executors of the run of CONFIG part: make explain OPTIONS="--flip-bit onnx-int8"
+	@$(BITPROOF) explain $(RUNS)/$(notdir $(basename $(CONFIG))) $(OPTIONS)
 
 calibrate: setup ## tune the run of CONFIG on a device: make calibrate OPTIONS="--executor onnx-int8"
 	@$(BITPROOF) calibrate $(RUNS)/$(notdir $(basename $(CONFIG))) $(OPTIONS)

@@ -123,6 +123,46 @@ def verify(
 
 
 @app.command()
+def explain(
+    run_path: RunPath,
+    executor: Annotated[str | None, typer.Option(help="One executor, looked into as far as it allows.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Most samples to run; default: those of the run.", min=1)] = None,
+    flip_bit: Annotated[
+        str | None,
+        typer.Option(
+            "--flip-bit",
+            metavar="EXECUTOR",
+            help="Explain a copy of this executor's artifact with one weight bit flipped (exit code 1).",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the first layer where an executor parts from the integer model, and say why."""
+    from pipeline.commands.explain import explain_executors
+
+    explain_executors(run_path, executor=executor, samples=samples, flip_bit=flip_bit, as_json=as_json)
+
+
+@app.command()
+def lint(
+    path: Annotated[Path, typer.Argument(metavar="CONFIG|MODEL.onnx", help="A configuration, or a QONNX file.")],
+    targets: Annotated[
+        list[str] | None,
+        typer.Option("--target", help="A target to ask; default: the configuration's, or all.", metavar="SPEC"),
+    ] = None,
+    input_type: Annotated[
+        str | None,
+        typer.Option("--input", help="Type of the input codes, for a file that does not quantize it.", metavar="TYPE"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say before any training whether a network deploys: what refuses it, and what floats may decide otherwise."""
+    from pipeline.commands.lint import lint as lint_path
+
+    lint_path(path, tuple(targets or ()), input_type=input_type, as_json=as_json)
+
+
+@app.command()
 def calibrate(
     run_path: RunPath,
     executor: Annotated[str, typer.Option(help="The device: integer, or an executor of the run.")] = "integer",

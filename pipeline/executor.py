@@ -1,13 +1,14 @@
 """What every form of the network has in common: integer codes in, integer codes out.
 
 An executor runs one artifact: the Brevitas checkpoint, the QONNX file, the integer model, an ONNX file,
-FINN's hardware graph, simulated RTL, firmware. All are compared with the integer model. The two smaller
+FINN's hardware graph, simulated RTL, firmware. All are compared with the integer model. The smaller
 protocols let a check reach single parts of an artifact, because whole images alone do not verify every
 threshold and every weight.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -64,5 +65,18 @@ class MatrixUnit(Protocol):
 
         Returns:
             The accumulators, shape (N, outputs).
+        """
+        ...
+
+
+@runtime_checkable
+class LayerTracer(Protocol):
+    """An executor that shows what its layers give."""
+
+    def trace(self, codes: Codes) -> Mapping[str, Codes]:
+        """Run *codes*, shape (N, inputs), and return the codes of every layer that can be seen.
+
+        Returns:
+            By the name of the node of the integer model, in its sign convention, shape (N, *sample shape).
         """
         ...

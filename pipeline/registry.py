@@ -46,6 +46,13 @@ FAULTS = {
 REPROGRAM = {"rtl": "hw.finn.reprogram:reprogram_thresholds"}
 """Executors whose artifact can be given other thresholds without being built again."""
 
+SUPPORT = {
+    "onnx-int8": "export.onnx_int8:build",
+    "c": "hw.mcu.plan:plan_network",
+    "finn": "hw.finn.supported:require_supported",
+}
+"""For each kind of target the function that refuses, by a StageError, an integer model that it has no form for."""
+
 FUNCTIONS = {
     "load-network": "train.checkpoint:load_network",
     "classify": "export.integer:classify",
@@ -53,6 +60,9 @@ FUNCTIONS = {
     "run-integer-model": "export.integer:trace",
     "derive-again": "export.lower:derive_again",
     "prove-requantization": "export.proofs:prove_requantization",
+    "explain-divergence": "export.divergence:explain_run",
+    "lint-file": "export.lint:examine_file",
+    "untrained-network": "train.untrained:untrained_checkpoint",
     "save-integer-model": "export.integer:save",
     "fault-spec": "hw.faults:FaultSpec",
     "calibration-settings": "hw.calibrate:Settings",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from torch import nn
 
 from pipeline import Artifact, Codes, InputError, StageError, WeightSign
 from train.checkpoint import load_network
@@ -73,6 +76,33 @@ class TorchExecutor(TorchNetwork):
             outputs = block.activation(block.norm(values))
             pieces.append(_to_codes(outputs, block.output_scale, start, "accumulator"))
         return np.concatenate(pieces)
+
+    @torch.no_grad()
+    def trace(self, codes: Codes) -> dict[str, Codes]:
+        """Run *codes*, shape (N, inputs), and return the codes of every activation, ``act0``, ``act1``, ...
+
+        Accumulators are left out: their signs are those of the training, and their sums are never seen as integers.
+        """
+        found: dict[str, list[Codes]] = {f"act{layer}": [] for layer in range(len(self._layers) - 1)}
+        hooks = []
+        for (name, pieces), block in zip(found.items(), self._layers[:-1], strict=True):
+            assert block.activation is not None, "only the last layer has no activation"
+            hooks.append(block.activation.register_forward_hook(_keeper(name, pieces, block.output_scale)))
+        try:
+            self(codes)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return {name: np.concatenate(pieces) for name, pieces in found.items()}
+
+
+def _keeper(name: str, pieces: list[Codes], scale: float) -> Callable[[nn.Module, object, torch.Tensor], None]:
+    """Return a hook that appends the codes of what activation *name* gives to *pieces*."""
+
+    def keep(_module: nn.Module, _inputs: object, outputs: torch.Tensor) -> None:
+        pieces.append(_to_codes(outputs, scale, sum(map(len, pieces)), f"{name}, sample"))
+
+    return keep
 
 
 def torch_executor(artifact: Artifact) -> TorchNetwork:

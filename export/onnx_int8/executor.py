@@ -44,6 +44,30 @@ class OnnxInt8Executor:
         outputs = [_run(self._session, group.astype(kind.dtype).reshape(len(group), *shape)) for group in groups]
         return np.concatenate(outputs).reshape(len(codes), -1)
 
+    def trace(self, codes: Codes) -> dict[str, Codes]:
+        """Run *codes*, shape (N, inputs), and return the codes of every layer, in the signs of the integer model.
+
+        The layers' tensors become outputs of the graph, so that onnxruntime cannot fuse over them.
+        """
+        shown = onnx.ModelProto()
+        shown.CopyFrom(self._onnx)
+        given = {output.name for output in shown.graph.output}
+        kinds = {e["tensor"]: TensorProto.INT32 if e["int32"] else TensorProto.UINT8 for e in self._values.values()}
+        for tensor, kind in kinds.items():
+            if tensor not in given | {"codes"}:
+                shown.graph.output.append(onnx.helper.make_tensor_value_info(tensor, kind, None))
+        session = _session(shown)
+        source = session.get_inputs()[0]
+        values = codes.astype(np.int8 if source.type == "tensor(int8)" else np.uint8)
+        names = [tensor for tensor in kinds if tensor != "codes"]
+        made = session.run(names, {source.name: values.reshape(len(codes), *source.shape[1:])})
+        tensors = dict(zip(names, made, strict=True))
+        return {
+            layer: tensors[entry["tensor"]].astype(np.int64) - entry["zero_point"]
+            for layer, entry in self._values.items()
+            if entry["tensor"] in tensors
+        }
+
     def measure(self, codes: Codes) -> dict[str, int | float | str]:
         """Return the sizes of the file and of the packed weights in it; *codes* are not needed."""
         del codes

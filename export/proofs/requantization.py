@@ -109,7 +109,7 @@ def _sweep(node: Threshold, layer: int, reachable: Ranges, executor: NamedRequan
         stop = min(start + ROWS_AT_ONCE - 1, total.high)
         accumulators = np.arange(start, stop + 1, dtype=np.int64)[:, None]
         expected = node.apply(np.broadcast_to(accumulators, (len(accumulators), node.channels)))
-        actual = _rising_codes(node, layer, start, stop, executor)
+        actual = rising_codes(node, layer, start, stop, executor)
         if actual.shape != expected.shape:
             raise StageError(
                 f"{executor.name} returned shape {actual.shape} for activation {node.name}; expected {expected.shape}"
@@ -143,7 +143,7 @@ def _reference_claim(name: str, sweep: _Sweep) -> str:
     )
 
 
-def _rising_codes(node: Threshold, layer: int, first: int, last: int, executor: NamedRequantizer) -> Codes:
+def rising_codes(node: Threshold, layer: int, first: int, last: int, executor: Requantizer) -> Codes:
     """Return the executor's codes for accumulators first..last in the sign convention of the integer model."""
     codes = executor.requantize(layer, first, last)
     if executor.weight_sign == "trained" and node.flipped.any():

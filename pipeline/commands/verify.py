@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -121,6 +123,17 @@ def flip_and_verify(run_path: Path, name: str, *, as_json: bool) -> None:
     """
     run = RunFolder.open(run_path)
     require_ledger(run)
+    with flipped(run, name) as (step, artifact, what):
+        _require_difference(run, step, artifact, what, as_json=as_json)
+
+
+@contextmanager
+def flipped(run: RunFolder, name: str) -> Iterator[tuple[ExecutorStep, Artifact, str]]:
+    """Yield executor *name*, a copy of its artifact with one weight bit flipped, and which; the copy goes afterwards.
+
+    Raises:
+        ConfigError: the run has no such executor, or its artifact holds no weights of its own.
+    """
     step = Plan(run.config()).executor(name)
     allowed = [s.name for s in Plan(run.config()).executors if s.kind in FAULTS]
     if step is None or step.kind not in FAULTS:
@@ -141,15 +154,14 @@ def flip_and_verify(run_path: Path, name: str, *, as_json: bool) -> None:
     try:
         what: str = resolve(FAULTS, step.kind)(copy, layer=layer, row=0, column=column)
         typer.echo(f"flipped one bit in a copy: {what}", err=True)
-        _require_difference(run, step, copy, what, as_json=as_json)
+        yield step, Artifact(step.source, "flipped", copy, ""), what
     finally:
         shutil.rmtree(copy, ignore_errors=True)
 
 
-def _require_difference(run: RunFolder, step: ExecutorStep, copy: Path, what: str, *, as_json: bool) -> None:
+def _require_difference(run: RunFolder, step: ExecutorStep, artifact: Artifact, what: str, *, as_json: bool) -> None:
     workdir = run.workdir(f"{step.slot}-flipped")
-    flipped = Artifact(step.source, "flipped", copy, "")
-    executor = make_executor(step, flipped, run.artifact("integer"), workdir=workdir, cache=run.cache)
+    executor = make_executor(step, artifact, run.artifact("integer"), workdir=workdir, cache=run.cache)
     report, _ = compare(run, step, executor, run_vectors(run))
     if as_json:
         first = (

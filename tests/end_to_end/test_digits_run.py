@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess  # noqa: TID251  exit codes and signals of the real command line are what is tested
@@ -150,6 +151,32 @@ def test_one_flipped_weight_bit_is_found_and_named(copy: Path, executor: str) ->
     assert found["first"]["expected"] != found["first"]["actual"]
     assert "first at image" in outcome.err
     assert bitproof("verify", copy).code == 0  # the run itself was left alone
+
+
+@pytest.mark.parametrize("executor", ["onnx-int8", "c:cortex-m4", "rtl"])
+def test_explain_names_the_weight_that_was_flipped(copy: Path, executor: str) -> None:
+    outcome = bitproof("explain", copy, "--flip-bit", executor, "--json")
+    assert outcome.code == 1, outcome.err
+    (found,) = json.loads(outcome.out.splitlines()[0])["executors"]
+    said = re.search(r"weight \[(\d+), (\d+)\]\D*(fc|MVAU_rtl_)(\d).*: (-?\d+) (?:became|->) (-?\d+)", outcome.err)
+    assert said is not None, outcome.err
+    row, column, layer, old, new = (int(said.group(i)) for i in (1, 2, 4, 5, 6))
+    divergence = found["divergence"]
+    assert (divergence["layer"], divergence["channel"]) == (f"fc{layer}", row)
+    assert divergence["cause"] == "wrong weight"
+    named = divergence["facts"].get("weights") or divergence["facts"]["one_of"]
+    assert {"index": [row, column], "expected": old, "actual": new} in named
+
+
+def test_explain_says_that_all_executors_are_equal(copy: Path) -> None:
+    outcome = bitproof("explain", copy, "--samples", "50")
+    assert outcome.code == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == EXECUTORS
+    assert all(line.endswith("all equal") for line in lines)
+    refused = bitproof("explain", copy, "--executor", "nobody")
+    assert refused.code == 2
+    assert "this run has no executor 'nobody'; it has torch, qonnx, onnx-int8" in refused.err
 
 
 def test_a_missing_tool_is_exit_code_3_and_the_other_targets_are_recorded(copy: Path, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from export.integer import (
     Transpose,
     Window,
     run,
+    trace,
 )
 from export.integer.ir import Wiring
 from export.onnx_int8 import OnnxInt8Executor, build
@@ -163,6 +164,9 @@ def test_equals_the_integer_model(tmp_path: Path, name: str) -> None:
     expected = run(network, codes)
     np.testing.assert_array_equal(expected, executor(codes), strict=True)
     assert len(np.unique(expected)) > 1
+    shown, layers = executor.trace(codes), trace(network, codes)
+    assert all(np.array_equal(shown[layer], layers[layer]) for layer in shown)
+    assert len(shown) >= len(network.nodes) - 1
     proofs = prove_requantization(network, executor)
     assert len(proofs) == len(network.activations)
     assert all(proof.holds and proof.cases for proof in proofs)

@@ -1,0 +1,38 @@
+"""Why a layer gives other codes: each test is decided by exact integers, the most specific first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from export.divergence.cause import Cause, Finding
+from export.divergence.codes import find_wrong_codes
+from export.divergence.layout import find_input_order, find_permutation
+from export.divergence.locate import Evidence
+from export.divergence.sums import find_narrow_accumulator
+from export.divergence.weights import find_wrong_weight
+from export.integer import Activation, IntegerModel, Threshold
+
+Activations = Mapping[str, Sequence[Activation]]
+"""For each activation of a model the exact activation of every channel, all rising."""
+
+
+def classify(
+    model: IntegerModel, evidence: Evidence, executor: object, activations: Activations, *, floats: bool
+) -> Finding:
+    """Return why *executor* gives other codes at the node of *evidence*; *floats*: it computes with floats."""
+    found = find_permutation(evidence)
+    if found is None and isinstance(evidence.node, Threshold):
+        found = find_wrong_codes(model, evidence, activations.get(evidence.node.name), floats=floats)
+    elif found is None:
+        found = (
+            find_narrow_accumulator(evidence)
+            or find_input_order(model, evidence)
+            or find_wrong_weight(model, evidence, executor)
+        )
+    return found or Finding(Cause.UNKNOWN, _not_explained(evidence))
+
+
+def _not_explained(evidence: Evidence) -> str:
+    if evidence.inputs_agree:
+        return "the same inputs give other codes, and none of the known causes explains all of them"
+    return "what goes into the layer cannot be seen in this executor, and no cause within the layer explains all codes"

@@ -1,0 +1,166 @@
+"""Compare an executor with the integer model down to the first layer that differs, and say why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from export.divergence.cause import Cause, Finding
+from export.divergence.classify import Activations, classify
+from export.divergence.describe import Divergence, describe
+from export.divergence.layout import find_permutation
+from export.divergence.locate import Search, UnreadableError, search_outputs, search_trace, search_units
+from export.integer import IntegerModel, load, run
+from export.lower import lower_file
+from export.proofs.requantization import FloatReference
+from export.qonnx import FILE
+from pipeline import Codes, Executor, InputError, LayerTracer, MatrixUnit, Requantizer
+
+Method = Literal["layers", "units", "outputs"]
+"""How far one can look into an executor: into its layers, into units that are run alone, at its outputs."""
+BETWEEN = "its units agree with the model when they are run alone: the difference is between them (streaming, layout)"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What the comparison of one executor with the integer model gave.
+
+    Attributes:
+        executor: its name.
+        method: how far it was looked into.
+        samples: how many were run.
+        compared: how many codes of outputs and layers were compared.
+        differing_outputs: how many output codes differ.
+        divergence: where the two part; None: nowhere.
+        note: why its layers could not be looked into; empty where they could, or where it shows none.
+    """
+
+    executor: str
+    method: Method
+    samples: int
+    compared: int
+    differing_outputs: int
+    divergence: Divergence | None
+    note: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Every code was equal, and there was at least one."""
+        return self.divergence is None and self.compared > 0
+
+    def lines(self) -> list[str]:
+        """Return what was found, for a reader."""
+        note = f"; its layers cannot be shown: {self.note}" if self.note else ""
+        head = f"{self.executor}: {self.compared} codes of {self.samples} samples compared ({self.method}{note})"
+        if self.divergence is None:
+            return [f"{head}, all equal"]
+        return [f"{head}, {self.differing_outputs} outputs differ", *self.divergence.lines()]
+
+    def as_json(self) -> Mapping[str, object]:
+        """Return what was found, as plain JSON values."""
+        return {
+            "executor": self.executor,
+            "ok": self.ok,
+            "method": self.method,
+            "samples": self.samples,
+            "compared": self.compared,
+            "differing_outputs": self.differing_outputs,
+            "note": self.note or None,
+            "divergence": None if self.divergence is None else self.divergence.as_json(),
+        }
+
+
+def explain(
+    executor: Executor,
+    model: IntegerModel,
+    codes: Codes,
+    *,
+    activations: Activations | None = None,
+    floats: bool = False,
+    units: bool = True,
+) -> Explanation:
+    """Compare *executor* with *model* on *codes*, shape (N, inputs), and explain the first difference.
+
+    Args:
+        executor: what is compared.
+        model: the integer model.
+        codes: input codes.
+        activations: the exact activations of the model, by which ties and float errors are told.
+        floats: the executor computes with floats.
+        units: run single units even where the outputs are equal.
+
+    Raises:
+        StageError: the executor fails, or shows layers of another shape.
+    """
+    outputs = np.asarray(executor(codes))
+    differing = int((outputs != run(model, codes)).sum())
+    note = ""
+    try:
+        method, search = _search(executor, model, codes, outputs, deep=units or differing > 0)
+    except UnreadableError as error:
+        note = str(error)
+        method, search = _search_closed(executor, model, codes, outputs, deep=units or differing > 0)
+    compared = outputs.size + (0 if method == "outputs" else search.compared)
+    evidence, finding = search.evidence, None
+    if evidence is None and differing:
+        # Layers or units agree, the whole does not: what lies between them is at fault.
+        evidence = search_outputs(model, outputs, codes).evidence
+        assert evidence is not None, "outputs differ"
+        finding = find_permutation(evidence) or Finding(Cause.UNKNOWN, BETWEEN)
+    if evidence is not None and finding is None:
+        finding = classify(model, evidence, executor, activations or {}, floats=floats)
+    divergence = None if evidence is None or finding is None else describe(model, evidence, finding)
+    return Explanation(executor.name, method, len(codes), compared, differing, divergence, note)
+
+
+def _search(
+    executor: Executor, model: IntegerModel, codes: Codes, outputs: Codes, *, deep: bool
+) -> tuple[Method, Search]:
+    if not isinstance(executor, LayerTracer):
+        return _search_closed(executor, model, codes, outputs, deep=deep)
+    search = search_trace(model, executor, codes)
+    hidden = search.evidence is not None and not search.evidence.inputs_agree
+    if hidden and isinstance(executor, MatrixUnit | Requantizer):
+        search = _look_behind(executor, model, codes, search)
+    return "layers", search
+
+
+def _search_closed(
+    executor: Executor, model: IntegerModel, codes: Codes, outputs: Codes, *, deep: bool
+) -> tuple[Method, Search]:
+    """Compare an executor that does not show its layers."""
+    if deep and isinstance(executor, MatrixUnit | Requantizer):
+        return "units", search_units(model, executor, codes)
+    return "outputs", search_outputs(model, outputs, codes)
+
+
+def _look_behind(executor: Executor, model: IntegerModel, codes: Codes, search: Search) -> Search:
+    """Run the units up to the layer that differs, since what goes into it cannot be seen."""
+    assert search.evidence is not None, "a layer differs"
+    names = [node.name for node in model.nodes]
+    behind = search_units(model, executor, codes, names[: names.index(search.evidence.node.name) + 1])
+    return Search(search.compared + behind.compared, behind.evidence or search.evidence)
+
+
+def explain_run(executor: Executor, integer: Path, qonnx: Path, codes: Codes, *, units: bool) -> Explanation:
+    """Explain *executor* by the artifact folders *integer* and *qonnx* of a run; see :func:`explain`."""
+    model, floats = load(integer), isinstance(executor, FloatReference)
+    return explain(executor, model, codes, activations=activations_of(model, qonnx), floats=floats, units=units)
+
+
+def activations_of(model: IntegerModel, qonnx: Path) -> Activations:
+    """Return the exact activations of *model* by lowering its file in the folder *qonnx* again; empty: it cannot be."""
+    try:
+        lowered = lower_file(qonnx / FILE)
+    except InputError:
+        return {}
+    again = {node.name: node for node in lowered.model.activations}
+    return {
+        node.name: lowered.activations[node.name]
+        for node in model.activations
+        if node.name in again and np.array_equal(again[node.name].thresholds, node.thresholds)
+    }

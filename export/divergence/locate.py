@@ -1,0 +1,221 @@
+"""The first layer at which an executor and the integer model part.
+
+An executor that can be traced is compared layer by layer on the same samples. One that cannot, but lets its units be
+run alone (matrix products, activations), is given what the integer model gives to each of them: the first unit whose
+output differs is at fault, whatever happened before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from export.integer import INPUT, IntegerModel, MatMul, Node, Threshold, trace
+from export.proofs import PartialRequantizer, rising_codes
+from pipeline import Codes, LayerTracer, MatrixUnit, Requantizer, StageError
+
+ELEMENTS_AT_ONCE = 1 << 23
+"""So many codes of all layers together are held at a time, for each of the two executors."""
+ROWS_AT_ONCE = 1 << 17
+
+
+class UnreadableError(StageError):
+    """An executor that runs cannot show its layers as codes, float sums among them being too coarse, say."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Site:
+    """One code of a layer: *channel* and *position* within the sample, and the *sample*; ordered like that."""
+
+    channel: int
+    position: tuple[int, ...]
+    sample: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """One node that gives other codes than the integer model, on some samples.
+
+    Attributes:
+        node: the node.
+        sources: what the integer model gives it, each of shape (N, *sample).
+        seen: for each source whether the other executor is known to give the same.
+        expected: what the integer model makes of them, shape (N, *sample).
+        actual: what the other makes, the same shape.
+        first: the first code that differs, by channel, position, sample.
+        offset: number of the first of these samples among all.
+    """
+
+    node: Node
+    sources: tuple[Codes, ...]
+    seen: tuple[bool, ...]
+    expected: Codes
+    actual: Codes
+    first: Site
+    offset: int
+
+    @property
+    def inputs_agree(self) -> bool:
+        """Both executors are known to see the same inputs, so that the node itself is at fault."""
+        return all(self.seen)
+
+    def at(self, values: Codes) -> int:
+        """Return the element of *values*, shaped as *expected*, at the first code that differs."""
+        return int(values[(self.first.sample, self.first.channel, *self.first.position)])
+
+    def channel(self, values: Codes) -> Codes:
+        """Return the elements of *values*, shape (N, C, *sizes), in the channel at fault: shape (N, *sizes)."""
+        return values[:, self.first.channel]
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a comparison of all layers gave: how many codes were compared, and where the executors part."""
+
+    compared: int
+    evidence: Evidence | None
+
+
+def search_trace(model: IntegerModel, executor: LayerTracer, codes: Codes) -> Search:
+    """Compare every layer that *executor* shows with the integer model's, on *codes*, shape (N, inputs).
+
+    Raises:
+        UnreadableError: it cannot show its layers.
+        StageError: it shows no layer of the model, or codes of another shape.
+    """
+    best, compared = None, 0
+    for offset, chosen in _groups(model, codes):
+        try:
+            traced = executor.trace(chosen)
+        except StageError as error:
+            raise UnreadableError(str(error)) from error
+        names = [node.name for node in model.nodes if node.name in traced]
+        if traced and not names:
+            raise StageError(f"the executor shows layers {sorted(traced)}; none of them is one of {model.name!r}")
+        expected = _values(model, chosen)
+        for name in names:
+            compared += expected[name].size
+        found = _first(model, names, expected, traced, {INPUT, *names}, offset)
+        best = _earlier(model, best, found)
+    return Search(compared, best)
+
+
+def search_units(model: IntegerModel, executor: object, codes: Codes, only: Collection[str] | None = None) -> Search:
+    """Give each matrix unit and activation of *executor* what the integer model gives it, and compare.
+
+    *only* names the nodes that are of interest; None: all.
+    """
+    best, compared = None, 0
+    for offset, chosen in _groups(model, codes):
+        expected = _values(model, chosen)
+        actual: dict[str, Codes] = {}
+        for node in model.nodes:
+            if only is not None and node.name not in only:
+                continue
+            made = _run_unit(model, executor, node, expected[model.sources(node.name)[0]])
+            if made is None:
+                continue
+            actual[node.name] = made
+            compared += made.size
+            if (made != expected[node.name]).any():
+                break
+        # each unit was given the model's own inputs: they agree by construction
+        found = _first(model, list(actual), expected, actual, set(expected), offset)
+        best = _earlier(model, best, found)
+    return Search(compared, best)
+
+
+def search_outputs(model: IntegerModel, actual: Codes, codes: Codes) -> Search:
+    """Compare the outputs alone; *actual* has shape (N, outputs)."""
+    last = model.nodes[-1].name
+    best, compared = None, 0
+    for offset, chosen in _groups(model, codes):
+        expected = _values(model, chosen)
+        made = actual[offset : offset + len(chosen)].reshape(expected[last].shape)
+        compared += made.size
+        found = _first(model, [last], expected, {last: made}, {INPUT}, offset)
+        best = _earlier(model, best, found)
+    return Search(compared, best)
+
+
+def _groups(model: IntegerModel, codes: Codes) -> Iterator[tuple[int, Codes]]:
+    rows = max(1, ELEMENTS_AT_ONCE // sum(prod(shape) for shape in model.shapes().values()))
+    for offset in range(0, len(codes), rows):
+        yield offset, codes[offset : offset + rows]
+
+
+def _values(model: IntegerModel, codes: Codes) -> dict[str, Codes]:
+    """Return every value of *model* on *codes*, ``input`` included."""
+    return {INPUT: codes.reshape(len(codes), *model.shape), **trace(model, codes)}
+
+
+def _first(
+    model: IntegerModel,
+    names: list[str],
+    expected: Mapping[str, Codes],
+    actual: Mapping[str, Codes],
+    known: set[str],
+    offset: int,
+) -> Evidence | None:
+    """Return the first of the nodes *names* that differs; *known* holds the values that can be seen in both."""
+    for name in names:
+        made = np.asarray(actual[name])
+        if made.shape != expected[name].shape:
+            raise StageError(f"the executor gives {name} the shape {made.shape}; expected {expected[name].shape}")
+        differs = made != expected[name]
+        if not differs.any():
+            continue
+        node = next(node for node in model.nodes if node.name == name)
+        sources = model.sources(name)
+        return Evidence(
+            node=node,
+            sources=tuple(expected[source] for source in sources),
+            seen=tuple(source in known for source in sources),
+            expected=expected[name],
+            actual=made.astype(np.int64),
+            first=_first_site(differs),
+            offset=offset,
+        )
+    return None
+
+
+def _first_site(differs: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Site:
+    ordered = np.moveaxis(differs, 0, -1)
+    channel, *position, sample = (int(i) for i in np.unravel_index(int(ordered.argmax()), ordered.shape))
+    return Site(channel, tuple(position), sample)
+
+
+def _earlier(model: IntegerModel, one: Evidence | None, two: Evidence | None) -> Evidence | None:
+    """Return the evidence that lies first: by execution order, then by site."""
+    if one is None or two is None:
+        return one or two
+    order = [node.name for node in model.nodes]
+    keys = [(order.index(e.node.name), e.first.channel, e.first.position) for e in (one, two)]
+    return two if keys[1] < keys[0] else one
+
+
+def _run_unit(model: IntegerModel, executor: object, node: Node, source: Codes) -> Codes | None:
+    """Return what *executor* makes of *source* at *node*; None where it cannot run that node alone."""
+    if isinstance(node, MatMul) and isinstance(executor, MatrixUnit):
+        return executor.multiply(model.matmuls.index(node), source)
+    if isinstance(node, Threshold) and isinstance(executor, Requantizer):
+        layer = model.activations.index(node)
+        if isinstance(executor, PartialRequantizer) and not executor.requantizes(layer):
+            return None
+        return _requantized(node, layer, source, executor)
+    return None
+
+
+def _requantized(node: Threshold, layer: int, accumulators: Codes, executor: Requantizer) -> Codes:
+    """Return the executor's codes of *accumulators*, shape (N, C, *sizes): each is looked up in a sweep."""
+    codes = np.zeros_like(accumulators)
+    for start in range(int(accumulators.min()), int(accumulators.max()) + 1, ROWS_AT_ONCE):
+        stop = min(start + ROWS_AT_ONCE - 1, int(accumulators.max()))
+        inside = (accumulators >= start) & (accumulators <= stop)
+        if inside.any():
+            table = rising_codes(node, layer, start, stop, executor)
+            codes[inside] = table[accumulators[inside] - start, np.nonzero(inside)[1]]
+    return codes

@@ -1,0 +1,172 @@
+"""``bitproof lint``: whether a network deploys, said before any training."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.errors import ConfigError, GateError, StageError
+from pipeline.import_config import source_file
+from pipeline.registry import FUNCTIONS, STAGES, SUPPORT, resolve
+from pipeline.stage import StageContext
+from pipeline.target import OPTIONS, TargetSpec, require_target
+from pipeline.yaml_file import read_config
+
+MODEL_FILE = "model.onnx"
+
+
+class Examined(Protocol):
+    """What is known of one network."""
+
+    name: str
+    model: Any
+    unsupported: Sequence[str]
+    layers: Sequence[Any]
+    proofs: Sequence[Any]
+    advice: Sequence[str]
+
+    def as_json(self) -> Mapping[str, object]:
+        """Return plain JSON values."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether one target takes the network; *why* is empty where it does."""
+
+    target: str
+    why: str
+
+    @property
+    def takes(self) -> bool:
+        """It does."""
+        return not self.why
+
+
+def lint(path: Path, targets: tuple[str, ...], *, input_type: str | None, as_json: bool) -> None:
+    """Examine the configuration or the QONNX file at *path* and print what keeps it from being deployed.
+
+    A configuration is asked for its own targets unless *targets* names others. A file is asked for all of them, and
+    one that takes it is enough, unless *targets* says which must. *input_type* declares the input codes of a file that
+    does not quantize them.
+
+    Raises:
+        ConfigError: the configuration or a target is not valid, the file is of neither kind, or *input_type* is given
+            for a configuration.
+        InputError: the file cannot be read, or the network not be built.
+        GateError: a target that was asked for refuses the network.
+    """
+    asked = tuple(require_target(spec) for spec in targets)
+    if path.suffix == ".onnx":
+        examined = _examine_file(path, input_type)
+        chosen = asked or tuple(require_target(kind) for kind in OPTIONS)
+    elif path.suffix in (".yaml", ".yml"):
+        if input_type is not None:
+            raise ConfigError(f"--input {input_type} has no effect on {path}; it is for .onnx files")
+        examined, own = _examine_config(path)
+        chosen = asked or own
+    else:
+        raise ConfigError(f"{path} ends with {path.suffix or 'nothing'!r}; give a .yaml configuration or an .onnx file")
+    verdicts = [_ask(target, examined) for target in chosen]
+    all_must = bool(asked) or path.suffix != ".onnx"
+    ok = all(v.takes for v in verdicts) if all_must else any(v.takes for v in verdicts)
+    if not as_json and path.suffix != ".onnx":
+        typer.echo("not trained: weights, scales and thresholds are those of a start by the seed", err=True)
+    if as_json:
+        answers = [{"target": v.target, "takes": v.takes, "why": v.why or None} for v in verdicts]
+        typer.echo(json.dumps({"file": str(path), "ok": ok, "targets": answers, **examined.as_json()}, sort_keys=True))
+    else:
+        _print(examined, verdicts)
+    if not ok:
+        raise GateError(_reason(path, examined, verdicts))
+
+
+def _reason(path: Path, examined: Examined, verdicts: list[Verdict]) -> str:
+    if examined.model is None:
+        return f"{path}: {len(examined.unsupported)} nodes cannot be lowered to integers exactly"
+    return f"{path} cannot be deployed to {', '.join(v.target for v in verdicts if not v.takes)}"
+
+
+def _examine_file(path: Path, input_type: str | None) -> Examined:
+    """Normalize the file as an import does, and examine what comes of it."""
+    with tempfile.TemporaryDirectory(prefix="bitproof-lint-") as name:
+        made, scratch = Path(name) / "export", Path(name) / "scratch"
+        made.mkdir()
+        scratch.mkdir()
+        stage = resolve(STAGES, "import")(source=source_file(path), input=input_type)
+        stage.run(None, StageContext(made, scratch, 0))
+        examined: Examined = resolve(FUNCTIONS, "lint-file")(made / MODEL_FILE, path.stem)
+    return examined
+
+
+def _examine_config(path: Path) -> tuple[Examined, tuple[TargetSpec, ...]]:
+    """Build the network of the configuration without training it, export it, and examine the file."""
+    config = read_config(path)
+    with tempfile.TemporaryDirectory(prefix="bitproof-lint-") as name:
+        folder = Path(name)
+        checkpoint = resolve(FUNCTIONS, "untrained-network")(config.data, config.model, folder / "train", config.seed)
+        made, scratch = folder / config.name, folder / "scratch"
+        made.mkdir()
+        scratch.mkdir()
+        resolve(STAGES, "export")().run(checkpoint, StageContext(made, scratch, config.seed))
+        examined: Examined = resolve(FUNCTIONS, "lint-file")(made / MODEL_FILE, config.name)
+    return examined, config.targets
+
+
+def _ask(target: TargetSpec, examined: Examined) -> Verdict:
+    if examined.model is None:
+        return Verdict(str(target), "the network cannot be lowered to integers")
+    try:
+        resolve(SUPPORT, target.kind)(examined.model)
+    except StageError as error:
+        return Verdict(str(target), str(error))
+    return Verdict(str(target), "")
+
+
+def _print(examined: Examined, verdicts: list[Verdict]) -> None:
+    console = Console()
+    if examined.unsupported:
+        table = Table(title=f"{examined.name}: nodes that cannot be lowered to integers exactly")
+        table.add_column("node", overflow="fold")
+        for node in examined.unsupported:
+            table.add_row(node)
+        console.print(table)
+    if examined.layers:
+        console.print(_layer_table(examined))
+        holding = sum(proof.holds for proof in examined.proofs)
+        console.print(f"proofs: {holding} of {len(examined.proofs)} hold")
+    table = Table(title="targets")
+    for heading in ("target", "", "why"):
+        table.add_column(heading, overflow="fold")
+    for verdict in verdicts:
+        table.add_row(verdict.target, "takes it" if verdict.takes else "refuses", verdict.why)
+    console.print(table)
+    for line in examined.advice:
+        console.print(f"- {line}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _layer_table(examined: Examined) -> Table:
+    table = Table(title=f"{examined.name}: the integer model", box=SIMPLE)
+    for heading in ("layer", "op", "shape", "integers", "type", "levels", "float32"):
+        table.add_column(heading, overflow="fold")
+    for layer in examined.layers:
+        undecided = sum(layer.order_dependent.values())
+        table.add_row(
+            layer.name,
+            layer.op,
+            "x".join(map(str, layer.shape)),
+            f"{layer.reachable.low}..{layer.reachable.high}",
+            str(layer.kind),
+            str(layer.levels or "-"),
+            f"{undecided} by order" if undecided else ("rounds" if layer.sums_round else "exact"),
+        )
+    return table
