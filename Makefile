@@ -6,7 +6,7 @@ RUN = $(BITPROOF) run $(CONFIG) --runs $(RUNS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup doctor pipeline data train-float train export integer onnx-int8 finn rtl firmware parity report verify \
-        import lint explain calibrate bench-estimators bench-calibration test test-fast check format clean
+        import lint explain calibrate bench-estimators bench-calibration bench-integer test test-fast check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ bench-estimators: setup ## measure the gradient estimators (hours; goes on where
 
 bench-calibration: setup ## measure calibration on simulated chips (25 minutes; goes on where it was stopped)
 	@.venv/bin/python -m benchmarks.calibration
+
+bench-integer: setup ## measure lowering, proofs and interpreter on networks of the literature (5 minutes)
+	@.venv/bin/python -m benchmarks.integer
 
 test: setup ## pass all tests
 	@.venv/bin/python -m pytest -n 2 --dist loadgroup

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from export.integer.chain import Chain, FloatForm
-from export.integer.quantizer import Bipolar, Quantization, Quantizer, Rounding, Truncation
+from export.integer.quantizer import Bipolar, Quantization, Quantizer, Truncation
+from export.integer.rounding import Rounding
 from export.integer.surd import Line, Surd
 from export.integer.types import Interval
 

@@ -10,8 +10,8 @@ import numpy as np
 from export.integer.ir import INPUT, IntegerModel
 from pipeline import Codes, InputError
 
-ELEMENTS_AT_ONCE = 1 << 22
-"""So many elements of the largest value are computed at a time, to bound the memory."""
+ELEMENTS_AT_ONCE = 1 << 20
+"""Elements of the largest value computed at a time, to bound the memory; four times as many are no faster."""
 
 
 def require_codes(model: IntegerModel, codes: Codes) -> None:

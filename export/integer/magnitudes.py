@@ -8,7 +8,21 @@ from math import prod
 import numpy as np
 
 from export.integer.ir import INPUT, IntegerModel
-from export.integer.ops import Add, Affine, Concat, Conv, MatMul, MaxPool, Node, Reshape, SumPool, Threshold, Transpose
+from export.integer.ops import (
+    Add,
+    Affine,
+    Concat,
+    Conv,
+    MatMul,
+    MaxPool,
+    Node,
+    Pad,
+    Reshape,
+    SumPool,
+    Threshold,
+    TopK,
+    Transpose,
+)
 from export.integer.ranges import propagate
 from export.integer.types import Ranges
 
@@ -58,15 +72,13 @@ def _behind(node: Node, sources: list[Sums], inputs: list[Ranges], ranges: dict[
         return Sums(tuple(abs(f) * m + abs(o) for f, o, m in constants), first.terms + 1)
     if isinstance(node, Concat):
         return Sums(tuple(m for source in sources for m in source.magnitudes), max(source.terms for source in sources))
-    if isinstance(node, MaxPool):
+    if isinstance(node, MaxPool | Pad):
         return first
     if isinstance(node, Reshape | Transpose):
         return Sums((max(first.magnitudes),) * len(ranges[node.name]), first.terms)
-    return (
-        _single(ranges[node.name])
-        if isinstance(node, Threshold)
-        else Sums(tuple(interval.magnitude for interval in ranges[node.name]), first.terms)
-    )
+    if isinstance(node, Threshold | TopK):
+        return _single(ranges[node.name])
+    raise TypeError(f"{node.name!r}: how large the partial sums of {node.op} may become is not known here")
 
 
 def _convolved(node: Conv, codes: Ranges) -> Sums:

@@ -1,74 +1,17 @@
 """Quantizers as staircases: at which real numbers the code rises, and on which side a tie falls.
 
-Each rounding of QONNX is a non-falling function from the reals to the integers, so it is known by its boundaries: it
-reaches the integer ``q`` from a number on, that number included or not. Saturation only drops boundaries. QONNX
-saturates before it rounds, which is the same: its limits are integers, and every rounding keeps integers.
+The boundaries are those of its rounding (:mod:`export.integer.rounding`). Saturation only drops some. QONNX saturates
+before it rounds, which is the same: its limits are integers, and every rounding keeps integers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from fractions import Fraction
 from math import ceil, floor
 from typing import Protocol
 
-
-class Rounding(Enum):
-    """The roundings of QONNX, by their names there (``qonnx.custom_op.general.intquant.resolve_rounding_mode``)."""
-
-    ROUND = "ROUND"
-    """To the nearest integer, a tie to the even one."""
-    CEIL = "CEIL"
-    """Up, towards infinity."""
-    FLOOR = "FLOOR"
-    """Down, towards minus infinity."""
-    UP = "UP"
-    """Away from zero."""
-    DOWN = "DOWN"
-    """Towards zero."""
-    HALF_UP = "HALF_UP"
-    """To the nearest integer, a tie away from zero."""
-    HALF_DOWN = "HALF_DOWN"
-    """To the nearest integer, a tie towards zero."""
-
-    @classmethod
-    def parse(cls, name: str) -> Rounding:
-        """Return the rounding that QONNX calls *name*, in any case; ``HALF_EVEN`` is ``ROUND``.
-
-        Raises:
-            ValueError: there is none of this name.
-        """
-        wanted = name.upper()
-        if wanted == "HALF_EVEN":
-            return cls.ROUND
-        if wanted not in cls.__members__:
-            allowed = ", ".join((*cls.__members__, "HALF_EVEN"))
-            raise ValueError(f"rounding mode {name!r} is not one of QONNX: {allowed}")
-        return cls[wanted]
-
-    def boundary(self, integer: int) -> tuple[Fraction, bool]:
-        """Return (x, inclusive): a real number rounds to at least *integer* iff it is > x, or >= x if inclusive.
-
-        Towards or away from zero, a boundary's side changes with the sign: *integer* >= 1 lies on the positive side.
-        """
-        positive = integer >= 1
-        half = Fraction(2 * integer - 1, 2)
-        match self:
-            case Rounding.ROUND:
-                return half, integer % 2 == 0
-            case Rounding.HALF_UP:
-                return half, positive
-            case Rounding.HALF_DOWN:
-                return half, not positive
-            case Rounding.FLOOR:
-                return Fraction(integer), True
-            case Rounding.CEIL:
-                return Fraction(integer - 1), False
-            case Rounding.DOWN:
-                return (Fraction(integer), True) if positive else (Fraction(integer - 1), False)
-            case Rounding.UP:
-                return (Fraction(integer - 1), False) if positive else (Fraction(integer), True)
+from export.integer.rounding import Rounding
 
 
 class Quantization(Protocol):
@@ -238,7 +181,7 @@ class Truncation:
             rounding: the second rounding.
         """
         divisor = Fraction(2) ** dropped_bits
-        ends = [_round((code + zero_point) / divisor, rounding) - zero_point for code in inputs]
+        ends = [rounding.apply((code + zero_point) / divisor) - zero_point for code in inputs]
         return cls(scale, zero_point, divisor, zero_point, ends[0], ends[1], rounding)
 
     @classmethod
@@ -290,13 +233,6 @@ class Truncation:
         least = ceil(at) if inclusive else floor(at) + 1
         at, inclusive = Rounding.ROUND.boundary(least)
         return (at - self.zero_point) * self.scale, inclusive
-
-
-def _round(value: Fraction, rounding: Rounding) -> int:
-    """Round *value*: one of the two integers next to it, the upper one iff its boundary is passed."""
-    upper = floor(value) + 1
-    at, inclusive = rounding.boundary(upper)
-    return upper if value > at or (inclusive and value == at) else upper - 1
 
 
 def is_power_of_two(value: Fraction) -> bool:

@@ -37,7 +37,7 @@ def solve_multiply_shift(node: Threshold, reachable: tuple[Interval, ...], *, wo
     """Return constants that reproduce *node* on every reachable accumulator, or None where there are none.
 
     Every intermediate value ``a * M + B`` fits a two's complement word of *word_bits* bits. The smallest common shift
-    is chosen. The result is not trusted: :func:`export.integer.proof` checks it like any other requantization.
+    is chosen. The result is not trusted: :func:`export.proofs.prove_requantization` checks it like any other.
     """
     for shift in range(1, MAX_SHIFT + 1):
         channels = [

@@ -1,4 +1,4 @@
-"""Reading the graph: constants, attributes, consumers, and what to say of a node that cannot be lowered."""
+"""The state of one walk over a graph, and how its nodes are read: constants, attributes, consumers, refusals."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from export.integer import Activation, IntegerType, Shape
 from export.lowering.builder import Builder
 from export.lowering.meaning import Constant, Meaning, QuantizedConstant, Rationals, Tensor, rationals
 from pipeline import InputError
-
-CUSTOM = "qonnx.custom_op.general"
 
 
 class UnsupportedError(InputError):

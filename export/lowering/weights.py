@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from math import floor
 from typing import Any
 
 import numpy as np
@@ -27,8 +26,8 @@ def round_weights(
         scales: broadcasts to *values*, > 0.
         zeros: of that shape.
         rounding: applied to the exact quotient.
-        lowest: the result saturates here
-        highest: and here.
+        lowest: smallest result; smaller ones saturate.
+        highest: largest result.
     """
     every = np.broadcast_to(scales, values.shape)
     quotients = values.astype(np.float64) / every.astype(np.float64) + zeros
@@ -36,7 +35,7 @@ def round_weights(
     undecided = np.abs(quotients - jumps) <= UNDECIDED * np.maximum(1.0, np.abs(quotients))
     codes = _round(quotients, rounding).astype(np.int64)
     for at in map(tuple, np.argwhere(undecided)):
-        codes[at] = _round_exactly(Fraction(float(values[at])) / every[at] + int(zeros[at]), rounding)
+        codes[at] = rounding.apply(Fraction(float(values[at])) / every[at] + int(zeros[at]))
     single = values.astype(np.float32) / every.astype(np.float64).astype(np.float32) + zeros.astype(np.float32)
     floats = np.clip(_round(single, rounding), lowest, highest).astype(np.int64)
     codes = np.clip(codes, lowest, highest)
@@ -69,9 +68,3 @@ def _round(numbers: NDArray[Any], rounding: Rounding) -> NDArray[Any]:
         case Rounding.HALF_DOWN:
             rounded = np.sign(numbers) * np.ceil(np.abs(numbers) - 0.5)
     return rounded
-
-
-def _round_exactly(number: Fraction, rounding: Rounding) -> int:
-    upper = floor(number) + 1
-    at, inclusive = rounding.boundary(upper)
-    return upper if number > at or (inclusive and number == at) else upper - 1
