@@ -22,7 +22,6 @@ from export.integer import (
 from export.integer.magnitudes import Sums, sums_of
 from export.lowering import Lowered, lower_graph
 from export.proofs import FLOAT32_EXACT, order_dependent, prove_lowering
-from export.proofs.widths import SUMMING
 from export.qonnx import load_qonnx
 from pipeline import InputError
 from pipeline.ledger import ProofEntry
@@ -151,7 +150,7 @@ def _layers(lowered: Lowered) -> tuple[LayerReport, ...]:
                 order_dependent=_order(lowered, node.name, ranges[sources[0]], sums[sources[0]])
                 if is_activation
                 else {},
-                sums_round=isinstance(node, SUMMING) and max(sums[node.name].magnitudes) > FLOAT32_EXACT,
+                sums_round=node.adds and max(sums[node.name].magnitudes) > FLOAT32_EXACT,
             )
         )
     return tuple(reports)
@@ -159,7 +158,7 @@ def _layers(lowered: Lowered) -> tuple[LayerReport, ...]:
 
 def _type_of(node: Node, ranges: Ranges) -> IntegerType:
     total = hull(ranges)
-    return accumulator_type(ranges) if isinstance(node, SUMMING) else IntegerType.smallest_for(total.low, total.high)
+    return accumulator_type(ranges) if node.adds else IntegerType.smallest_for(total.low, total.high)
 
 
 def _skipped(node: Threshold, reachable: Ranges) -> int:

@@ -77,3 +77,30 @@ Ranges = tuple[Interval, ...]
 def hull(ranges: Ranges) -> Interval:
     """Return the smallest interval that holds all of *ranges*."""
     return Interval(min(r.low for r in ranges), max(r.high for r in ranges))
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """The sums behind one value, by channel: what a float evaluation of it depends on.
+
+    Attributes:
+        magnitudes: a bound on each channel's sum of the magnitudes of its terms, in its codes' unit: no partial sum
+            exceeds it, whatever the order.
+        terms: how many terms are added at most.
+    """
+
+    magnitudes: tuple[int, ...]
+    terms: int
+
+    @classmethod
+    def of_codes(cls, ranges: Ranges) -> Sums:
+        """Return those of values that are no sums but codes, in *ranges*."""
+        return cls(tuple(interval.magnitude for interval in ranges), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What is known of one value."""
+
+    ranges: Ranges
+    sums: Sums

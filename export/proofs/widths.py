@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from export.integer import Add, Affine, Conv, IntegerModel, MatMul, SumPool, accumulator_type, hull, propagate
+from export.integer import IntegerModel, accumulator_type, hull, propagate
 from export.integer.magnitudes import sums_of
 from pipeline.ledger import ProofEntry
 
@@ -12,15 +12,13 @@ WIDTH_BITS = 32
 FLOAT32_EXACT = 1 << 24
 """Sums of integers that stay within this magnitude are exact in binary32, whatever their order."""
 
-SUMMING = (MatMul, Conv, Affine, Add, SumPool)
-
 
 def prove_widths(model: IntegerModel) -> list[ProofEntry]:
     """Decide, for every node that adds, whether its accumulators fit 32 bits; say where binary32 holds them exactly."""
     ranges, sums = propagate(model), sums_of(model)
     entries = []
     for node in model.nodes:
-        if not isinstance(node, SUMMING):
+        if not node.adds:
             continue
         total, channels = hull(ranges[node.name]), len(ranges[node.name])
         kind = accumulator_type(ranges[node.name])

@@ -42,7 +42,5 @@ class Doubled(Node):
 
 
 def test_an_operation_without_a_bound_is_refused_not_guessed() -> None:
-    with pytest.raises(
-        TypeError, match=r"^'twice': how large the partial sums of doubled may become is not known here$"
-    ):
-        sums_of(model_of(CONV, Doubled("twice")))
+    with pytest.raises(TypeError, match=r"abstract class Doubled .*sums"):
+        Doubled("twice")  # type: ignore[abstract]

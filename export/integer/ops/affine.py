@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from export.integer.ops.node import Node, require_int64
-from export.integer.types import Interval, Ranges, Shape
+from export.integer.types import Bounds, Interval, Ranges, Shape, Sums
 from pipeline import Codes
 
 
@@ -24,6 +24,7 @@ class Affine(Node):
     """
 
     op: ClassVar[str] = "affine"
+    adds: ClassVar[bool] = True
 
     factors: Codes
     offsets: Codes
@@ -66,3 +67,9 @@ class Affine(Node):
             ends = sorted((factor * source.low + offset, factor * source.high + offset))
             bounds.append(Interval(*ends))
         return tuple(bounds)
+
+    def sums(self, *inputs: Bounds) -> Sums:
+        """One term more, the offset."""
+        before = inputs[0].sums
+        constants = zip(self.factors.tolist(), self.offsets.tolist(), before.magnitudes, strict=True)
+        return Sums(tuple(abs(f) * m + abs(o) for f, o, m in constants), before.terms + 1)

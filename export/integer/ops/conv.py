@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from export.integer.ops.matmul import require_weights
 from export.integer.ops.node import Node, linear_ranges, require_int64
 from export.integer.ops.product import exact_type
 from export.integer.ops.window import Window
-from export.integer.types import IntegerType, Ranges, Shape
+from export.integer.types import Bounds, IntegerType, Ranges, Shape, Sums
 from pipeline import Codes
 
 
@@ -27,6 +28,7 @@ class Conv(Node):
     """
 
     op: ClassVar[str] = "conv"
+    adds: ClassVar[bool] = True
 
     weights: Codes
     weight_type: IntegerType
@@ -85,3 +87,11 @@ class Conv(Node):
             seen = [source[group * members + i // taps] for i in range(members * taps)]
             bounds += linear_ranges(rows, [i.low for i in seen], [i.high for i in seen])
         return bounds
+
+    def sums(self, *inputs: Bounds) -> Sums:
+        """A sum over the taps and the input channels of a group."""
+        members, taps = int(self.weights.shape[1]), prod(self.window.kernel)
+        each = np.abs(self.weights).reshape(self.groups, -1, members, taps).sum(axis=3).astype(object)
+        codes = np.array([i.magnitude for i in inputs[0].ranges], dtype=object).reshape(self.groups, members)
+        magnitudes = [int(m) for group, source in zip(each, codes, strict=True) for m in group @ source]
+        return Sums(tuple(magnitudes), members * taps)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from export.integer.ops.node import Node
-from export.integer.types import Interval, Ranges, Shape
+from export.integer.types import Bounds, Interval, Ranges, Shape, Sums
 from pipeline import Codes
 
 
@@ -17,6 +17,7 @@ class Add(Node):
     """The sum of two values of one shape whose codes have one scale, exact."""
 
     op: ClassVar[str] = "add"
+    adds: ClassVar[bool] = True
     arity: ClassVar[int | None] = 2
 
     def output_shape(self, *shapes: Shape) -> Shape:
@@ -31,6 +32,12 @@ class Add(Node):
     def ranges(self, *inputs: Ranges) -> Ranges:
         """Bound the sum; that the branches may depend on each other is not used."""
         return tuple(Interval(a.low + b.low, a.high + b.high) for a, b in zip(*inputs, strict=True))
+
+    def sums(self, *inputs: Bounds) -> Sums:
+        """The terms of both branches."""
+        one, two = (value.sums for value in inputs)
+        pairs = zip(one.magnitudes, two.magnitudes, strict=True)
+        return Sums(tuple(a + b for a, b in pairs), one.terms + two.terms)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,3 +60,8 @@ class Concat(Node):
     def ranges(self, *inputs: Ranges) -> Ranges:
         """Return all intervals."""
         return tuple(interval for ranges in inputs for interval in ranges)
+
+    def sums(self, *inputs: Bounds) -> Sums:
+        """Those of the values."""
+        sums = [value.sums for value in inputs]
+        return Sums(tuple(m for each in sums for m in each.magnitudes), max(each.terms for each in sums))

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from export.integer.ops.node import Node, flat_ranges
-from export.integer.types import Ranges, Shape, hull
+from export.integer.types import Bounds, Ranges, Shape, Sums, hull
 from pipeline import Codes
 
 
@@ -46,6 +46,11 @@ class Reshape(Node):
         each = len(elements) // self.shape[0]
         return tuple(hull(elements[c * each : (c + 1) * each]) for c in range(self.shape[0]))
 
+    def sums(self, *inputs: Bounds) -> Sums:
+        """The largest of all channels for each."""
+        before = inputs[0].sums
+        return Sums((max(before.magnitudes),) * self.shape[0], before.terms)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Transpose(Node):
@@ -78,6 +83,11 @@ class Transpose(Node):
         """Return the channels' own intervals where they stay first, else the hull of all for each output channel."""
         first = self.axes[0]
         return inputs[0] if first == 0 else (hull(inputs[0]),) * self.sizes[first]
+
+    def sums(self, *inputs: Bounds) -> Sums:
+        """The largest of all channels for each."""
+        before = inputs[0].sums
+        return Sums((max(before.magnitudes),) * self.sizes[self.axes[0]], before.terms)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,3 +123,7 @@ class Pad(Node):
     def ranges(self, *inputs: Ranges) -> Ranges:
         """Return the intervals with 0."""
         return tuple(interval.with_zero() for interval in inputs[0])
+
+    def sums(self, *inputs: Bounds) -> Sums:
+        """Those of the codes."""
+        return inputs[0].sums

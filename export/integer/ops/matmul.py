@@ -9,7 +9,7 @@ import numpy as np
 
 from export.integer.ops.node import Node, linear_ranges, require_int64
 from export.integer.ops.product import exact_type
-from export.integer.types import IntegerType, Ranges, Shape
+from export.integer.types import Bounds, IntegerType, Ranges, Shape, Sums
 from pipeline import Codes
 
 
@@ -34,6 +34,7 @@ class MatMul(Node):
     """
 
     op: ClassVar[str] = "matmul"
+    adds: ClassVar[bool] = True
 
     weights: Codes
     weight_type: IntegerType
@@ -68,3 +69,8 @@ class MatMul(Node):
         """Bound every accumulator from the real weights."""
         (source,) = inputs
         return linear_ranges(self.weights, [i.low for i in source], [i.high for i in source])
+
+    def sums(self, *inputs: Bounds) -> Sums:
+        """A sum over the inputs."""
+        codes = np.array([interval.magnitude for interval in inputs[0].ranges], dtype=object)
+        return Sums(tuple(int(m) for m in np.abs(self.weights).astype(object) @ codes), self.inputs)

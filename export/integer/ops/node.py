@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from export.integer.types import Interval, Ranges, Shape
+from export.integer.types import Bounds, Interval, Ranges, Shape, Sums
 from pipeline import Codes
 
 
@@ -28,6 +28,9 @@ class Node(ABC):
     arity: ClassVar[int | None] = 1
     """How many values it takes; None: two or more."""
 
+    adds: ClassVar[bool] = False
+    """Whether its output may be larger than its inputs: its width is proven then."""
+
     name: str
 
     @abstractmethod
@@ -45,6 +48,10 @@ class Node(ABC):
     @abstractmethod
     def ranges(self, *inputs: Ranges) -> Ranges:
         """Return an interval for each output channel that holds every value *inputs* can cause."""
+
+    @abstractmethod
+    def sums(self, *inputs: Bounds) -> Sums:
+        """Return the sums behind the output, given what is known of the inputs."""
 
     def require(self, holds: bool, what: str) -> None:
         """Raise ValueError with the node's name and *what* unless *holds*."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from export.integer.ops.node import Node
 from export.integer.ops.window import Window
-from export.integer.types import Interval, Ranges, Shape
+from export.integer.types import Bounds, Interval, Ranges, Shape, Sums
 from pipeline import Codes
 
 
@@ -57,12 +57,17 @@ class MaxPool(_Pool):
         """Return the intervals of the codes."""
         return inputs[0]
 
+    def sums(self, *inputs: Bounds) -> Sums:
+        """Those of the codes."""
+        return inputs[0].sums
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SumPool(_Pool):
     """The sum of each window; padding adds the code 0."""
 
     op: ClassVar[str] = "sum-pool"
+    adds: ClassVar[bool] = True
 
     def apply(self, *codes: Codes) -> Codes:
         """Return the sums, shape (N, C, *counts)."""
@@ -78,3 +83,8 @@ class SumPool(_Pool):
         taps = int(np.prod(self.window.kernel))
         source = (i.with_zero() if self.window.padded else i for i in inputs[0])
         return tuple(Interval(taps * i.low, taps * i.high) for i in source)
+
+    def sums(self, *inputs: Bounds) -> Sums:
+        """The terms of every tap."""
+        taps, before = int(np.prod(self.window.kernel)), inputs[0].sums
+        return Sums(tuple(taps * magnitude for magnitude in before.magnitudes), taps * before.terms)

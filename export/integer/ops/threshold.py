@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.integer.ops.node import Node, require_int64
-from export.integer.types import IntegerType, Interval, Ranges, Shape
+from export.integer.types import Bounds, IntegerType, Interval, Ranges, Shape, Sums
 from pipeline import Codes
 
 FEW_LEVELS = 8
@@ -92,3 +92,7 @@ class Threshold(Node):
             met = (sum(threshold <= end for threshold in row) for end in (source.low, source.high))
             bounds.append(Interval(*(self.lowest + self.step * count for count in met)))
         return tuple(bounds)
+
+    def sums(self, *inputs: Bounds) -> Sums:
+        """None: codes begin anew."""
+        return Sums.of_codes(self.ranges(inputs[0].ranges))

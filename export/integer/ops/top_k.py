@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from export.integer.ops.node import Node
-from export.integer.types import Interval, Ranges, Shape
+from export.integer.types import Bounds, Interval, Ranges, Shape, Sums
 from pipeline import Codes
 
 
@@ -43,3 +43,7 @@ class TopK(Node):
         """Return [0, channels - 1] for each."""
         del inputs
         return (Interval(0, self.channels - 1),) * self.count
+
+    def sums(self, *inputs: Bounds) -> Sums:
+        """None: indices begin anew."""
+        return Sums.of_codes(self.ranges(inputs[0].ranges))
