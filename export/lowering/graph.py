@@ -161,3 +161,13 @@ def along_channels(lowering: Lowering, tensor: Tensor, constants: Rationals) -> 
     if len(varying) != 1 or varying[0] == 0 or sizes[varying[0]] != shape[varying[0] - 1]:
         return None
     return list(constants.reshape(-1)) if tensor.axes[varying[0] - 1] == 0 else None
+
+
+def value_range(lowering: Lowering, tensor: Tensor, scale: Fraction) -> tuple[int, int]:
+    """Return the smallest and the largest number of *tensor* over *scale*, rounded outwards."""
+    ends: list[Fraction] = []
+    for chain, interval in zip(tensor.chains, lowering.builder.ranges[tensor.node], strict=True):
+        for code in (interval.low, interval.high):
+            low, high = chain.value(code).interval(64)
+            ends += [low / scale, high / scale]
+    return int(min(ends).__floor__()), int(max(ends).__ceil__())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import onnx
 
-from export.lowering import elementwise, heads, joins, layout, pools, products, quantizers
+from export.lowering import elementwise, heads, joins, layout, pools, products, quantizers, staircases
 from export.lowering.graph import Lowering
 from export.lowering.meaning import Meaning
 
@@ -16,8 +16,8 @@ OPERATIONS: Mapping[str, Lowerer] = {
     "Quant": quantizers.quant,
     "IntQuant": quantizers.quant,
     "BipolarQuant": quantizers.bipolar_quant,
-    "Trunc": quantizers.trunc,
-    "MultiThreshold": quantizers.multi_threshold,
+    "Trunc": staircases.trunc,
+    "MultiThreshold": staircases.multi_threshold,
     "MatMul": products.matmul,
     "Gemm": products.gemm,
     "Conv": products.conv,
