@@ -18,13 +18,10 @@ from export.lowering.builder import Origin
 from export.qonnx import FILE, load_qonnx
 from export.subgraph import cut, with_outputs
 from pipeline import Artifact, Codes, StageError, WeightSign
+from pipeline.float_error import sum_error
 
 ROWS_AT_ONCE = 1 << 15
 ELEMENTS_AT_ONCE = 1 << 24
-HALF_ULP = Fraction(1, 1 << 24)
-"""Largest relative error of one rounding to binary32."""
-EXTRA_ROUNDINGS = 8
-"""On a path through one value: both scalings, the product, the bias, a batch norm folded into two operations."""
 FloatArray = NDArray[Any]
 
 
@@ -126,16 +123,15 @@ class QonnxExecutor:
     def _decode(self, values: FloatArray, origin: Origin, sums: Sums, node: str) -> Codes:
         """Return the codes that *values*, shape (N, *sample in the graph's order), stand for.
 
-        A value must lie within the float32 error of its sum (the bound holds for every order of the terms; Higham,
-        Accuracy and Stability of Numerical Algorithms, 2002, section 3.1) from the nearest number that a code stands
-        for; where that error reaches half a step nothing can be decoded.
+        A value must lie within the float32 error of its sum (:mod:`pipeline.float_error`) from the nearest number that
+        a code stands for; where that error reaches half a step nothing can be decoded.
         """
         inverse = np.argsort(origin.axes)
         ordered = values.transpose(0, *(int(axis) + 1 for axis in inverse)).astype(np.float64)
         column = (1, -1) + (1,) * (ordered.ndim - 2)
         scales = np.array([float(scale) for scale in origin.scales]).reshape(column)
         offsets = np.array([float(offset) for offset in origin.offsets]).reshape(column)
-        slack = np.array([_slack(*channel, sums.terms) for channel in self._channels(origin, sums)]).reshape(column)
+        slack = np.array([sum_error(*channel, sums.terms) for channel in self._channels(origin, sums)]).reshape(column)
         if (2 * slack >= np.abs(scales)).any():
             raise StageError(
                 f"{self.name}: float32 cannot tell the accumulators of {node} apart; use power-of-two scales"
@@ -151,19 +147,8 @@ class QonnxExecutor:
         return codes
 
     def _channels(self, origin: Origin, sums: Sums) -> list[tuple[Fraction, Fraction, int]]:
-        return list(zip(origin.scales, origin.offsets, sums.magnitudes, strict=True))
-
-
-def _slack(scale: Fraction, offset: Fraction, magnitude: int, terms: int) -> float:
-    """Return how far a float32 sum may lie from the exact one; 0 where it is exact in any order."""
-    unit = abs(scale)
-    exact = unit.numerator & (unit.numerator - 1) == 0 and unit.denominator & (unit.denominator - 1) == 0
-    bias = offset / unit
-    if exact and bias.denominator == 1 and magnitude + abs(bias) <= 1 << 24:
-        return 0.0
-    roundings = terms + EXTRA_ROUNDINGS
-    bound = roundings * HALF_ULP / (1 - roundings * HALF_ULP) * (unit * magnitude + abs(offset))
-    return float(bound) * (1 + 2.0**-40)
+        units = map(abs, origin.scales)
+        return list(zip(units, origin.offsets, sums.magnitudes, strict=True))
 
 
 def execute(model: onnx.ModelProto, inputs: dict[str, FloatArray], outputs: list[str]) -> dict[str, FloatArray]:

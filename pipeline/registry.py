@@ -29,7 +29,7 @@ STAGES = {
 
 EXECUTORS = {
     "integer": "export.executors:IntegerExecutor",
-    "torch": "train.executor:torch_executor",
+    "torch": "train.executor:TorchExecutor",
     "qonnx": "export.qonnx_executor:QonnxExecutor",
     "onnx-int8": "export.onnx_int8:OnnxInt8Executor",
     "finn-hw": "hw.finn:FinnExecutor",

@@ -2,79 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import count
+from math import prod
 
 import numpy as np
 import torch
 from torch import nn
 
 from pipeline import Artifact, Codes, InputError, StageError, WeightSign
+from pipeline.float_error import sum_error
+from train.activations import ActivationLayer, activations_of
 from train.checkpoint import load_network
-from train.layers import ends_of, is_chain, quantized_layers
+from train.frozen import ACTIVATIONS
+from train.layers import Ends, ends_of
 
 SAMPLES_AT_ONCE = 2000
 ROWS_AT_ONCE = 1 << 15
 
 
-class TorchNetwork:
-    """The Brevitas checkpoint in evaluation mode, in binary32 on the CPU: any network that ends with its output layer.
+class TorchExecutor:
+    """The Brevitas checkpoint in evaluation mode, in binary32 on the CPU, and its activations one by one.
 
     Raises:
         InputError: the codes of its inputs or outputs have no known scale.
     """
 
     name = "torch"
-
-    def __init__(self, artifact: Artifact) -> None:
-        self._network, self._inputs = load_network(artifact)
-        self._ends = ends_of(self._network, self._inputs)
-
-    @property
-    def output_scale(self) -> float:
-        """Real value of one output code."""
-        scale: float = self._ends.output_scale
-        return scale
-
-    @torch.no_grad()
-    def __call__(self, codes: Codes) -> Codes:
-        """Run *codes*, shape (N, inputs); the outputs are divided by the output scale, which must be exact."""
-        if codes.ndim != 2 or codes.shape[1] != self._inputs:
-            raise InputError(f"{self.name}: input codes have shape {codes.shape}; expected (N, {self._inputs})")
-        outputs = [np.empty((0, self._ends.outputs), dtype=np.int64)]
-        for start in range(0, len(codes), SAMPLES_AT_ONCE):
-            chosen = codes[start : start + SAMPLES_AT_ONCE].astype(np.float32)
-            values = torch.from_numpy(chosen) * self._ends.input_scale
-            outputs.append(_to_codes(self._network(values), self._ends.output_scale, start, "sample"))
-        return np.concatenate(outputs)
-
-
-class TorchExecutor(TorchNetwork):
-    """A chain of linear layers, whose activations can also be run one by one.
-
-    Raises:
-        InputError: the network is no such chain.
-    """
-
     weight_sign: WeightSign = "trained"
     float_reference = True
 
     def __init__(self, artifact: Artifact) -> None:
-        super().__init__(artifact)
-        self._layers = quantized_layers(self._network)
+        self._network, self._inputs = load_network(artifact)
+        self._ends: Ends = ends_of(self._network, self._inputs)
+        self._layers: list[ActivationLayer | None] = activations_of(self._network, self._inputs)
+
+    @property
+    def output_scale(self) -> float:
+        """Real value of one output code."""
+        return self._ends.output_scale
+
+    @torch.no_grad()
+    def __call__(self, codes: Codes) -> Codes:
+        """Run *codes*, shape (N, inputs); outputs are the nearest codes, which the error of their sums must single out.
+
+        Raises:
+            InputError: *codes* have another shape.
+            StageError: float32 cannot tell the codes of an output apart, or an output stands for no code.
+        """
+        if codes.ndim != 2 or codes.shape[1] != self._inputs:
+            raise InputError(f"{self.name}: input codes have shape {codes.shape}; expected (N, {self._inputs})")
+        ends = self._ends
+        outputs = [np.empty((0, ends.outputs), dtype=np.int64)]
+        for start in range(0, len(codes), SAMPLES_AT_ONCE):
+            chosen = codes[start : start + SAMPLES_AT_ONCE].astype(np.float32)
+            values = self._network(torch.from_numpy(chosen) * ends.input_scale)
+            outputs.append(_to_codes(values, ends.output_scale, ends.magnitudes, ends.terms, f"sample {start} +"))
+        return np.concatenate(outputs)
+
+    def requantizes(self, layer: int) -> bool:
+        """Tell whether activation *layer* can be run alone; behind one that cannot, their numbers are not certain."""
+        return layer < len(self._layers) and None not in self._layers[: layer + 1]
 
     @torch.no_grad()
     def requantize(self, layer: int, first: int, last: int) -> Codes:
-        """Run batch norm and quantized ReLU of *layer* on every accumulator from *first* to *last*, inclusive."""
-        block = self._layers[layer]
-        assert block.norm is not None, "only hidden layers requantize"
-        assert block.activation is not None, "only hidden layers requantize"
-        scales = torch.tensor(block.accumulator_scales)
+        """Run activation *layer*, with the batch norm or mean before it, on every accumulator from *first* to *last*.
+
+        Raises:
+            StageError: float32 cannot tell its codes apart, or a value stands for no code.
+        """
+        found = self._known(layer)
+        rows = max(1, ROWS_AT_ONCE // prod(found.accumulators.sizes))
+        magnitudes = [found.output.magnitude] * len(found.accumulators.scales)
         pieces = []
-        for start in range(first, last + 1, ROWS_AT_ONCE):
-            accumulators = torch.arange(start, min(start + ROWS_AT_ONCE, last + 1), dtype=torch.int64)
-            values = accumulators.float()[:, None] * scales
-            outputs = block.activation(block.norm(values))
-            pieces.append(_to_codes(outputs, block.output_scale, start, "accumulator"))
+        for start in range(first, last + 1, rows):
+            accumulators = torch.arange(start, min(start + rows, last + 1), dtype=torch.int64)
+            outputs = found.run(accumulators)
+            pieces.append(_to_codes(outputs, found.output.scale, magnitudes, 1, f"accumulator {start} +"))
         return np.concatenate(pieces)
 
     @torch.no_grad()
@@ -82,49 +87,66 @@ class TorchExecutor(TorchNetwork):
         """Run *codes*, shape (N, inputs), and return the codes of every activation, ``act0``, ``act1``, ...
 
         Accumulators are left out: their signs are those of the training, and their sums are never seen as integers.
+
+        Returns:
+            Shape (N, *sample); the activations that :meth:`requantizes` knows.
         """
-        found: dict[str, list[Codes]] = {f"act{layer}": [] for layer in range(len(self._layers) - 1)}
-        hooks = []
-        for (name, pieces), block in zip(found.items(), self._layers[:-1], strict=True):
-            assert block.activation is not None, "only the last layer has no activation"
-            hooks.append(block.activation.register_forward_hook(_keeper(name, pieces, block.output_scale)))
+        known = [self._known(layer) for layer in range(len(self._layers)) if self.requantizes(layer)]
+        found: list[list[Codes]] = [[] for _ in known]
+        runs = count()
+
+        def keep(_module: nn.Module, _inputs: object, outputs: torch.Tensor) -> None:
+            layer = next(runs) % (len(self._layers) + 1) - 1  # the first is the input's
+            if 0 <= layer < len(known):
+                values, coding = getattr(outputs, "value", outputs), known[layer].output
+                flat, rows = values.flatten(1), sum(map(len, found[layer]))
+                magnitudes = [coding.magnitude] * flat.shape[1]
+                pieces = _to_codes(flat, coding.scale, magnitudes, 1, f"act{layer}, sample {rows} +")
+                found[layer].append(pieces.reshape(values.shape))
+
+        quantizers = [module for module in self._network.modules() if isinstance(module, ACTIVATIONS)]
+        hooks = [quantizer.register_forward_hook(keep) for quantizer in quantizers]
         try:
             self(codes)
         finally:
             for hook in hooks:
                 hook.remove()
-        return {name: np.concatenate(pieces) for name, pieces in found.items()}
+        return {f"act{layer}": np.concatenate(pieces) for layer, pieces in enumerate(found) if pieces}
+
+    def _known(self, layer: int) -> ActivationLayer:
+        found = self._layers[layer] if self.requantizes(layer) else None
+        assert found is not None, f"activation {layer} cannot be run alone; ask requantizes first"
+        return found
 
 
-def _keeper(name: str, pieces: list[Codes], scale: float) -> Callable[[nn.Module, object, torch.Tensor], None]:
-    """Return a hook that appends the codes of what activation *name* gives to *pieces*."""
+def _to_codes(outputs: torch.Tensor, scale: float, magnitudes: Sequence[int], terms: int, row_name: str) -> Codes:
+    """Return the codes nearest to *outputs*, plain or a brevitas QuantTensor, shape (N, channels), divided by *scale*.
 
-    def keep(_module: nn.Module, _inputs: object, outputs: torch.Tensor) -> None:
-        pieces.append(_to_codes(outputs, scale, sum(map(len, pieces)), f"{name}, sample"))
-
-    return keep
-
-
-def torch_executor(artifact: Artifact) -> TorchNetwork:
-    """Return the executor of the network of *artifact*; only that of a chain of linear layers can requantize."""
-    network, _ = load_network(artifact)
-    return TorchExecutor(artifact) if is_chain(network) else TorchNetwork(artifact)
-
-
-def _to_codes(outputs: torch.Tensor, scale: float, first: int, row_name: str) -> Codes:
-    """Divide the real values of *outputs*, plain or a brevitas QuantTensor, by *scale* exactly.
+    Args:
+        outputs: real values.
+        scale: real value of one code.
+        magnitudes: for each channel a bound on the sum of the magnitudes of its terms, in codes.
+        terms: how many terms its sum has.
+        row_name: what row 0 is called in messages.
 
     Raises:
-        StageError: a value is not a whole multiple of the scale.
+        StageError: the float32 error of a sum reaches half a step, or a value is further than that from every code.
     """
     values = np.asarray(getattr(outputs, "value", outputs), dtype=np.float64)
-    quotients = values / scale
-    codes: Codes = np.rint(quotients).astype(np.int64)
-    off_grid = np.argwhere(codes != quotients)
+    each = {magnitude: sum_error(Fraction(scale), Fraction(0), magnitude, terms) for magnitude in set(magnitudes)}
+    errors = np.array([each[magnitude] for magnitude in magnitudes])
+    if (2 * errors >= scale).any():
+        channel = int(errors.argmax())
+        raise StageError(
+            f"torch: float32 cannot tell the codes of channel {channel} apart: the order of its sum of {terms} terms "
+            f"moves it by up to {errors[channel] / scale:.3g} steps; use power-of-two scales, or fewer bits or inputs"
+        )
+    codes: Codes = np.rint(values / scale).astype(np.int64)
+    off_grid = np.argwhere(np.abs(codes * scale - values) > errors)
     if len(off_grid):
         row, channel = (int(i) for i in off_grid[0])
         raise StageError(
-            f"torch: {row_name} {first + row}, channel {channel}: {float(values[row, channel])!r} is not a whole "
-            f"multiple of the scale {scale!r}; only power-of-two scales give exact integers"
+            f"torch: {row_name} {row}, channel {channel}: {float(values[row, channel])!r} is further than the float32 "
+            f"error {float(errors[channel])!r} from every whole multiple of the scale {scale!r}"
         )
     return codes

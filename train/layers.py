@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import brevitas.nn as qnn
 import torch
@@ -107,22 +108,26 @@ def quantized_layers(network: nn.Module) -> list[QuantizedLayer]:
     raise refusal
 
 
-def is_chain(network: nn.Module) -> bool:
-    """Tell whether :func:`quantized_layers` knows the layers of *network*."""
-    try:
-        quantized_layers(network)
-    except InputError:
-        return False
-    return True
-
-
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """What one code is worth at both ends of a network, and its number of *outputs*."""
+    """What one code is worth at both ends of a network, and the sums that its outputs are.
+
+    Attributes:
+        input_scale: real value of one input code.
+        output_scale: real value of one output code.
+        magnitudes: for each output a bound on the sum of the magnitudes of its terms, in output codes.
+        terms: how many terms an output has.
+    """
 
     input_scale: float
     output_scale: float
-    outputs: int
+    magnitudes: tuple[int, ...]
+    terms: int
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs."""
+        return len(self.magnitudes)
 
 
 @torch.no_grad()
@@ -134,7 +139,7 @@ def ends_of(network: nn.Module, inputs: int) -> Ends:
             scale, without bias, behind a quantizer that tells its scale.
     """
     quantizer = next((module for module in network.modules() if isinstance(module, qnn.QuantIdentity)), None)
-    calls: list[tuple[nn.Module, object, object]] = []
+    calls: list[tuple[nn.Module, Any, object]] = []
 
     def keep(layer: nn.Module, arguments: tuple[object, ...], outputs: object) -> None:
         calls.append((layer, arguments[0], outputs))
@@ -157,7 +162,14 @@ def ends_of(network: nn.Module, inputs: int) -> Ends:
         raise InputError(
             f"the output layer has {len(weight_scales)} weight scales; give it one, so that codes of outputs compare"
         )
-    return Ends(float(quantizer.act_quant.scale()), float(scale) * weight_scales.pop(), layer.weight.shape[0])
+    largest = (1 << int(values.bit_width)) - 1  # of an unsigned input code; a signed one is not larger
+    weights = layer.quant_weight().int().long().flatten(1).abs().sum(1)
+    return Ends(
+        float(quantizer.act_quant.scale()),
+        float(scale) * weight_scales.pop(),
+        tuple(int(magnitude) * largest for magnitude in weights),
+        layer.weight[0].numel(),
+    )
 
 
 def quantized_weights(network: nn.Module) -> list[nn.Module]:

@@ -1,106 +1,203 @@
 """Keep quantization boundaries away from integer accumulators, so that no float chain can round one the other way.
 
-A channel's boundary of code ``i``, in accumulator units, is the real number
+A channel's boundary between two codes lies, in accumulator units, at the real number
 
-    t_i = (mean + ((i - 1/2) * output_scale - beta) * sqrt(variance + epsilon) / gamma) / accumulator_scale
+    t_i = (mean + (y_i - beta) * sqrt(variance + epsilon) / gamma) / accumulator_scale
 
-A float32 evaluation of the same chain decides an integer accumulator wrongly only within a few roundings of ``t_i``.
-Moving ``beta`` moves all boundaries of the channel together, so the least shift that clears all of them is taken. It is
-less than one accumulator unit; afterwards torch, onnxruntime and the exact thresholds agree, and the proofs of the run
-show it. With many codes and wide accumulators there may be no such shift: the channel is moved to where the nearest
-boundary is farthest, and the boundaries still within the error bound are counted.
+where ``y_i`` is the boundary of the quantizer. A float32 evaluation decides an integer accumulator wrongly only within
+a few roundings of ``t_i``; where scales are free, its sum is rounded too, and the error grows with the number of terms
+and their magnitudes (:mod:`pipeline.float_error`). Both follow from the types of the codes alone, so that one layer's
+nudge changes nothing for the next.
+
+Moving ``beta`` moves all boundaries of a channel together: the least shift that clears all of them is taken, of half an
+accumulator unit at most. With many codes there may be no such shift, since each boundary has a fraction of its own.
+Then ``gamma`` is changed, too, by the little that makes their distance a multiple of ``1/p``: all fractions are then
+odd multiples of ``1/2p``, and any error below that is cleared. No boundary is moved by an output step or more. What an
+error of half a unit or more reaches, or what no batch norm stands before (sums of shortcuts, means), is counted.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from pipeline import InputError
-from train.layers import QuantizedLayer, quantized_layers
+from pipeline.float_error import (
+    NORMALIZATION_ROUNDINGS,
+    OUTWARD,
+    PRODUCT_ROUNDINGS,
+    QUANTIZER_ROUNDINGS,
+    relative_error,
+)
+from train.activations import ActivationLayer, Reals, activations_of
 
-Reals = NDArray[np.float64]
-
-ROUNDINGS = 8 * 2.0**-24
-"""Relative error granted to a float32 chain (x * alpha + (beta - mean * alpha)): eight roundings of half a unit."""
 LEAST_MARGIN = 1e-3
 """No boundary is left nearer to an integer than this, in accumulator units, where a shift can help it."""
 SLACK = 1.25
-"""A shift clears a little more than the margin, since beta is rounded to float32 afterwards."""
+"""A shift clears a little more than the margin, since gamma and beta are rounded to float32 afterwards."""
 SHIFTS = 500
-"""How many shifts are tried, from -1/2 to 1/2 accumulator units, where none clears a channel."""
+"""How many shifts are tried, from -1/2 to 1/2 accumulator units, where nothing clears a channel."""
+PARTS = 64
+"""Boundaries are brought to a lattice of 1/64 accumulator unit at the finest."""
 
 
 @dataclass(frozen=True, slots=True)
 class NudgeReport:
-    """How many channels were *moved*, and how many reachable boundaries are *left* within the float32 error."""
+    """What was done.
+
+    Attributes:
+        moved: channels whose batch norm was changed.
+        left: boundaries of channels with a batch norm that are left within the float32 error of an integer.
+        order_dependent: for each activation, by its number, how many accumulators a float32 sum may still decide
+            differently by its order; those with none are left out.
+        unknown: numbers of the activations of which it is not known what they take.
+    """
 
     moved: int
     left: int
+    order_dependent: dict[int, int]
+    unknown: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Channel:
-    """One channel's chain from accumulator to code; reals as float64, *low* and *high* the reachable accumulators."""
+    """One channel's chain from accumulator to code.
+
+    Attributes:
+        mean: of its batch norm, like the three that follow; 0 without one.
+        gamma: not 0; 1 without a batch norm.
+        beta: 0 without one.
+        deviation: square root of variance and epsilon; 1 without one.
+        accumulator_scale: real value of one accumulator unit in front of the batch norm.
+        reals: boundaries of the quantizer, ascending and equally far from each other.
+        step: real value of one output code.
+        low: least accumulator.
+        high: largest.
+        magnitude: a bound on the sum of the magnitudes of the terms, in accumulator units.
+        roundings: at most so many lie on any path from a term to the quantizer's decision.
+        exact: the sum itself is exact in any order.
+    """
 
     mean: float
     gamma: float
     beta: float
     deviation: float
     accumulator_scale: float
-    output_scale: float
-    levels: int
+    reals: Reals
+    step: float
     low: int
     high: int
+    magnitude: int
+    roundings: int
+    exact: bool
+
+    @property
+    def spacing(self) -> float:
+        """Distance of two boundaries in accumulator units: what one output step is worth."""
+        return self.step * self.deviation / abs(self.gamma) / self.accumulator_scale
 
     @property
     def boundaries(self) -> Reals:
-        """``t_i`` of every code from 1 to *levels* that a reachable accumulator, or one beside, can cross."""
-        codes = np.arange(1, self.levels + 1, dtype=np.float64)
-        reals = (codes - 0.5) * self.output_scale - self.beta
-        boundaries = (self.mean + reals * self.deviation / self.gamma) / self.accumulator_scale
-        return boundaries[(boundaries >= self.low - 1) & (boundaries <= self.high + 1)]
+        """``t_i`` of every boundary that a reachable accumulator, or one within the error of it, can cross."""
+        values = (self.mean + (self.reals - self.beta) * self.deviation / self.gamma) / self.accumulator_scale
+        reach = 1.0 if self.exact else 1.0 + self._error_of_sum()
+        return values[(values >= self.low - reach) & (values <= self.high + reach)]
 
     @property
     def float_errors(self) -> Reals:
-        """Bound on the error of a float32 chain at every boundary, in accumulator units."""
-        offset = (abs(self.mean) + abs(self.beta * self.deviation / self.gamma)) / self.accumulator_scale
-        return ROUNDINGS * (np.abs(self.boundaries) + offset)
+        """Bound on the error of a float32 evaluation at every boundary, in accumulator units."""
+        boundaries = self.boundaries
+        if self.exact:
+            errors: Reals = self._relative * (np.abs(boundaries) + 1 + self._constants)
+            return errors
+        return np.full(boundaries.shape, self._error_of_sum())
 
     @property
     def near(self) -> int:
         """How many boundaries lie within the float32 error of an integer."""
         return int((_distances(self.boundaries) <= self.float_errors).sum())
 
-    def is_clear(self) -> bool:
-        """Tell whether every boundary keeps its margin from the nearest integer."""
-        return bool((_distances(self.boundaries) > np.maximum(self.float_errors, LEAST_MARGIN)).all())
-
-    def shifted(self, accumulators: float) -> Channel:
-        """Return the channel with its boundaries moved by *accumulators*, as far as a float32 beta can say it."""
-        beta = self.beta - accumulators * self.accumulator_scale * self.gamma / self.deviation
-        return replace(self, beta=float(np.float32(beta)))
+    @property
+    def order_dependent(self) -> int:
+        """How many accumulators lie so near to a boundary that the order of a float32 sum may decide them."""
+        if self.exact:
+            return 0
+        boundaries, errors = np.sort(self.boundaries), self.float_errors
+        first = np.maximum(np.ceil(boundaries - errors), self.low)
+        last = np.minimum(np.floor(boundaries + errors), self.high)
+        covered = np.concatenate([[self.low - 1], np.maximum.accumulate(last)[:-1]]) if len(last) else last
+        return int(np.maximum(last - np.maximum(first, covered + 1) + 1, 0).sum())
 
     @property
     def room(self) -> float:
         """Least distance of a boundary from an integer, in units of its float32 error; above 1 none is near."""
         return float((_distances(self.boundaries) / self.float_errors).min(initial=np.inf))
 
+    def is_clear(self) -> bool:
+        """Tell whether every boundary keeps its margin from the nearest integer."""
+        return bool((_distances(self.boundaries) > self._margins).all())
+
     def nudged(self) -> Channel:
-        """Return the channel moved by the least shift that clears it, or to where it has most room if none does."""
-        margins = SLACK * np.maximum(self.float_errors, LEAST_MARGIN)
-        offsets = self.boundaries - np.rint(self.boundaries)
-        edges = np.concatenate([margins - offsets, -margins - offsets])  # where a boundary enters or leaves its margin
-        for edge in sorted(edges[np.abs(edges) <= 0.5].tolist(), key=abs):
-            moved = self.shifted(edge)
-            if moved.is_clear():
-                return moved
-        return max((self, *map(self.shifted, np.linspace(-0.5, 0.5, SHIFTS).tolist())), key=lambda c: c.room)
+        """Return the channel moved by the least that clears it; else to where it has most room; else itself."""
+        if self._margins.max(initial=0) * SLACK >= 0.5:
+            return self
+        moved = next((channel for channel in (*self._shifts(), *self._lattices()) if channel.is_clear()), None)
+        if moved is not None:
+            return moved
+        most = min(0.5, self.spacing)
+        others = map(self._shifted, np.linspace(-most, most, SHIFTS).tolist())
+        return max((self, *others), key=lambda channel: channel.room)
+
+    @property
+    def _margins(self) -> Reals:
+        return np.maximum(self.float_errors, LEAST_MARGIN)
+
+    def _error_of_sum(self) -> float:
+        return self._relative * (self.magnitude + self._constants)
+
+    @property
+    def _relative(self) -> float:
+        return float(relative_error(self.roundings)) * OUTWARD
+
+    @property
+    def _constants(self) -> float:
+        """Magnitudes of what the batch norm adds, in accumulator units."""
+        return (abs(self.mean) + abs(self.beta * self.deviation / self.gamma)) / self.accumulator_scale
+
+    def _shifted(self, accumulators: float) -> Channel:
+        """Return the channel with its boundaries moved by *accumulators*, as far as a float32 beta can say it."""
+        beta = self.beta - accumulators * self.accumulator_scale * self.gamma / self.deviation
+        return replace(self, beta=float(np.float32(beta)))
+
+    def _shifts(self) -> Iterator[Channel]:
+        """Yield the channel moved by each shift that lets a boundary out of its margin and none in, least first."""
+        margins, offsets = SLACK * self._margins, self.boundaries - np.rint(self.boundaries)
+        edges = np.concatenate([margins - offsets, -margins - offsets])
+        edges = edges[np.abs(edges) <= min(0.5, self.spacing)]
+        free = (_distances(offsets + edges[:, None]) >= margins * (1 - 1e-9)).all(axis=1)
+        edges = edges[free]
+        yield from map(self._shifted, edges[np.argsort(np.abs(edges))].tolist())
+
+    def _lattices(self) -> Iterator[Channel]:
+        """Yield the channel with its boundaries on a lattice between the integers, finest first."""
+        boundaries, margin = self.boundaries, SLACK * float(self._margins.max(initial=0))
+        middle = float(boundaries[len(boundaries) // 2])
+        reach = float(np.abs(boundaries - middle).max(initial=0))
+        real = (middle * self.accumulator_scale - self.mean) * self.gamma / self.deviation + self.beta
+        for parts in range(min(PARTS, int(0.5 / margin)), 0, -1):
+            spacing = round(self.spacing * parts) / parts
+            if spacing and reach * abs(spacing / self.spacing - 1) + 0.5 / parts < self.spacing:
+                target = (np.floor(middle * parts) + 0.5) / parts
+                yield self._through(real, float(target), self.gamma * self.spacing / spacing)
+
+    def _through(self, real: float, accumulator: float, gamma: float) -> Channel:
+        """Return the channel with another *gamma* that gives *real* at *accumulator*, both as far as float32 can."""
+        rounded = float(np.float32(gamma))
+        beta = real - (accumulator * self.accumulator_scale - self.mean) * rounded / self.deviation
+        return replace(self, gamma=rounded, beta=float(np.float32(beta)))
 
 
 def _distances(boundaries: Reals) -> Reals:
@@ -109,69 +206,88 @@ def _distances(boundaries: Reals) -> Reals:
 
 
 @torch.no_grad()
-def nudge(network: nn.Module) -> NudgeReport:
-    """Move batch-norm biases of *network* (in evaluation mode) where a boundary is too near to an integer."""
-    moved = left = 0
-    for layer in quantized_layers(network):
-        if layer.norm is None:
-            continue
-        for index, channel in enumerate(channels_of(layer)):
-            if channel is None or channel.is_clear():
-                continue
-            better = channel.nudged()
-            layer.norm.bias[index] = better.beta
-            moved += better is not channel
-            left += better.near
-    return NudgeReport(moved, left)
+def nudge(network: nn.Module, inputs: int) -> NudgeReport:
+    """Move batch norms of *network* (in evaluation mode, on the CPU) where a boundary is too near to an integer.
 
-
-def nudge_metrics(network: nn.Module) -> dict[str, object]:
-    """Nudge *network* (in evaluation mode) and return what ``metrics.json`` says of it, or why it cannot be nudged.
-
-    Only a chain of linear layers with scales that are powers of two can be: the boundaries of any other are met by
-    accumulators that a float sum has rounded already.
+    Args:
+        network: is changed.
+        inputs: how many values a sample has.
     """
-    try:
-        layers = quantized_layers(network)
-    except InputError as error:
-        return {"nudge_not_applied": str(error)}
-    scales = {scale for layer in layers for scale in layer.accumulator_scales}
-    if any(math.frexp(scale)[0] != 0.5 for scale in scales):
-        return {"nudge_not_applied": "the scales are free: a float sum rounds, and how depends on its order"}
-    report = nudge(network)
-    return {"nudged_channels": report.moved, "near_boundaries": report.left}
+    moved = left = 0
+    dependent: dict[int, int] = {}
+    layers = activations_of(network, inputs)
+    for number, layer in enumerate(layers):
+        if layer is None:
+            continue
+        channels = channels_of(layer)
+        if layer.norm is not None:
+            better = [channel if channel is None or channel.is_clear() else channel.nudged() for channel in channels]
+            moved += _write(layer.norm, zip(channels, better, strict=True))
+            left += sum(channel.near for channel in better if channel is not None)
+            channels = better
+        count = sum(channel.order_dependent for channel in channels if channel is not None)
+        dependent |= {number: count} if count else {}
+    unknown = tuple(number for number, layer in enumerate(layers) if layer is None)
+    return NudgeReport(moved, left, dependent, unknown)
 
 
-def channels_of(layer: QuantizedLayer) -> list[Channel | None]:
-    """Return the chain of every channel of a hidden *layer*; None for one whose slope is 0 (it has no boundary)."""
-    norm = layer.norm
-    assert norm is not None, "only hidden layers have boundaries"
-    codes = layer.weight_codes
-    deviations = (norm.running_var.double() + float(norm.eps)).sqrt()
-    columns = (
-        norm.running_mean,
-        norm.weight,
-        norm.bias,
-        deviations,
-        codes.clamp(max=0).sum(1),
-        codes.clamp(min=0).sum(1),
-    )
-    output_scale, levels = layer.output_scale, layer.levels
+def _write(norm: nn.Module, pairs: Iterable[tuple[Channel | None, Channel | None]]) -> int:
+    """Give *norm* what changed from the first of each of *pairs* to the second, and return how many did."""
+    moved = 0
+    for index, (old, new) in enumerate(pairs):
+        if new is not None and new is not old:
+            norm.weight[index], norm.bias[index] = new.gamma, new.beta
+            moved += 1
+    return moved
+
+
+def nudge_metrics(network: nn.Module, inputs: int) -> dict[str, object]:
+    """Nudge *network* (in evaluation mode, on the CPU) and return what ``metrics.json`` says of it."""
+    report = nudge(network, inputs)
+    metrics: dict[str, object] = {
+        "nudged_channels": report.moved,
+        "near_boundaries": report.left,
+        "order_dependent_left": sum(report.order_dependent.values()),
+    }
+    if report.order_dependent:
+        metrics["order_dependent_layers"] = {f"act{number}": n for number, n in report.order_dependent.items()}
+    if report.unknown:
+        metrics["nudge_not_applied"] = (
+            f"activations {', '.join(map(str, report.unknown))} take neither a product of codes without bias, perhaps "
+            "normalized, nor a sum of two, a mean or codes"
+        )
+    return metrics
+
+
+def channels_of(layer: ActivationLayer) -> list[Channel | None]:
+    """Return the chain of every channel of *layer*; None for one whose slope is 0 (it has no boundary)."""
+    taken, output, count = layer.accumulators, layer.output, len(layer.accumulators.scales)
+    divisor = 1 if layer.pool is None else int(np.prod(taken.sizes))
+    step = 2 * output.scale if output.bipolar else output.scale
+    columns = [[0.0] * count, [1.0] * count, [0.0] * count, [1.0] * count]
+    after_sum = QUANTIZER_ROUNDINGS
+    if layer.norm is not None:
+        norm = layer.norm
+        deviations = (norm.running_var.double() + float(np.float32(norm.eps))).sqrt()
+        columns = [column.tolist() for column in (norm.running_mean, norm.weight, norm.bias, deviations)]
+        after_sum += NORMALIZATION_ROUNDINGS
+    per_channel = zip(taken.scales, taken.lows, taken.highs, taken.magnitudes, taken.exact, *columns, strict=True)
     return [
-        Channel(
+        None
+        if gamma == 0
+        else Channel(
             mean,
             gamma,
             beta,
             deviation,
-            scale,
-            output_scale,
-            levels,
-            int(negative) * layer.input_levels,
-            int(positive) * layer.input_levels,
+            scale / divisor,
+            output.boundaries,
+            step,
+            low,
+            high,
+            magnitude,
+            after_sum if exact else PRODUCT_ROUNDINGS + taken.terms + after_sum,
+            exact,
         )
-        if gamma != 0
-        else None
-        for scale, mean, gamma, beta, deviation, negative, positive in zip(
-            layer.accumulator_scales, *(c.tolist() for c in columns), strict=True
-        )
+        for scale, low, high, magnitude, exact, mean, gamma, beta, deviation in per_channel
     ]

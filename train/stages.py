@@ -115,6 +115,7 @@ def _train_quantized(stage: TrainQuantized, source: Artifact, ctx: StageContext,
         )
     if not fabric.is_global_zero:
         return
+    before = _accuracies(network, dataset, purpose.score) if stage.train.nudge else {}
     network.cpu().eval()
     require_input_codes(network, stage.model.input_bits)  # a scale that is trained may have moved
     extra: dict[str, Any] = {
@@ -126,7 +127,8 @@ def _train_quantized(stage: TrainQuantized, source: Artifact, ctx: StageContext,
         **purpose.metrics,
     }
     if stage.train.nudge:
-        extra.update(nudge_metrics(network))
+        extra |= nudge_metrics(network, dataset.inputs)
+        extra |= {f"{name}_before_nudge": accuracy for name, accuracy in before.items()}
     save_checkpoint(network, stage.model, dataset.shape, dataset.classes, ctx.workdir)
     _write_metrics(ctx.workdir, fabric.to_device(network), dataset, trained, purpose.score, extra)
 
@@ -151,6 +153,11 @@ def _resume_file(
     return ResumeFile(ctx.resume, sha256_of_bytes(json.dumps(depends_on, sort_keys=True).encode()))
 
 
+def _accuracies(network: nn.Module, dataset: DatasetTensors, score: Score) -> dict[str, float]:
+    splits = {"validation": dataset.validation, "test": dataset.test}
+    return {f"{name}_accuracy": score(network, split) for name, split in splits.items()}
+
+
 def _write_metrics(
     folder: Path,
     network: nn.Module,
@@ -160,8 +167,7 @@ def _write_metrics(
     extra: Mapping[str, Any],
 ) -> None:
     metrics = {
-        "validation_accuracy": score(network, dataset.validation),
-        "test_accuracy": score(network, dataset.test),
+        **_accuracies(network, dataset, score),
         "test_samples": len(dataset.test),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "epochs": trained.epochs,

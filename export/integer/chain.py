@@ -15,10 +15,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from export.integer.surd import Surd
-
-NORMALIZATION_ROUNDINGS = 10
-"""At most so many float32 roundings lie on any path through a batch norm, as ``(x - mean) * g + beta`` or folded into
-``x * g + (beta - mean * g)``: epsilon 1, its addition 1, root 1, reciprocal 1, gamma 1, then at most 4."""
+from pipeline.float_error import NORMALIZATION_ROUNDINGS
 
 
 @dataclass(frozen=True, slots=True)

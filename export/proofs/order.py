@@ -32,13 +32,9 @@ from export.integer.chain import FloatForm
 from export.integer.quantizer import is_power_of_two
 from export.integer.surd import Surd
 from export.integer.types import Interval
+from pipeline.float_error import OUTWARD, PRECISION, PRODUCT_ROUNDINGS, QUANTIZER_ROUNDINGS
 from pipeline.ledger import ProofEntry
 
-PRECISION = 24
-PRODUCT_ROUNDINGS = 3
-QUANTIZER_ROUNDINGS = 4
-OUTWARD = 1 + 2.0**-20
-"""Covers every rounding of the binary64 arithmetic below: those are 2^-50 of M at most, the bound at least 2^-24 M."""
 NAMED_CHANNELS = 8
 
 

@@ -49,6 +49,10 @@ SMALL = {
     "mobilenet-v1": ((3, 16, 16), 2, 0.0625),
     "autoencoder": ((24,), 2, 0.0625),
 }
+FREE_SHAPES: dict[str, tuple[tuple[int, ...], int, dict[str, object]]] = {
+    "mlp": ((64,), 10, {"hidden": (16, 16)}),
+    "cnn": ((1, 8, 8), 10, {"channels": (4, 6), "hidden": (12,)}),
+}
 
 
 def full_size(name: str, **options: object) -> Instance:
@@ -59,6 +63,9 @@ def full_size(name: str, **options: object) -> Instance:
 
 def small(name: str, **options: object) -> Instance:
     """Return the network with a few channels a layer, for small samples."""
+    if name in FREE_SHAPES:
+        shape, classes, widths = FREE_SHAPES[name]
+        return Instance(ModelConfig.model_validate({"name": name, **widths, **options}), shape, classes)
     shape, classes, width = SMALL[name]
     return Instance(ModelConfig.model_validate({"name": name, "width": width, **options}), shape, classes)
 

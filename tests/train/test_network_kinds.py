@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import Artifact, InputError, StageError, load_vectors
+from pipeline import Artifact, InputError, load_vectors
 from pipeline.config import DataConfig, EstimatorConfig, ModelConfig, TrainConfig
 from pipeline.stage import execute
 from train.checkpoint import FILE, load_network
@@ -51,17 +51,18 @@ def convolutional(digits: Artifact, tmp_path_factory: pytest.TempPathFactory) ->
     return train(digits, tmp_path_factory.mktemp("cnn"), CNN)
 
 
-def test_convolutional_network_learns_and_says_why_it_was_not_nudged(convolutional: Artifact) -> None:
+def test_convolutional_network_learns_and_is_nudged(convolutional: Artifact) -> None:
     metrics = metrics_of(convolutional)
     assert isinstance(metrics["test_accuracy"], float)
     assert metrics["test_accuracy"] > 93
-    assert "QuantConv2d" in str(metrics["nudge_not_applied"])
-    assert "nudged_channels" not in metrics
+    assert metrics["near_boundaries"] == metrics["order_dependent_left"] == 0
+    assert "nudge_not_applied" not in metrics
     network, inputs = load_network(convolutional)
     assert inputs == 64
     assert network(torch.zeros(2, 64)).shape == (2, 10)
-    with pytest.raises(InputError, match=r"^the network has QuantIdentity, QuantConv2d, .*; supported: QuantIdentity"):
-        TorchExecutor(convolutional)
+    executor = TorchExecutor(convolutional)
+    assert [executor.requantizes(layer) for layer in range(4)] == [True, True, True, False]
+    assert [executor.requantize(layer, -2, 2).shape for layer in range(3)] == [(5, 4), (5, 6), (5, 12)]
 
 
 def test_float_twin_of_the_convolutional_network_learns(digits: Artifact, tmp_path: Path) -> None:
@@ -96,15 +97,20 @@ def test_checkpoint_knows_the_shape_and_an_older_one_is_flat(
     assert torch.equal(network(values), expected(values))
 
 
-def test_free_scales_train_and_are_not_nudged(digits: Artifact, tmp_path: Path) -> None:
+def test_free_scales_train_are_nudged_and_decoded(digits: Artifact, tmp_path: Path) -> None:
     model = ModelConfig(name="mlp", hidden=(16, 16), scale="free", granularity="channel", act_bits=3)
     artifact = train(digits, tmp_path, model)
     metrics = metrics_of(artifact)
     assert isinstance(metrics["test_accuracy"], float)
     assert metrics["test_accuracy"] > 85
-    assert metrics["nudge_not_applied"] == "the scales are free: a float sum rounds, and how depends on its order"
-    with pytest.raises(StageError, match="only power-of-two scales give exact integers"):
-        TorchExecutor(artifact)(load_vectors(digits, "test").codes)
+    assert metrics["order_dependent_left"] == 0
+    assert isinstance(metrics["nudged_channels"], int)
+    assert metrics["nudged_channels"] > 0
+    executor, vectors = TorchExecutor(artifact), load_vectors(digits, "test")
+    assert math.frexp(executor.output_scale)[0] != 0.5
+    assert vectors.labels is not None
+    correct = int((executor(vectors.codes).argmax(axis=1) == vectors.labels).sum())
+    assert metrics["test_accuracy"] == 100.0 * correct / len(vectors.labels)
 
 
 @pytest.mark.parametrize("surrogate", ["hardtanh", "approx-sign"])

@@ -1,4 +1,4 @@
-"""The training stages, the checkpoint, the executor and the nudge, on the digits."""
+"""The training stages, the checkpoint and the executor, on the digits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from pipeline import Artifact, ConfigError, InputError, Requantizer, Stage, StageError, load_vectors
 from pipeline.config import DataConfig, EstimatorConfig, ModelConfig, TrainConfig
@@ -20,7 +19,6 @@ from train.data import PrepareData
 from train.devices import make_fabric
 from train.executor import TorchExecutor
 from train.layers import quantized_layers
-from train.nudge import Channel, channels_of, nudge
 from train.stages import TrainFloat, TrainQuantized
 
 # brevitas drops the names of tensors, which torch calls experimental
@@ -46,14 +44,6 @@ def trained(digits: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artif
     return make(TrainQuantized(MODEL, TRAIN), digits, tmp_path_factory.mktemp("trained") / "train")
 
 
-@pytest.fixture(scope="module")
-def raw_network(digits: Artifact, tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
-    """Return a network that was not nudged."""
-    config = TRAIN.model_copy(update={"nudge": False, "epochs": 2})
-    artifact = make(TrainQuantized(MODEL, config), digits, tmp_path_factory.mktemp("raw") / "train")
-    return load_network(artifact)[0]
-
-
 def metrics_of(artifact: Artifact) -> dict[str, object]:
     content: dict[str, object] = json.loads((artifact.path / "metrics.json").read_text())
     return content
@@ -67,7 +57,9 @@ def test_quantized_network_learns_and_reports_it(trained: Artifact) -> None:
     assert metrics["test_samples"] == 360
     assert isinstance(metrics["test_accuracy"], float)
     assert metrics["test_accuracy"] > 85
-    assert metrics["near_boundaries"] == 0
+    assert metrics["near_boundaries"] == metrics["order_dependent_left"] == 0
+    assert isinstance(metrics["test_accuracy_before_nudge"], float)
+    assert metrics["test_accuracy_before_nudge"] > 85
     estimator = metrics["estimator"]
     assert isinstance(estimator, dict)
     assert estimator["guided_steps"] > 0
@@ -98,6 +90,7 @@ def test_best_epoch_is_chosen_by_validation_accuracy(digits: Artifact, tmp_path:
     metrics = metrics_of(make(TrainQuantized(MODEL, config), digits, tmp_path / "train"))
     epochs = metrics["epochs"]
     assert isinstance(epochs, list)
+    assert "validation_accuracy_before_nudge" not in metrics
     assert metrics["validation_accuracy"] == max(entry["validation_accuracy"] for entry in epochs)
 
 
@@ -163,38 +156,6 @@ def test_executor_offers_its_activations_one_by_one(trained: Artifact) -> None:
 def test_executor_refuses_inputs_of_another_width(trained: Artifact) -> None:
     with pytest.raises(InputError, match=r"^torch: input codes have shape \(2, 63\); expected \(N, 64\)$"):
         TorchExecutor(trained)(np.zeros((2, 63), dtype=np.int64))
-
-
-def test_no_boundary_is_near_an_integer_after_nudging(raw_network: nn.Module) -> None:
-    layers = [layer for layer in quantized_layers(raw_network) if layer.norm is not None]
-    before = [channel for layer in layers for channel in channels_of(layer) if channel is not None]
-    victim = layers[0].norm
-    assert victim is not None
-    channel = channels_of(layers[0])[0]
-    assert channel is not None
-    inside = channel.boundaries[len(channel.boundaries) // 2]
-    with torch.no_grad():  # put a boundary on an integer
-        victim.bias[0] = channel.shifted(float(np.rint(inside) - inside)).beta
-    planted = channels_of(layers[0])[0]
-    assert planted is not None
-    assert planted.near >= 1
-    report = nudge(raw_network)
-    after = [channel for layer in layers for channel in channels_of(layer) if channel is not None]
-    assert report.left == 0
-    assert report.moved >= 1
-    for old, new in zip(before, after, strict=True):
-        assert new.is_clear()
-        assert abs(old.beta - new.beta) * new.deviation / abs(new.gamma) / new.accumulator_scale < 1.01
-    assert nudge(raw_network).moved == 0
-
-
-def test_channel_without_a_free_place_gets_most_room_and_is_counted() -> None:
-    crowded = Channel(0.0, 1.0, 0.5 / 1024, 1.0, 1.0, 1 / 1024, 4095, -10, 10)
-    assert crowded.near > 0
-    best = crowded.nudged()
-    assert not best.is_clear()
-    assert best.room > crowded.room
-    assert dataclasses.replace(crowded, levels=1).nudged().is_clear()
 
 
 def rewrite(source: Artifact, folder: Path, **changes: object) -> Artifact:

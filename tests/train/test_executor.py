@@ -1,0 +1,127 @@
+"""The torch executor: its activations against the exact thresholds, and the codes that it reads from float sums."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import brevitas.nn as qnn
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from zoo_exports import lowered_network
+from zoo_networks import FREE_SHAPES, SMALL, initialized, mixed_bits, random_values, small
+
+from export.integer import run, trace
+from export.proofs import prove_requantization
+from export.proofs.requantization import PartialRequantizer
+from pipeline import Requantizer, StageError
+from pipeline.config import FIXED_SHAPES, ModelConfig
+from train.activations import activations_of
+from train.executor import TorchExecutor
+from train.models import build
+
+# brevitas drops the names of tensors, which torch calls experimental
+pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
+
+NAMES = sorted({*SMALL, *FREE_SHAPES})
+ACTIVATIONS = {"autoencoder": 9, "cnn": 3, "cnv": 8, "ds-cnn": 10, "mlp": 2, "mobilenet-v1": 28, "resnet8": 14}
+"""ResNet-8: 4 outside its sums, and in 3 of them the sum's own and the two ways' behind one quantizer."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_activation_equals_the_exact_thresholds_on_every_accumulator(tmp_path: Path, name: str) -> None:
+    options: dict[str, Any] = mixed_bits(name) if name in FIXED_SHAPES else {"weight_bits": 3, "act_bits": 3}
+    if name in FIXED_SHAPES:  # sweeping 8-bit codes takes minutes; other widths stay as they are
+        options = {key: [min(bits, 4) for bits in counts] for key, counts in options.items()}
+    instance = small(name, granularity="channel", **options)
+    checkpoint, lowered = lowered_network(tmp_path, instance, initialized(instance))
+    executor = TorchExecutor(checkpoint)
+    assert isinstance(executor, Requantizer)
+    assert isinstance(executor, PartialRequantizer)
+    count = len(lowered.model.activations)
+    assert count == ACTIVATIONS[name]
+    assert [executor.requantizes(layer) for layer in range(count + 1)] == [True] * count + [False]
+    proofs = prove_requantization(lowered.model, executor)
+    assert all(proof.holds for proof in proofs)
+    assert all(proof.method.startswith("every reachable accumulator") and proof.cases for proof in proofs)
+    assert sum(proof.failing for proof in proofs) <= 2, "float32 decides a boundary or two otherwise"
+    assert any(node.flipped.any() for node in lowered.model.activations)
+    inputs = (random_values(instance, 5) * 256).long().numpy()
+    inside = trace(lowered.model, inputs)
+    for key, codes in executor.trace(inputs).items():
+        assert np.array_equal(codes, inside[key]), key
+        assert codes.shape == inside[key].shape
+    # negative control: a bias moved by two output steps, in the middle of the network
+    position = [number for number, layer in enumerate(executor._layers) if layer and layer.norm][count // 3]
+    layer = executor._layers[position]
+    assert layer is not None
+    assert layer.norm is not None
+    with torch.no_grad():
+        layer.norm.bias += 2 * layer.output.scale
+    broken = prove_requantization(lowered.model, executor)
+    assert [number for number, proof in enumerate(broken) if not proof.holds] == [position]
+    moved = executor.trace(inputs)
+    assert list(moved) == [f"act{layer}" for layer in range(count)]
+    assert not np.array_equal(moved[f"act{position}"], inside[f"act{position}"])
+
+
+def test_codes_of_free_scales_are_those_of_the_integers(tmp_path: Path) -> None:
+    instance = small("cnn", weight_bits=3, act_bits=3, scale="free", granularity="channel")
+    checkpoint, lowered = lowered_network(tmp_path, instance, initialized(instance))
+    executor = TorchExecutor(checkpoint)
+    inputs = (random_values(instance, 40) * 256).long().numpy()
+    codes = executor(inputs)
+    assert np.array_equal(codes, run(lowered.model, inputs))
+    assert len(np.unique(codes)) > 20
+    # negative control: of a scale that is off by a thousandth no code can be read
+    executor._ends = dataclasses.replace(executor._ends, output_scale=executor.output_scale * 1.001)
+    with pytest.raises(StageError, match=r"^torch: sample 0 \+ \d+, channel \d+: .* is further than the float32 error"):
+        executor(inputs)
+
+
+def test_sums_that_float32_cannot_tell_apart_are_refused(tmp_path: Path) -> None:
+    instance = small("mlp", weight_bits=8, act_bits=8, scale="free")
+    instance = dataclasses.replace(instance, model=instance.model.model_copy(update={"hidden": (600,)}))
+    checkpoint, _ = lowered_network(tmp_path, instance, initialized(instance))
+    message = r"^torch: float32 cannot tell the codes of channel \d apart: the order of its sum of 600 terms moves it "
+    with pytest.raises(StageError, match=message + r"by up to [\d.e+]+ steps; use power-of-two scales, or fewer bits"):
+        TorchExecutor(checkpoint)(np.zeros((1, 64), dtype=np.int64))
+
+
+class Doubling(nn.Module):  # type: ignore[misc]  # torch is not followed
+    """A network of the user's that does arithmetic between two layers."""
+
+    def __init__(self, layers: list[nn.Module]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, values: Any) -> Any:  # noqa: ANN401  plain or a QuantTensor
+        for layer in self.layers:
+            values = layer(values)
+            if isinstance(layer, nn.BatchNorm1d):
+                values = 2 * values
+        return values
+
+
+def test_activation_that_takes_something_else_is_left_out() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = list(build(ModelConfig(name="mlp", hidden=(4, 4)), 8, 3))
+    alone = activations_of(nn.Sequential(*layers).eval(), 8)
+    assert [layer is not None for layer in alone] == [True, True]
+    assert activations_of(Doubling(layers).eval(), 8) == [None, None]
+    biased = [qnn.QuantLinear(8, 4, bias=True) if layer is layers[1] else layer for layer in layers]
+    assert [layer is not None for layer in activations_of(nn.Sequential(*biased).eval(), 8)] == [False, True]
+
+
+def test_behind_an_activation_that_cannot_be_run_no_other_is(tmp_path: Path) -> None:
+    instance = small("mlp", weight_bits=2, act_bits=2)
+    checkpoint, lowered = lowered_network(tmp_path, instance, initialized(instance))
+    executor = TorchExecutor(checkpoint)
+    executor._layers[0] = None
+    assert [executor.requantizes(layer) for layer in (0, 1)] == [False, False]
+    proofs = prove_requantization(lowered.model, executor)
+    assert [(proof.cases, proof.method) for proof in proofs] == [(0, "none"), (0, "none")]
