@@ -7,7 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.config import RunConfig, override, validate
+from pipeline.config import RunConfig
+from pipeline.config_file import override, validate
 from pipeline.errors import ConfigError
 
 MAX_BYTES = 1 << 20

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import RunConfig, validate
+from pipeline.config import RunConfig
+from pipeline.config_file import validate
 from pipeline.errors import ConfigError
 from pipeline.run_folder import RunFolder
 from pipeline.yaml_file import read_config
