@@ -11,13 +11,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from export.integer import IntegerModel, load, require_codes
+from export.integer import INPUT, IntegerModel, load, require_codes
 from export.integer.magnitudes import Sums, sums_of
 from export.lowering import Origins, load_origins
 from export.lowering.builder import Origin
+from export.lowering.origins import ORIGINS
 from export.qonnx import FILE, load_qonnx
 from export.subgraph import cut, with_outputs
-from pipeline import Artifact, Codes, StageError, WeightSign
+from pipeline import Artifact, Codes, InputError, StageError, WeightSign
 from pipeline.float_error import sum_error
 
 ROWS_AT_ONCE = 1 << 15
@@ -46,7 +47,11 @@ class QonnxExecutor:
     @classmethod
     def open(cls, artifact: Artifact, integer: Artifact) -> QonnxExecutor:
         """Return the executor of the file in *artifact*, from which the integer model in *integer* was lowered."""
-        return cls(load_qonnx(artifact.path / FILE), load(integer.path), load_origins(integer.path))
+        file, model, origins = load_qonnx(artifact.path / FILE), load(integer.path), load_origins(integer.path)
+        problem = _problem_of(origins, file, model)
+        if problem is not None:
+            raise InputError(f"{integer.path / ORIGINS} is not that of the model: {problem}; run 'bitproof run' again")
+        return cls(file, model, origins)
 
     def __call__(self, codes: Codes) -> Codes:
         """Run *codes*, shape (N, inputs).
@@ -98,6 +103,8 @@ class QonnxExecutor:
     def _origin(self, node: str, tensor: str) -> Origin:
         """Return the origin of *node*, or of the node before it where it only passes codes on."""
         while node not in self._origins.nodes or self._origins.nodes[node].tensor != tensor:
+            if node == INPUT or len(self._model.sources(node)) != 1:
+                raise InputError(f"no node before an activation gives the tensor {tensor!r}; run 'bitproof run' again")
             (node,) = self._model.sources(node)
         return self._origins.nodes[node]
 
@@ -151,8 +158,34 @@ class QonnxExecutor:
         return list(zip(units, origin.offsets, sums.magnitudes, strict=True))
 
 
+def _problem_of(origins: Origins, file: onnx.ModelProto, model: IntegerModel) -> str | None:
+    """Return why *origins* cannot say where the nodes of *model* come from in *file*; None: they can."""
+    shapes = model.shapes()
+    made = {file.graph.input[0].name, *(name for node in file.graph.node for name in node.output)}
+    if model.nodes[-1].name not in origins.nodes:
+        return f"it does not hold the output {model.nodes[-1].name!r}"
+    for name, origin in origins.nodes.items():
+        shape = shapes.get(name)
+        if shape is None:
+            return f"there is no node {name!r}"
+        if sorted(origin.axes) != list(range(len(shape))):
+            return f"the axes {origin.axes} of {name!r} do not permute those of {shape}"
+        if not len(origin.scales) == len(origin.offsets) == shape[0] or not all(origin.scales):
+            return f"{name!r} needs {shape[0]} scales other than 0 and as many offsets"
+        if origin.tensor not in made:
+            return f"the file does not make {origin.tensor!r}"
+    for name, span in origins.spans.items():
+        if name in shapes and (name not in origins.nodes or not {span.source, span.target} <= made):
+            return f"{name!r} cannot stand for the part from {span.source!r} to {span.target!r}"
+    return None if origins.input in made else f"the file does not make {origins.input!r}"
+
+
 def execute(model: onnx.ModelProto, inputs: dict[str, FloatArray], outputs: list[str]) -> dict[str, FloatArray]:
-    """Run *model* by qonnx on *inputs*, shape (N, ...), with the batch size set to N."""
+    """Run *model* by qonnx on *inputs*, shape (N, ...), with the batch size set to N.
+
+    Raises:
+        StageError: qonnx, or the onnxruntime below it, refuses the file.
+    """
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.core.onnx_exec import execute_onnx
     from qonnx.transformation.infer_shapes import InferShapes
@@ -163,6 +196,10 @@ def execute(model: onnx.ModelProto, inputs: dict[str, FloatArray], outputs: list
     for tensor in (*batch.graph.input, *batch.graph.output):
         if tensor.type.tensor_type.shape.dim:
             tensor.type.tensor_type.shape.dim[0].dim_value = rows
-    wrapper: Any = ModelWrapper(batch).transform(InferShapes())
-    made: dict[str, FloatArray] = execute_onnx(wrapper, {k: np.ascontiguousarray(v) for k, v in inputs.items()})
-    return {name: made[name] for name in outputs}
+    try:
+        wrapper: Any = ModelWrapper(batch).transform(InferShapes())
+        made: dict[str, FloatArray] = execute_onnx(wrapper, {k: np.ascontiguousarray(v) for k, v in inputs.items()})
+        return {name: made[name] for name in outputs}
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise StageError(f"qonnx cannot run the file: {reason}") from error

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.errors import INTERNAL_ERROR, BitproofError
+from pipeline.errors import INTERNAL_ERROR, BitproofError, StageError
 from pipeline.toolchain import Terminated, end_properly_on_signals
 
 INTERRUPTED = 130
@@ -242,6 +242,8 @@ def run_command_line(arguments: list[str]) -> int:
         return end.exit_code if arguments[:1] == ["stage"] else _fail(f"{end}; {GO_ON}", end.exit_code, arguments)
     except BitproofError as error:
         return _fail(str(error), error.exit_code, arguments, shown=error.shown)
+    except OSError as error:
+        return _fail(f"{error} (no space, no permission, or not a folder?); {GO_ON}", StageError.exit_code, arguments)
     except Exception:  # noqa: BLE001  the last line of defence: anything else is a bug of ours
         traceback.print_exc()
         return _fail("this is a bug of bitproof; please report it with the lines above", INTERNAL_ERROR, arguments)

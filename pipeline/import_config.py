@@ -76,11 +76,11 @@ def source_file(path: Path) -> SourceFile:
     Raises:
         InputError: it is not a readable file, is empty, or is larger than :data:`MAX_BYTES`.
     """
-    if not path.exists():
-        raise InputError(f"there is no file {path}")
-    if not path.is_file():
-        raise InputError(f"{path} is not a regular file")
     try:
+        if not path.exists():
+            raise InputError(f"there is no file {path}")
+        if not path.is_file():
+            raise InputError(f"{path} is not a regular file")
         size = path.stat().st_size
         if not 0 < size <= MAX_BYTES:
             raise InputError(f"{path} has {size} bytes; a file of 1 to {MAX_BYTES} bytes is expected")

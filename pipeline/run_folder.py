@@ -36,8 +36,12 @@ class RunFolder:
         Raises:
             InputError: it is not a run.
         """
-        folder = cls(path.resolve())
-        if not (folder.path / CONFIG).is_file():
+        try:
+            folder = cls(path.resolve())
+            holds_config = (folder.path / CONFIG).is_file()
+        except (OSError, RuntimeError) as error:  # a name that is too long, a loop of links
+            raise InputError(f"{path} is not a run: {error}") from error
+        if not holds_config:
             raise InputError(f"{path} is not a run (it holds no {CONFIG}); give the folder that 'bitproof run' made")
         return folder
 
@@ -77,7 +81,7 @@ class RunFolder:
             content = json.loads((self.path / CONFIG).read_text())
             kind = ImportConfig if "source" in content else RunConfig
             return kind.model_validate(content)
-        except (OSError, ValueError, TypeError, ValidationError) as error:
+        except (OSError, ValueError, TypeError, RecursionError, ValidationError) as error:
             raise InputError(f"{self.path / CONFIG} is damaged ({error}); run 'bitproof run' again") from error
 
     def artifact(self, slot: str) -> Artifact:

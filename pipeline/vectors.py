@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +55,7 @@ def _load_split(folder: Path, split: str) -> Vectors:
         stored = np.load(folder / f"{split}_codes.npy", allow_pickle=False)
         labelled = folder / f"{split}_labels.npy"
         labels = np.load(labelled, allow_pickle=False) if labelled.is_file() else None
-    except (OSError, ValueError, EOFError, MemoryError) as error:
+    except (OSError, ValueError, EOFError, MemoryError, SyntaxError, BadZipFile, TokenError) as error:
         raise InputError(f"data set {folder} has no readable split {split!r}: {error}") from error
     shape = None if labels is None else labels.shape
     if stored.ndim < 2 or not len(stored) or stored.dtype.kind not in "iu" or shape not in (None, (len(stored),)):

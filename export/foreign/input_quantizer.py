@@ -21,6 +21,8 @@ HEAD = operations("Add BatchNormalization Clip Div Flatten Mul Neg Pad Relu Resh
 """What may stand between the input and its quantizer: it is run as it is, to turn real inputs into codes."""
 QUANTIZERS = ("Quant", "BipolarQuant", "MultiThreshold")
 MAX_BITS = 32
+MAX_CODE = 1 << 31
+"""Magnitude of what is subtracted from the codes of so many bits."""
 
 FloatArray = NDArray[np.float32]
 
@@ -112,8 +114,12 @@ def _quantizer(node: onnx.NodeProto, arrays: dict[str, Array]) -> InputQuantizer
     if node.op_type == "BipolarQuant":
         return InputQuantizer(node, scale, -1, 1, step=2)
     zero, bits = _scalar(node, arrays, 2), _scalar(node, arrays, 3)
-    if bits.denominator != 1 or not 1 <= bits <= MAX_BITS or zero.denominator != 1:
-        raise refusal(node, f"quantizes the input with {float(bits)} bits and zero point {float(zero)}; whole numbers")
+    if bits.denominator != 1 or not 1 <= bits <= MAX_BITS or zero.denominator != 1 or abs(zero) > MAX_CODE:
+        raise refusal(
+            node,
+            f"quantizes the input with {float(bits)} bits and zero point {float(zero)}; supported are 1 to {MAX_BITS} "
+            f"bits and a zero point from {-MAX_CODE} to {MAX_CODE}, both whole numbers",
+        )
     signed, narrow = integer(node, "signed", 1) != 0, integer(node, "narrow", 1) != 0
     count = 1 << int(bits)
     if signed and count == 2:
@@ -130,6 +136,8 @@ def _thresholds(node: onnx.NodeProto, arrays: dict[str, Array]) -> InputQuantize
     if table is None or table.ndim != 2 or scale <= 0 or (bias / scale).denominator != 1:
         raise refusal(node, "cuts the input into steps that are not whole multiples of its out_scale")
     lowest = int(bias / scale)
+    if abs(lowest) > MAX_CODE:
+        raise refusal(node, f"gives the input codes from {float(lowest)} on; at most {MAX_CODE} is supported")
     return InputQuantizer(node, scale, lowest, lowest + table.shape[1])
 
 

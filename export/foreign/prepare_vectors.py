@@ -7,7 +7,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, ClassVar
+from zipfile import BadZipFile
 
 import numpy as np
 import onnx
@@ -80,7 +82,7 @@ def _read(path: Path) -> NDArray[Any]:
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, OverflowError, SyntaxError, TypeError) as error:
+    except (OSError, ValueError, EOFError, OverflowError, SyntaxError, TypeError, BadZipFile, TokenError) as error:
         raise InputError(f"{path} is not a .npy file with one array of numbers: {error}") from error
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path} holds several arrays; save the one that is meant by numpy.save")

@@ -26,6 +26,10 @@ MAX_ELEMENTS = 1 << 28
 """Of all constants together."""
 MAX_INPUTS = 1 << 22
 """Numbers of one input sample."""
+MAX_AXES = 17
+"""Of the input, the batch included."""
+MAX_NAME = 10_000
+"""Characters of a name."""
 
 TYPES = {
     TensorProto.FLOAT: 4,
@@ -74,7 +78,7 @@ def read(model: onnx.ModelProto) -> Graph:
 
 
 def _require_text(model: onnx.ModelProto) -> None:
-    """Refuse names that are not UTF-8: protobuf gives them as bytes."""
+    """Refuse names that are not UTF-8, which protobuf gives as bytes, and those that would disfigure a message."""
     graph = model.graph
     names = [entry.domain for entry in model.opset_import]
     names.extend(value.name for value in (*graph.input, *graph.output, *graph.initializer))
@@ -84,6 +88,13 @@ def _require_text(model: onnx.ModelProto) -> None:
     wrong = next((name for name in names if not isinstance(name, str)), None)
     if wrong is not None:
         raise InputError(f"the name {wrong!r} in the file is not UTF-8; the file is damaged")
+    names.append(graph.name)
+    odd = next((name for name in names if not name.isprintable() or len(name) > MAX_NAME), None)
+    if odd is not None:
+        raise InputError(
+            f"the name {odd[:80]!a} in the file, {len(odd)} characters, has line breaks, control or other characters "
+            f"that cannot be shown, or more than {MAX_NAME}; rename it"
+        )
 
 
 def _versions(model: onnx.ModelProto) -> dict[str, int]:
@@ -260,6 +271,8 @@ def _ends(graph: onnx.GraphProto, constants: Iterable[str]) -> tuple[onnx.ValueI
             f"the input {sources[0].name!r} has the shape {shape}; supported: the batch first, then at least one size, "
             "all of them fixed"
         )
+    if len(dimensions) > MAX_AXES:
+        raise InputError(f"the input {sources[0].name!r} has {len(dimensions)} axes; at most {MAX_AXES} are supported")
     if math.prod(dimension.dim_value for dimension in dimensions[1:]) > MAX_INPUTS:
         raise InputError(f"the input {sources[0].name!r} has more than {MAX_INPUTS} numbers a sample")
     return sources[0], graph.output[0]

@@ -31,11 +31,12 @@ from export.integer.ops import (
 )
 from export.integer.ranges import accumulator_type, propagate
 from export.integer.requantize import MultiplyShift, apply_multiply_shift, solve_multiply_shift
-from export.integer.store import KIND, load, save
+from export.integer.store import DAMAGED, KIND, load, rational, save
 from export.integer.supported import require_operations
 from export.integer.types import IntegerType, Interval, Ranges, Shape, hull
 
 __all__ = [
+    "DAMAGED",
     "INPUT",
     "KIND",
     "Activation",
@@ -72,6 +73,7 @@ __all__ = [
     "hull",
     "load",
     "propagate",
+    "rational",
     "require_codes",
     "require_operations",
     "run",

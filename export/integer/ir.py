@@ -19,6 +19,9 @@ from export.integer.types import IntegerType, Interval, Ranges, Shape
 INPUT = "input"
 """What a node's wiring calls the input of the model."""
 
+MAX_ELEMENTS = 1 << 26
+"""Of one value of one sample."""
+
 Wiring = tuple[tuple[str, ...], ...]
 
 
@@ -62,6 +65,8 @@ class IntegerModel:
             raise ValueError("an integer model has at least one node")
         if not self.shape or min(self.shape) < 1:
             raise ValueError(f"the input has shape {self.shape}; it needs sizes of at least 1")
+        if prod(self.shape) > MAX_ELEMENTS:
+            raise ValueError(f"the input has {prod(self.shape)} integers a sample; at most {MAX_ELEMENTS}")
         names = [node.name for node in self.nodes]
         if len(set(names)) != len(names) or INPUT in names:
             raise ValueError(f"node names repeat, or one is {INPUT!r}: {names}")
@@ -95,7 +100,9 @@ class IntegerModel:
                 raise ValueError(f"{node.name!r} takes {unknown}, which no node before it makes")
             if not sources or (node.arity is not None and len(sources) != node.arity):
                 raise ValueError(f"{node.name!r} ({node.op}) takes {len(sources)} values; needs {node.arity or 'some'}")
-            shapes[node.name] = node.output_shape(*(shapes[source] for source in sources))
+            shapes[node.name] = shape = node.output_shape(*(shapes[source] for source in sources))
+            if prod(shape) > MAX_ELEMENTS:
+                raise ValueError(f"{node.name!r} gives {prod(shape)} integers a sample; at most {MAX_ELEMENTS}")
         return shapes
 
     @property

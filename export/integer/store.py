@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,22 @@ from pipeline import Codes, InputError
 KIND = "integer-model"
 FORMAT = 2
 MAX_BYTES = 1 << 30
+MAX_BITS = 64
+"""Of a type: no integer of a model is wider."""
+DAMAGED = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    RecursionError,
+    SyntaxError,
+    TokenError,
+)
+"""What reading a file raises that is not the one that was written."""
 SIZES = ("kernel", "strides", "begin", "end", "dilations")
 
 
@@ -54,16 +72,27 @@ def load(folder: Path) -> IntegerModel:
         return IntegerModel(
             name=str(description["name"]),
             input=_type_from_json(description["input"]),
-            input_scale=Fraction(description["input_scale"]),
+            input_scale=rational(description["input_scale"]),
             shape=_sizes(description["shape"]),
             nodes=nodes,
-            output_scale=Fraction(description["output_scale"]),
+            output_scale=rational(description["output_scale"]),
             wiring=None if wiring == chain_wiring(nodes) else wiring,
             input_codes=range(*_sizes(description["input_codes"])),
-            output_codings=tuple(Coding(Fraction(s), Fraction(o)) for s, o in description["output_codings"]),
+            output_codings=tuple(Coding(rational(s), rational(o)) for s, o in description["output_codings"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, RecursionError) as error:
+    except DAMAGED as error:
         raise InputError(f"{folder} does not hold an integer model: {error}") from error
+
+
+def rational(text: object) -> Fraction:
+    """Return the number that ``str`` made of a fraction: ``p`` or ``p/q``, no exponent, which may ask for any memory.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(text, str) or re.fullmatch(r"-?[0-9]+(/[0-9]+)?", text) is None:
+        raise ValueError(f"{text!r:.100} is not a fraction such as 1/3")
+    return Fraction(text)
 
 
 def _type_to_json(kind: IntegerType) -> dict[str, Any]:
@@ -71,7 +100,10 @@ def _type_to_json(kind: IntegerType) -> dict[str, Any]:
 
 
 def _type_from_json(entry: Mapping[str, Any]) -> IntegerType:
-    return IntegerType(int(entry["bits"]), bool(entry["signed"]))
+    bits = int(entry["bits"])
+    if bits > MAX_BITS:
+        raise ValueError(f"an integer type has at most {MAX_BITS} bits, not {bits}")
+    return IntegerType(bits, bool(entry["signed"]))
 
 
 def _sizes(entry: list[Any]) -> tuple[int, ...]:
@@ -79,7 +111,10 @@ def _sizes(entry: list[Any]) -> tuple[int, ...]:
 
 
 def _mask(entry: Mapping[str, Any]) -> NDArray[np.bool_]:
-    mask = np.zeros(int(entry["channels"]), dtype=np.bool_)
+    channels = int(entry["channels"])
+    if not 0 <= channels <= MAX_BYTES:
+        raise ValueError(f"{channels} channels; 0 to {MAX_BYTES} are read")
+    mask = np.zeros(channels, dtype=np.bool_)
     mask[entry["true"]] = True
     return mask
 
@@ -136,5 +171,6 @@ def _node_from_json(entry: Mapping[str, Any], folder: Path) -> Node:
 def _tensor(path: Path) -> Codes:
     if path.stat().st_size > MAX_BYTES:
         raise InputError(f"{path} has {path.stat().st_size} bytes; at most {MAX_BYTES} are read")
-    tensor: Codes = np.load(path, allow_pickle=False)
+    with path.open("rb") as file:
+        tensor: Codes = np.lib.format.read_array(file, allow_pickle=False)
     return tensor

@@ -27,6 +27,10 @@ MAX_BITS = 62
 """A model's integers stay within this, so that int64 arithmetic on them is exact."""
 
 
+MAX_AXES = 16
+"""Of a sample; arrays have at most 64, and some work on a sample takes several more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """A tensor of the graph whose real numbers are ``scales[c] * code + offsets[c]`` of a node's codes.
@@ -69,9 +73,11 @@ class Builder:
         """Append *node*, which takes the outputs of *sources*, and return its name.
 
         Raises:
-            ValueError: it does not take values of these shapes, or its output may exceed 62 bits.
+            ValueError: it does not take values of these shapes, has too many axes, or its output may exceed 62 bits.
         """
-        self.shapes[node.name] = node.output_shape(*(self.shapes[source] for source in sources))
+        self.shapes[node.name] = shape = node.output_shape(*(self.shapes[source] for source in sources))
+        if len(shape) > MAX_AXES:
+            raise ValueError(f"its samples have {len(shape)} axes; at most {MAX_AXES} are supported")
         ranges = node.ranges(*(self.ranges[source] for source in sources))
         largest = max(interval.magnitude for interval in ranges)
         if largest.bit_length() > MAX_BITS:

@@ -36,10 +36,13 @@ def batch_normalization(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     given = attributes(node)
     if given.get("training_mode", 0) or len([name for name in node.output if name]) > 1:
         raise UnsupportedError("is in training mode; export the network in evaluation mode")
-    parameters = [list(lowering.reals(node, index).reshape(-1)) for index in range(1, 5)]
+    arrays = [lowering.reals(node, index) for index in range(1, 5)]
     channels = lowering.shape(tensor)[0]
-    if any(len(values) != channels for values in parameters):
-        raise UnsupportedError(f"has parameters of {[len(values) for values in parameters]} for {channels} channels")
+    if any(array.shape != (channels,) for array in arrays):
+        raise UnsupportedError(
+            f"has parameters of the shapes {[array.shape for array in arrays]}; {channels} channels need ({channels},)"
+        )
+    parameters = [list(array) for array in arrays]
     if tensor.axes[0] != 0:
         raise UnsupportedError("normalizes an axis that is not the channels'; put a Quant node before the transpose")
     epsilon = Fraction(float(np.float32(given.get("epsilon", 1e-5))))

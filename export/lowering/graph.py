@@ -141,6 +141,17 @@ def require_only(node: onnx.NodeProto, **allowed: object) -> None:
             raise UnsupportedError(f"{name} = {given[name]}; supported: {only}")
 
 
+def axis_of(axis: int, rank: int) -> int:
+    """Return *axis* of *rank* axes, counted from the front.
+
+    Raises:
+        UnsupportedError: there is no such axis.
+    """
+    if not -rank <= axis < rank:
+        raise UnsupportedError(f"axis = {axis} of {rank} axes; allowed: {-rank} to {rank - 1}")
+    return axis % rank
+
+
 def name_of(node: onnx.NodeProto) -> str:
     """Return what to call *node* in a message."""
     return node.name or (node.output[0] if node.output else "unnamed")

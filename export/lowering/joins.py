@@ -10,7 +10,7 @@ import onnx
 from export.integer import Add, Chain, Concat
 from export.integer.surd import Surd
 from export.lowering.codes import clamped_codes, in_order, shift
-from export.lowering.graph import Lowering, UnsupportedError, attributes
+from export.lowering.graph import Lowering, UnsupportedError, attributes, axis_of
 from export.lowering.meaning import Meaning, Tensor, unit_of
 
 
@@ -64,7 +64,7 @@ def concat(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     if len(tensors) == 1:
         return tensors[0]
     rank = len(tensors[0].axes) + 1
-    axis = attributes(node)["axis"] % rank
+    axis = axis_of(attributes(node)["axis"], rank)
     if axis == 0 or any(len(tensor.axes) != rank - 1 for tensor in tensors):
         raise UnsupportedError(f"axis = {attributes(node)['axis']} of samples with {rank} axes; the batch must stay")
     if any(t.axes != tensors[0].axes for t in tensors) or tensors[0].axes[axis - 1] != 0:

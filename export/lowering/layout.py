@@ -10,7 +10,7 @@ import onnx
 
 from export.integer import Pad, Reshape, Shape
 from export.lowering.codes import codes_of, in_order
-from export.lowering.graph import Lowering, UnsupportedError, attributes, has_input, require_only
+from export.lowering.graph import Lowering, UnsupportedError, attributes, axis_of, has_input, require_only
 from export.lowering.meaning import Constant, GraphInput, Meaning, QuantizedConstant, Tensor
 
 
@@ -65,7 +65,9 @@ def squeeze(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     meaning = lowering.meaning[node.input[0]]
     shape = _shape(lowering, meaning)
     rank = len(shape) + 1
-    axes = {axis % rank for axis in _listed_axes(lowering, node)} or {i + 1 for i, n in enumerate(shape) if n == 1}
+    axes = {axis_of(axis, rank) for axis in _listed_axes(lowering, node)} or {
+        i + 1 for i, n in enumerate(shape) if n == 1
+    }
     if 0 in axes or any(shape[axis - 1] != 1 for axis in axes):
         raise UnsupportedError(f"axes = {sorted(axes)} of (N, {shape}); only axes of size 1, not the batch, can go")
     return _reshaped(lowering, node, meaning, tuple(n for i, n in enumerate(shape) if i + 1 not in axes) or (1,))
@@ -79,7 +81,7 @@ def unsqueeze(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
         raise UnsupportedError("of quantized weights; supported: on what is computed from the input")
     shape = _shape(lowering, meaning)
     rank = len(shape) + 1 + len(listed)
-    axes = sorted(axis % rank for axis in listed)
+    axes = sorted(axis_of(axis, rank) for axis in listed)
     if not axes or axes[0] == 0 or len(set(axes)) != len(axes):
         raise UnsupportedError(f"axes = {list(listed)}; it must keep the batch first")
     sizes = list(shape)
@@ -99,7 +101,7 @@ def pad(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     tensor, _ = codes_of(lowering, in_order(lowering, lowering.tensor(node, 0)))
     rank = len(tensor.axes) + 1
     if has_input(node, 3):
-        axes = [axis % rank for axis in lowering.integers(node, 3)]
+        axes = [axis_of(axis, rank) for axis in lowering.integers(node, 3)]
         spread = [0] * (2 * rank)
         for position, axis in enumerate(axes):
             spread[axis], spread[rank + axis] = pads[position], pads[len(axes) + position]

@@ -13,7 +13,7 @@ from export.lowering.builder import Origin
 from export.lowering.codes import affine, in_order
 from export.lowering.graph import InputCoding, Lowering, Span, UnsupportedError, name_of
 from export.lowering.meaning import GraphInput, Tensor, linear_of, unit_of
-from export.lowering.operations import OPERATIONS
+from export.lowering.operations import OPERATIONS, QONNX_DOMAINS, QONNX_OPERATIONS, STANDARD_DOMAINS
 from pipeline import InputError
 
 ACCUMULATOR_BITS = 32
@@ -88,6 +88,8 @@ def _lower_node(lowering: Lowering, node: onnx.NodeProto) -> str | None:
     operation = OPERATIONS.get(node.op_type)
     if operation is None:
         return f"{name_of(node)} ({node.op_type}): not supported; supported are {', '.join(OPERATIONS)}"
+    if node.domain not in (QONNX_DOMAINS if node.op_type in QONNX_OPERATIONS else STANDARD_DOMAINS):
+        return f"{name_of(node)} ({node.op_type}): is of the domain {node.domain!r}, whose operations are not supported"
     if any(name and name not in lowering.meaning for name in node.input):
         return None
     try:

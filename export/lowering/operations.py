@@ -6,11 +6,18 @@ from collections.abc import Callable, Mapping
 
 import onnx
 
+from export.foreign.domains import SYNONYMS
+from export.foreign.graph import GENERAL
 from export.lowering import elementwise, heads, joins, layout, pools, products, quantizers, staircases
 from export.lowering.graph import Lowering
 from export.lowering.meaning import Meaning
 
 Lowerer = Callable[[Lowering, onnx.NodeProto], Meaning]
+
+STANDARD_DOMAINS = ("", "ai.onnx")
+QONNX_DOMAINS = (*STANDARD_DOMAINS, GENERAL, *SYNONYMS)
+QONNX_OPERATIONS = frozenset({"Quant", "IntQuant", "BipolarQuant", "Trunc", "MultiThreshold", "QuantAvgPool2d"})
+"""The operations of :data:`OPERATIONS` that are not standard ones; the same name in another domain is another thing."""
 
 OPERATIONS: Mapping[str, Lowerer] = {
     "Quant": quantizers.quant,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from export.integer import DAMAGED, rational
 from export.lowering.builder import Origin
 from export.lowering.graph import Span
 from export.lowering.lower import Lowered
@@ -68,7 +68,7 @@ def load_origins(folder: Path) -> Origins:
             spans={str(name): Span(str(s), str(t)) for name, (s, t) in content["spans"].items()},
             dropped=tuple((str(name), str(op)) for name, op in content["dropped"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError, RecursionError) as error:
+    except DAMAGED as error:
         raise InputError(f"{path} is damaged: {error}; run 'bitproof run' again") from error
 
 
@@ -85,6 +85,6 @@ def _from_json(entry: dict[str, Any]) -> Origin:
     return Origin(
         str(entry["tensor"]),
         tuple(int(axis) for axis in entry["axes"]),
-        tuple(Fraction(scale) for scale in entry["scales"]),
-        tuple(Fraction(offset) for offset in entry["offsets"]),
+        tuple(rational(scale) for scale in entry["scales"]),
+        tuple(rational(offset) for offset in entry["offsets"]),
     )

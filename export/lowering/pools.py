@@ -12,7 +12,7 @@ import onnx
 from export.integer import Chain, IntegerType, MaxPool, Quantizer, Reshape, Rounding, SumPool, Window
 from export.lowering.activation import quantize
 from export.lowering.codes import clamped_codes, codes_of, in_order
-from export.lowering.graph import Lowering, UnsupportedError, attributes, has_input, require_only
+from export.lowering.graph import Lowering, UnsupportedError, attributes, axis_of, has_input, require_only
 from export.lowering.meaning import Meaning, Tensor
 from export.lowering.windows import window_of
 
@@ -67,7 +67,7 @@ def reduce_mean(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     given = attributes(node)
     rank = len(tensor.axes) + 1
     listed = given.get("axes") or (lowering.integers(node, 1) if has_input(node, 1) else ())
-    axes = sorted(axis % rank for axis in listed)
+    axes = sorted(axis_of(axis, rank) for axis in listed)
     if axes != list(range(2, rank)):
         raise UnsupportedError(f"axes = {list(listed)}; supported: all spatial axes, {list(range(2, rank))}")
     mean = _mean(lowering, tensor, _whole(_spatial(lowering, tensor)))

@@ -54,9 +54,7 @@ def read_quant(lowering: Lowering, node: onnx.NodeProto) -> QuantConstants:
     zeros = lowering.reals(node, 2)
     if any(zero.denominator != 1 for zero in zeros.reshape(-1)):
         raise UnsupportedError("zero point is not a whole number; 0 would have no code")
-    bits, signed = whole_number(lowering, node, 3, "bit width"), bool(given.get("signed", 1))
-    if not 1 <= bits <= MAX_WEIGHT_BITS:
-        raise UnsupportedError(f"bit width {bits}; supported: 1 to {MAX_WEIGHT_BITS}")
+    bits, signed = bit_width(lowering, node, 3, "bit width"), bool(given.get("signed", 1))
     kind = IntegerType(bits, signed=signed)
     lowest, highest = limits_of(kind, narrow=bool(given.get("narrow", 0)))
     bipolar = bits == 1 and signed
@@ -122,3 +120,15 @@ def whole_number(lowering: Lowering, node: onnx.NodeProto, index: int, what: str
     if number.denominator != 1:
         raise UnsupportedError(f"{what} {float(number)}; supported: whole numbers")
     return int(number)
+
+
+def bit_width(lowering: Lowering, node: onnx.NodeProto, index: int, what: str) -> int:
+    """Return the bit width at input *index* of *node*.
+
+    Raises:
+        UnsupportedError: with the value and what is supported.
+    """
+    bits = whole_number(lowering, node, index, what)
+    if not 1 <= bits <= MAX_WEIGHT_BITS:
+        raise UnsupportedError(f"{what} {bits}; supported: 1 to {MAX_WEIGHT_BITS}")
+    return bits

@@ -15,7 +15,7 @@ from export.integer import (
 from export.lowering.activation import quantize
 from export.lowering.graph import Lowering, UnsupportedError, attributes, value_range
 from export.lowering.meaning import Meaning
-from export.lowering.quantizer_constants import MAX_LEVELS, limits_of, one_number, rounding_of, whole_number
+from export.lowering.quantizer_constants import MAX_LEVELS, bit_width, limits_of, one_number, rounding_of, whole_number
 
 
 def trunc(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
@@ -24,13 +24,13 @@ def trunc(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     given = attributes(node)
     rounding = rounding_of(given.get("rounding_mode", "FLOOR"))
     scale, zero = one_number(lowering, node, 1, "scale"), whole_number(lowering, node, 2, "zero point")
-    input_bits = whole_number(lowering, node, 3, "input bit width")
+    input_bits = bit_width(lowering, node, 3, "input bit width")
     version = lowering.opset.get(node.domain, 1)
     try:
         if version >= 2 and len(node.input) == 6:
             output_scale, bits = (
                 one_number(lowering, node, 4, "output scale"),
-                whole_number(lowering, node, 5, "bit width"),
+                bit_width(lowering, node, 5, "bit width"),
             )
             kind = IntegerType(bits, signed=bool(given.get("signed", 1)))
             lowest, highest = limits_of(kind, narrow=bool(given.get("narrow", 0)))
@@ -38,7 +38,7 @@ def trunc(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
                 scale=scale, output_scale=output_scale, zero_point=zero, limits=(lowest, highest), rounding=rounding
             )
         else:
-            bits, output_scale = whole_number(lowering, node, 4, "output bit width"), scale
+            bits, output_scale = bit_width(lowering, node, 4, "output bit width"), scale
             ends = value_range(lowering, tensor, scale)
             quantization = Truncation.version_1(
                 scale=scale, zero_point=zero, dropped_bits=input_bits - bits, inputs=ends, rounding=rounding

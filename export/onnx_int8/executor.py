@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
+from export.integer import DAMAGED
 from export.onnx_int8.writer import FILE, LAYERS
 from export.subgraph import cut
 from pipeline import Artifact, Codes, InputError, WeightSign
 
 ROWS_AT_ONCE = 1 << 15
 ELEMENTS_AT_ONCE = 1 << 21
+MAX_CHANNELS = 1 << 22
 
 
 class OnnxInt8Executor:
@@ -29,8 +32,9 @@ class OnnxInt8Executor:
             layers = json.loads((artifact.path / LAYERS).read_text())
             self._values: dict[str, dict[str, Any]] = layers["values"]
             self._layers: list[dict[str, Any]] = layers["activations"]
+            _require_described(self._onnx.graph, self._values, self._layers)
             self._session = _session(self._onnx)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (*DAMAGED, DecodeError) as error:
             raise InputError(f"{artifact.path} does not hold a packed-int8 ONNX model: {error}") from error
 
     def __call__(self, codes: Codes) -> Codes:
@@ -80,6 +84,8 @@ class OnnxInt8Executor:
 
     def requantize(self, layer: int, first: int, last: int) -> Codes:
         """Run the nodes of activation *layer* alone, on every accumulator from *first* to *last*."""
+        if layer >= len(self._layers):
+            raise InputError(f"{LAYERS} describes {len(self._layers)} activations; the integer model has more")
         entry = self._layers[layer]
         part = cut(
             self._onnx,
@@ -99,13 +105,41 @@ class OnnxInt8Executor:
         return np.concatenate(pieces) - int(entry["zero_point"])
 
 
+def _require_described(graph: onnx.GraphProto, values: dict[str, dict[str, Any]], layers: list[dict[str, Any]]) -> None:
+    """Refuse a description that is not one of *graph*.
+
+    Raises:
+        LookupError, TypeError, ValueError: an entry is missing, of another type, or names no tensor.
+    """
+    tensors = {"codes", *(name for node in graph.node for name in node.output)}
+    named = [*(entry["tensor"] for entry in values.values())]
+    for entry in layers:
+        named += [entry["source"], entry["target"]]
+        if not entry["shape"] or not all(isinstance(n, int) and 0 < n <= MAX_CHANNELS for n in entry["shape"]):
+            raise ValueError(f"activation {entry['layer']!r} has the shape {entry['shape']!r:.100}")
+    for entry in (*values.values(), *layers):
+        if not isinstance(entry["zero_point"], int) or not 0 <= entry["zero_point"] <= 1 << 8:
+            raise ValueError(f"the zero point {entry['zero_point']!r:.100} is none of 8 bits")
+    unknown = [name for name in named if name not in tensors]
+    if not values or unknown:
+        raise ValueError(f"{LAYERS} names the tensors {unknown!r:.200}, which the graph does not make")
+
+
 def _session(model: onnx.ModelProto) -> Any:
+    """Return the session that runs *model*.
+
+    Raises:
+        InputError: onnxruntime refuses it.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise InputError(f"onnxruntime refuses the graph: {str(error).splitlines()[0]}") from error
 
 
 def _run(session: Any, inputs: np.ndarray[Any, Any]) -> Codes:

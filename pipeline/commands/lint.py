@@ -12,10 +12,12 @@ from typing import Any, Protocol
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.errors import ConfigError, GateError, StageError
 from pipeline.import_config import source_file
+from pipeline.input_type import parse_input_type
 from pipeline.registry import FUNCTIONS, STAGES, SUPPORT, resolve
 from pipeline.stage import StageContext
 from pipeline.target import OPTIONS, TargetSpec, require_target
@@ -66,6 +68,8 @@ def lint(path: Path, targets: tuple[str, ...], *, input_type: str | None, as_jso
         GateError: a target that was asked for refuses the network.
     """
     asked = tuple(require_target(spec) for spec in targets)
+    if input_type is not None:
+        _require_input_type(input_type)
     if path.suffix == ".onnx":
         examined = _examine_file(path, input_type)
         chosen = asked or tuple(require_target(kind) for kind in OPTIONS)
@@ -88,6 +92,13 @@ def lint(path: Path, targets: tuple[str, ...], *, input_type: str | None, as_jso
         _print(examined, verdicts)
     if not ok:
         raise GateError(_reason(path, examined, verdicts))
+
+
+def _require_input_type(text: str) -> None:
+    try:
+        parse_input_type(text)
+    except ValueError as error:
+        raise ConfigError(f"--input {error}") from error
 
 
 def _reason(path: Path, examined: Examined, verdicts: list[Verdict]) -> str:
@@ -135,10 +146,10 @@ def _ask(target: TargetSpec, examined: Examined) -> Verdict:
 def _print(examined: Examined, verdicts: list[Verdict]) -> None:
     console = Console()
     if examined.unsupported:
-        table = Table(title=f"{examined.name}: nodes that cannot be lowered to integers exactly")
+        table = Table(title=escape(f"{examined.name}: nodes that cannot be lowered to integers exactly"))
         table.add_column("node", overflow="fold")
         for node in examined.unsupported:
-            table.add_row(node)
+            table.add_row(escape(node))
         console.print(table)
     if examined.layers:
         console.print(_layer_table(examined))
@@ -148,14 +159,14 @@ def _print(examined: Examined, verdicts: list[Verdict]) -> None:
     for heading in ("target", "", "why"):
         table.add_column(heading, overflow="fold")
     for verdict in verdicts:
-        table.add_row(verdict.target, "takes it" if verdict.takes else "refuses", verdict.why)
+        table.add_row(verdict.target, "takes it" if verdict.takes else "refuses", escape(verdict.why))
     console.print(table)
     for line in examined.advice:
         console.print(f"- {line}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _layer_table(examined: Examined) -> Table:
-    table = Table(title=f"{examined.name}: the integer model", box=SIMPLE)
+    table = Table(title=escape(f"{examined.name}: the integer model"), box=SIMPLE)
     for heading in ("layer", "op", "shape", "integers", "type", "levels", "float32"):
         table.add_column(heading, overflow="fold")
     for layer in examined.layers:

@@ -126,6 +126,11 @@ def judge(ledger: Ledger, config_targets: tuple[str, ...]) -> list[str]:
                 f"{proof.failing} of {proof.cases} cases contradict it{where}"
             )
     accuracy, gates = ledger.accuracy, ledger.gates
+    needed = [key for one, key in (("float", "quantized"), ("integer", "samples")) if one in accuracy]
+    missing = [key for key in needed if key not in accuracy]
+    if missing or ("integer" in accuracy and "quantized_vs_target" not in gates):
+        held = ", ".join(sorted(accuracy))
+        return [*reasons, f"the ledger cannot be judged: it holds the figures {held}, the gates {dict(gates)}"]
     loss = accuracy["float"] - accuracy["quantized"] if "float" in accuracy else 0.0
     if loss > gates.get("float_vs_quantized", 0.0):
         reasons.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,8 @@ def run_stage(slot: str, run_path: Path, *, only: str | None = None) -> None:
         Exception: a bug of ours; it is recorded as one, and its traceback is the command line's to show.
     """
     run = RunFolder.open(run_path)
+    if re.fullmatch(r"[A-Za-z0-9_:-]+", slot) is None:  # it becomes part of a file's name
+        raise ConfigError(f"{slot!r} is not the name of a stage: letters, digits, '-', '_' and ':' are allowed")
     record = run.failure(slot)
     record.unlink(missing_ok=True)
     started = time.monotonic()

@@ -94,7 +94,7 @@ def _verify_artifacts(run: RunFolder, ledger: Ledger) -> None:
     problems = []
     for entry in ledger.artifacts:
         folder = run.path / entry.path
-        if not folder.resolve().is_relative_to(run.path):
+        if "\0" in entry.path or not folder.resolve().is_relative_to(run.path):
             problems.append(f"artifact path {entry.path!r} leaves the run's folder")
             continue
         try:

@@ -203,3 +203,23 @@ def test_the_table_names_layers_targets_and_reasons(tmp_path: Path, capsys: pyte
     assert run_command_line(["lint", str(free_scales(tmp_path / "model.onnx"))]) == 0
     out = capsys.readouterr().out
     assert all(word in out for word in ("fc0", "matmul", "by order", "takes it", "refuses", "- act0: torch, qonnx"))
+
+
+@pytest.mark.parametrize("text", ["uint99", "int0", "uint8*1/0", "bipolar*-1", ""])
+def test_a_type_that_is_none_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    random_mlp(tmp_path / "net.onnx", 3)
+    assert run_command_line(["lint", str(tmp_path / "net.onnx"), "--input", text]) == 2
+    assert f"--input {text!r}" in capsys.readouterr().err
+
+
+def test_names_with_brackets_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = FILES["wordy"]()
+    for node in model.graph.node:
+        if node.op_type == "Clip":
+            node.op_type, node.name = "Erf", "[/red][bold]odd"
+            del node.input[1:]
+    onnx.save_model(model, tmp_path / "[bold]net.onnx")
+    assert run_command_line(["lint", str(tmp_path / "[bold]net.onnx")]) == 1
+    shown = capsys.readouterr().out
+    assert "[/red][bold]odd (Erf)" in shown
+    assert "[bold]net: nodes" in shown

@@ -25,6 +25,8 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         ["verify", "no-such-run"],
         ["report", "no-such-run"],
         ["stage", "train", "--run", "no-such-run"],
+        ["verify", "x" * 5000],
+        ["import", "x" * 5000],
         ["no-such-verb"],
         ["run"],
     ],
@@ -75,3 +77,23 @@ def test_a_missing_python_package_is_exit_code_3_with_its_extra() -> None:
     assert str(missing) == ("stage train needs 'torch', which was not found. Install it: pip install 'bitproof[train]'")
     assert missing.exit_code == 3
     assert missing_package(ModuleNotFoundError("No module named 'x'", name="x"), needed_by="y") is None
+
+
+def test_a_place_that_cannot_be_written_is_exit_code_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("no folder")
+    config = Path(__file__).parent.parent.parent / "configs" / "digits_mlp.yaml"
+    assert run_command_line(["run", str(config), "--runs", str(tmp_path / "file"), "--until", "data"]) == 4
+    shown = capsys.readouterr().err
+    assert "Traceback" not in shown
+    assert "no permission, or not a folder?" in shown
+
+
+@pytest.mark.parametrize("slot", ["../config", "check-../../x", "\x1b[2J", ""])
+def test_a_stage_with_the_name_of_a_path_touches_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], slot: str
+) -> None:
+    (tmp_path / "failures").mkdir()
+    (tmp_path / "config.json").write_text("{}")
+    assert run_command_line(["stage", slot, "--run", str(tmp_path)]) == 2
+    assert "is not the name of a stage" in capsys.readouterr().err
+    assert [path.name for path in sorted(tmp_path.rglob("*"))] == ["config.json", "failures"]

@@ -129,3 +129,11 @@ def test_a_check_that_compared_nothing_fails_the_run(tmp_path: Path) -> None:
     good = content()["checks"][0]
     ledger = write_ledger(content(checks=[good.model_copy(update={"compared": 0})]), tmp_path / "ledger.json")
     assert judge(ledger, ("rtl",)) == ["rtl against integer on test[0:5]: nothing was compared"]
+
+
+@pytest.mark.parametrize("missing", ["quantized", "samples", "gate"])
+def test_a_ledger_without_a_figure_that_its_gates_need_does_not_pass(tmp_path: Path, missing: str) -> None:
+    edited = content()
+    edited["gates" if missing == "gate" else "accuracy"].pop("quantized_vs_target" if missing == "gate" else missing)
+    (reason,) = judge(write_ledger(edited, tmp_path / "ledger.json"), ("rtl",))
+    assert reason.startswith("the ledger cannot be judged")

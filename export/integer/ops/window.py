@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 
 import numpy as np
 
 from export.integer.types import Shape
 from pipeline import Codes
+
+MAX_TAPS = 1 << 20
+"""Of a kernel: so many elements of the data are visited for each output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,8 @@ class Window:
             sizes = getattr(self, field)
             if len(sizes) != axes or min(sizes) < least:
                 raise ValueError(f"{field} = {sizes}: needs {axes} sizes of at least {least}")
+        if prod(self.kernel) > MAX_TAPS:
+            raise ValueError(f"kernel = {self.kernel}: needs at most {MAX_TAPS} taps")
 
     @property
     def padded(self) -> bool:
@@ -54,9 +60,9 @@ class Window:
         """Tell whether every window holds at least one element of data of *sizes*: with dilations it may miss all."""
         axes = zip(sizes, self.output_sizes(sizes), self.kernel, self.strides, self.begin, self.dilations, strict=True)
         return all(
-            any(0 <= at * stride - begin + tap * dilation < size for tap in range(taps))
+            (first := max(0, -(start // dilation))) < taps and start + first * dilation < size
             for size, count, taps, stride, begin, dilation in axes
-            for at in range(count)
+            for start in range(-begin, count * stride - begin, stride)
         )
 
     def pad(self, codes: Codes, value: int) -> Codes:
