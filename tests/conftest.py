@@ -3,3 +3,6 @@
 from hypothesis import settings
 
 settings.register_profile("long", max_examples=10_000, deadline=None, print_blob=True)
+
+collect_ignore_glob = ["support/cases_*.py"]
+"""They list their cases when they are imported, once; the search for doctests would import them a second time."""
