@@ -14,11 +14,11 @@ from export.divergence.classify import Activations, classify
 from export.divergence.describe import Divergence, describe
 from export.divergence.layout import find_permutation
 from export.divergence.locate import Search, UnreadableError, search_outputs, search_trace, search_units
-from export.integer import IntegerModel, load, run
+from export.integer import IntegerModel, load, require_codes, run
 from export.lower import lower_file
 from export.proofs.requantization import FloatReference
 from export.qonnx import FILE
-from pipeline import Codes, Executor, InputError, LayerTracer, MatrixUnit, Requantizer
+from pipeline import Codes, Executor, InputError, LayerTracer, MatrixUnit, Requantizer, StageError
 
 Method = Literal["layers", "units", "outputs"]
 """How far one can look into an executor: into its layers, into units that are run alone, at its outputs."""
@@ -96,8 +96,14 @@ def explain(
     Raises:
         StageError: the executor fails, or shows layers of another shape.
     """
-    outputs = np.asarray(executor(codes))
-    differing = int((outputs != run(model, codes)).sum())
+    require_codes(model, codes)
+    outputs, expected = np.asarray(executor(codes)), run(model, codes)
+    if outputs.shape != expected.shape:
+        raise StageError(
+            f"{executor.name} gives outputs of shape {outputs.shape}, the integer model {expected.shape}: they are not "
+            "of one network; run it again"
+        )
+    differing = int((outputs != expected).sum())
     note = ""
     try:
         method, search = _search(executor, model, codes, outputs, deep=units or differing > 0)

@@ -6,8 +6,11 @@ import json
 from pathlib import Path
 
 import typer
+from jinja2 import UndefinedError
 
 from pipeline.commands.parity import judge, require_ledger
+from pipeline.errors import IntegrityError
+from pipeline.ledger import Ledger
 from pipeline.plan import Plan
 from pipeline.report import render
 from pipeline.run_folder import RunFolder
@@ -17,14 +20,22 @@ def write_report(run: RunFolder) -> None:
     """Write the report of *run* by a rename."""
     ledger = require_ledger(run)
     reasons = judge(ledger, tuple(step.name for step in Plan(run.config()).executors))
+    try:
+        page = _page(run, ledger, reasons)
+    except (ValueError, LookupError, TypeError, UndefinedError) as error:
+        raise IntegrityError(f"{run.path} holds figures that no run wrote: {error}; run it again") from error
+    partial = run.report.with_suffix(".partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(run.report)
+
+
+def _page(run: RunFolder, ledger: Ledger, reasons: list[str]) -> str:
     metrics = {
         slot: json.loads((run.path / slot / "metrics.json").read_text())
         for slot in ("train-float", "train")
         if (run.path / slot / "metrics.json").is_file()
     }
-    partial = run.report.with_suffix(".partial")
-    partial.write_text(render(ledger, reasons, metrics), encoding="utf-8")
-    partial.replace(run.report)
+    return render(ledger, reasons, metrics)
 
 
 def make_report(run_path: Path, *, as_json: bool) -> None:

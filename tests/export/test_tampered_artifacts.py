@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from qonnx_files import random_mlp
 
+from export.divergence import explain
 from export.integer import load
 from export.lower import lower_file, write_lowered
 from export.onnx_int8 import OnnxInt8Executor, build
 from export.onnx_int8.writer import FILE, LAYERS
 from export.qonnx_executor import QonnxExecutor
-from pipeline import Artifact, InputError
+from pipeline import Artifact, InputError, StageError
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -110,6 +113,16 @@ def test_an_activation_that_is_not_described_is_refused(folder: Path) -> None:
     edit_json(folder / "int8" / LAYERS, lambda content: content.update(activations=[]))
     with pytest.raises(InputError, match="describes 0 activations; the integer model has more"):
         int8(folder).requantize(0, 0, 3)
+
+
+def test_an_executor_of_another_network_is_no_bug_of_ours(folder: Path) -> None:
+    model = load(folder / "integer")
+    shorter = replace(model, nodes=model.nodes[:-1], wiring=None, output_codings=())
+    codes = np.zeros((2, model.inputs), dtype=np.int64)
+    with pytest.raises(StageError, match="they are not of one network"):
+        explain(int8(folder), shorter, codes)
+    with pytest.raises(InputError):
+        explain(int8(folder), model, codes[:, 1:])
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, "null", ""])

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from pipeline import IntegrityError
+from pipeline.commands.report import write_report
 from pipeline.commands.summary import summarize_part
-from pipeline.ledger import CalibrationEntry, Ledger
+from pipeline.ledger import CalibrationEntry, Ledger, write_ledger
 from pipeline.report import render
 from pipeline.run_folder import RunFolder
+from pipeline.yaml_file import read_config
 
 ENTRY = CalibrationEntry(
     executor="integer",
@@ -111,3 +114,12 @@ def test_a_run_until_another_stage_says_what_it_made(run: RunFolder, capsys: pyt
         assert capsys.readouterr().out == f"made {run.path / goal}\n"
         summarize_part(run, goal, as_json=True)
         assert json.loads(capsys.readouterr().out) == {"run": str(run.path), "made": goal}
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_metrics_that_no_training_wrote_are_no_bug_of_ours(run: RunFolder, content: str) -> None:
+    run.write_config(read_config(Path(__file__).parent.parent.parent / "configs" / "digits_mlp.yaml"))
+    write_ledger(ledger().model_dump(mode="json", exclude={"schema_version", "sha256"}), run.ledger)
+    (run.path / "train" / "metrics.json").write_text(content)
+    with pytest.raises(IntegrityError, match="holds figures that no run wrote"):
+        write_report(run)
