@@ -200,6 +200,6 @@ def execute(model: onnx.ModelProto, inputs: dict[str, FloatArray], outputs: list
         wrapper: Any = ModelWrapper(batch).transform(InferShapes())
         made: dict[str, FloatArray] = execute_onnx(wrapper, {k: np.ascontiguousarray(v) for k, v in inputs.items()})
         return {name: made[name] for name in outputs}
-    except Exception as error:
+    except Exception as error:  # qonnx raises bare exceptions, and those of NumPy and onnxruntime pass through it
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise StageError(f"qonnx cannot run the file: {reason}") from error

@@ -256,7 +256,7 @@ def code_shape(model: onnx.ModelProto, quantizer: InputQuantizer) -> tuple[int, 
     zeros = np.zeros((1, *sample_shape(model)), dtype=np.float32)
     try:
         shape = run_head(model, quantizer, zeros).shape
-    except Exception as error:
+    except Exception as error:  # qonnx raises bare exceptions, and those of NumPy and onnxruntime pass through it
         raise refusal(quantizer.node, f"the part from the input to it does not run: {error}") from error
     if len(shape) < 2 or shape[0] != 1 or not math.prod(shape):
         raise refusal(quantizer.node, f"gives the shape {shape} for one sample; the batch must stay first")

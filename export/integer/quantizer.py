@@ -12,6 +12,7 @@ from math import ceil, floor
 from typing import Protocol
 
 from export.integer.rounding import Rounding
+from pipeline.float_error import is_power_of_two
 
 
 class Quantization(Protocol):
@@ -233,11 +234,6 @@ class Truncation:
         least = ceil(at) if inclusive else floor(at) + 1
         at, inclusive = Rounding.ROUND.boundary(least)
         return (at - self.zero_point) * self.scale, inclusive
-
-
-def is_power_of_two(value: Fraction) -> bool:
-    """Tell whether *value* is 2 to some integer."""
-    return value > 0 and value.numerator.bit_count() == value.denominator.bit_count() == 1
 
 
 def _require_positive(scale: Fraction) -> None:

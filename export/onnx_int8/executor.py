@@ -138,8 +138,9 @@ def _session(model: onnx.ModelProto) -> Any:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise InputError(f"onnxruntime refuses the graph: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # onnxruntime's own exceptions have no common base
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"onnxruntime refuses the graph: {reason}") from error
 
 
 def _run(session: Any, inputs: np.ndarray[Any, Any]) -> Codes:

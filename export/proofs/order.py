@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 
 from export.integer.activation import Activation
 from export.integer.chain import FloatForm
-from export.integer.quantizer import is_power_of_two
 from export.integer.surd import Surd
 from export.integer.types import Interval
+from pipeline import float_error
 from pipeline.float_error import OUTWARD, PRECISION, PRODUCT_ROUNDINGS, QUANTIZER_ROUNDINGS
 from pipeline.ledger import ProofEntry
 
@@ -119,11 +119,7 @@ def near_boundaries(activation: Activation, reachable: Interval, magnitude: int,
 
 def sums_exactly(floats: FloatForm, magnitude: int) -> bool:
     """Decide whether float32 sums products of at most *magnitude* units in total, and the bias, without rounding."""
-    unit = abs(floats.unit)
-    if not (is_power_of_two(unit) and Fraction(1, 1 << 126) <= unit <= 1 << 100):
-        return False
-    bias = floats.bias / unit
-    return bias.denominator == 1 and magnitude + abs(bias) <= 1 << PRECISION
+    return float_error.sums_exactly(abs(floats.unit), floats.bias, magnitude)
 
 
 def _error_bound(activation: Activation, floats: FloatForm, magnitude: int, terms: int) -> Surd:
