@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from export.integer import (
+    EXACT_FLOAT32,
     IntegerModel,
     IntegerType,
     Interval,
@@ -21,7 +22,7 @@ from export.integer import (
 )
 from export.integer.magnitudes import Sums, sums_of
 from export.lowering import Lowered, lower_graph
-from export.proofs import FLOAT32_EXACT, order_dependent, prove_lowering
+from export.proofs import order_dependent, prove_lowering
 from export.qonnx import load_qonnx
 from pipeline import InputError
 from pipeline.ledger import ProofEntry
@@ -150,7 +151,7 @@ def _layers(lowered: Lowered) -> tuple[LayerReport, ...]:
                 order_dependent=_order(lowered, node.name, ranges[sources[0]], sums[sources[0]])
                 if is_activation
                 else {},
-                sums_round=node.adds and max(sums[node.name].magnitudes) > FLOAT32_EXACT,
+                sums_round=node.adds and max(sums[node.name].magnitudes) > EXACT_FLOAT32,
             )
         )
     return tuple(reports)

@@ -33,10 +33,12 @@ from export.integer.ranges import accumulator_type, propagate
 from export.integer.requantize import MultiplyShift, apply_multiply_shift, solve_multiply_shift
 from export.integer.store import DAMAGED, KIND, load, rational, save
 from export.integer.supported import require_operations
-from export.integer.types import IntegerType, Interval, Ranges, Shape, hull
+from export.integer.types import EXACT_FLOAT32, EXACT_FLOAT64, IntegerType, Interval, Ranges, Shape, hull
 
 __all__ = [
     "DAMAGED",
+    "EXACT_FLOAT32",
+    "EXACT_FLOAT64",
     "INPUT",
     "KIND",
     "Activation",

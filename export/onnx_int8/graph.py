@@ -9,13 +9,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from export.integer import Interval, Shape
+from export.integer import EXACT_FLOAT32, Interval, Shape
 from pipeline import StageError
 
 MAX_STORED = 255
 INT32 = Interval(-(1 << 31), (1 << 31) - 1)
-EXACT_FLOAT32 = 1 << 24
-"""Integers of at most this magnitude are exact in binary32."""
 
 
 @dataclass(frozen=True, slots=True)

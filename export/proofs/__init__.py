@@ -9,10 +9,9 @@ from export.proofs.matrix_units import basis_vectors, prove_matrix_units
 from export.proofs.order import near_boundaries, order_dependent, prove_order
 from export.proofs.requantization import PartialRequantizer, prove_requantization, rising_codes
 from export.proofs.thresholds import Staircase, prove_thresholds
-from export.proofs.widths import FLOAT32_EXACT, prove_widths
+from export.proofs.widths import prove_widths
 
 __all__ = [
-    "FLOAT32_EXACT",
     "PartialRequantizer",
     "Staircase",
     "basis_vectors",

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from export.integer import IntegerModel, accumulator_type, hull, propagate
+from export.integer import EXACT_FLOAT32, IntegerModel, accumulator_type, hull, propagate
 from export.integer.magnitudes import sums_of
 from pipeline.ledger import ProofEntry
 
 WIDTH_BITS = 32
 """Accumulators of every target are two's complement integers of this many bits."""
-
-FLOAT32_EXACT = 1 << 24
-"""Sums of integers that stay within this magnitude are exact in binary32, whatever their order."""
 
 
 def prove_widths(model: IntegerModel) -> list[ProofEntry]:
@@ -33,7 +30,7 @@ def prove_widths(model: IntegerModel) -> list[ProofEntry]:
             )
         )
         largest = max(sums[node.name].magnitudes)
-        exact = largest <= FLOAT32_EXACT
+        exact = largest <= EXACT_FLOAT32
         entries.append(
             ProofEntry(
                 layer=node.name,

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.integer import Affine, IntegerModel, IntegerType, MatMul, Threshold, require_operations
+from export.integer import EXACT_FLOAT32, Affine, IntegerModel, IntegerType, MatMul, Threshold, require_operations
 from pipeline import StageError
 
 MAX_BITS = 8
-EXACT_FLOAT32 = 1 << 24
-"""FINN carries integers in float32 tensors, which hold every integer of at most this magnitude."""
 
 
 def weight_type(node: MatMul) -> IntegerType:
@@ -85,7 +83,7 @@ def _require_activation(node: Threshold) -> None:
     if int(np.abs(node.thresholds).max()) >= EXACT_FLOAT32:
         raise StageError(
             f"layer {node.name!r} has a threshold of magnitude {int(np.abs(node.thresholds).max())}; FINN holds "
-            f"integers below 2^24. Use fewer inputs, or fewer bits in weights or activations"
+            f"integers below 2^24 (in float32 tensors). Use fewer inputs, or fewer bits in weights or activations"
         )
 
 

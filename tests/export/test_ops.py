@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from export.integer import (
+    EXACT_FLOAT32,
+    EXACT_FLOAT64,
     Add,
     Affine,
     Coding,
@@ -41,7 +43,7 @@ from export.integer import (
     trace,
 )
 from export.integer.ops import OPERATIONS
-from export.integer.ops.product import EXACT_FLOAT32, EXACT_FLOAT64, exact_type
+from export.integer.ops.product import exact_type
 from export.integer.ops.threshold import FEW_LEVELS
 from pipeline import Codes, InputError
 

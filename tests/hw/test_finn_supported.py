@@ -73,8 +73,8 @@ def test_the_most_negative_code_is_never_used(weights: list[list[int]], bits: in
         (
             model(matmul([[1, 1]]), threshold(3, first=1 << 24)),
             (
-                "layer 'act0' has a threshold of magnitude 16777218; FINN holds integers below 2^24. "
-                "Use fewer inputs, or fewer bits in weights or activations"
+                "layer 'act0' has a threshold of magnitude 16777218; FINN holds integers below 2^24 (in float32 "
+                "tensors). Use fewer inputs, or fewer bits in weights or activations"
             ),
         ),
         (

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
+from export.integer.types import EXACT_FLOAT32, EXACT_FLOAT64
 from pipeline import Codes
-
-EXACT_FLOAT32, EXACT_FLOAT64 = 1 << 24, 1 << 53
-"""Every integer of at most this magnitude, and every sum that stays within it, is exact in binary32, in binary64."""
 
 
 def largest_magnitude(codes: Codes) -> int:
