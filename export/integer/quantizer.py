@@ -182,8 +182,9 @@ class Truncation:
             rounding: the second rounding.
         """
         divisor = Fraction(2) ** dropped_bits
-        ends = [rounding.apply((code + zero_point) / divisor) - zero_point for code in inputs]
-        return cls(scale, zero_point, divisor, zero_point, ends[0], ends[1], rounding)
+        low, high = (rounding.apply((code + zero_point) / divisor) - zero_point for code in inputs)
+        # Where all inputs give one code there is a second one, never reached: a quantization has at least two.
+        return cls(scale, zero_point, divisor, zero_point, low, max(high, low + 1), rounding)
 
     @classmethod
     def version_2(

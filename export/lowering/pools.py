@@ -93,8 +93,9 @@ def quant_avg_pool(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     shift = max(largest.bit_length() - int(given["obits"]), 0)
     ranges = lowering.builder.ranges[total.node]
     ends = [int(scale) * end >> shift for scale, i in zip(scales, ranges, strict=True) for end in (i.low, i.high)]
-    quantizer = Quantizer(Fraction(1 << shift), 0, min(ends), max(ends), Rounding.FLOOR)
-    kind = IntegerType.smallest_for(min(ends), max(ends))
+    lowest, highest = min(ends), max(*ends, min(ends) + 1)  # two codes at least, even if but one is reached
+    quantizer = Quantizer(Fraction(1 << shift), 0, lowest, highest, Rounding.FLOOR)
+    kind = IntegerType.smallest_for(lowest, highest)
     return quantize(lowering, node.output[0], total, kind, [quantizer], [Fraction(1)])
 
 

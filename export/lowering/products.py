@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import onnx
 
-from export.integer import Chain, Conv, IntegerType, MatMul
+from export.integer import Chain, Conv, IntegerType, MatMul, Shape, Window
 from export.lowering.builder import Origin, weight_type
 from export.lowering.codes import codes_of, in_order
 from export.lowering.graph import Lowering, UnsupportedError, attributes, has_input, require_only
@@ -20,9 +21,12 @@ MAX_WEIGHT = 1 << 31
 
 
 def matmul(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
-    """Lower MatMul of a vector by weights, shape (inputs, outputs)."""
+    """Lower MatMul of a vector, or of the last axis of a sequence or image, by weights, shape (inputs, outputs)."""
     weights = _weights(lowering, node, 1, axes=2)
-    return _product(lowering, node, QuantizedConstant(weights.codes.T, weights.scales.T), None)
+    turned = QuantizedConstant(weights.codes.T, weights.scales.T)
+    if len(lowering.tensor(node, 0).axes) == 1:
+        return _product(lowering, node, turned, None)
+    return _pointwise(lowering, node, turned)
 
 
 def gemm(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
@@ -39,11 +43,32 @@ def _product(lowering: Lowering, node: onnx.NodeProto, weights: QuantizedConstan
     source, scales = codes_of(lowering, lowering.tensor(node, 0))
     if len(source.axes) != 1:
         raise UnsupportedError(f"multiplies values of shape {lowering.shape(source)}; supported: vectors, (channels,)")
-    if weights.codes.shape[1] != len(scales):
-        raise UnsupportedError(f"{weights.codes.shape[1]} weight columns for {len(scales)} input channels")
+    _require_columns(weights, len(scales))
     codes, units = merge_scales(weights, np.array(scales, dtype=object)[None, :])
     made = MatMul(lowering.builder.name(MatMul), codes, weight_type(codes, _declared(codes)))
     return _finish(lowering, node, made, source, units, bias)
+
+
+def _pointwise(lowering: Lowering, node: onnx.NodeProto, weights: QuantizedConstant) -> Tensor:
+    """Lower the product of each position's last axis: a convolution by one tap, whose channels are that axis."""
+    tensor = lowering.tensor(node, 0)
+    axes = len(tensor.axes) - 1
+    if axes > 2:
+        raise UnsupportedError(f"multiplies values of shape {lowering.shape(tensor)}; supported: up to three axes")
+    channels_first = replace(tensor, axes=(tensor.axes[-1], *tensor.axes[:-1]))
+    source, scales = codes_of(lowering, in_order(lowering, channels_first))
+    _require_columns(weights, len(scales))
+    codes, units = merge_scales(weights, np.array(scales, dtype=object)[None, :])
+    ones, zeros = (1,) * axes, (0,) * axes
+    kernels = codes.reshape(*codes.shape, *ones)
+    window = Window(ones, ones, zeros, zeros, ones)
+    made = Conv(lowering.builder.name(Conv), kernels, weight_type(codes, _declared(codes)), window, 1)
+    return _finish(lowering, node, made, source, units, None, axes=(*range(1, axes + 1), 0))
+
+
+def _require_columns(weights: QuantizedConstant, channels: int) -> None:
+    if weights.codes.shape[1] != channels:
+        raise UnsupportedError(f"{weights.codes.shape[1]} weight columns for {channels} input channels")
 
 
 def conv(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
@@ -77,13 +102,15 @@ def _finish(
     source: Tensor,
     units: list[Fraction],
     bias: Rationals | None,
+    axes: Shape | None = None,
 ) -> Tensor:
+    """Append *made* and return the node's output, whose axes are *axes* of the integer value, in order unless given."""
     builder = lowering.builder
     builder.emit(made, source.node)
     offsets = [Fraction(0)] * made.outputs if bias is None else _biases(bias, made.outputs)
     shared = {pair: Chain.of(*pair) for pair in set(zip(units, offsets, strict=True))}
     chains = tuple(shared[pair] for pair in zip(units, offsets, strict=True))
-    axes = tuple(range(len(builder.shapes[made.name])))
+    axes = axes or tuple(range(len(builder.shapes[made.name])))
     builder.origins[made.name] = Origin(node.output[0], axes, tuple(units), tuple(offsets))
     return Tensor(made.name, axes, chains, private=lowering.private(node.output[0]))
 

@@ -53,8 +53,13 @@ class Subject:
     def inputs(self, codes: Codes) -> FloatArray:
         """Return the real numbers of input *codes*, float32, shape (N, *sample)."""
         scale = float(self.model.input_scale)
-        values: FloatArray = (codes * scale).astype(np.float32).reshape(len(codes), *self.model.shape)
+        values: FloatArray = (codes * scale).astype(np.float32).reshape(len(codes), *self.shape)
         return values
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample of the file's input; a Reshape may stand between it and the codes."""
+        return tuple(size.dim_value for size in self.proto.graph.input[0].type.tensor_type.shape.dim[1:])
 
 
 def reals_of(model: IntegerModel, codes: Codes) -> FloatArray:
@@ -88,7 +93,7 @@ def differences(subject: Subject, codes: Codes, *, exact: bool = True, qonnx: bo
     evaluators = {"torch": evaluate(subject.proto, values)}
     if qonnx:
         tensors = list(dict.fromkeys([*(origin.tensor for origin in lowered.origins.values()), subject.output]))
-        file = with_outputs(subject.proto, "input", ("N", *model.shape), tensors)
+        file = with_outputs(subject.proto, "input", ("N", *subject.shape), tensors)
         evaluators["qonnx"] = execute(file, {"input": values}, tensors)
     for evaluator, made in evaluators.items():
         found += [f"{evaluator}: {name} ({lowered.origins[name].tensor})" for name in _unequal(subject, steps, made)]

@@ -124,6 +124,42 @@ def _() -> Case:
     return Case(file, (3, 4, 6), convolution(file, pooled, 1, (4, 3, 1, 1)), (4, 2, 3))
 
 
+@case("QuantAvgPool2d to one code")
+def _() -> Case:
+    file = QonnxFile()
+    source = file.quant("input", 1.0, 2, signed=0)
+    pooled = file.add("QuantAvgPool2d", [source], CUSTOM, kernel=2, stride=2, ibits=8, obits=2, signed=0)
+    return Case(file, (3, 4, 6), convolution(file, pooled, 1, (4, 3, 1, 1)), (4, 2, 3))
+
+
+@case("MatMul on a sequence whose channels come last")
+def _() -> Case:
+    file, source = image()
+    scales = PER_CHANNEL.reshape(1, 4, 1)
+    first = file.quant(convolution(file, source, 1, (4, 3, 2)), scales, 3, signed=1, zero=2.0)
+    last = file.add("Transpose", [first], perm=[0, 2, 1])
+    middle = file.add("MatMul", [last, file.weights(whole(2, 4, 5) / 2, 0.5, 4)])
+    middle = file.add("Relu", [file.add("Add", [middle, file.constant([0.25, -0.5, 1.0, 0.0, 0.75])])])
+    codes = file.quant(middle, 0.5, 4, signed=0)
+    return Case(file, (3, 6), file.add("MatMul", [codes, file.weights(whole(3, 5, 2))]), (5, 2))
+
+
+@case("MatMul on an image whose channels come last")
+def _() -> Case:
+    file, source = image()
+    last = file.add("Transpose", [source], perm=[0, 2, 3, 1])
+    middle = file.quant(file.add("MatMul", [last, file.weights(whole(2, 3, 4))]), 0.5, 4, signed=1)
+    first = file.add("Transpose", [middle], perm=[0, 3, 1, 2])
+    return Case(file, (3, 4, 5), convolution(file, first, 3, (2, 4, 3, 3)), (2, 2, 3))
+
+
+@case("MatMul by the last axis of a sequence whose channels come first")
+def _() -> Case:
+    file, source = image()
+    middle = file.quant(file.add("MatMul", [source, file.weights(whole(2, 6, 4))]), 0.5, 4, signed=1)
+    return Case(file, (3, 6), convolution(file, middle, 3, (2, 3, 2)), (2, 3))
+
+
 # Joins.
 def branches(scales: tuple[float, float], op: str, outputs: int = 4) -> Case:
     file, source = image()

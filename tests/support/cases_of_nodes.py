@@ -96,6 +96,15 @@ def trunc_of_version_1(file: QonnxFile, source: str) -> str:
 
 
 activation("Trunc of version 1", trunc_of_version_1)
+
+
+def trunc_to_one_code(file: QonnxFile, source: str) -> str:
+    file.trunc_version = 1
+    constants = [file.constant(value) for value in (0.125, 0.0, 20.0, 4.0)]
+    return file.add("Trunc", [source, *constants], CUSTOM, rounding_mode="ROUND")
+
+
+activation("Trunc of version 1 to one code", trunc_to_one_code)
 activation("MultiThreshold", multi_threshold(THRESHOLDS))
 activation("MultiThreshold for all channels", multi_threshold(THRESHOLDS[:1], out_scale=2.0, out_bias=-6.0))
 activation("MultiThreshold, unordered", multi_threshold(THRESHOLDS[:, ::-1], out_scale=0.5, out_bias=-1.0))
