@@ -18,9 +18,25 @@ def flip_weight_bit(folder: Path, *, layer: int, row: int, column: int) -> str:
     Returns:
         What was changed, with the old and the new weight.
     """
-    model = onnx.load(folder / FILE)
+    model, name = onnx.load(folder / FILE), f"fc{layer}"
+    old, new = flip_weight(model, name, row, column)
+    onnx.save_model(model, folder / FILE)
+    return f"weight [{row}, {column}] of {name} in {FILE}: {old} became {new}"
+
+
+def flip_weight(model: onnx.ModelProto, name: str, row: int, column: int) -> tuple[int, int]:
+    """Flip the lowest bit of a weight of the product *name* in *model*, which is edited.
+
+    Args:
+        model: what :func:`export.onnx_int8.build` returns.
+        name: of a matrix product or a convolution.
+        row: the output channel.
+        column: which of its weights, in C order.
+
+    Returns:
+        The old and the new weight.
+    """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    name = f"fc{layer}"
     rows, columns = (int(v) for v in numpy_helper.to_array(tensors[f"{name}.shape"]))
     zero_point = int(numpy_helper.to_array(tensors[f"{name}.weight_zero"]))
     layout = FieldLayout((2 * zero_point).bit_length() - 1, zero_point, rows, columns)
@@ -31,5 +47,4 @@ def flip_weight_bit(folder: Path, *, layer: int, row: int, column: int) -> str:
     packed[byte, 0] ^= np.uint8(1 << bit)
     new = (int(packed[byte, 0]) >> bit & mask) - zero_point
     tensors[f"{name}.packed"].CopyFrom(numpy_helper.from_array(packed, f"{name}.packed"))
-    onnx.save_model(model, folder / FILE)
-    return f"weight [{row}, {column}] of {name} in {FILE}: {old} became {new}"
+    return old, new

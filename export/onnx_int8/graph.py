@@ -63,6 +63,10 @@ class Graph:
             self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
         return output
 
+    def is_made_by(self, op: str, tensor: str) -> bool:
+        """Tell whether a node of type *op* makes *tensor*."""
+        return any(node.op_type == op and tensor in node.output for node in self.nodes)
+
     def pair(self, op: str, inputs: list[str], first: str, second: str, **attributes: int) -> None:
         """Add a node that makes two tensors."""
         self._names |= {first, second}

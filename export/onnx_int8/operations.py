@@ -160,10 +160,18 @@ def max_pool(context: Context, node: MaxPool, inputs: Inputs) -> Value:
     """Pool codes in uint8, and 32-bit integers in floats that hold them exactly."""
     graph, name = context.graph, node.name
     source, value = inputs[0]
-    if isinstance(value, Stored):
+    padded = graph.is_made_by("Pad", value.tensor)
+    if isinstance(value, Stored) and not padded:
         tensor = graph.operation("MaxPool", [value.tensor], f"{name}.largest", **_spatial(node.window))
         return Stored(tensor, value.zero_point)
-    floats, _ = graph.exact_float(value, hull(context.ranges[source]), name)
+    reachable = hull(context.ranges[source])
+    floats, kind = graph.exact_float(graph.sums(value), reachable, name)
+    if padded:
+        # onnxruntime merges Pad, with a Cast behind it or without, into the pool, where padding counts as the lowest
+        # number and not as 0, and may not be as wide as the kernel. This keeps them apart and changes no number.
+        real = np.float32 if kind == TensorProto.FLOAT else np.float64
+        least = graph.constant(f"{name}.least", np.array(reachable.low, dtype=real))
+        floats = graph.operation("Max", [floats, least], f"{name}.apart")
     largest = graph.operation("MaxPool", [floats], f"{name}.pooled", **_spatial(node.window))
     return Sums(graph.cast(largest, TensorProto.INT32, f"{name}.largest"))
 

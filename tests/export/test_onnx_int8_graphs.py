@@ -134,6 +134,20 @@ MODELS: dict[str, Callable[[], IntegerModel]] = {
     "transpose": lambda: model(Transpose("transpose0", SHAPE, (2, 0, 1)), source=INT4),
     "pad of signed codes": lambda: model(Pad("pad0", (1, 0), (2, 3)), source=INT4),
     "pad of sums": lambda: model(conv("conv0", 2, 1, window((3, 3))), Pad("pad0", (1, 0), (2, 3))),
+    "max pool of what is padded wider than its kernel": lambda: model(
+        Pad("pad0", (0, 2), (3, 1)), MaxPool("pool0", window((2, 1)))
+    ),
+    "max pool of padded sums, most of them negative": lambda: model(
+        Affine("affine0", np.array([-3, -1, -1, 2]), np.array([-5, -1, 0, -9])),
+        Pad("pad0", (1, 0), (1, 1)),
+        MaxPool("pool0", window((3, 2))),
+    ),
+    "max pool of padded signed codes": lambda: model(
+        conv("conv0", 5, 1, window((3, 3))),
+        threshold("act0", 5, 200, lowest=-8),
+        Pad("pad0", (1, 1), (0, 1)),
+        MaxPool("pool0", window((2, 2))),
+    ),
     "top k": lambda: model(
         Reshape("reshape0", (4, 1, 2), (8,)), TopK("top0", 8, 3), shape=(4, 1, 2), source=IntegerType(1, signed=False)
     ),

@@ -55,8 +55,9 @@ class Blocks(Layers):
         """Append a product with its quantizer, branches that join, a pool, or nodes that move numbers."""
         value = self.quantized(value) if value.bits > MAX_BLOCK_BITS else value
         kinds = ["plain", "plain", "shared", "concat", "shape"]
-        spatial = ["residual", "pool", "pad", "layout", "permute", "sequence"]
-        kind = self.choose(*kinds, *(spatial if len(value.shape) > 1 else []))
+        spatial = ["residual", "pool", "mean", "pad", "layout", "permute", "sequence"]
+        planar = ["shifted sum"] if len(value.shape) == 3 else []
+        kind = self.choose(*kinds, *(spatial if len(value.shape) > 1 else []), *planar)
         if kind == "plain":
             return self.quantized(self.chained(self.multiplied(value)))
         blocks = {
@@ -65,6 +66,8 @@ class Blocks(Layers):
             "shape": self.reshaped,
             "residual": self.residual,
             "pool": self.pooled,
+            "mean": self.averaged_whole,
+            "shifted sum": self.shifted_sum,
             "pad": self.padded,
             "layout": self.laid_out,
             "permute": self.permuted,
@@ -86,7 +89,9 @@ class Blocks(Layers):
         """Append two quantizers of one product, and their sum."""
         middle = self.multiplied(value)
         if self.flag():
-            middle = self.same(middle, self.file.add("Identity", [middle.name]), middle.bits, middle.unit)
+            middle = self.same(
+                middle, self.file.add(self.choose("Dropout", "Identity"), [middle.name]), middle.bits, middle.unit
+            )
         one, two = (self.quantized(self._perhaps_normalized(middle)) for _ in range(2))
         return self._joined(self.file.add("Add", [one.name, two.name]), one, two)
 
@@ -109,8 +114,7 @@ class Blocks(Layers):
     # Pools and padding.
     def pooled(self, value: Value) -> Value:
         """Append a pool of windows or of all that is spatial."""
-        pools = [self.largest, self.average, self.averaged_whole, self.largest_whole]
-        return self.choose(*pools, *([self.shifted_sum] * 2 if len(value.shape) == 3 else []))(value)
+        return self.choose(self.largest, self.average, self.largest_whole)(value)
 
     def padded(self, value: Value) -> Value:
         """Append zeros around the spatial axes, all of them named or some."""
@@ -157,14 +161,16 @@ class Blocks(Layers):
             name = file.add("Add", [name, file.constant(self.numbers.integers(-8, 8, size=outputs) * unit / 2)])
         codes = self.uniform(Value(name, (*value.shape[:-1], outputs), bits + 1, unit / 2, quantized=False))
         name = file.add("Transpose", [codes.name], perm=back)
-        return self._moved(codes, name, tuple(codes.shape[axis - 1] for axis in back[1:]))
+        moved = self._moved(codes, name, tuple(codes.shape[axis - 1] for axis in back[1:]))
+        return moved if back[1] == axes else self.quantized(self.convolution(moved))
 
     def permuted(self, value: Value) -> Value:
-        """Append a Transpose to other channels."""
+        """Append a Transpose to other channels, and a convolution of them: constants follow the channels of a sum."""
         codes = self.uniform(value)
         order = self.draw(st.permutations(range(len(codes.shape))))
         name = self.file.add("Transpose", [codes.name], perm=[0, *(1 + axis for axis in order)])
-        return Value(name, tuple(codes.shape[axis] for axis in order), codes.bits, codes.unit, quantized=True)
+        moved = self._moved(codes, name, tuple(codes.shape[axis] for axis in order))
+        return self.quantized(self.convolution(moved))
 
     def reshaped(self, value: Value) -> Value:
         """Append a Squeeze, an Unsqueeze or a Reshape."""

@@ -178,7 +178,7 @@ class Layers(Drawing):
             name = self.file.node("MaxPool", [name], {"kernel_shape": kernel})
         shape: tuple[int, ...] = (channels, *(1 for _ in sizes))
         if self.flag():
-            name = self.file.add("GlobalAveragePool", [name])
+            name, shape = self._perhaps_squeezed(self.file.add("GlobalAveragePool", [name]), shape)
         else:
             keep, first = self.flag(), self.choose(2, -len(sizes))
             axes = self.file.integers(*range(first, first + len(sizes)))
@@ -187,9 +187,17 @@ class Layers(Drawing):
 
     def largest_whole(self, value: Value) -> Value:
         """Append a GlobalMaxPool."""
-        name = self.file.add("GlobalMaxPool", [value.name])
-        shape = (value.shape[0], *(1 for _ in value.shape[1:]))
+        name, shape = self._perhaps_squeezed(
+            self.file.add("GlobalMaxPool", [value.name]), (value.shape[0], *(1 for _ in value.shape[1:]))
+        )
         return Value(name, shape, value.bits, value.unit, quantized=value.quantized)
+
+    def _perhaps_squeezed(self, name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+        if self.flag():
+            return name, shape
+        first = self.choose(2, 1 - len(shape))
+        axes = self.file.integers(*range(first, first + len(shape) - 1))
+        return self.file.add("Squeeze", [name, axes]), shape[:1]
 
     def shifted_sum(self, value: Value) -> Value:
         """Append QuantAvgPool2d, which takes integers: real numbers that are multiples of a whole scale."""

@@ -1,0 +1,87 @@
+"""The packed-int8 ONNX file of an integer model in onnxruntime, layer by layer, and files with one bit flipped."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from export.integer import Conv, IntegerModel, IntegerType, MatMul, Threshold, run, trace
+from export.onnx_int8 import OnnxInt8Executor, build
+from export.onnx_int8.fault import flip_weight
+from export.onnx_int8.writer import FILE, LAYERS
+from pipeline import Artifact, Codes
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file and the description of its layers."""
+
+    proto: onnx.ModelProto
+    layers: dict[str, Any]
+
+    @classmethod
+    def of(cls, model: IntegerModel) -> Written:
+        """Write *model*.
+
+        Raises:
+            StageError: the target refuses a layer.
+        """
+        return cls(*build(model))
+
+    def unequal(self, model: IntegerModel, codes: Codes) -> list[str]:
+        """Return the layers whose codes on input *codes* are not those of *model*, in order, and ``output``."""
+        with TemporaryDirectory() as folder:
+            onnx.save_model(self.proto, Path(folder) / FILE)
+            (Path(folder) / LAYERS).write_text(json.dumps(self.layers))
+            executor = OnnxInt8Executor(Artifact("onnx-int8", "onnx-int8", Path(folder), ""))
+        steps, made = trace(model, codes), executor.trace(codes)
+        names = [node.name for node in model.nodes if node.name in made]
+        found = [name for name in names if not np.array_equal(steps[name], made[name])]
+        return found + ([] if np.array_equal(run(model, codes), executor(codes)) else ["output"])
+
+    def copy(self) -> onnx.ModelProto:
+        other = onnx.ModelProto()
+        other.CopyFrom(self.proto)
+        return other
+
+    def with_flipped_weight(self, model: IntegerModel, node: MatMul | Conv, at: int) -> tuple[Written, IntegerModel]:
+        """Flip the lowest bit of weight *at* of *node*; return the file, and *model* with the weight that results."""
+        proto, weights = self.copy(), node.weights.copy()
+        row, column = divmod(at, weights.size // node.outputs)
+        old, new = flip_weight(proto, node.name, row, column)
+        flat = weights.reshape(-1)
+        assert flat[at] == old
+        flat[at] = new
+        kind = IntegerType.smallest_for(int(weights.min()), int(weights.max()))
+        changed = replace(node, weights=weights, weight_type=kind)
+        nodes = tuple(changed if other is node else other for other in model.nodes)
+        return Written(proto, self.layers), replace(model, nodes=nodes)
+
+    def with_flipped_threshold(self, node: Threshold, channel: int, level: int) -> Written:
+        """Return this with one bit of what decides *level* of *channel* flipped.
+
+        That is the lowest bit of the threshold, where the file compares; and the bit of the offset that is worth one
+        code, where it multiplies and shifts.
+        """
+        proto = self.copy()
+        tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
+        compared = f"{node.name}.thresholds" in tensors
+        name = f"{node.name}.{'thresholds' if compared else 'offset'}"
+        values = numpy_helper.to_array(tensors[name]).copy()
+        if compared:
+            values.reshape(node.channels, node.levels)[channel, level] ^= 1
+        else:
+            values.reshape(-1)[channel] ^= 1 << int(numpy_helper.to_array(tensors[f"{node.name}.shift"]))
+        tensors[name].CopyFrom(numpy_helper.from_array(values, name))
+        return Written(proto, self.layers)
+
+    def compares(self, node: Threshold) -> bool:
+        """Tell whether the file computes *node* by comparison."""
+        return any(tensor.name == f"{node.name}.thresholds" for tensor in self.proto.graph.initializer)
