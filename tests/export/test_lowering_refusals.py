@@ -116,6 +116,14 @@ REFUSALS: dict[str, tuple[Callable[[QonnxFile, str], str], str]] = {
         lambda f, x: f.add("AveragePool", [x], kernel_shape=[2, 2], pads=[1, 1, 0, 0]),
         "pads = [1, 1, 0, 0] that the mean does not count; supported: no padding, or count_include_pad = 1",
     ),
+    "product of an image by weights of another size": (
+        lambda f, x: f.add("MatMul", [x, f.weights(whole(2, 5, 2))]),
+        "5 weight columns for 3 input channels",
+    ),
+    "product of four axes": (
+        lambda f, x: f.add("MatMul", [f.add("Unsqueeze", [x, f.integers(4)]), f.weights(whole(2, 1, 2))]),
+        "multiplies values of shape (4, 3, 3, 1); supported: up to three axes",
+    ),
     "softmax over an image": (
         lambda f, x: f.add("Softmax", [x], axis=1),
         "axis = 1 of samples of shape (4, 3, 3); supported: the classes",

@@ -94,7 +94,8 @@ class Layers(Drawing):
             return self.same(value, file.add(kind, [value.name]), value.bits, value.unit)
         if kind in ("Mul", "Div"):
             return self.scaled(value, kind)
-        steps = self.numbers.integers(-20, 20, size=value.shape[0]) * value.unit * 2.0 ** max(0, value.bits - 8)
+        whole = self.numbers.integers(-20, 20, size=value.shape[0]).astype(np.float64)
+        steps = whole * (value.unit * 2.0 ** max(0, value.bits - 8))
         if kind == "Clip":
             low, high = sorted(float(step) for step in (steps[0], -steps[0]))
             bounds = [file.constant(low), file.constant(high)]
