@@ -47,7 +47,7 @@ def searched_codes(model: IntegerModel) -> Codes:
 
 
 SEEN: Counter[str] = Counter()
-"""How often the search met each operation of a graph, each of an integer model, and what onnx-int8 refuses."""
+"""How often the search met each operation of a graph and of an integer model, and graphs that onnx-int8 takes."""
 
 
 @examples(300)
@@ -64,7 +64,7 @@ def _search_networks_that_float32_computes_exactly(graph: Graph) -> None:
         SEEN["written"] += 1
 
 
-def test_five_evaluators_agree_on_networks_that_float32_computes_exactly() -> None:
+def test_four_evaluators_agree_on_every_operation_that_float32_computes_exactly() -> None:
     SEEN.clear()
     _search_networks_that_float32_computes_exactly()
     drawn = {*OPERATIONS, *(f"integer {kind.op}" for kind in WRITERS)}
@@ -125,22 +125,23 @@ def _search_files_with_a_flipped_bit(graph: Graph) -> None:
     assert wrong.unequal(model, codes)[:1] == ([product.name] if shown else [])
     FLIPPED["weight" if shown else "weight of no input"] += 1
     for node in model.activations:
+        level = shown_level(written, model, node, codes)
+        if level is not None:
+            assert written.with_flipped_threshold(node, 0, level).unequal(model, codes)[:1] == [node.name]
+            FLIPPED["threshold" if written.compares(node) else "offset"] += 1
+
+
+def shown_level(written: Written, model: IntegerModel, node: Threshold, codes: Codes) -> int | None:
+    """Return a level of channel 0 of *node* that *codes* must show once its bit is flipped in the file, if any."""
+    if not written.compares(node):  # the bit moves all codes of the channel by one, where they do not saturate
         made = trace(model, codes)[node.name][:, 0]
-        for level, threshold in enumerate(node.thresholds[0].tolist() if written.compares(node) else [0]):
-            if written.compares(node):
-                side = threshold % 2  # an even threshold rises by one, an odd one falls
-                shown = bool(hits_of(model, codes)[node.name, 0, level, -side].any())
-            else:
-                shown = bool(((made > node.lowest) & (made < node.highest)).any())
-            if shown:
-                assert wrong_threshold_is_named(written, model, node, level, codes)
-                FLIPPED["threshold" if written.compares(node) else "offset"] += 1
-                break
-
-
-def wrong_threshold_is_named(written: Written, model: IntegerModel, node: Threshold, level: int, codes: Codes) -> bool:
-    found = written.with_flipped_threshold(node, 0, level).unequal(model, codes)
-    return found[:1] == [node.name]
+        return 0 if ((made > node.lowest) & (made < node.highest)).any() else None
+    hits = hits_of(model, codes)
+    for level, threshold in enumerate(node.thresholds[0].tolist()):
+        side = -1 if threshold % 2 else 0  # an odd threshold falls by one, an even one rises
+        if hits[node.name, 0, level, side].any():
+            return level
+    return None
 
 
 def test_a_flipped_bit_of_a_written_file_is_caught() -> None:
