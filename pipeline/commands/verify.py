@@ -94,7 +94,7 @@ def _verify_artifacts(run: RunFolder, ledger: Ledger) -> None:
     problems = []
     for entry in ledger.artifacts:
         folder = run.path / entry.path
-        if "\0" in entry.path or not folder.resolve().is_relative_to(run.path):
+        if not _inside(folder, run):
             problems.append(f"artifact path {entry.path!r} leaves the run's folder")
             continue
         try:
@@ -109,6 +109,13 @@ def _verify_artifacts(run: RunFolder, ledger: Ledger) -> None:
             problems.append(str(error))
     if problems:
         raise IntegrityError("\n".join(problems))
+
+
+def _inside(folder: Path, run: RunFolder) -> bool:
+    try:
+        return folder.resolve().is_relative_to(run.path)
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a name that is too long or no name at all
+        return False
 
 
 def flip_and_verify(run_path: Path, name: str, *, as_json: bool) -> None:
