@@ -57,6 +57,7 @@ FUNCTIONS = {
     "load-network": "train.checkpoint:load_network",
     "classify": "export.integer:classify",
     "load-integer-model": "export.integer:load",
+    "operations-of-sample": "export.integer:operations_of",
     "run-integer-model": "export.integer:trace",
     "derive-again": "export.lower:derive_again",
     "prove-requantization": "export.proofs:prove_requantization",

@@ -13,6 +13,7 @@ from export.integer.activation import (
 from export.integer.classes import classify
 from export.integer.interpret import require_codes, run, trace
 from export.integer.ir import INPUT, Coding, IntegerModel
+from export.integer.operations import operations_of, operations_of_node
 from export.integer.ops import (
     Add,
     Affine,
@@ -74,6 +75,8 @@ __all__ = [
     "classify",
     "hull",
     "load",
+    "operations_of",
+    "operations_of_node",
     "propagate",
     "rational",
     "require_codes",
