@@ -19,6 +19,7 @@ from pipeline.toolchain import Terminated, end_properly_on_signals
 INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
 GO_ON = "run the same command again to go on from here"
+FLIP = "EXECUTOR[@LAYER[:I,J,...]]"
 
 app = typer.Typer(
     name="bitproof",
@@ -108,8 +109,8 @@ def verify(
         str | None,
         typer.Option(
             "--flip-bit",
-            metavar="EXECUTOR",
-            help="Flip one weight bit in a copy of this executor's artifact; it must be found (exit code 1).",
+            metavar=FLIP,
+            help="Flip one weight bit in a copy of an executor's artifact; it must be found (exit code 1).",
         ),
     ] = None,
     as_json: Json = False,
@@ -132,8 +133,8 @@ def explain(
         str | None,
         typer.Option(
             "--flip-bit",
-            metavar="EXECUTOR",
-            help="Explain a copy of this executor's artifact with one weight bit flipped (exit code 1).",
+            metavar=FLIP,
+            help="Explain a copy of an executor's artifact with one weight bit flipped (exit code 1).",
         ),
     ] = None,
     as_json: Json = False,

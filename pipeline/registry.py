@@ -38,6 +38,7 @@ EXECUTORS = {
 }
 
 FAULTS = {
+    "integer": "export.integer:flip_weight_bit",
     "onnx-int8": "export.onnx_int8:flip_weight_bit",
     "rtl": "hw.finn.fault:flip_weight_bit",
     "c": "hw.mcu:flip_weight_bit",
@@ -58,7 +59,7 @@ FUNCTIONS = {
     "classify": "export.integer:classify",
     "load-integer-model": "export.integer:load",
     "operations-of-sample": "export.integer:operations_of",
-    "run-integer-model": "export.integer:trace",
+    "choose-weight": "export.integer:choose_weight",
     "derive-again": "export.lower:derive_again",
     "prove-requantization": "export.proofs:prove_requantization",
     "explain-divergence": "export.divergence:explain_run",

@@ -11,6 +11,7 @@ from export.integer.activation import (
     thresholds_of,
 )
 from export.integer.classes import classify
+from export.integer.flip import ChosenWeight, choose_weight, flip_weight_bit
 from export.integer.interpret import require_codes, run, trace
 from export.integer.ir import INPUT, Coding, IntegerModel
 from export.integer.operations import operations_of, operations_of_node
@@ -47,6 +48,7 @@ __all__ = [
     "Affine",
     "Bipolar",
     "Chain",
+    "ChosenWeight",
     "Coding",
     "Concat",
     "Conv",
@@ -72,7 +74,9 @@ __all__ = [
     "Window",
     "accumulator_type",
     "apply_multiply_shift",
+    "choose_weight",
     "classify",
+    "flip_weight_bit",
     "hull",
     "load",
     "operations_of",
