@@ -86,6 +86,8 @@ class Artifact:
             )
         except FileNotFoundError as error:
             raise IntegrityError(f"{folder} holds no complete artifact (no {MANIFEST}); run the stage again") from error
+        except PermissionError:
+            raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise IntegrityError(f"{folder / MANIFEST} is damaged: {error}") from error
 

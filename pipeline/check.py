@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.errors import InputError
 from pipeline.executor import Codes, Executor, MatrixUnit, Requantizer
+from pipeline.import_config import ImportConfig
 from pipeline.ledger import CheckEntry, ProofEntry
 from pipeline.parity import ParityReport, compare_codes
 from pipeline.plan import ExecutorStep, make_executor
@@ -19,6 +21,9 @@ from pipeline.registry import EXECUTORS, FUNCTIONS, resolve
 from pipeline.run_folder import RunFolder
 from pipeline.toolchain import QEMU_ARM, VERILATOR
 from pipeline.vectors import Vectors, load_vectors
+
+MAX_OPERATIONS = 1 << 42
+"""On all drawn samples together: ResNet-50 on 1,000."""
 
 SIMULATORS = (("c", QEMU_ARM), ("rtl", VERILATOR))
 """Which program runs the executors of a kind; its version belongs in the ledger."""
@@ -77,14 +82,31 @@ def compare(run: RunFolder, step: ExecutorStep, executor: Executor, vectors: Vec
     return report, outputs
 
 
+def require_affordable(operations: int, samples: int) -> None:
+    """Refuse to run a network of so many *operations* a sample on *samples* drawn ones where nobody would wait for it.
+
+    Raises:
+        InputError: they are more than :data:`MAX_OPERATIONS`.
+    """
+    if operations * samples > MAX_OPERATIONS:
+        raise InputError(
+            f"{samples} drawn samples take {operations * samples} operations, {operations} each; at most "
+            f"{MAX_OPERATIONS} are carried out: import the file with --samples {max(1, MAX_OPERATIONS // operations)}, "
+            "or with --vectors of your own"
+        )
+
+
 def run_check(run: RunFolder, step: ExecutorStep) -> CheckResult:
     """Run executor *step* on the test vectors and through every proof that it allows."""
     executor = make_executor(
         step, run.artifact(step.source), run.artifact("integer"), workdir=run.workdir(step.slot), cache=run.cache
     )
     vectors = run_vectors(run)
-    report, outputs = compare(run, step, executor, vectors)
     model = resolve(FUNCTIONS, "load-integer-model")(run.artifact("integer").path)
+    config = run.config()
+    if isinstance(config, ImportConfig) and config.vectors is None:
+        require_affordable(resolve(FUNCTIONS, "operations-of-sample")(model), len(vectors))
+    report, outputs = compare(run, step, executor, vectors)
     proofs: list[ProofEntry] = []
     if isinstance(executor, Requantizer):
         proofs.extend(resolve(FUNCTIONS, "prove-requantization")(model, executor))

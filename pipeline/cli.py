@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -12,12 +13,13 @@ from typing import Annotated
 
 import typer
 
-from pipeline.errors import INTERNAL_ERROR, BitproofError, StageError
+from pipeline.errors import INTERNAL_ERROR, BitproofError, error_of
 from pipeline.toolchain import Terminated, end_properly_on_signals
 
 INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
 GO_ON = "run the same command again to go on from here"
+FLIP = "EXECUTOR[@LAYER[:I,J,...]]"
 
 app = typer.Typer(
     name="bitproof",
@@ -107,8 +109,8 @@ def verify(
         str | None,
         typer.Option(
             "--flip-bit",
-            metavar="EXECUTOR",
-            help="Flip one weight bit in a copy of this executor's artifact; it must be found (exit code 1).",
+            metavar=FLIP,
+            help="Flip one weight bit in a copy of an executor's artifact; it must be found (exit code 1).",
         ),
     ] = None,
     as_json: Json = False,
@@ -131,8 +133,8 @@ def explain(
         str | None,
         typer.Option(
             "--flip-bit",
-            metavar="EXECUTOR",
-            help="Explain a copy of this executor's artifact with one weight bit flipped (exit code 1).",
+            metavar=FLIP,
+            help="Explain a copy of an executor's artifact with one weight bit flipped (exit code 1).",
         ),
     ] = None,
     as_json: Json = False,
@@ -226,6 +228,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     end_properly_on_signals()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a name on disk may be no text
     sys.exit(run_command_line(sys.argv[1:]))
 
 
@@ -243,7 +247,8 @@ def run_command_line(arguments: list[str]) -> int:
     except BitproofError as error:
         return _fail(str(error), error.exit_code, arguments, shown=error.shown)
     except OSError as error:
-        return _fail(f"{error} (no space, no permission, or not a folder?); {GO_ON}", StageError.exit_code, arguments)
+        failure = error_of(error, go_on=GO_ON)
+        return _fail(str(failure), failure.exit_code, arguments)
     except Exception:  # noqa: BLE001  the last line of defence: anything else is a bug of ours
         traceback.print_exc()
         return _fail("this is a bug of bitproof; please report it with the lines above", INTERNAL_ERROR, arguments)
@@ -254,7 +259,8 @@ def _fail(message: str, exit_code: int, arguments: list[str], *, shown: str | No
     """Print *message* as JSON where that was asked for, and *shown* or else *message* for the user."""
     if "--json" in arguments:
         typer.echo(json.dumps({"error": message, "exit_code": exit_code}))
-    typer.echo(f"error: {shown or message}", err=True)
+    text = f"error: {shown or message}"
+    typer.echo(text.encode("utf-8", "backslashreplace").decode(), err=True)  # a name on disk may be no text
     return exit_code
 
 

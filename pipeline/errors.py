@@ -1,11 +1,12 @@
 """Every error that a user may meet, each with the exit code it ends the command line with.
 
-The codes are a contract (scripts depend on them): 1 a parity or accuracy gate failed, 2 bad config or
-bad input, 3 a tool is missing, 4 a stage failed, 70 a bug of ours. Only 70 shows a traceback.
+The codes are a contract (scripts depend on them): 1 a parity or accuracy gate failed, 2 bad config, input
+or path, 3 a tool is missing, 4 a stage or the machine failed, 70 a bug of ours. Only 70 shows a traceback.
 """
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 
@@ -61,3 +62,40 @@ class StageError(BitproofError):
 
 INTERNAL_ERROR = 70
 """Exit code of an unexpected exception: a bug of ours, shown with its traceback."""
+
+WRONG_PATHS = frozenset(
+    {
+        errno.EACCES,
+        errno.EEXIST,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ENOTEMPTY,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
+"""What the operating system says of a path that is not what it was named for; anything else is the machine's fault."""
+
+
+def error_of(error: OSError, *, go_on: str) -> InputError | StageError:
+    """Return what *error* of the operating system is to the user: a wrong path, or a machine that failed.
+
+    *go_on* tells what to do once the machine works again.
+    """
+    said = error.strerror or str(error) or type(error).__name__
+    where = "" if error.filename is None else f"{_shown(error.filename)}: "
+    if error.errno in WRONG_PATHS:
+        return InputError(
+            f"{where}{said}; give a path that is there, leads through folders only, and that this user may read and, "
+            "where results go, write"
+        )
+    return StageError(f"{where}{said} (is the disk full?); {go_on}")
+
+
+def _shown(path: str | bytes | int) -> str:
+    """Return *path* as a message can show it: one line, without control characters."""
+    text = str(path)
+    return text if text.isprintable() else ascii(text)

@@ -247,6 +247,8 @@ def read_ledger(path: Path) -> Ledger:
     try:
         content = json.loads(path.read_text())
         ledger = Ledger.model_validate(content)
+    except PermissionError:
+        raise
     except (OSError, ValueError, ValidationError, RecursionError) as error:
         raise IntegrityError(f"{path} is not a readable ledger: {error}") from error
     actual = canonical_sha256(content)

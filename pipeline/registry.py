@@ -38,6 +38,7 @@ EXECUTORS = {
 }
 
 FAULTS = {
+    "integer": "export.integer:flip_weight_bit",
     "onnx-int8": "export.onnx_int8:flip_weight_bit",
     "rtl": "hw.finn.fault:flip_weight_bit",
     "c": "hw.mcu:flip_weight_bit",
@@ -57,7 +58,8 @@ FUNCTIONS = {
     "load-network": "train.checkpoint:load_network",
     "classify": "export.integer:classify",
     "load-integer-model": "export.integer:load",
-    "run-integer-model": "export.integer:trace",
+    "operations-of-sample": "export.integer:operations_of",
+    "choose-weight": "export.integer:choose_weight",
     "derive-again": "export.lower:derive_again",
     "prove-requantization": "export.proofs:prove_requantization",
     "explain-divergence": "export.divergence:explain_run",

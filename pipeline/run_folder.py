@@ -45,6 +45,22 @@ class RunFolder:
             raise InputError(f"{path} is not a run (it holds no {CONFIG}); give the folder that 'bitproof run' made")
         return folder
 
+    @classmethod
+    def named(cls, name: str, *, runs: Path) -> RunFolder:
+        """Return the run *name* in the folder *runs*; neither needs to exist.
+
+        Raises:
+            InputError: *runs* is no folder and none can be made there.
+        """
+        try:
+            folder = cls((runs / name).resolve())
+            for taken in (folder.path, *folder.path.parents):
+                if taken.exists() and not taken.is_dir():
+                    raise InputError(f"{taken} is a file; runs need a folder: --runs FOLDER")
+        except (OSError, RuntimeError) as error:  # a name that is too long, a loop of links
+            raise InputError(f"runs cannot be kept in {runs}: {error}; give a folder: --runs FOLDER") from error
+        return folder
+
     @property
     def ledger(self) -> Path:
         """The ledger."""
@@ -81,6 +97,8 @@ class RunFolder:
             content = json.loads((self.path / CONFIG).read_text())
             kind = ImportConfig if "source" in content else RunConfig
             return kind.model_validate(content)
+        except PermissionError:
+            raise
         except (OSError, ValueError, TypeError, RecursionError, ValidationError) as error:
             raise InputError(f"{self.path / CONFIG} is damaged ({error}); run 'bitproof run' again") from error
 

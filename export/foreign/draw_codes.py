@@ -7,7 +7,8 @@ import numpy as np
 from export.foreign.input_quantizer import InputQuantizer
 from pipeline import Codes, InputError
 
-MAX_NUMBERS = 1 << 30
+MAX_NUMBERS = 1 << 28
+"""Of all samples together: 2 GiB."""
 
 
 def draw_codes(quantizer: InputQuantizer, inputs: int, samples: int, seed: int) -> Codes:
@@ -21,7 +22,10 @@ def draw_codes(quantizer: InputQuantizer, inputs: int, samples: int, seed: int) 
         InputError: that would be more than :data:`MAX_NUMBERS` codes.
     """
     if samples * inputs > MAX_NUMBERS:
-        raise InputError(f"{samples} samples of {inputs} codes are too many to draw; give fewer --samples")
+        raise InputError(
+            f"{samples} samples of {inputs} codes are too many to draw; at most {MAX_NUMBERS // inputs} fit: give "
+            "--samples"
+        )
     generator = np.random.default_rng(seed)
     levels = (quantizer.highest - quantizer.lowest) // quantizer.step + 1
     extremes = np.array([quantizer.lowest, quantizer.highest])

@@ -16,6 +16,8 @@ from pipeline import InputError
 
 MAX_ELEMENTS = 1 << 26
 """Of all results together: an Expand or Tile of a few bytes can ask for any number of them."""
+MAX_NODES = 10_000
+"""Each is run by an onnxruntime of its own."""
 
 _BROADCAST = operations("Add Div Equal Max Min Mul Pow Sub Where")
 
@@ -30,7 +32,7 @@ class Folder:
 
     def __init__(self, opset: int) -> None:
         self._opset = opset
-        self._elements = 0
+        self._elements = self._nodes = 0
 
     def fold(self, node: onnx.NodeProto, inputs: list[Array]) -> Array | None:
         """Return the output of *node* on the constants *inputs*; None where it is none that is evaluated.
@@ -38,7 +40,8 @@ class Folder:
         A node that fails stays in the graph, where it is refused with the others that have no integer form.
 
         Raises:
-            InputError: the results of the file would hold more than :data:`MAX_ELEMENTS` numbers.
+            InputError: the results of the file would hold more than :data:`MAX_ELEMENTS` numbers, or more than
+                :data:`MAX_NODES` nodes are to be evaluated.
         """
         if node.domain or node.op_type not in FOLDED or len(node.output) != 1 or not _is_safe(node, inputs):
             return None
@@ -51,6 +54,9 @@ class Folder:
                 f"node {node.name or node.output[0]!r} ({node.op_type}): the constants that the file computes would "
                 f"hold more than {MAX_ELEMENTS} numbers"
             )
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise InputError(f"the file computes constants by more than {MAX_NODES} nodes; store the constants instead")
         return _evaluate(node, inputs, self._opset)
 
 

@@ -30,6 +30,8 @@ from export.foreign.signatures import require_well_formed
 from pipeline import InputError
 
 IR_VERSION = 10
+MAX_NODES = 4_000
+"""Once constants and shapes are worked out; ResNet-152 has about 1,200."""
 
 
 def normalize(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -45,6 +47,11 @@ def normalize(model: onnx.ModelProto) -> onnx.ModelProto:
     walk = Walk(graph)
     walk.run()
     drop_dead(graph)
+    if len(graph.nodes) > MAX_NODES:
+        raise InputError(
+            f"the network has {len(graph.nodes)} nodes once its constants and shapes are worked out; at most "
+            f"{MAX_NODES} are run: the time of qonnx, by which the file is run, grows with the square of their number"
+        )
     require_well_formed(graph)
     if not any(graph.input.name in node.input for node in graph.nodes):
         raise InputError(f"the output {graph.output.name!r} does not depend on the input")

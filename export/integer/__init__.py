@@ -11,8 +11,10 @@ from export.integer.activation import (
     thresholds_of,
 )
 from export.integer.classes import classify
+from export.integer.flip import ChosenWeight, choose_weight, flip_weight_bit
 from export.integer.interpret import require_codes, run, trace
 from export.integer.ir import INPUT, Coding, IntegerModel
+from export.integer.operations import operations_of, operations_of_node
 from export.integer.ops import (
     Add,
     Affine,
@@ -46,6 +48,7 @@ __all__ = [
     "Affine",
     "Bipolar",
     "Chain",
+    "ChosenWeight",
     "Coding",
     "Concat",
     "Conv",
@@ -71,9 +74,13 @@ __all__ = [
     "Window",
     "accumulator_type",
     "apply_multiply_shift",
+    "choose_weight",
     "classify",
+    "flip_weight_bit",
     "hull",
     "load",
+    "operations_of",
+    "operations_of_node",
     "propagate",
     "rational",
     "require_codes",

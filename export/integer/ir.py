@@ -59,6 +59,7 @@ class IntegerModel:
     wiring: Wiring | None = None
     input_codes: range | None = None
     output_codings: tuple[Coding, ...] = ()
+    _sources: dict[str, tuple[str, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.nodes:
@@ -78,6 +79,7 @@ class IntegerModel:
         if self.output_codings and len(self.output_codings) != self.shapes()[names[-1]][0]:
             raise ValueError(f"{len(self.output_codings)} output codings for {self.outputs} outputs")
         self.shapes()
+        object.__setattr__(self, "_sources", {node.name: sources for node, sources in self.wired()})
 
     def wired(self) -> Iterator[tuple[Node, tuple[str, ...]]]:
         """Yield each node with the names of what it takes, in execution order."""
@@ -85,7 +87,7 @@ class IntegerModel:
 
     def sources(self, name: str) -> tuple[str, ...]:
         """Return what the node called *name* takes."""
-        return next(sources for node, sources in self.wired() if node.name == name)
+        return self._sources[name]
 
     def shapes(self) -> dict[str, Shape]:
         """Return the shape of one sample of every value, by node name, ``input`` included.

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from export.integer import Activation, Chain, IntegerType, Quantization, Threshold, thresholds_of
+from export.lowering.effort import LEVEL, QUANTIZED_CHANNEL
 from export.lowering.graph import Lowering, Span, UnsupportedError
 from export.lowering.meaning import Tensor
 
@@ -33,6 +34,10 @@ def quantize(
     """
     builder = lowering.builder
     channels = len(tensor.chains)
+    levels = max(q.levels for q in quantizations)
+    builder.effort.spend(
+        channels * (QUANTIZED_CHANNEL + levels * LEVEL), f"{levels} thresholds for {channels} channels"
+    )
     each = list(quantizations) * channels if len(quantizations) == 1 else list(quantizations)
     tensor, flipped = builder.rising(tensor)
     activations = [Activation(chain, q) for chain, q in zip(tensor.chains, each, strict=True)]

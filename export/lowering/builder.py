@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.integer import INPUT, Affine, Conv, IntegerType, MatMul, MaxPool, Node, Ranges, Shape
+from export.lowering.effort import Effort
 from export.lowering.meaning import Tensor
 from pipeline import Codes
 
@@ -52,6 +53,7 @@ class Builder:
     """Collects nodes in execution order and knows the shape and range of every value."""
 
     def __init__(self) -> None:
+        self.effort = Effort()
         self.nodes: dict[str, Node] = {}
         self.wiring: dict[str, tuple[str, ...]] = {}
         self.ranges: dict[str, Ranges] = {}
@@ -74,10 +76,12 @@ class Builder:
 
         Raises:
             ValueError: it does not take values of these shapes, has too many axes, or its output may exceed 62 bits.
+            TooLargeError: the network asks for too much.
         """
         self.shapes[node.name] = shape = node.output_shape(*(self.shapes[source] for source in sources))
         if len(shape) > MAX_AXES:
             raise ValueError(f"its samples have {len(shape)} axes; at most {MAX_AXES} are supported")
+        self.effort.begin(node, shape)
         ranges = node.ranges(*(self.ranges[source] for source in sources))
         largest = max(interval.magnitude for interval in ranges)
         if largest.bit_length() > MAX_BITS:

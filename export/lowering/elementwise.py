@@ -9,12 +9,14 @@ import numpy as np
 import onnx
 
 from export.integer import Chain
+from export.lowering.effort import CHAIN, NODE
 from export.lowering.graph import Lowering, UnsupportedError, along_channels, attributes, has_input
 from export.lowering.joins import add_tensors
 from export.lowering.meaning import Constant, GraphInput, Meaning, QuantizedConstant, Tensor
 
 
 def _constants(lowering: Lowering, tensor: Tensor, node: onnx.NodeProto, index: int) -> list[Fraction]:
+    _spend(lowering, tensor, node)
     constants = lowering.reals(node, index)
     values = along_channels(lowering, tensor, constants)
     if values is None:
@@ -25,8 +27,14 @@ def _constants(lowering: Lowering, tensor: Tensor, node: onnx.NodeProto, index: 
     return values
 
 
+def _spend(lowering: Lowering, tensor: Tensor, node: onnx.NodeProto) -> None:
+    channels = len(tensor.chains)
+    lowering.builder.effort.spend(NODE + channels * CHAIN, f"the constants of {channels} channels of {node.op_type}")
+
+
 def _kept(lowering: Lowering, node: onnx.NodeProto, tensor: Tensor, chains: list[Chain]) -> Tensor:
     kept = tensor.private and lowering.private(node.output[0])
+    lowering.builder.effort.elementwise(chains)
     return replace(tensor, chains=tuple(chains), private=kept)
 
 
@@ -37,6 +45,7 @@ def batch_normalization(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     if given.get("training_mode", 0) or len([name for name in node.output if name]) > 1:
         raise UnsupportedError("is in training mode; export the network in evaluation mode")
     arrays = [lowering.reals(node, index) for index in range(1, 5)]
+    _spend(lowering, tensor, node)
     channels = lowering.shape(tensor)[0]
     if any(array.shape != (channels,) for array in arrays):
         raise UnsupportedError(

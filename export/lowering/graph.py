@@ -13,6 +13,7 @@ from onnx import numpy_helper
 
 from export.integer import Activation, IntegerType, Shape
 from export.lowering.builder import Builder
+from export.lowering.effort import EXACT_NUMBERS
 from export.lowering.meaning import Constant, Meaning, QuantizedConstant, Rationals, Tensor, rationals
 from pipeline import InputError
 
@@ -82,6 +83,9 @@ class Lowering:
             UnsupportedError: it is not a constant, or not finite.
         """
         meaning = self.meaning.get(node.input[index])
+        if isinstance(meaning, Constant | QuantizedConstant):
+            size = meaning.values.size if isinstance(meaning, Constant) else meaning.codes.size
+            self.builder.effort.spend(size // EXACT_NUMBERS, f"the {size} numbers of {node.input[index]!r}")
         if isinstance(meaning, QuantizedConstant):
             return meaning.reals()
         if not isinstance(meaning, Constant):

@@ -36,6 +36,7 @@ def add_tensors(lowering: Lowering, first: Tensor, second: Tensor) -> Tensor:
     lowering.builder.emit(made, *names)
     sums = [(unit, one[1], two[1]) for unit, (one, two) in zip(units, pairs, strict=True)]
     shared = {constants: _chain(*constants) for constants in set(sums)}
+    lowering.builder.effort.elementwise(shared.values())
     return Tensor(made.name, first.axes, tuple(shared[constants] for constants in sums), private=False)
 
 

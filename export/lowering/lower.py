@@ -11,6 +11,7 @@ import onnx
 from export.integer import INPUT, Activation, Affine, Coding, IntegerModel
 from export.lowering.builder import Origin
 from export.lowering.codes import affine, in_order
+from export.lowering.effort import TooLargeError
 from export.lowering.graph import InputCoding, Lowering, Span, UnsupportedError, name_of
 from export.lowering.meaning import GraphInput, Tensor, linear_of, unit_of
 from export.lowering.operations import OPERATIONS, QONNX_DOMAINS, QONNX_OPERATIONS, STANDARD_DOMAINS
@@ -18,6 +19,9 @@ from pipeline import InputError
 
 ACCUMULATOR_BITS = 32
 """An output bias becomes part of the codes where they stay within this, and of their decoding elsewhere."""
+
+MAX_LISTED = 1_000
+"""Refused nodes that a message names."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +54,8 @@ def lower_graph(model: onnx.ModelProto, path: Path, name: str) -> Lowered:
     """Lower *model*, normalized; *path* is for messages, *name* is the network's.
 
     Raises:
-        InputError: some nodes cannot be lowered exactly; the message lists all of them.
+        InputError: some nodes cannot be lowered exactly; the message lists them, up to :data:`MAX_LISTED`. Or the
+            network asks for more arithmetic than :mod:`export.lowering.effort` allows.
     """
     opset = {entry.domain: entry.version for entry in model.opset_import}
     lowering = Lowering(model.graph, path, opset)
@@ -58,7 +63,9 @@ def lower_graph(model: onnx.ModelProto, path: Path, name: str) -> Lowered:
     lowering.meaning[source.name] = GraphInput(_sample_shape(source, path))
     refusals = [refusal for node in model.graph.node if (refusal := _lower_node(lowering, node)) is not None]
     if refusals:
-        listing = "\n".join(f"  {refusal}" for refusal in refusals)
+        listing = "\n".join(f"  {refusal}" for refusal in refusals[:MAX_LISTED])
+        if len(refusals) > MAX_LISTED:
+            listing += f"\n  and {len(refusals) - MAX_LISTED} more"
         raise InputError(f"{path} holds {len(refusals)} nodes that cannot be lowered to integers exactly:\n{listing}")
     return _finish(lowering, name)
 
@@ -99,6 +106,8 @@ def _lower_node(lowering: Lowering, node: onnx.NodeProto) -> str | None:
             meaning = replace(meaning, private=False)
         lowering.meaning[made] = meaning
         _note_origin(lowering, made)
+    except TooLargeError as error:  # what comes behind it is not looked at
+        raise InputError(f"{lowering.path}: node {name_of(node)!r} ({node.op_type}): {error}") from error
     except UnsupportedError as error:
         return f"{name_of(node)} ({node.op_type}): {error}"
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, ArithmeticError) as error:

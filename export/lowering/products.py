@@ -11,6 +11,7 @@ import onnx
 from export.integer import Chain, Conv, IntegerType, MatMul, Shape, Window
 from export.lowering.builder import Origin, weight_type
 from export.lowering.codes import codes_of, in_order
+from export.lowering.effort import Effort
 from export.lowering.graph import Lowering, UnsupportedError, attributes, has_input, require_only
 from export.lowering.meaning import Constant, Meaning, QuantizedConstant, Rationals, Tensor, unit_of
 from export.lowering.windows import window_of
@@ -43,8 +44,14 @@ def _product(lowering: Lowering, node: onnx.NodeProto, weights: QuantizedConstan
     source, scales = codes_of(lowering, lowering.tensor(node, 0))
     if len(source.axes) != 1:
         raise UnsupportedError(f"multiplies values of shape {lowering.shape(source)}; supported: vectors, (channels,)")
+<<<<<<< HEAD
     _require_columns(weights, len(scales))
     codes, units = merge_scales(weights, np.array(scales, dtype=object)[None, :])
+=======
+    if weights.codes.shape[1] != len(scales):
+        raise UnsupportedError(f"{weights.codes.shape[1]} weight columns for {len(scales)} input channels")
+    codes, units = merge_scales(weights, np.array(scales, dtype=object)[None, :], lowering.builder.effort)
+>>>>>>> host
     made = MatMul(lowering.builder.name(MatMul), codes, weight_type(codes, _declared(codes)))
     return _finish(lowering, node, made, source, units, bias)
 
@@ -89,7 +96,7 @@ def conv(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     window = window_of(node, kernel, sizes[1:])
     seen = np.array(scales, dtype=object).reshape(groups, 1, members)
     each = np.broadcast_to(seen, (groups, outputs // groups, members)).reshape(outputs, members, *(1,) * axes)
-    codes, units = merge_scales(weights, each)
+    codes, units = merge_scales(weights, each, lowering.builder.effort)
     made = Conv(lowering.builder.name(Conv), codes, weight_type(codes, _declared(codes)), window, groups)
     bias = lowering.reals(node, 2) if has_input(node, 2) else None
     return _finish(lowering, node, made, source, units, bias)
@@ -159,7 +166,7 @@ def integers_of(reals: Rationals) -> QuantizedConstant:
     return QuantizedConstant(codes.astype(np.int64), np.full((1,) * reals.ndim, unit, dtype=object))
 
 
-def merge_scales(weights: QuantizedConstant, inputs: Rationals) -> tuple[Codes, list[Fraction]]:
+def merge_scales(weights: QuantizedConstant, inputs: Rationals, effort: Effort) -> tuple[Codes, list[Fraction]]:
     """Return integer weights and the real unit of each output, for input codes with the scales *inputs*.
 
     An output's accumulator is a sum of ``weight code * weight scale * input code * input scale``. Where the scales of
@@ -168,6 +175,7 @@ def merge_scales(weights: QuantizedConstant, inputs: Rationals) -> tuple[Codes, 
     Args:
         weights: outputs first.
         inputs: scales of the input codes, broadcast to the weights.
+        effort: counts what the merging takes.
 
     Raises:
         UnsupportedError: the ratios make weights of more than 31 bits.
@@ -176,6 +184,7 @@ def merge_scales(weights: QuantizedConstant, inputs: Rationals) -> tuple[Codes, 
     if weights.scales.size in (1, weights.scales.shape[0]) and len(set(inputs.reshape(-1).tolist())) == 1:
         units = weights.scales.reshape(-1) * inputs.reshape(-1)[0]
         return codes.copy(), list(units) * (outputs if len(units) == 1 else 1)
+    effort.spend(codes.size, f"{codes.size} weights of different scales")
     measures = np.broadcast_to(weights.scales * inputs, codes.shape).reshape(outputs, -1)
     flat = codes.reshape(outputs, -1)
     merged, found = np.zeros(flat.shape, dtype=np.int64), []

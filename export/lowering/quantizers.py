@@ -16,6 +16,7 @@ from export.integer import (
     Quantization,
 )
 from export.lowering.activation import quantize
+from export.lowering.effort import WEIGHTS
 from export.lowering.graph import InputCoding, Lowering, UnsupportedError, along_channels, value_range
 from export.lowering.meaning import Constant, GraphInput, Meaning, QuantizedConstant, Rationals, Tensor, linear_of
 from export.lowering.quantizer_constants import MAX_ACTIVATION_BITS, QuantConstants, positive_scales, read_quant
@@ -62,6 +63,7 @@ def _aligned(scales: Rationals, axes: int) -> Rationals:
 
 def _weights(lowering: Lowering, node: onnx.NodeProto, source: Constant, quant: QuantConstants) -> QuantizedConstant:
     values = source.values
+    lowering.builder.effort.spend(values.size // WEIGHTS, f"{values.size} weights")
     try:
         scales = _aligned(quant.scales, values.ndim)
         zeros = np.broadcast_to(quant.zero_points, values.shape)

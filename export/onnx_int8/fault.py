@@ -11,14 +11,21 @@ from onnx import numpy_helper
 from export.onnx_int8.packing import FieldLayout
 from export.onnx_int8.writer import FILE
 
+PACKED = ".packed"
+"""What the names of packed weights end with; they are written in the order of the products."""
+
 
 def flip_weight_bit(folder: Path, *, layer: int, row: int, column: int) -> str:
-    """Flip the lowest bit of weight [*row*, *column*] of matrix product *layer*, in the artifact copy *folder*.
+    """Flip the lowest bit of weight [*row*, *column*] of product *layer*, in the artifact copy *folder*.
+
+    Products are counted from 0, convolutions among them; the axes of a kernel behind the first are one, *column*.
 
     Returns:
         What was changed, with the old and the new weight.
     """
-    model, name = onnx.load(folder / FILE), f"fc{layer}"
+    model = onnx.load(folder / FILE)
+    names = [tensor.name.removesuffix(PACKED) for tensor in model.graph.initializer if tensor.name.endswith(PACKED)]
+    name = names[layer]
     old, new = flip_weight(model, name, row, column)
     onnx.save_model(model, folder / FILE)
     return f"weight [{row}, {column}] of {name} in {FILE}: {old} became {new}"
@@ -40,11 +47,11 @@ def flip_weight(model: onnx.ModelProto, name: str, row: int, column: int) -> tup
     rows, columns = (int(v) for v in numpy_helper.to_array(tensors[f"{name}.shape"]))
     zero_point = int(numpy_helper.to_array(tensors[f"{name}.weight_zero"]))
     layout = FieldLayout((2 * zero_point).bit_length() - 1, zero_point, rows, columns)
-    packed = numpy_helper.to_array(tensors[f"{name}.packed"]).copy()
+    packed = numpy_helper.to_array(tensors[f"{name}{PACKED}"]).copy()
     byte, bit = layout.locate(row, column)
     mask = (1 << layout.bits) - 1
     old = (int(packed[byte, 0]) >> bit & mask) - zero_point
     packed[byte, 0] ^= np.uint8(1 << bit)
     new = (int(packed[byte, 0]) >> bit & mask) - zero_point
-    tensors[f"{name}.packed"].CopyFrom(numpy_helper.from_array(packed, f"{name}.packed"))
+    tensors[f"{name}{PACKED}"].CopyFrom(numpy_helper.from_array(packed, f"{name}{PACKED}"))
     return old, new

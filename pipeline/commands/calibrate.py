@@ -16,7 +16,7 @@ from pipeline.commands.calibration_display import Display
 from pipeline.commands.calibration_inputs import device_of, samples_of
 from pipeline.commands.parity import require_ledger
 from pipeline.commands.report import write_report
-from pipeline.errors import ConfigError, StageError
+from pipeline.errors import ConfigError, error_of
 from pipeline.ledger import CalibrationEntry, replace_calibrations
 from pipeline.plan import Plan
 from pipeline.registry import FUNCTIONS, resolve
@@ -134,7 +134,7 @@ def _disk_problems_named() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StageError(f"calibrate: {error} (is the disk full?); run the same command again") from error
+        raise error_of(error, go_on="run the same command again") from error
 
 
 def _settings(run: RunFolder, request: Request) -> Any:  # noqa: ANN401

@@ -12,7 +12,7 @@ import typer
 
 from pipeline.artifact import Artifact
 from pipeline.check import run_vectors
-from pipeline.commands.verify import flipped
+from pipeline.commands.verify import Flip, flipped
 from pipeline.errors import ConfigError, GateError
 from pipeline.plan import ExecutorStep, Plan, make_executor
 from pipeline.registry import FUNCTIONS, resolve
@@ -48,7 +48,7 @@ def explain_executors(
         run_path: the run.
         executor: one executor; None: all.
         samples: at most so many samples; None: those of the run.
-        flip_bit: explain this executor on a copy of its artifact with one weight bit flipped.
+        flip_bit: explain an executor on a copy of its artifact with one weight bit flipped, see :class:`Flip`.
         as_json: print one JSON object.
 
     Raises:
@@ -57,15 +57,16 @@ def explain_executors(
         GateError: an executor differs; where and why is on stdout.
     """
     run = RunFolder.open(run_path)
-    if flip_bit is not None and executor not in (None, flip_bit):
-        raise ConfigError(f"--flip-bit {flip_bit} explains {flip_bit}; leave out --executor {executor}")
+    flip = None if flip_bit is None else Flip.parse(flip_bit)
+    if flip is not None and executor not in (None, flip.executor):
+        raise ConfigError(f"--flip-bit {flip_bit} explains {flip.executor}; leave out --executor {executor}")
     run.artifact("integer").verify()
     vectors = run_vectors(run)
     vectors = vectors if samples is None else vectors.head(samples)
     explained = []
-    with _artifacts(run, executor, flip_bit) as pairs:
+    with _artifacts(run, executor, flip) as pairs:
         for step, artifact in pairs:
-            found = _explain(run, step, artifact, vectors, asked=executor is not None or flip_bit is not None)
+            found = _explain(run, step, artifact, vectors, asked=executor is not None or flip is not None)
             explained.append(found)
             if not as_json:
                 typer.echo("\n".join(found.lines()))
@@ -80,11 +81,11 @@ def explain_executors(
 
 @contextmanager
 def _artifacts(
-    run: RunFolder, executor: str | None, flip_bit: str | None
+    run: RunFolder, executor: str | None, flip: Flip | None
 ) -> Iterator[list[tuple[ExecutorStep, Artifact]]]:
     """Yield the executors that are asked for, each with the artifact that it runs."""
-    if flip_bit is not None:
-        with flipped(run, flip_bit) as (step, artifact, _):
+    if flip is not None:
+        with flipped(run, flip) as (step, artifact, _):
             yield [(step, artifact)]
         return
     plan = Plan(run.config())

@@ -49,7 +49,7 @@ def import_model(request: Request, *, runs: Path, cores: int | None, as_json: bo
         GateError: a parity check, a proof or a gate does not hold.
     """
     config = _config_of(request)
-    run = RunFolder((runs / config.name).resolve())
+    run = RunFolder.named(config.name, runs=runs)
     if (run.path / CONFIG).is_file() and not isinstance(run.config(), ImportConfig):
         raise ConfigError(f"{run.path} is a run that trained its network; give this one another name: --name NAME")
     carry_out(config, runs=runs, until=None, cores=cores, as_json=as_json)

@@ -57,7 +57,7 @@ def carry_out(config: Config, *, runs: Path, until: str | None, cores: int | Non
         RunFailedError: a stage failed.
         GateError: a parity check, a proof or a gate does not hold.
     """
-    run = RunFolder((runs / config.name).resolve())
+    run = RunFolder.named(config.name, runs=runs)
     plan = Plan(config)
     goal = goal_of(plan, until)
     with run.locked():

@@ -12,7 +12,7 @@ import typer
 from pipeline.check import run_check, write_result
 from pipeline.commands.parity import record_ledger
 from pipeline.commands.report import write_report
-from pipeline.errors import INTERNAL_ERROR, BitproofError, ConfigError, StageError
+from pipeline.errors import INTERNAL_ERROR, BitproofError, ConfigError, error_of
 from pipeline.ledger import FailureEntry
 from pipeline.plan import Plan
 from pipeline.registry import missing_package
@@ -57,7 +57,7 @@ def _failure_of(error: Exception, slot: str) -> BitproofError | None:
     if isinstance(error, BitproofError):
         return error
     if isinstance(error, OSError):
-        return StageError(f"{slot}: {error} (is the disk full?); nothing half-written is kept, run again")
+        return error_of(error, go_on="nothing half-written is kept, run again")
     return missing_package(error, needed_by=f"stage {slot}") if isinstance(error, ModuleNotFoundError) else None
 
 

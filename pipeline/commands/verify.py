@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -94,7 +96,7 @@ def _verify_artifacts(run: RunFolder, ledger: Ledger) -> None:
     problems = []
     for entry in ledger.artifacts:
         folder = run.path / entry.path
-        if "\0" in entry.path or not folder.resolve().is_relative_to(run.path):
+        if not _inside(folder, run):
             problems.append(f"artifact path {entry.path!r} leaves the run's folder")
             continue
         try:
@@ -111,55 +113,104 @@ def _verify_artifacts(run: RunFolder, ledger: Ledger) -> None:
         raise IntegrityError("\n".join(problems))
 
 
-def flip_and_verify(run_path: Path, name: str, *, as_json: bool) -> None:
-    """Flip one weight bit in a copy of the artifact of executor *name* and run it; the difference must be found.
+def _inside(folder: Path, run: RunFolder) -> bool:
+    try:
+        return folder.resolve().is_relative_to(run.path)
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a name that is too long or no name at all
+        return False
 
-    The weight is one of the last layer whose input is active on the vectors, so a sound check has to see it.
+
+def flip_and_verify(run_path: Path, spec: str, *, as_json: bool) -> None:
+    """Flip the weight bit that *spec* names in a copy of an executor's artifact and run it; it must be found.
 
     Raises:
-        ConfigError: the run has no such executor, or its artifact holds no weights of its own.
+        ConfigError: the run has no such executor, its artifact no such weight, or the weight changes no output.
         GateError: the flipped bit was found, as it should be.
         StageError: it was not found: the check would be blind.
     """
     run = RunFolder.open(run_path)
     require_ledger(run)
-    with flipped(run, name) as (step, artifact, what):
-        _require_difference(run, step, artifact, what, as_json=as_json)
+    with flipped(run, Flip.parse(spec)) as (step, artifact, bit):
+        _require_difference(run, step, artifact, bit, as_json=as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """Which bit to flip: ``EXECUTOR``, ``EXECUTOR@LAYER`` or ``EXECUTOR@LAYER:I,J,...``.
+
+    Attributes:
+        executor: its name in the ledger, which may hold colons.
+        layer: name of a node of the integer model; None: the last one that holds weights.
+        index: of the weight within the layer's weights; empty: one that shows at the outputs.
+    """
+
+    executor: str
+    layer: str | None = None
+    index: tuple[int, ...] = ()
+
+    @classmethod
+    def parse(cls, spec: str) -> Flip:
+        """Return what *spec* names.
+
+        Raises:
+            ConfigError: it is malformed.
+        """
+        match = re.fullmatch(r"([^@]+)(?:@(\w+)(?::(\d{1,9}(?:,\d{1,9})*))?)?", spec)
+        if match is None:
+            raise ConfigError(
+                f"--flip-bit {spec!r} names no bit; write EXECUTOR, EXECUTOR@LAYER or EXECUTOR@LAYER:I,J with the "
+                "index of the weight, for example onnx-int8, c:cortex-m4@fc1 or onnx-int8@conv2:0,3,1,1"
+            )
+        executor, layer, index = match.groups()
+        return cls(executor, layer, tuple(int(part) for part in index.split(",")) if index else ())
+
+
+@dataclass(frozen=True, slots=True)
+class FlippedBit:
+    """Which bit was flipped, in words and as an option, and whether the integer model shows it at its outputs."""
+
+    what: str
+    spec: str
+    visible: bool
+
+
+INTEGER = ExecutorStep("integer", "integer", "integer", "integer")
+"""The reference itself: a bit can be flipped in a copy of it, too."""
 
 
 @contextmanager
-def flipped(run: RunFolder, name: str) -> Iterator[tuple[ExecutorStep, Artifact, str]]:
-    """Yield executor *name*, a copy of its artifact with one weight bit flipped, and which; the copy goes afterwards.
+def flipped(run: RunFolder, flip: Flip) -> Iterator[tuple[ExecutorStep, Artifact, FlippedBit]]:
+    """Yield an executor, a copy of its artifact with one weight bit flipped, and which; the copy goes afterwards.
 
     Raises:
-        ConfigError: the run has no such executor, or its artifact holds no weights of its own.
+        ConfigError: the run has no such executor, or its artifact no such weight.
     """
-    step = Plan(run.config()).executor(name)
-    allowed = [s.name for s in Plan(run.config()).executors if s.kind in FAULTS]
-    if step is None or step.kind not in FAULTS:
-        raise ConfigError(f"cannot flip a bit of {name!r}; allowed in this run: {', '.join(allowed)}")
-    original = run.artifact(step.source)
+    executors = (*Plan(run.config()).executors, INTEGER)
+    step = next((s for s in executors if flip.executor in (s.name, s.slot) and s.kind in FAULTS), None)
+    if step is None:
+        allowed = ", ".join(s.name for s in executors if s.kind in FAULTS)
+        raise ConfigError(f"cannot flip a bit of {flip.executor!r}; allowed in this run: {allowed}")
+    original, integer = run.artifact(step.source), run.artifact("integer")
     original.verify()
-    vectors = run_vectors(run)
-    model = resolve(FUNCTIONS, "load-integer-model")(run.artifact("integer").path)
-    outputs = resolve(FUNCTIONS, "run-integer-model")(model, vectors.codes)
-    layer = len(model.matmuls) - 1
-    feeding = model.nodes[-2].name if len(model.nodes) > 1 else None
-    activity = (vectors.codes if feeding is None else outputs[feeding]).sum(axis=0)
-    column = int(activity.argmax())
+    integer.verify()
+    model = resolve(FUNCTIONS, "load-integer-model")(integer.path)
+    weight = resolve(FUNCTIONS, "choose-weight")(model, run_vectors(run).codes, node=flip.layer, index=flip.index)
     copy = run.workdir(step.slot) / "flipped"
     if copy.exists():
         shutil.rmtree(copy)
     shutil.copytree(original.path, copy)
     try:
-        what: str = resolve(FAULTS, step.kind)(copy, layer=layer, row=0, column=column)
-        typer.echo(f"flipped one bit in a copy: {what}", err=True)
-        yield step, Artifact(step.source, "flipped", copy, ""), what
+        what: str = resolve(FAULTS, step.kind)(copy, layer=weight.layer, row=weight.row, column=weight.column)
+        spec = f"{step.name}@{weight.node}:{','.join(map(str, weight.index))}"
+        typer.echo(f"flipped one bit in a copy: {what} ({spec})", err=True)
+        yield step, Artifact(step.source, "flipped", copy, ""), FlippedBit(what, spec, weight.visible)
     finally:
         shutil.rmtree(copy, ignore_errors=True)
 
 
-def _require_difference(run: RunFolder, step: ExecutorStep, artifact: Artifact, what: str, *, as_json: bool) -> None:
+def _require_difference(
+    run: RunFolder, step: ExecutorStep, artifact: Artifact, bit: FlippedBit, *, as_json: bool
+) -> None:
     workdir = run.workdir(f"{step.slot}-flipped")
     executor = make_executor(step, artifact, run.artifact("integer"), workdir=workdir, cache=run.cache)
     report, _ = compare(run, step, executor, run_vectors(run))
@@ -174,10 +225,16 @@ def _require_difference(run: RunFolder, step: ExecutorStep, artifact: Artifact, 
                 "actual": report.first.actual,
             }
         )
-        content = {"executor": step.name, "flipped": what, "differing": report.differing, "first": first}
+        content = {"executor": step.name, "flipped": bit.what, "differing": report.differing, "first": first}
         typer.echo(json.dumps(content))
+    if report.ok and not bit.visible:
+        raise ConfigError(
+            f"{bit.what}: no code of {report.compared} changed, and the integer model too may give the same outputs "
+            f"with it: the layers behind hide it. Name another weight, or see it by 'bitproof explain {run.path} "
+            f"--flip-bit {bit.spec}'"
+        )
     if report.ok:
         raise StageError(
-            f"{what}: no code of {report.compared} changed; the check of {step.name} is blind, please report it"
+            f"{bit.what}: no code of {report.compared} changed; the check of {step.name} is blind, please report it"
         )
     report.require()

@@ -153,7 +153,10 @@ def test_one_flipped_weight_bit_is_found_and_named(copy: Path, executor: str) ->
     assert bitproof("verify", copy).code == 0  # the run itself was left alone
 
 
-@pytest.mark.parametrize("executor", ["onnx-int8", "c:cortex-m4", "rtl"])
+@pytest.mark.parametrize(
+    "executor",
+    ["onnx-int8", "c:cortex-m4", "rtl", "onnx-int8@fc0", "c:cortex-m4@fc0", "rtl@fc0", "rtl@fc1:3,2", "integer@fc0"],
+)
 def test_explain_names_the_weight_that_was_flipped(copy: Path, executor: str) -> None:
     outcome = bitproof("explain", copy, "--flip-bit", executor, "--json")
     assert outcome.code == 1, outcome.err
@@ -166,6 +169,8 @@ def test_explain_names_the_weight_that_was_flipped(copy: Path, executor: str) ->
     assert divergence["cause"] == "wrong weight"
     named = divergence["facts"].get("weights") or divergence["facts"]["one_of"]
     assert {"index": [row, column], "expected": old, "actual": new} in named
+    if "@" in executor:
+        assert f"({executor}" in outcome.err
 
 
 def test_explain_says_that_all_executors_are_equal(copy: Path) -> None:

@@ -92,11 +92,51 @@ def test_report_and_verify_work_as_for_any_run(finished: Path) -> None:
     assert bitproof("report", finished / "runs" / "net").code == 0
 
 
-@pytest.mark.parametrize("executor", ["onnx-int8", "c:cortex-m4"])
+@pytest.mark.parametrize(
+    "executor", ["onnx-int8", "c:cortex-m4", "onnx-int8@fc0", "c:cortex-m4@fc0", "c-cortex-m4@fc1", "integer@fc1"]
+)
 def test_one_flipped_weight_bit_is_found(copy: Path, executor: str) -> None:
     outcome = bitproof("verify", copy / "runs" / "net", "--flip-bit", executor, "--json")
     assert outcome.code == 1, outcome.err
     assert json.loads(outcome.out.splitlines()[0])["differing"] > 0
+
+
+@pytest.mark.parametrize("executor", ["onnx-int8", "c:cortex-m4", "integer"])
+def test_the_layer_whose_bit_is_flipped_is_explained_first(copy: Path, executor: str) -> None:
+    for layer in ("fc0", "fc1", "fc2"):
+        outcome = bitproof("explain", copy / "runs" / "net", "--flip-bit", f"{executor}@{layer}:1,2", "--json")
+        assert outcome.code == 1, outcome.err
+        (found,) = json.loads(outcome.out.splitlines()[0])["executors"]
+        assert (found["divergence"]["layer"], found["divergence"]["channel"]) == (layer, 1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("qonnx", "cannot flip a bit of 'qonnx'; allowed in this run: onnx-int8, c:cortex-m4, integer"),
+        ("onnx-int8@conv7", "the layers of this network that hold weights: fc0, fc1, fc2"),
+        ("onnx-int8@fc0:99,0", "fc0 has no weight [99, 0]; its weights have the shape"),
+        ("onnx-int8@@", "write EXECUTOR, EXECUTOR@LAYER or EXECUTOR@LAYER:I,J"),
+    ],
+)
+@pytest.mark.parametrize("command", ["verify", "explain"])
+def test_a_bit_that_is_not_there_is_exit_code_2(finished: Path, command: str, spec: str, message: str) -> None:
+    outcome = bitproof(command, finished / "runs" / "net", "--flip-bit", spec)
+    assert outcome.code == 2
+    assert message in outcome.err
+
+
+def test_a_named_bit_that_the_layers_behind_hide_is_exit_code_2(copy: Path) -> None:
+    run = copy / "runs" / "net"
+    hidden = [("verify", bit) for bit in np.ndindex(4, 12)]
+    codes = {}
+    for command, (row, column) in hidden:
+        outcome = bitproof(command, run, "--flip-bit", f"integer@fc0:{row},{column}")
+        codes[outcome.code] = outcome.err
+        if len(codes) == 2:
+            break
+    assert codes.keys() == {1, 2}
+    assert "the layers behind hide it. Name another weight, or see it by 'bitproof explain" in codes[2]
 
 
 def test_the_same_import_makes_nothing_and_another_file_everything_again(copy: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,26 @@ import pytest
 from foreign_files import CHANNELS_LAST, GENERAL, ForeignFile, weights
 
 from export.foreign import find_input_quantizer, normalize
-from export.integer import IntegerModel, IntegerType, MatMul, load, save
+from export.integer import IntegerModel, IntegerType, MatMul, Node, load, save
 from export.integer.ops import Reshape, Window
 from export.lowering import lower_graph
+from export.lowering.effort import (
+    CHAIN,
+    CHANNEL,
+    LEVEL,
+    MAX_BITS,
+    MAX_EFFORT,
+    MAX_OPERATIONS,
+    MAX_ROOTS,
+    NODE,
+    QUANTIZED_CHANNEL,
+    WEIGHTS,
+    Effort,
+)
+from export.proofs import prove_lowering
 from export.qonnx_executor import execute
 from pipeline import InputError, StageError
+from pipeline.check import require_affordable
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -183,3 +199,187 @@ def test_a_tensor_that_is_no_tensor_is_refused(tmp_path: Path, content: bytes) -
     (tmp_path / "fc0.weights.npy").write_bytes(content)
     with pytest.raises(InputError, match="does not hold an integer model"):
         load(tmp_path)
+
+
+def affine_chain(nodes: int, op: str, factor: float = 1.5) -> onnx.ModelProto:
+    file = ForeignFile()
+    tensor = file.quant("input", 0.25, 4)
+    for seed in range(nodes):
+        constant = file.constant(factor)
+        tensor = file.batch_norm(tensor, 3, seed) if op == "BatchNormalization" else file.add(op, tensor, constant)
+    return file.model(file.quant(tensor, 0.5, 4), ["N", 3], None)
+
+
+def quantized_chain(nodes: int) -> onnx.ModelProto:
+    file = ForeignFile()
+    tensor = file.quant("input", 0.25, 4)
+    for _ in range(nodes):
+        tensor = file.quant(file.add("Add", tensor, file.constant(0.3)), 0.25, 4)
+    return file.model(tensor, ["N", 3], None)
+
+
+def doubled(times: int) -> onnx.ModelProto:
+    file = ForeignFile()
+    tensor = file.quant("input", 0.25, 4)
+    for _ in range(times):
+        tensor = file.add("Concat", tensor, tensor, axis=1)
+    return file.model(file.quant(tensor, 0.5, 4), ["N", 3], None)
+
+
+def counted(channels: int, levels: int) -> onnx.ModelProto:
+    file = ForeignFile()
+    table = file.constant(np.sort(weights((channels, levels), 1), axis=1))
+    tensor = file.add("MultiThreshold", file.quant("input", 0.25, 4), table, domain=GENERAL, out_dtype="UINT8")
+    return file.model(tensor, ["N", channels], None)
+
+
+def shared_weights(products: int) -> onnx.ModelProto:
+    file = ForeignFile()
+    tensor, table = file.quant("input", 0.25, 4), file.constant(weights((64, 64), 1))
+    for _ in range(products):
+        tensor = file.quant(file.add("Gemm", tensor, file.quant(table, 0.5, 3), transB=1), 64.0, 4)
+    return file.model(tensor, ["N", 64], None)
+
+
+def joined(branches: int) -> onnx.ModelProto:
+    file = ForeignFile()
+    tensor = file.quant("input", 0.25, 4)
+    tensor = file.add("Concat", *[file.add("Relu", tensor) for _ in range(branches)], axis=1)
+    return file.model(file.quant(tensor, 0.5, 4), ["N", 3], None)
+
+
+def effort_of(model: onnx.ModelProto) -> int:
+    """Return the units that the lowering of *model* takes; every one is counted before the work is done."""
+    spent: list[int] = []
+
+    class Counting(Effort):
+        def spend(self, units: int, what: str) -> None:
+            super().spend(units, what)
+            spent.append(units)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("export.lowering.builder.Effort", Counting)
+        lower_graph(normalize(model), Path("net.onnx"), "net")
+    return sum(spent)
+
+
+GROWING: dict[str, tuple[Callable[[int], onnx.ModelProto], int, str]] = {
+    "nodes": (quantized_chain, 40, "Add"),
+    "constants": (lambda n: affine_chain(n, "Mul"), 40, "Mul"),
+    "thresholds": (lambda n: counted(n, 15), 40, "MultiThreshold"),
+    "branches": (joined, 200, "Quant"),
+    "weights that are shared": (shared_weights, 20, "Quant"),
+}
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_work_beyond_the_limit_is_refused_before_it_is_begun(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, size, op = GROWING[name]
+    needed = effort_of(make(size))
+    monkeypatch.setattr("export.lowering.effort.MAX_EFFORT", needed)
+    lower_graph(normalize(make(size)), Path("net.onnx"), "net")
+    said = refusal(make(4 * size))
+    assert f"at most {needed} are spent" in said
+    assert said.startswith("net.onnx: node '")
+    assert f"({op})" in said
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_the_work_grows_no_faster_than_the_file(name: str) -> None:
+    make, size, _ = GROWING[name]
+    small, large = make(size), make(4 * size)
+    assert effort_of(large) <= 1.05 * effort_of(small) * max(4, large.ByteSize() / small.ByteSize())
+
+
+def test_a_file_of_a_few_bytes_cannot_ask_for_any_number_of_channels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert "its result would hold 100663296 numbers a sample; at most 67108864" in refusal(doubled(40))
+    monkeypatch.setattr("export.lowering.effort.MAX_EFFORT", 1 << 12)
+    assert "channels of concat bring the exact arithmetic" in refusal(doubled(20))
+
+
+def test_a_network_of_the_size_of_resnet_50_is_within_the_limit() -> None:
+    # 26,560 channels of batch norms and of 8-bit activations, 25.6 million weights, and four values of each channel
+    channels = 26_560
+    units = channels * (CHAIN + QUANTIZED_CHANNEL + 255 * LEVEL + 4 * CHANNEL) + 200 * NODE + 2 * 25_600_000 // WEIGHTS
+    assert 1.3 * units < MAX_EFFORT
+    assert MAX_OPERATIONS > 4 * 4_100_000_000
+
+
+@pytest.mark.parametrize(
+    ("op", "allowed", "message"),
+    [
+        ("BatchNormalization", MAX_ROOTS - 1, f"17 different square roots; at most {MAX_ROOTS}"),
+        ("Mul", MAX_BITS // 24, f"bits; at most {MAX_BITS} are calculated with"),
+    ],
+)
+def test_constants_that_grow_without_a_quantizer_are_refused(op: str, allowed: int, message: str) -> None:
+    lower_graph(normalize(affine_chain(allowed, op, 1.1)), Path("net.onnx"), "net")
+    assert message in refusal(affine_chain(2 * allowed + 2, op, 1.1))
+
+
+@pytest.mark.parametrize("kernel", [[999, 999], [1, 1]])
+def test_windows_of_any_number_of_taps_are_refused(kernel: list[int]) -> None:
+    file = ForeignFile()
+    tensor = file.add("MaxPool", file.quant("input", 0.25, 4), kernel_shape=kernel, strides=[1, 1])
+    model = file.model(file.quant(tensor, 0.5, 4), ["N", 1, 2000, 2000], None)
+    if kernel == [1, 1]:
+        lower_graph(normalize(model), Path("net.onnx"), "net")
+    else:
+        assert f"it brings the operations for one sample to {1002**2 * 999**2}; at most 68719476736" in refusal(model)
+
+
+def test_drawn_samples_that_nobody_would_wait_for_are_refused() -> None:
+    require_affordable(1 << 32, 1_000)
+    with pytest.raises(InputError, match=r"import the file with --samples 64, or with --vectors of your own"):
+        require_affordable(1 << 36, 1_000)
+
+
+def test_nodes_that_qonnx_would_not_end_with_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_module("export.foreign.normalize"), "MAX_NODES", 81)
+    normalize(quantized_chain(40))
+    with pytest.raises(
+        InputError, match="has 83 nodes once its constants and shapes are worked out; at most 81 are run"
+    ):
+        normalize(quantized_chain(41))
+
+
+def test_constants_that_are_computed_by_many_nodes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("export.foreign.fold.MAX_NODES", 5)
+    file = ForeignFile()
+    tensor, total = file.quant("input", 0.25, 4), file.constant([1.0])
+    for _ in range(6):
+        total = file.add("Add", total, file.constant([1.0]))
+    with pytest.raises(InputError, match="computes constants by more than 5 nodes"):
+        normalize(file.model(file.quant(file.add("Add", tensor, total), 0.5, 4), ["N", 3], None))
+
+
+def test_refused_nodes_are_listed_up_to_a_limit() -> None:
+    file = ForeignFile()
+    tensor = file.quant("input", 0.25, 4)
+    for _ in range(1_003):
+        file.add("Erf", tensor)
+    joint = file.add("Concat", *[node.output[0] for node in file.nodes[1:]], axis=1)
+    said = refusal(file.model(joint, ["N", 3], None))
+    assert "holds 1003 nodes that cannot be lowered" in said
+    assert len(said.splitlines()) == 1_002
+    assert said.endswith("and 3 more")
+
+
+def test_a_proof_finds_the_source_of_a_node_without_a_walk(monkeypatch: pytest.MonkeyPatch) -> None:
+    walks: list[int] = []
+    wired = IntegerModel.wired
+
+    def counting(model: IntegerModel) -> Iterator[tuple[Node, tuple[str, ...]]]:
+        walks.append(1)
+        return wired(model)
+
+    monkeypatch.setattr(IntegerModel, "wired", counting)
+    found = []
+    for nodes in (10, 40):
+        lowered = lower_graph(normalize(quantized_chain(nodes)), Path("net.onnx"), "net")
+        walks.clear()
+        prove_lowering(lowered)
+        found.append(len(walks))
+    assert found[0] == found[1] > 0

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,6 +15,8 @@ import pytest
 from pipeline import ToolMissingError
 from pipeline.cli import run_command_line
 from pipeline.commands import run as run_module
+
+CONFIG = Path(__file__).parent.parent.parent / "configs" / "digits_mlp.yaml"
 
 
 def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,13 +86,144 @@ def test_a_missing_python_package_is_exit_code_3_with_its_extra() -> None:
     assert missing_package(ModuleNotFoundError("No module named 'x'", name="x"), needed_by="y") is None
 
 
-def test_a_place_that_cannot_be_written_is_exit_code_4(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+LONG = "x" * 5_000
+PATHS = ("loop", "loop/x", "file/x", "missing", "dangling", "two\nlines", LONG, "/dev/null", "\udcff", "")
+OF_RUNS = (
+    ["verify"],
+    ["verify", "--flip-bit", "onnx-int8"],
+    ["explain"],
+    ["report"],
+    ["calibrate"],
+    ["stage", "data", "--run"],
+)
+OF_FILES = (
+    ["run"],
+    ["lint"],
+    ["import"],
+    ["import", "net.onnx", "--vectors"],
+    ["import", "net.onnx", "--vectors", "net.onnx", "--labels"],
+)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make the working folder one with a loop of links, a link to nothing and a file."""
+    (tmp_path / "loop").symlink_to("other")
+    (tmp_path / "other").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nothing")
     (tmp_path / "file").write_text("no folder")
-    config = Path(__file__).parent.parent.parent / "configs" / "digits_mlp.yaml"
-    assert run_command_line(["run", str(config), "--runs", str(tmp_path / "file"), "--until", "data"]) == 4
+    (tmp_path / "net.onnx").write_bytes(b"no network")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("command", [*OF_RUNS, *OF_FILES])
+def test_a_path_that_leads_nowhere_is_exit_code_2(
+    command: list[str], path: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(place.rglob("*"))
+    assert run_command_line([*command, path]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "path"), [*((run, "file") for run in OF_RUNS), *((file, "folder") for file in OF_FILES)]
+)
+def test_a_file_is_no_run_and_a_folder_no_file(
+    command: list[str], path: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "folder").mkdir()
+    assert run_command_line([*command, path]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["loop", "loop/run", "file", "file/run", LONG, "/dev/null", "/dev/null/run"])
+@pytest.mark.parametrize("command", [["run", str(CONFIG), "--until", "data"], ["import", "net.onnx"]])
+def test_runs_that_cannot_be_kept_there_are_exit_code_2(
+    command: list[str], path: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(place.rglob("*"))
+    assert run_command_line([*command, "--runs", path]) == 2
     shown = capsys.readouterr().err
+    assert "--runs FOLDER" in shown
     assert "Traceback" not in shown
-    assert "no permission, or not a folder?" in shown
+    assert sorted(place.rglob("*")) == before
+
+
+@contextmanager
+def _nobody() -> Iterator[None]:
+    """Be a user without rights; who tests as one already is one."""
+    privileged = os.geteuid() == 0
+    if privileged:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        if privileged:
+            os.seteuid(0)
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """Make a folder that every user can look into, which the folders of pytest are not."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["verify"], "ledger.json"),
+        (["explain"], "integer/artifact.json"),
+        (["calibrate"], "ledger.json"),
+    ],
+)
+def test_a_run_that_may_not_be_read_is_exit_code_2(
+    command: list[str], name: str, public: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (public / "integer").mkdir()
+    for file in ("config.json", "ledger.json", "integer/artifact.json"):
+        (public / file).write_text("{}")
+    assert run_command_line([*command, str(public)]) in (1, 2)
+    assert "Permission denied" not in capsys.readouterr().err
+    (public / name).chmod(0)
+    (public / ".lock").touch()
+    (public / ".lock").chmod(0o666)
+    with _nobody():
+        assert run_command_line([*command, str(public)]) == 2
+    assert f"{public / name}: Permission denied; give a path" in capsys.readouterr().err
+
+
+def test_runs_in_a_folder_that_may_not_be_written_are_exit_code_2(
+    public: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    public.chmod(0o555)
+    with _nobody():
+        assert run_command_line(["run", str(CONFIG), "--runs", str(public / "runs"), "--until", "data"]) == 2
+    assert f"{public / 'runs'}: Permission denied; give a path" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        *((number, 2) for number in (errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)),
+        *((number, 4) for number in (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENOMEM)),
+    ],
+)
+def test_what_the_system_says_of_a_path_is_the_users_mistake_and_all_else_the_machines(
+    number: int, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, "said", "a\nb")
+
+    monkeypatch.setattr(run_module, "run_pipeline", fail)
+    assert run_command_line(["run", "x.yaml"]) == code
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: 'a\\nb': said")
+    assert ("is the disk full?" in shown) is (code == 4)
 
 
 @pytest.mark.parametrize("slot", ["../config", "check-../../x", "\x1b[2J", ""])
