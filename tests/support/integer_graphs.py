@@ -15,10 +15,12 @@ from export.integer import (
     Conv,
     IntegerModel,
     IntegerType,
+    Interval,
     MatMul,
     MaxPool,
     Node,
     Pad,
+    Ranges,
     Reshape,
     SumPool,
     Threshold,
@@ -50,6 +52,7 @@ class Builder:
     def __post_init__(self) -> None:
         self.generator = np.random.default_rng(self.seed)
         low, high = self.input.minimum, self.input.maximum
+        self.ranges: dict[str, Ranges] = {INPUT: (Interval(low, high),) * self.shape[0]}
         self.values = {INPUT: self.generator.integers(low, high, (64, *self.shape), endpoint=True)}
 
     def add(self, node: Node, *sources: str) -> str:
@@ -57,6 +60,7 @@ class Builder:
         self.nodes.append(node)
         self.wiring.append(sources)
         self.values[node.name] = node.apply(*(self.values[source] for source in sources))
+        self.ranges[node.name] = node.ranges(*(self.ranges[source] for source in sources))
         return node.name
 
     def conv(self, source: str, outputs: int, place: Window, groups: int = 1) -> str:
@@ -77,7 +81,8 @@ class Builder:
         accumulators = np.moveaxis(self.values[source], 1, 0).reshape(self.values[source].shape[1], -1)
         middle, deviation = accumulators.mean(axis=1), np.maximum(1.0, accumulators.std(axis=1))
         place = 1.5 * (np.arange(levels) - (levels - 1) / 2) / max(1, levels - 1) * 2
-        thresholds = np.rint(middle[:, None] + deviation[:, None] * place).astype(np.int64)
+        low, high = (np.array([[getattr(r, end)] for r in self.ranges[source]]) for end in ("low", "high"))
+        thresholds = np.clip(np.rint(middle[:, None] + deviation[:, None] * place).astype(np.int64), low, high + 1)
         kind = IntegerType.smallest_for(min(0, lowest), lowest + step * levels)
         flipped = np.zeros(len(middle), dtype=np.bool_)
         name = f"act{len(self.nodes)}"
