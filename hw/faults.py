@@ -13,22 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.integer import (
-    Affine,
+    Conv,
     IntegerModel,
     IntegerType,
     MatMul,
     Node,
+    Ranges,
     Threshold,
     accumulator_type,
     propagate,
-    require_codes,
-    require_operations,
+    run,
 )
 from pipeline import Codes, ConfigError, InputError
 
 WRAP_BITS = (7, 12)
 EXAMPLE = "stuck=0.05,offset=0.5,flip=0.001,wrap=9"
 Mask = NDArray[np.bool_]
+Weighted = Conv | MatMul
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,12 @@ class FaultSpec:
 
     Attributes:
         stuck: fraction of all weights stuck at plus or minus the largest of their type, a fair coin each; 0 to 1.
-        offset: standard deviation of the comparator offset of a neuron, in activation levels: times the mean distance
-            of the channel's thresholds, rounded to integers; 0 to 16.
+        offset: standard deviation of the comparator offset of a channel, in activation levels: times the mean distance
+            of the channel's thresholds, rounded to integers; 0 to 16. All positions of an image share the comparators.
         flip: probability that a bit of a stored threshold is inverted; 0 to 1.
-        wrap: bits of an accumulator that wraps in two's complement, 7 to 12; None: wide enough for every sum.
+        wrap: bits of an accumulator that wraps in two's complement, 7 to 12; None: wide enough for every sum. It is
+            that of everything that adds: products, convolutions, sums of branches and of windows, scaled and biased
+            codes.
     """
 
     stuck: float = 0.0
@@ -87,20 +90,21 @@ class FaultSpec:
 
     def draw(self, model: IntegerModel, seed: int) -> Chip:
         """Return the chip number *seed* for networks of the shape of *model*; the same numbers give the same chip."""
-        require_operations(model, "the fault model", (MatMul, Threshold, Affine))
+        ranges = propagate(model)
+        stored = [(node, ranges[sources[0]]) for node, sources in model.wired() if isinstance(node, Threshold)]
         streams = np.random.SeedSequence(seed).spawn(3)
         weights, offsets, flips = (np.random.default_rng(stream) for stream in streams)
         return Chip(
-            stuck=tuple(_draw_stuck(node, self.stuck, weights) for node in model.matmuls),
+            stuck=tuple(_draw_stuck(node, self.stuck, weights) for node in weighted_nodes(model)),
             offsets=tuple(_draw_offsets(node, self.offset, offsets) for node in model.activations),
-            flips=tuple(_draw_flips(model, node, self.flip, flips) for node in model.activations),
+            flips=tuple(_draw_flips(node, reachable, self.flip, flips) for node, reachable in stored),
             wrap=self.wrap,
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StuckWeights:
-    """*mask*, shape (outputs, inputs), is True where the weight is stuck at *values*, of that shape."""
+    """*mask*, of the shape of the weights, is True where the weight is stuck at *values*, of that shape."""
 
     mask: Mask
     values: Codes
@@ -116,10 +120,10 @@ class FlippedBits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chip:
-    """The faults of one chip, in the order of the layers; hidden from whatever calibrates it.
+    """The faults of one chip, in the order of execution; hidden from whatever calibrates it.
 
     Attributes:
-        stuck: of every matrix product.
+        stuck: of every convolution and matrix product.
         offsets: of every activation: what its comparators add to a threshold, int64, shape (channels,).
         flips: of every activation.
         wrap: bits at which every accumulator wraps; None: none does.
@@ -145,13 +149,16 @@ class Chip:
             InputError: the chip was made for another shape.
         """
         taken = [weights.mask.shape for weights in self.stuck], [bits.inverted.shape for bits in self.flips]
-        given = [node.weights.shape for node in model.matmuls], [node.thresholds.shape for node in model.activations]
+        given = (
+            [node.weights.shape for node in weighted_nodes(model)],
+            [node.thresholds.shape for node in model.activations],
+        )
         if taken != given:
             raise InputError(f"the chip has weights and thresholds of shapes {taken}; {model.name!r} has {given}")
         stuck, comparators = iter(self.stuck), iter(zip(self.offsets, self.flips, strict=True))
         nodes: list[Node] = []
         for node in model.nodes:
-            if isinstance(node, MatMul):
+            if isinstance(node, Weighted):
                 nodes.append(_with_stuck(node, next(stuck)))
             elif isinstance(node, Threshold):
                 nodes.append(_with_comparators(node, *next(comparators)))
@@ -170,13 +177,15 @@ class FaultyExecutor:
 
     def __call__(self, codes: Codes) -> Codes:
         """Run *codes*, shape (N, inputs), and return the output codes, shape (N, outputs)."""
-        require_codes(self.model, codes)
-        current = codes
-        for node in self.model.nodes:
-            current = node.apply(current)
-            if self.wrap is not None and not isinstance(node, Threshold):
-                current = wrap_twos_complement(current, bits=self.wrap)
-        return current
+        return run(self.model, codes, after=None if self.wrap is None else self._wrapped)
+
+    def _wrapped(self, node: Node, made: Codes) -> Codes:
+        return wrap_twos_complement(made, bits=self.wrap) if self.wrap is not None and node.adds else made
+
+
+def weighted_nodes(model: IntegerModel) -> tuple[Weighted, ...]:
+    """Return the convolutions and matrix products of *model*, in execution order."""
+    return tuple(node for node in model.nodes if isinstance(node, Weighted))
 
 
 def wrap_twos_complement(accumulators: Codes, *, bits: int) -> Codes:
@@ -192,7 +201,8 @@ def wrap_twos_complement(accumulators: Codes, *, bits: int) -> Codes:
 def spacing_of(node: Threshold) -> NDArray[np.float64]:
     """Return the mean distance of the thresholds of each channel of *node*, shape (channels,), at least 1.
 
-    A channel whose thresholds coincide, or that has but one, is given the median of the others.
+    A channel whose thresholds coincide, or that has but one, is given the median of the others; in a layer of 1-bit
+    activations, which have one each, that is 1.
     """
     spans = (node.thresholds[:, -1] - node.thresholds[:, 0]) / max(1, node.levels - 1)
     positive = spans[spans > 0]
@@ -200,7 +210,7 @@ def spacing_of(node: Threshold) -> NDArray[np.float64]:
     return np.maximum(spans, 1.0)
 
 
-def _draw_stuck(node: MatMul, fraction: float, generator: np.random.Generator) -> StuckWeights:
+def _draw_stuck(node: Weighted, fraction: float, generator: np.random.Generator) -> StuckWeights:
     mask = generator.random(node.weights.shape) < fraction
     largest = node.weight_type.maximum
     values = np.where(generator.random(node.weights.shape) < 0.5, largest, -largest)
@@ -213,20 +223,19 @@ def _draw_offsets(node: Threshold, deviation: float, generator: np.random.Genera
     return offsets
 
 
-def _draw_flips(model: IntegerModel, node: Threshold, rate: float, generator: np.random.Generator) -> FlippedBits:
-    before = model.nodes[model.nodes.index(node) - 1].name
-    kind = accumulator_type(propagate(model)[before])
-    width = kind.bits + 1  # the threshold that is never met is the largest accumulator plus one
+def _draw_flips(node: Threshold, reachable: Ranges, rate: float, generator: np.random.Generator) -> FlippedBits:
+    # The threshold that is never met is the largest accumulator plus one, which may need a bit more.
+    width = accumulator_type(reachable).bits + 1
     bits = generator.random((*node.thresholds.shape, width)) < rate
     return FlippedBits((bits * (1 << np.arange(width, dtype=np.int64))).sum(axis=2), width)
 
 
-def _with_stuck(node: MatMul, stuck: StuckWeights) -> MatMul:
+def _with_stuck(node: Weighted, stuck: StuckWeights) -> Weighted:
     weights = np.where(stuck.mask, stuck.values, node.weights)
     low, high = int(stuck.values.min()), int(stuck.values.max())
     held = node.weight_type.minimum <= low and high <= node.weight_type.maximum
     kind = node.weight_type if held else IntegerType.smallest_for(int(weights.min()), int(weights.max()))
-    return MatMul(node.name, weights, kind)
+    return replace(node, weights=weights, weight_type=kind)
 
 
 def _with_comparators(node: Threshold, offsets: Codes, flips: FlippedBits) -> Threshold:

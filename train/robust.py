@@ -10,19 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import brevitas.nn as qnn
 import torch
+from brevitas.core.quant import BinaryQuant, ClampedBinaryQuant
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline import InputError
 from pipeline.config import TrainConfig, TrainFaults, TrainWrap
 from train.extra_passes import statistics_collected
-from train.frozen import Forward
+from train.frozen import ACTIVATIONS, Forward
 from train.layers import quantized_weights
 from train.loop import TrainingLoss, cross_entropy
+from train.models.parts import Residual
 
 BEYOND_EVERY_GRID = 1e6
 """A weight of this value saturates in every quantizer: it becomes the largest of its type, whatever the scale."""
@@ -73,7 +76,8 @@ def injected(network: nn.Module, faults: TrainFaults, generator: torch.Generator
     """Let every pass of *network* run on a chip of its own, with stuck weights and shifted neurons.
 
     A weight is stuck at plus or minus the largest of its type and passes no gradient on. An offset is drawn for every
-    channel in units of its activation's step.
+    channel of every quantizer but the input's, in units of its step; a quantizer that runs twice, as that of a sum's
+    branches, has two rows of comparators.
     """
 
     def stick(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -84,9 +88,8 @@ def injected(network: nn.Module, faults: TrainFaults, generator: torch.Generator
         return (torch.where(draw < faults.stuck, end.to(weight.dtype), weight), *rest)
 
     def shift(activation: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        values, *rest = arguments
-        with torch.no_grad():
-            step = activation.act_quant.scale()
+        values, *rest = (getattr(argument, "value", argument) for argument in arguments)
+        step = _step(activation)
         shape = (1, values.shape[1], *(1,) * (values.ndim - 2))
         offsets = torch.randn(shape, generator=generator, device=values.device, dtype=values.dtype)
         return (values + faults.offset * step * offsets, *rest)
@@ -95,8 +98,7 @@ def injected(network: nn.Module, faults: TrainFaults, generator: torch.Generator
     if faults.stuck:
         handles += [layer.weight_quant.register_forward_pre_hook(stick) for layer in quantized_weights(network)]
     if faults.offset:
-        activations = [module for module in network.modules() if isinstance(module, qnn.QuantReLU)]
-        handles += [activation.register_forward_pre_hook(shift) for activation in activations]
+        handles += [activation.register_forward_pre_hook(shift) for activation in _thresholded(network)]
     try:
         yield
     finally:
@@ -104,23 +106,61 @@ def injected(network: nn.Module, faults: TrainFaults, generator: torch.Generator
             handle.remove()
 
 
+def _thresholded(network: nn.Module) -> list[nn.Module]:
+    """Return the quantizers that become comparators: all but the input's, which is the first QuantIdentity."""
+    found = [module for module in network.modules() if isinstance(module, ACTIVATIONS)]
+    entry = next((module for module in found if isinstance(module, qnn.QuantIdentity)), None)
+    return [module for module in found if module is not entry]
+
+
+@torch.no_grad()
+def _step(activation: nn.Module) -> Tensor:
+    """Return the distance of neighbouring outputs; those of a bipolar quantizer are plus and minus its scale."""
+    scale: Tensor = activation.act_quant.scale()
+    bipolar = isinstance(
+        activation.act_quant.fused_activation_quant_proxy.tensor_quant, BinaryQuant | ClampedBinaryQuant
+    )
+    return 2 * scale if bipolar else scale
+
+
 @contextmanager
 def penalized(network: nn.Module, wrap: TrainWrap) -> Iterator[list[Tensor]]:
-    """Yield a list that a pass of *network* fills with one penalty a layer with quantized weights.
+    """Yield a list that a pass of *network* fills with one penalty a sum.
 
     ``penalty * mean(max(0, |accumulator| / 2^(bits - 1) - margin))``: zero as long as every accumulator stays within
-    *margin* of what *bits* bits hold.
+    *margin* of what *bits* bits hold. Sums are those of the layers with quantized weights, of the branches of a
+    built-in network and, before they are divided, of the codes that a mean is taken of.
     """
     penalties: list[Tensor] = []
     handles = []
     for layer in quantized_weights(network):
         keep, watch = _watch(penalties, wrap)
         handles += [layer.weight_quant.register_forward_hook(keep), layer.register_forward_hook(watch)]
+
+    def watch_branches(residual: nn.Module, _: tuple[Any, ...], outputs: Tensor) -> None:
+        penalties.append(_penalty(outputs, residual.quantizer.act_quant.scale(), wrap))
+
+    def watch_mean(_: nn.Module, arguments: tuple[Any, ...], outputs: Any) -> None:  # noqa: ANN401
+        codes, means = arguments[0], getattr(outputs, "value", outputs)
+        if getattr(codes, "scale", None) is not None:  # of plain reals: no mean of codes
+            count = prod(codes.shape[2:]) / prod(means.shape[2:])
+            penalties.append(_penalty(means * count, codes.scale, wrap))
+
+    watches = ((Residual, watch_branches), ((nn.AvgPool2d, nn.AdaptiveAvgPool2d), watch_mean))
+    for kind, watch_sums in watches:
+        modules = (module for module in network.modules() if isinstance(module, kind))
+        handles += [module.register_forward_hook(watch_sums) for module in modules]
     try:
         yield penalties
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _penalty(sums: Tensor, unit: Tensor, wrap: TrainWrap) -> Tensor:
+    """Return the penalty on *sums*, real numbers, whose accumulators are worth *unit* each."""
+    filled = sums.abs() / (unit * 2.0 ** (wrap.bits - 1))
+    return wrap.penalty * functional.relu(filled - wrap.margin).mean()
 
 
 def _watch(penalties: list[Tensor], wrap: TrainWrap) -> tuple[Callable[..., None], Callable[..., None]]:
@@ -140,7 +180,6 @@ def _watch(penalties: list[Tensor], wrap: TrainWrap) -> tuple[Callable[..., None
             )
         # Scales are not detached: a larger weight scale makes smaller integers, and the penalty is to see that.
         unit = scale * scales[0].reshape(1, -1, *(1,) * (outputs.ndim - 2))
-        filled = getattr(outputs, "value", outputs).abs() / (unit * 2.0 ** (wrap.bits - 1))
-        penalties.append(wrap.penalty * functional.relu(filled - wrap.margin).mean())
+        penalties.append(_penalty(getattr(outputs, "value", outputs), unit, wrap))
 
     return keep, watch

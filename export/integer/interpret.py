@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from math import prod
 
 import numpy as np
 
 from export.integer.ir import INPUT, IntegerModel
+from export.integer.ops import Node
 from pipeline import Codes, InputError
+
+After = Callable[[Node, Codes], Codes]
+"""Is given a node and its output, shape (N, *sample shape), and returns what the nodes behind it are given instead."""
 
 ELEMENTS_AT_ONCE = 1 << 20
 """Elements of the largest value computed at a time, to bound the memory; four times as many are no faster."""
@@ -46,11 +51,11 @@ def trace(model: IntegerModel, codes: Codes) -> dict[str, Codes]:
     return values
 
 
-def run(model: IntegerModel, codes: Codes) -> Codes:
+def run(model: IntegerModel, codes: Codes, *, after: After | None = None) -> Codes:
     """Run *codes*, shape (N, inputs), and return the output codes, shape (N, outputs).
 
     A value is dropped when the last node that takes it has run, and samples go through in groups, so the memory is
-    bounded by the largest layer.
+    bounded by the largest layer. *after* stands behind every node, for a machine that is not what the model says.
 
     Raises:
         InputError: the codes have another shape, or one does not occur in the model's input.
@@ -58,15 +63,16 @@ def run(model: IntegerModel, codes: Codes) -> Codes:
     require_codes(model, codes)
     largest = max(prod(shape) for shape in model.shapes().values())
     rows = max(1, ELEMENTS_AT_ONCE // largest)
-    groups = [_run_group(model, codes[start : start + rows]) for start in range(0, len(codes), rows)]
+    groups = [_run_group(model, codes[start : start + rows], after) for start in range(0, len(codes), rows)]
     return np.concatenate(groups) if groups else np.zeros((0, model.outputs), dtype=np.int64)
 
 
-def _run_group(model: IntegerModel, codes: Codes) -> Codes:
+def _run_group(model: IntegerModel, codes: Codes, after: After | None) -> Codes:
     pending = Counter(source for _, sources in model.wired() for source in sources)
     values = {INPUT: codes.astype(np.int64).reshape(len(codes), *model.shape)}
     for node, sources in model.wired():
-        values[node.name] = node.apply(*(values[source] for source in sources))
+        made = node.apply(*(values[source] for source in sources))
+        values[node.name] = made if after is None else after(node, made)
         for source in sources:
             pending[source] -= 1
             if not pending[source]:

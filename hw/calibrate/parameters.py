@@ -1,10 +1,11 @@
 """The few parameters behind an integer model, and the integer model that they stand for.
 
-Output scale and biases first, then two parameters a neuron: the affine map in front of its integer thresholds,
+Output scale and biases first, then two parameters a channel: the affine map in front of its integer thresholds,
 
     T' = centre + (T - centre) * (1 + 0.3 a) + b * spacing,
 
-rounded to integers. What is calibrated is therefore again an integer model: nothing real-valued is left in it.
+rounded to integers, the same at all positions of an image. What is calibrated is therefore again an integer model:
+nothing real-valued is left in it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer import Affine, IntegerModel, Interval, MatMul, Node, Threshold, require_operations
+from export.integer import INPUT, Affine, IntegerModel, Interval, Ranges, Threshold
+from hw.calibrate.supported import require_class_accumulators
 from hw.faults import spacing_of
 from pipeline import Codes, InputError
 
@@ -45,13 +47,7 @@ class Parameters:
     def __post_init__(self) -> None:
         if self.scope not in get_args(Scope):
             raise InputError(f"no parameters {self.scope!r}; allowed: {', '.join(get_args(Scope))}")
-        require_operations(self.model, "calibration", (MatMul, Threshold, Affine))
-        last = self.model.nodes[-1]
-        if isinstance(last, Threshold):
-            raise InputError(
-                f"the last layer {last.name!r} of {self.model.name!r} is an activation; calibration needs output "
-                "accumulators: end the network with a matrix product"
-            )
+        require_class_accumulators(self.model)
 
     @property
     def size(self) -> int:
@@ -68,16 +64,17 @@ class Parameters:
         return () if self.scope == "output" else self.model.activations
 
     @cached_property
-    def _limits(self) -> dict[str, tuple[Interval, ...]]:
-        """Reachable accumulators of every tuned activation, whatever codes the layers before it give."""
-        current = (Interval(self.model.input.minimum, self.model.input.maximum),) * self.model.inputs
-        limits: dict[str, tuple[Interval, ...]] = {}
-        for node in self.model.nodes:
+    def _limits(self) -> dict[str, Ranges]:
+        """Reachable accumulators of every activation, whatever codes the activations before it give."""
+        ranges = {INPUT: self.model.input_ranges}
+        limits: dict[str, Ranges] = {}
+        for node, sources in self.model.wired():
+            taken = [ranges[source] for source in sources]
             if isinstance(node, Threshold):
-                limits[node.name] = current
-                current = (Interval(node.lowest, node.lowest + node.levels),) * node.channels
+                limits[node.name] = taken[0]
+                ranges[node.name] = (Interval(node.lowest, node.highest),) * node.channels
             else:
-                current = node.ranges(current)
+                ranges[node.name] = node.ranges(*taken)
         return limits
 
     @cached_property
@@ -91,7 +88,20 @@ class Parameters:
     @cached_property
     def _lines(self) -> dict[str, tuple[Reals, Reals]]:
         """Thresholds of every tuned activation before they were cut off, and their spacing, shape (channels, 1)."""
-        return {node.name: _extrapolated(node, *self._bounds[node.name]) for node in self._tuned}
+        return {node.name: _extrapolated(node, self.spacing(node), *self._bounds[node.name]) for node in self._tuned}
+
+    def spacing(self, node: Threshold) -> Reals:
+        """Return over how many accumulators the code of an activation changes by a step, shape (channels,), at least 1.
+
+        *node* is one of the model's, its thresholds perhaps moved. It is their mean distance. Where there is but one
+        threshold a channel, it is the square root of the number of reachable accumulators, about the deviation of a
+        random sum.
+        """
+        if node.levels > 1:
+            return spacing_of(node)
+        low, high = self._bounds[node.name]
+        widths: Reals = np.sqrt((high - low)[:, 0].astype(np.float64))
+        return np.maximum(widths, 1.0)
 
     def slices(self, theta: Reals) -> Iterator[tuple[Threshold, Reals, Reals]]:
         """Return for every tuned activation its node, a and b, views of *theta*, shape (channels,) each."""
@@ -114,15 +124,15 @@ class Parameters:
         if theta.shape != (self.size,):
             raise ValueError(f"theta has shape {theta.shape}; expected ({self.size},)")
         moved = {node.name: self._thresholds(node, a, b) for node, a, b in self.slices(theta)}
-        nodes: list[Node] = [moved.get(node.name, node) for node in self.model.nodes]
-        if self.biases:
-            unit = 1 / float(self.model.output_scale)
-            offsets = np.rint(theta[1 : 1 + self.biases] * unit).astype(np.int64)
-            if isinstance(nodes[-1], Affine):
-                nodes[-1] = Affine.bias(nodes[-1].name, nodes[-1].offsets + offsets)
-            else:
-                nodes.append(Affine.bias(BIAS, offsets))
-        return replace(self.model, nodes=tuple(nodes), output_scale=self.output_scale(theta))
+        changed = replace(
+            self.model,
+            nodes=tuple(moved.get(node.name, node) for node in self.model.nodes),
+            output_scale=self.output_scale(theta),
+        )
+        if not self.biases:
+            return changed
+        unit = 1 / float(self.model.output_scale)
+        return _with_bias(changed, np.rint(theta[1 : 1 + self.biases] * unit).astype(np.int64))
 
     def _thresholds(self, node: Threshold, a: Reals, b: Reals) -> Threshold:
         low, high = self._bounds[node.name]
@@ -134,18 +144,29 @@ class Parameters:
         return replace(node, thresholds=np.sort(np.clip(moved, low, high), axis=1))
 
 
-def _extrapolated(node: Threshold, low: Codes, high: Codes) -> tuple[Reals, Reals]:
+def _with_bias(model: IntegerModel, offsets: Codes) -> IntegerModel:
+    """Return *model* with *offsets*, shape (outputs,), added to its outputs, by its last node if that adds already."""
+    last = model.nodes[-1]
+    if isinstance(last, Affine):
+        return replace(model, nodes=(*model.nodes[:-1], replace(last, offsets=last.offsets + offsets)))
+    taken = {node.name for node in model.nodes}
+    name = next(name for name in (BIAS, *(f"{BIAS}_{i}" for i in range(1, len(taken) + 1))) if name not in taken)
+    wiring = None if model.wiring is None else (*model.wiring, (last.name,))
+    return replace(model, nodes=(*model.nodes, Affine.bias(name, offsets)), wiring=wiring)
+
+
+def _extrapolated(node: Threshold, mean: Reals, low: Codes, high: Codes) -> tuple[Reals, Reals]:
     """Return the thresholds of *node* as if none had been cut off at the reachable accumulators, and their spacing.
 
     A threshold that is always or never met is kept at the edge of what can be reached, *low* or *high*. What is
     calibrated moves it as its neighbours move, so it is first put where the spacing of those between the edges would
-    have it, if that is beyond the edge. The spacing has shape (channels, 1).
+    have it, if that is beyond the edge. The spacing has shape (channels, 1); *mean* where fewer than two are inside.
     """
     real = node.thresholds.astype(np.float64)
     inside = (node.thresholds > low) & (node.thresholds < high)
     count = inside.sum(axis=1, keepdims=True)
     span = np.where(inside, real, -np.inf).max(axis=1) - np.where(inside, real, np.inf).min(axis=1)
-    spacing = np.where(count[:, 0] > 1, span / np.maximum(1, count[:, 0] - 1), spacing_of(node))
+    spacing = np.where(count[:, 0] > 1, span / np.maximum(1, count[:, 0] - 1), mean)
     spacing = np.maximum(spacing, 1.0)[:, None]
     level = np.arange(node.levels, dtype=np.float64)[None, :]
     first = (np.where(inside, real - level * spacing, 0.0)).sum(axis=1, keepdims=True) / np.maximum(1, count)

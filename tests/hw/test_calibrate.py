@@ -12,7 +12,8 @@ from integer_networks import random_codes, random_network
 from export.integer import Affine, IntegerModel, IntegerType, MatMul, Threshold, run
 from hw.calibrate import Evolution, LogitProbe, LossProbe, Parameters, Samples, StraightThrough, cross_entropy
 from hw.calibrate.adam import Adam
-from hw.calibrate.straight_through import _backward, _error
+from hw.calibrate.backpropagation import backpropagate
+from hw.calibrate.straight_through import _error
 from hw.faults import FaultSpec, FaultyExecutor
 from pipeline import Codes, Executor, InputError
 
@@ -202,7 +203,7 @@ def test_output_gradients_are_exact() -> None:
     labels = samples_of(MODEL).labels
     outputs = run(model, CODES)
     _, error = _error(outputs, labels, 0.25)
-    gradient, weights = _backward(parameters, model, CODES, outputs, error)
+    gradient, weights = backpropagate(parameters, model, CODES, outputs, error)
     step = 1e-4
 
     def loss_at(scale: float, offset: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
@@ -217,7 +218,7 @@ def test_output_gradients_are_exact() -> None:
     for c in range(4):
         unit = np.eye(4)[c] * step
         assert abs((loss_at(0.25, unit) - loss_at(0.25, -unit)) / (2 * step) - gradient[1 + c]) < 1e-6
-    assert [w.shape for w in weights] == [node.weights.shape for node in model.matmuls]
+    assert {name: w.shape for name, w in weights.items()} == {node.name: node.weights.shape for node in model.matmuls}
 
 
 def test_the_loss_probe_gives_back_one_number() -> None:

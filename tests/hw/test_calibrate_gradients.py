@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from export.integer import Affine, IntegerModel, IntegerType, MatMul, Threshold, run, trace
 from hw.calibrate import Evolution, Parameters
-from hw.calibrate.straight_through import _backward
+from hw.calibrate.backpropagation import backpropagate
 from pipeline import Codes
 
 Reals = NDArray[np.float64]
@@ -93,7 +93,7 @@ def test_gradients_of_stretch_and_shift_are_exactly_those_of_the_smoothed_stairc
     inputs = np.random.default_rng(3).integers(0, 4, (40, 5))
     error = errors(40, 3)
     parameters = Parameters(model, "thresholds")
-    gradient, _ = _backward(parameters, model, inputs, run(model, inputs), error)
+    gradient, _ = backpropagate(parameters, model, inputs, run(model, inputs), error)
     stretches = {*range(1, 5), *range(9, 12)}  # the scale, then a and b of four channels, then of three
     for index in range(1, parameters.size):
         above, below = ([STEP * sign * (i == index) for i in range(parameters.size)] for sign in (1, -1))
@@ -110,7 +110,7 @@ def test_the_gradient_of_a_shift_is_that_of_the_integer_models_on_both_sides() -
     inputs = np.array(list(product(range(4), repeat=5)))
     error = errors(len(inputs), 4)
     parameters = Parameters(model, "thresholds")
-    gradient, _ = _backward(parameters, model, inputs, run(model, inputs), error)
+    gradient, _ = backpropagate(parameters, model, inputs, run(model, inputs), error)
     for channel in range(3):
         half = np.zeros(parameters.size)
         half[1 + 3 + channel] = 0.5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 
@@ -9,14 +11,35 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from integer_graphs import Builder, every_operation, graph_codes, residual_network, window
 from integer_networks import random_codes, random_network
 
-from export.integer import Affine, IntegerModel, IntegerType, MatMul, Threshold, run, trace
-from hw.faults import FaultSpec, spacing_of, wrap_twos_complement
-from pipeline import ConfigError, InputError
+from export.integer import (
+    INPUT,
+    Add,
+    Affine,
+    Concat,
+    IntegerModel,
+    IntegerType,
+    MatMul,
+    MaxPool,
+    Pad,
+    Reshape,
+    SumPool,
+    Threshold,
+    Transpose,
+    accumulator_type,
+    propagate,
+    run,
+    trace,
+)
+from hw.faults import FaultSpec, spacing_of, weighted_nodes, wrap_twos_complement
+from pipeline import Codes, ConfigError, InputError
 
 MODEL = random_network((40, 16, 12, 5), act_bits=(2,), spacing="even", weight_range=(-1, 1), input_bits=2)
 CODES = random_codes(MODEL, 64)
+GRAPHS = {"residual": residual_network(), "all": every_operation()}
+UINT8 = IntegerType(8, signed=False)
 
 
 def outputs(spec: str, seed: int = 3, model: IntegerModel = MODEL) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
@@ -166,7 +189,125 @@ def test_a_spec_is_read_back_from_its_text(stuck: float, offset: float, flip: fl
     assert FaultSpec.parse(str(spec)) == spec
 
 
+def digest(*arrays: Codes) -> str:
+    """Hash *arrays* as little-endian int64."""
+    return hashlib.sha256(b"".join(array.astype("<i8").tobytes() for array in arrays)).hexdigest()
+
+
+def test_the_chips_of_perceptrons_are_those_of_the_published_figures() -> None:
+    """Golden: benchmarks/results/calibration.json was measured on chips that were drawn so."""
+    model = replace(MODEL, nodes=(*MODEL.nodes, Affine.bias("b", np.arange(5))))
+    chip = FaultSpec(0.1, 0.7, 0.02, 9).draw(model, 3)
+    masks, values = [part.mask.astype(np.int64) for part in chip.stuck], [part.values for part in chip.stuck]
+    widths = np.array([part.width_bits for part in chip.flips])
+    faults = digest(*masks, *values, *chip.offsets, *(part.inverted for part in chip.flips), widths)
+    assert faults == "92cca7b0aaab7939d66cee49380c981cb754fce8974cbe461aa59958aa9173a1"
+    outputs = digest(chip.program(model)(random_codes(model, 200)))
+    assert outputs == "07d79d6c12241837f4b50f74f1f2dc8a86a8f332e442764dfa09101811349f1d"
+
+
+@pytest.mark.parametrize("model", GRAPHS.values(), ids=GRAPHS)
+def test_no_fault_gives_the_codes_of_a_graph(model: IntegerModel) -> None:
+    codes = graph_codes(model, 64)
+    for spec in ("", "wrap=12"):
+        assert (FaultSpec.parse(spec).draw(model, 3).program(model)(codes) == run(model, codes)).all()
+
+
+@pytest.mark.parametrize("spec", ["stuck=0.1", "offset=1", "flip=0.05", "wrap=7"])
+def test_every_fault_changes_the_codes_of_a_graph_and_its_seed_decides_how(spec: str) -> None:
+    model = residual_network()
+    codes = graph_codes(model, 64)
+    if spec == "wrap=7":  # the bias lifts what the last product gives beyond 63
+        lifted = Affine.bias("centre", np.full(4, 60))
+        model = replace(model, nodes=(*model.nodes[:-1], lifted))
+    faulty = FaultSpec.parse(spec).draw(model, 3).program(model)(codes)
+    assert (faulty != run(model, codes)).any()
+    assert (faulty == FaultSpec.parse(spec).draw(model, 3).program(model)(codes)).all()
+    if spec != "wrap=7":
+        assert (faulty != FaultSpec.parse(spec).draw(model, 4).program(model)(codes)).any()
+
+
+@pytest.mark.parametrize("model", GRAPHS.values(), ids=GRAPHS)
+def test_a_damaged_graph_holds_stuck_weights_and_offsets_of_whole_channels(model: IntegerModel) -> None:
+    chip = FaultSpec(stuck=0.3, offset=1.0).draw(model, 1)
+    held = chip.damaged(model)
+    assert held.wiring == model.wiring
+    pairs = zip(weighted_nodes(held), weighted_nodes(model), chip.stuck, strict=True)
+    for damaged, healthy, stuck in pairs:
+        assert stuck.mask.any()
+        assert (damaged.weights == np.where(stuck.mask, stuck.values, healthy.weights)).all()
+        assert set(np.unique(stuck.values)) == {-1, 1}
+    for after, before, offsets in zip(held.activations, model.activations, chip.offsets, strict=True):
+        assert offsets.shape == (before.channels,)
+        assert (after.thresholds == before.thresholds + offsets[:, None]).all()
+    assert any(offsets.any() for offsets in chip.offsets)
+
+
+def test_a_stored_threshold_is_as_wide_as_what_its_wiring_brings() -> None:
+    """The shortcut's activation takes the codes of the stem, not those of the node before it in the list."""
+    model = residual_network()
+    flips = dict(zip((node.name for node in model.activations), FaultSpec(flip=1.0).draw(model, 0).flips, strict=True))
+    ranges = propagate(model)
+    widths = {name: accumulator_type(ranges[model.sources(name)[0]]).bits + 1 for name in flips}
+    assert {name: bits.width_bits for name, bits in flips.items()} == widths
+    assert (model.sources("act6"), widths["act6"], widths["act5"]) == (("act1",), 4, 8)
+
+
+def of_one(add: Callable[[Builder], str]) -> IntegerModel:
+    """A graph of one node on 8-bit codes of shape (2, 4, 4)."""
+    build = Builder((2, 4, 4), input=UINT8)
+    add(build)
+    return build.model()
+
+
+ADDING: dict[str, Callable[[Builder], str]] = {
+    "conv": lambda build: build.conv(INPUT, 3, window(3, padding=1)),
+    "depthwise": lambda build: build.conv(INPUT, 2, window(3), groups=2),
+    "affine": lambda build: build.add(Affine("n", np.array([3, -2]), np.array([5, 0])), INPUT),
+    "add": lambda build: build.add(Add("n"), INPUT, INPUT),
+    "sum-pool": lambda build: build.add(SumPool("n", window(2)), INPUT),
+}
+MOVING: dict[str, Callable[[Builder], str]] = {
+    "max-pool": lambda build: build.add(MaxPool("n", window(2)), INPUT),
+    "concat": lambda build: build.add(Concat("n"), INPUT, INPUT),
+    "pad": lambda build: build.add(Pad("n", (1, 0), (0, 2)), INPUT),
+    "reshape": lambda build: build.add(Reshape("n", (2, 4, 4), (4, 8)), INPUT),
+    "transpose": lambda build: build.add(Transpose("n", (2, 4, 4), (1, 0, 2)), INPUT),
+}
+
+
+@pytest.mark.parametrize("name", [*ADDING, *MOVING])
+def test_whatever_adds_wraps_and_what_moves_codes_does_not(name: str) -> None:
+    model = of_one({**ADDING, **MOVING}[name])
+    codes = graph_codes(model, 32)
+    wrapped = wrap_twos_complement(run(model, codes), bits=7)
+    assert (wrapped != run(model, codes)).any()
+    expected = wrapped if name in ADDING else run(model, codes)
+    assert (FaultSpec(wrap=7).draw(model, 0).program(model)(codes) == expected).all()
+
+
+def test_what_wrapped_is_what_the_next_layer_takes() -> None:
+    build = Builder((2, 4, 4), input=UINT8)
+    first = build.conv(INPUT, 3, window(3))
+    build.conv(first, 2, window(2))
+    model = build.model()
+    codes = graph_codes(model, 32)
+    one, two = model.nodes
+    between = wrap_twos_complement(one.apply(codes.reshape(-1, 2, 4, 4)), bits=8)
+    expected = wrap_twos_complement(two.apply(between), bits=8).reshape(32, -1)
+    assert (FaultSpec(wrap=8).draw(model, 0).program(model)(codes) == expected).all()
+
+
 def test_a_chip_of_another_shape_is_refused() -> None:
     chip = FaultSpec(stuck=0.1).draw(random_network((4, 3, 2)), 0)
     with pytest.raises(InputError, match="the chip has weights and thresholds of shapes"):
         chip.program(MODEL)
+
+
+def test_a_chip_for_one_kernel_refuses_another() -> None:
+    def network(kernel: int) -> IntegerModel:
+        return of_one(lambda build: build.conv(INPUT, 3, window(kernel, padding=1)))
+
+    chip = FaultSpec(stuck=0.1).draw(network(3), 0)
+    with pytest.raises(InputError, match=r"the chip has weights and thresholds of shapes \(\[\(3, 2, 3, 3\)\], \[\]\)"):
+        chip.program(network(1))

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import brevitas.nn as qnn
 import pytest
 import torch
+from brevitas.quant import SignedBinaryActPerTensorConst
 from torch import Tensor, nn
+from zoo_exports import lowered_network
+from zoo_networks import initialized, random_values, small
 
+from export.integer import SumPool, trace
 from pipeline.config import DataConfig, ModelConfig, TrainConfig, TrainFaults, TrainWrap
 from pipeline.stage import execute
 from train.data import PrepareData
 from train.extra_passes import statistics_collected
-from train.layers import quantized_layers
+from train.layers import quantized_layers, quantized_weights
 from train.loop import cross_entropy
 from train.models import build
+from train.models.parts import Residual
 from train.robust import RobustLoss, injected, penalized, training_loss
 from train.stages import TrainQuantized
 
@@ -138,6 +143,105 @@ def test_offsets_are_whole_channels_in_units_of_the_activation_step(network: nn.
     handle.remove()
     expected = 0.5 * activation.act_quant.scale() * torch.randn((1, 24), generator=generator(4))
     assert torch.equal(given[0], given[1] + expected)
+
+
+CONVOLUTIONAL = {
+    name: small(name, weight_bits=3, act_bits=3, granularity="channel") for name in ("cnn", "ds-cnn", "resnet8")
+}
+"""Convolutions, depthwise ones and residual sums; a weight scale a channel."""
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_filters_are_stuck_at_both_ends_of_their_channels_scale(name: str) -> None:
+    network = initialized(CONVOLUTIONAL[name])
+    values = random_values(CONVOLUTIONAL[name], 4)
+    codes: dict[bool, list[Tensor]] = {}
+    for faulty in (False, True):
+        codes[faulty] = []
+        with ExitStack() as stack:
+            layers = quantized_weights(network)
+            made = [stack.enter_context(seen(layer.weight_quant)) for layer in layers]
+            stack.enter_context(injected(network, TrainFaults(stuck=0.3 if faulty else 0.0), generator()))
+            network(values)
+            codes[faulty] = [torch.round(output.value / output.scale).detach() for (output,) in made]
+    stuck = torch.cat([(a != b).flatten() for a, b in zip(codes[True], codes[False], strict=True)])
+    for faulty_codes, healthy in zip(codes[True], codes[False], strict=True):
+        changed = faulty_codes[faulty_codes != healthy]
+        assert set(changed.tolist()) <= {-3.0, 3.0}
+    every = torch.cat([layer_codes.flatten() for layer_codes in codes[True]])
+    assert (every[stuck] > 0).any()
+    assert (every[stuck] < 0).any()
+    # Some of the 0.3 are stuck where they were: at most all weights at an end, half of them at the same one.
+    deviation = (0.3 * 0.7 / len(stuck)) ** 0.5
+    assert 0.15 - 5 * deviation < float(stuck.float().mean()) < 0.3 + 5 * deviation
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_every_quantizer_but_that_of_the_input_has_an_offset_a_channel(name: str) -> None:
+    """One number for all samples and positions, in units of the step; both ways of a sum have their own."""
+    network = initialized(CONVOLUTIONAL[name])
+    values = random_values(CONVOLUTIONAL[name], 4)
+    quantizers = [module for module in network.modules() if isinstance(module, qnn.QuantIdentity | qnn.QuantReLU)]
+    given: dict[int, list[Tensor]] = {id(module): [] for module in quantizers}
+
+    def note(module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        given[id(module)].append(getattr(arguments[0], "value", arguments[0]).detach())
+
+    handles = [module.register_forward_pre_hook(note) for module in quantizers]  # in front of the injector's
+    with injected(network, TrainFaults(offset=0.5), generator(4)):
+        handles += [module.register_forward_pre_hook(note) for module in quantizers]  # and behind it
+        network(values)
+    for handle in handles:
+        handle.remove()
+    drawn = []
+    for number, module in enumerate(quantizers):
+        calls = given[id(module)]
+        for before, after in zip(calls[::2], calls[1::2], strict=True):
+            moved = (after - before) / module.act_quant.scale().detach() / 0.5
+            assert (moved.amax((0, *range(2, moved.ndim))) - moved.amin((0, *range(2, moved.ndim)))).max() < 1e-3
+            assert bool(moved.any()) is (number > 0)
+            drawn.append(moved.flatten(2).mean((0, 2)) if moved.ndim > 2 else moved.mean(0))
+    residuals = sum(isinstance(module, Residual) for module in network.modules())
+    assert len(drawn) == len(quantizers) + residuals
+    normal = torch.cat(drawn[1:])
+    # the mean square of n normal numbers is 1 with a deviation of sqrt(2 / n); five of them
+    assert abs(float((normal**2).mean()) - 1) < 5 * (2 / len(normal)) ** 0.5
+
+
+def test_the_step_of_a_bipolar_quantizer_is_twice_its_scale() -> None:
+    signs = qnn.QuantIdentity(act_quant=SignedBinaryActPerTensorConst, scaling_init=0.25)
+    network = nn.Sequential(qnn.QuantIdentity(), qnn.QuantConv2d(1, 2, 1, bias=False), signs).eval()
+    zeros = torch.zeros(1, 1, 2, 2)
+    network(zeros)
+    given: list[Tensor] = []
+    with injected(network, TrainFaults(offset=0.5), generator(2)):
+        signs.register_forward_pre_hook(lambda _, arguments: given.append(arguments[0]))
+        network(zeros)
+    expected = 0.5 * 2 * 0.25 * torch.randn((1, 2, 1, 1), generator=generator(2))
+    assert torch.equal(given[0], expected.expand(1, 2, 2, 2))
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_the_penalties_are_those_of_every_sum_of_the_integer_model(name: str, tmp_path: Path) -> None:
+    """The integer model's own accumulators: convolutions, products, sums of branches, sums that means are made of."""
+    instance = CONVOLUTIONAL[name]
+    network = initialized(instance)
+    values = random_values(instance, 16)
+    wrap = TrainWrap(bits=7, penalty=3.0, margin=0.05)
+    with torch.no_grad(), penalized(network, wrap) as penalties:
+        network(values)
+    model = lowered_network(tmp_path, instance, network)[1].model
+    made = trace(model, (values * 256).long().numpy())
+    expected = []
+    for node in model.nodes:
+        if node.adds:
+            filled = torch.from_numpy(made[node.name]).abs().double() / 64
+            expected.append(3.0 * float(torch.relu(filled - 0.05).mean()))
+    assert len(expected) == len(penalties)
+    for ours, theirs in zip(sorted(expected), sorted(float(penalty) for penalty in penalties), strict=True):
+        assert abs(ours - theirs) <= 1e-5 * (1 + ours)
+    assert min(expected) > 0
+    assert any(isinstance(node, SumPool) for node in model.nodes) is (name != "cnn")
 
 
 def test_nothing_is_injected_before_the_statistics_are_collected() -> None:

@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from math import prod
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from export.integer.types import Shape
 from pipeline import Codes
+
+Number = TypeVar("Number", bound=np.generic)
 
 MAX_TAPS = 1 << 20
 """Of a kernel: so many elements of the data are visited for each output."""
@@ -73,8 +77,8 @@ class Window:
         padded: Codes = np.pad(codes, around, constant_values=value)
         return padded
 
-    def taps(self, padded: Codes, counts: Shape) -> Iterator[tuple[Shape, Codes]]:
-        """Yield each tap with the elements of *padded* that it meets in all windows, shape (N, C, *counts)."""
+    def taps(self, padded: NDArray[Number], counts: Shape) -> Iterator[tuple[Shape, NDArray[Number]]]:
+        """Yield each tap with the elements of *padded* that it meets in all windows, a view, shape (N, C, *counts)."""
         for tap in product(*(range(k) for k in self.kernel)):
             cuts = tuple(
                 slice(t * d, t * d + (n - 1) * s + 1, s)
