@@ -44,14 +44,8 @@ def _product(lowering: Lowering, node: onnx.NodeProto, weights: QuantizedConstan
     source, scales = codes_of(lowering, lowering.tensor(node, 0))
     if len(source.axes) != 1:
         raise UnsupportedError(f"multiplies values of shape {lowering.shape(source)}; supported: vectors, (channels,)")
-<<<<<<< HEAD
     _require_columns(weights, len(scales))
-    codes, units = merge_scales(weights, np.array(scales, dtype=object)[None, :])
-=======
-    if weights.codes.shape[1] != len(scales):
-        raise UnsupportedError(f"{weights.codes.shape[1]} weight columns for {len(scales)} input channels")
     codes, units = merge_scales(weights, np.array(scales, dtype=object)[None, :], lowering.builder.effort)
->>>>>>> host
     made = MatMul(lowering.builder.name(MatMul), codes, weight_type(codes, _declared(codes)))
     return _finish(lowering, node, made, source, units, bias)
 
