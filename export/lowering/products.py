@@ -59,7 +59,7 @@ def _pointwise(lowering: Lowering, node: onnx.NodeProto, weights: QuantizedConst
     channels_first = replace(tensor, axes=(tensor.axes[-1], *tensor.axes[:-1]))
     source, scales = codes_of(lowering, in_order(lowering, channels_first))
     _require_columns(weights, len(scales))
-    codes, units = merge_scales(weights, np.array(scales, dtype=object)[None, :])
+    codes, units = merge_scales(weights, np.array(scales, dtype=object)[None, :], lowering.builder.effort)
     ones, zeros = (1,) * axes, (0,) * axes
     kernels = codes.reshape(*codes.shape, *ones)
     window = Window(ones, ones, zeros, zeros, ones)
