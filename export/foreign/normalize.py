@@ -30,7 +30,7 @@ from export.foreign.signatures import require_well_formed
 from pipeline import InputError
 
 IR_VERSION = 10
-MAX_NODES = 4_000
+MAX_NODES = 2_500
 """Once constants and shapes are worked out; ResNet-152 has about 1,200."""
 
 

@@ -229,9 +229,9 @@ def test_a_division_of_integers_by_zero_is_left_in_the_file() -> None:
 def test_a_deep_chain_of_nodes_is_no_recursion() -> None:
     file = ForeignFile()
     tensor = "input"
-    for _ in range(3_900):
+    for _ in range(2_400):
         tensor = file.add("Neg", tensor)
-    assert len(normalize(file.model(tensor, ["N", 3], None)).graph.node) == 3_900
+    assert len(normalize(file.model(tensor, ["N", 3], None)).graph.node) == 2_400
 
 
 def test_a_name_that_is_not_utf8_is_refused() -> None:
