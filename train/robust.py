@@ -7,6 +7,7 @@ options go with the plain straight-through estimator, which makes none.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from train.layers import quantized_weights
 from train.loop import TrainingLoss, cross_entropy
 from train.models.parts import Residual
 
+_log = logging.getLogger(__name__)
 BEYOND_EVERY_GRID = 1e6
 """A weight of this value saturates in every quantizer: it becomes the largest of its type, whatever the scale."""
 
@@ -69,6 +71,26 @@ def training_loss(network: nn.Module, config: TrainConfig, plain: TrainingLoss =
     if config.faults is None and config.wrap is None:
         return plain
     return RobustLoss(network, config.faults, config.wrap, plain=plain)
+
+
+def warn_if_hardly_injected(network: nn.Module, config: TrainConfig, samples: int) -> None:
+    """Warn before a training on *samples* samples that is too short for its faults: their absence looks like a result.
+
+    *network* is untrained, so that its quantizers have yet to take their scales from their first batches.
+    """
+    if config.faults is None:
+        return
+    steps = config.epochs * (samples // min(config.batch_size, samples))
+    collecting = [m for m in network.modules() if hasattr(m, "collect_stats_steps") and hasattr(m, "counter")]
+    plain = max((module.collect_stats_steps + 1 for module in collecting), default=0)
+    if 2 * plain > steps:
+        _log.warning(
+            "train.faults: faults are injected in %d of %d training steps only. They begin when the quantizers have "
+            "taken their scales from the first %d batches: train for more epochs, or with a smaller batch_size",
+            max(0, steps - plain),
+            steps,
+            plain,
+        )
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from train.models import build, build_float, require_logits
 from train.nudge import nudge_metrics
 from train.purpose import purpose_of
 from train.resume import ResumeFile
-from train.robust import training_loss
+from train.robust import training_loss, warn_if_hardly_injected
 from train.split_tensors import DatasetTensors, load_dataset
 
 METRICS = "metrics.json"
@@ -96,6 +96,8 @@ def _train_quantized(stage: TrainQuantized, source: Artifact, ctx: StageContext,
         require_input_codes(network, stage.model.input_bits)
         if schedule.late.extra_forward_passes and not ExtraPasses(network).fast:
             require_fixed_steps(network)  # the fast pass freezes scales that follow the weights
+        if fabric.is_global_zero:
+            warn_if_hardly_injected(network, stage.train, len(dataset.train))
         trained = fit(
             fabric,
             Task(

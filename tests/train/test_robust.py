@@ -24,7 +24,7 @@ from train.layers import quantized_layers, quantized_weights
 from train.loop import cross_entropy
 from train.models import build
 from train.models.parts import Residual
-from train.robust import RobustLoss, injected, penalized, training_loss
+from train.robust import RobustLoss, injected, penalized, training_loss, warn_if_hardly_injected
 from train.stages import TrainQuantized
 
 MODEL = ModelConfig(name="mlp", hidden=(24, 16), weight_bits=2, act_bits=2, input_bits=2)
@@ -308,7 +308,24 @@ def test_robust_training_is_refused_with_an_estimator_that_measures_losses(optio
         TrainConfig.model_validate({"wrap": {"bits": 6}, "estimator": {"name": "ste"}})
 
 
-def test_the_training_stage_takes_both_options_and_its_seed_decides_the_faults(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("epochs", "said"), [(1, "0 of 82"), (5, "109 of 410"), (7, "273 of 574"), (8, None)])
+def test_a_training_that_is_too_short_for_its_faults_says_so(
+    epochs: int, said: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Brevitas takes scales from 301 batches; 1,312 images in batches of 16 are 82."""
+    options: dict[str, object] = {"batch_size": 16, "epochs": epochs, "estimator": {"name": "ste"}}
+    config = TrainConfig.model_validate({**options, "faults": {"stuck": 0.1}})
+    untrained = build(MODEL, 40, 5)
+    warn_if_hardly_injected(untrained, TrainConfig.model_validate(options), 1312)
+    assert not caplog.records
+    warn_if_hardly_injected(untrained, config, 1312)
+    said_now = [record.message.partition(" training")[0] for record in caplog.records]
+    assert said_now == ([] if said is None else [f"train.faults: faults are injected in {said}"])
+
+
+def test_the_training_stage_takes_both_options_and_its_seed_decides_the_faults(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     data = execute(PrepareData(DataConfig(name="digits"), 2), None, tmp_path / "data", seed=0, versions={}, slot="data")
     plain: dict[str, object] = {"epochs": 4, "batch_size": 16, "device": "cpu", "estimator": {"name": "ste"}}
 
@@ -320,3 +337,4 @@ def test_the_training_stage_takes_both_options_and_its_seed_decides_the_faults(t
 
     faults: dict[str, object] = {"faults": {"stuck": 0.1, "offset": 0.5}, "wrap": {"bits": 7}}
     assert weights("first", **faults) == weights("second", **faults) != weights("plain")
+    assert sum("faults are injected in" in record.message for record in caplog.records) == 2
