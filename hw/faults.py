@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.integer import (
-    Conv,
     IntegerModel,
     IntegerType,
-    MatMul,
     Node,
+    Product,
     Ranges,
     Threshold,
     accumulator_type,
@@ -29,7 +28,6 @@ from pipeline import Codes, ConfigError, InputError
 WRAP_BITS = (7, 12)
 EXAMPLE = "stuck=0.05,offset=0.5,flip=0.001,wrap=9"
 Mask = NDArray[np.bool_]
-Weighted = Conv | MatMul
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +93,7 @@ class FaultSpec:
         streams = np.random.SeedSequence(seed).spawn(3)
         weights, offsets, flips = (np.random.default_rng(stream) for stream in streams)
         return Chip(
-            stuck=tuple(_draw_stuck(node, self.stuck, weights) for node in weighted_nodes(model)),
+            stuck=tuple(_draw_stuck(node, self.stuck, weights) for node in model.products),
             offsets=tuple(_draw_offsets(node, self.offset, offsets) for node in model.activations),
             flips=tuple(_draw_flips(node, reachable, self.flip, flips) for node, reachable in stored),
             wrap=self.wrap,
@@ -150,7 +148,7 @@ class Chip:
         """
         taken = [weights.mask.shape for weights in self.stuck], [bits.inverted.shape for bits in self.flips]
         given = (
-            [node.weights.shape for node in weighted_nodes(model)],
+            [node.weights.shape for node in model.products],
             [node.thresholds.shape for node in model.activations],
         )
         if taken != given:
@@ -158,7 +156,7 @@ class Chip:
         stuck, comparators = iter(self.stuck), iter(zip(self.offsets, self.flips, strict=True))
         nodes: list[Node] = []
         for node in model.nodes:
-            if isinstance(node, Weighted):
+            if isinstance(node, Product):
                 nodes.append(_with_stuck(node, next(stuck)))
             elif isinstance(node, Threshold):
                 nodes.append(_with_comparators(node, *next(comparators)))
@@ -183,11 +181,6 @@ class FaultyExecutor:
         return wrap_twos_complement(made, bits=self.wrap) if self.wrap is not None and node.adds else made
 
 
-def weighted_nodes(model: IntegerModel) -> tuple[Weighted, ...]:
-    """Return the convolutions and matrix products of *model*, in execution order."""
-    return tuple(node for node in model.nodes if isinstance(node, Weighted))
-
-
 def wrap_twos_complement(accumulators: Codes, *, bits: int) -> Codes:
     """Return *accumulators* modulo 2^bits, in [-2^(bits-1), 2^(bits-1)): the same wherever in the sum they wrap.
 
@@ -210,7 +203,7 @@ def spacing_of(node: Threshold) -> NDArray[np.float64]:
     return np.maximum(spans, 1.0)
 
 
-def _draw_stuck(node: Weighted, fraction: float, generator: np.random.Generator) -> StuckWeights:
+def _draw_stuck(node: Product, fraction: float, generator: np.random.Generator) -> StuckWeights:
     mask = generator.random(node.weights.shape) < fraction
     largest = node.weight_type.maximum
     values = np.where(generator.random(node.weights.shape) < 0.5, largest, -largest)
@@ -230,7 +223,7 @@ def _draw_flips(node: Threshold, reachable: Ranges, rate: float, generator: np.r
     return FlippedBits((bits * (1 << np.arange(width, dtype=np.int64))).sum(axis=2), width)
 
 
-def _with_stuck(node: Weighted, stuck: StuckWeights) -> Weighted:
+def _with_stuck(node: Product, stuck: StuckWeights) -> Product:
     weights = np.where(stuck.mask, stuck.values, node.weights)
     low, high = int(stuck.values.min()), int(stuck.values.max())
     held = node.weight_type.minimum <= low and high <= node.weight_type.maximum

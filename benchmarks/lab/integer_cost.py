@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from export.integer import Conv, IntegerModel, MatMul, Threshold, propagate, run, trace
+from export.integer import IntegerModel, Threshold, propagate, run, trace
 from export.lower import lower_file
 from export.lowering import origins_of
 from export.proofs import prove_lowering
@@ -49,7 +49,7 @@ def measure(path: Path, images: int, *, peer: bool) -> dict[str, Any]:
         "holding": sum(proof.holds for proof in proofs),
         "cases": sum(proof.cases for proof in proofs),
         "accumulators": _reachable(model),
-        "weights": sum(node.weights.size for node in _products(model)),
+        "weights": sum(node.weights.size for node in model.products),
         "macs": macs_of(model),
         "images": images,
         "interpreter_s": [first],
@@ -106,11 +106,7 @@ def partings(model: IntegerModel, executor: QonnxExecutor, codes: Codes) -> list
 def macs_of(model: IntegerModel) -> int:
     """Return the multiplications of one sample, padding included."""
     shapes = model.shapes()
-    return int(sum(node.weights.size * prod(shapes[node.name][1:]) for node in _products(model)))
-
-
-def _products(model: IntegerModel) -> list[MatMul | Conv]:
-    return [node for node in model.nodes if isinstance(node, MatMul | Conv)]
+    return int(sum(node.weights.size * prod(shapes[node.name][1:]) for node in model.products))
 
 
 def _reachable(model: IntegerModel) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 
 from export.divergence.cause import Finding
 from export.divergence.locate import Evidence
-from export.integer import Conv, IntegerModel, MatMul, Threshold
+from export.integer import Conv, IntegerModel, MatMul, Product, Threshold
 from pipeline import Codes
 
 SHOWN_INPUTS = 64
@@ -113,7 +113,7 @@ def describe(model: IntegerModel, evidence: Evidence, finding: Finding) -> Diver
         accumulators = (same, same) if evidence.inputs_agree else None
         codes = (expected, actual)
     else:
-        accumulators = (expected, actual) if isinstance(node, MatMul | Conv) else None
+        accumulators = (expected, actual) if isinstance(node, Product) else None
         activation = next((n for n, s in model.wired() if isinstance(n, Threshold) and s == (node.name,)), None)
         if activation is not None:
             codes = (_code(activation, site.channel, expected), _code(activation, site.channel, actual))

@@ -10,7 +10,7 @@ import numpy as np
 
 from export.divergence.cause import Cause, Finding
 from export.divergence.locate import Evidence
-from export.integer import Conv, IntegerModel, MatMul, Reshape, Shape
+from export.integer import IntegerModel, MatMul, Product, Reshape, Shape
 from pipeline import Codes
 
 TRIED_SAMPLES = 32
@@ -64,7 +64,7 @@ def _order(expected: Codes, actual: Codes) -> list[int] | None:
 
 def find_input_order(model: IntegerModel, evidence: Evidence) -> Finding | None:
     """Decide whether a product gives what it would if its inputs, or its kernel, were read in another order."""
-    if not isinstance(evidence.node, MatMul | Conv):
+    if not isinstance(evidence.node, Product):
         return None
     differing = (evidence.actual != evidence.expected).reshape(len(evidence.actual), -1).any(axis=1)
     tried = np.argsort(~differing, kind="stable")[:TRIED_SAMPLES]
@@ -79,7 +79,7 @@ def find_input_order(model: IntegerModel, evidence: Evidence) -> Finding | None:
 class _Reading:
     """A product whose inputs are brought into another order first."""
 
-    def __init__(self, node: MatMul | Conv, sizes: Shape, axes: Shape) -> None:
+    def __init__(self, node: Product, sizes: Shape, axes: Shape) -> None:
         self.node, self.sizes, self.axes = node, sizes, axes
 
     def __call__(self, codes: Codes) -> Codes:
@@ -87,7 +87,7 @@ class _Reading:
         return self.node.apply(np.ascontiguousarray(moved).reshape(codes.shape))
 
 
-def _readings(model: IntegerModel, node: MatMul | Conv) -> Iterator[tuple[str, _Reading]]:
+def _readings(model: IntegerModel, node: Product) -> Iterator[tuple[str, _Reading]]:
     (source,) = model.sources(node.name)
     if isinstance(node, MatMul):
         before = next((n for n in model.nodes if n.name == source), None)

@@ -14,7 +14,7 @@ import numpy as np
 
 from export.divergence.cause import Cause, Finding
 from export.divergence.locate import Evidence
-from export.integer import Affine, Conv, IntegerModel, MatMul, propagate
+from export.integer import Affine, IntegerModel, MatMul, Product, propagate
 from pipeline import Codes, MatrixUnit
 
 PRIME = (1 << 31) - 1
@@ -45,7 +45,7 @@ def find_wrong_weight(model: IntegerModel, evidence: Evidence, executor: object)
     node = evidence.node
     if isinstance(node, Affine):
         return _wrong_constants(node, evidence)
-    if not isinstance(node, MatMul | Conv):
+    if not isinstance(node, Product):
         return None
     if isinstance(node, MatMul) and isinstance(executor, MatrixUnit):
         shown = _shown_weights(model, node, executor)
@@ -87,7 +87,7 @@ def _one_of(name: str, weights: list[WrongWeight], constant: int | None) -> Find
     return Finding(Cause.WRONG_WEIGHT, detail, {"one_of": [w.as_json() for w in weights]})
 
 
-def _weight(node: MatMul | Conv, evidence: Evidence, column: int, delta: int) -> WrongWeight:
+def _weight(node: Product, evidence: Evidence, column: int, delta: int) -> WrongWeight:
     channel = evidence.first.channel
     inner = tuple(int(i) for i in np.unravel_index(column, node.weights.shape[1:]))
     expected = int(node.weights[(channel, *inner)])
@@ -116,7 +116,7 @@ def _shown_weights(model: IntegerModel, node: MatMul, unit: MatrixUnit) -> list[
     return wrong
 
 
-def _system(node: MatMul | Conv, evidence: Evidence) -> tuple[Codes, Codes]:
+def _system(node: Product, evidence: Evidence) -> tuple[Codes, Codes]:
     """Return the inputs behind each accumulator of the channel, shape (rows, weights of it), and the differences."""
     deltas = (evidence.channel(evidence.actual) - evidence.channel(evidence.expected)).reshape(len(evidence.actual), -1)
     positions, unknowns = deltas.shape[1], int(np.prod(node.weights.shape[1:]))

@@ -16,7 +16,7 @@ import numpy as np
 
 from export.integer.interpret import run, trace
 from export.integer.ir import INPUT, IntegerModel
-from export.integer.ops import Conv, MatMul
+from export.integer.ops import Conv, Product
 from export.integer.store import load, save
 from export.integer.types import IntegerType
 from pipeline import Codes, ConfigError
@@ -48,11 +48,6 @@ class ChosenWeight:
     visible: bool
 
 
-def products(model: IntegerModel) -> list[MatMul | Conv]:
-    """Return the nodes of *model* that hold weights, in execution order."""
-    return [node for node in model.nodes if isinstance(node, MatMul | Conv)]
-
-
 def choose_weight(model: IntegerModel, codes: Codes, *, node: str | None, index: Sequence[int]) -> ChosenWeight:
     """Return the weight to flip.
 
@@ -65,7 +60,7 @@ def choose_weight(model: IntegerModel, codes: Codes, *, node: str | None, index:
     Raises:
         ConfigError: there is no such node, or it has no such weight.
     """
-    layers = {layer.name: layer for layer in products(model)}
+    layers = {layer.name: layer for layer in model.products}
     name = next(reversed(layers), None) if node is None else node
     if name is None or name not in layers:
         held = ", ".join(layers) or "none"
@@ -79,14 +74,14 @@ def choose_weight(model: IntegerModel, codes: Codes, *, node: str | None, index:
     return ChosenWeight(name, number, row, column, (row, *rest), visible=showing is not None)
 
 
-def _given(layer: MatMul | Conv, index: Sequence[int]) -> tuple[int, int]:
+def _given(layer: Product, index: Sequence[int]) -> tuple[int, int]:
     shape = layer.weights.shape
     if len(index) != len(shape) or not all(0 <= at < size for at, size in zip(index, shape, strict=True)):
         raise ConfigError(f"{layer.name} has no weight {list(index)}; its weights have the shape {list(shape)}")
     return index[0], int(np.ravel_multi_index(tuple(index[1:]), shape[1:]))
 
 
-def _candidates(model: IntegerModel, layer: MatMul | Conv, codes: Codes) -> Iterator[tuple[int, int]]:
+def _candidates(model: IntegerModel, layer: Product, codes: Codes) -> Iterator[tuple[int, int]]:
     """Yield weights (row, column) whose inputs are the most active ones; the middle of a kernel."""
     (source,) = model.sources(layer.name)
     given = codes.reshape(len(codes), *model.shape) if source == INPUT else trace(model, codes)[source]
@@ -99,14 +94,14 @@ def _candidates(model: IntegerModel, layer: MatMul | Conv, codes: Codes) -> Iter
         yield row, int(member) * taps + taps // 2
 
 
-def _shows(model: IntegerModel, layer: MatMul | Conv, row: int, column: int, codes: Codes, expected: Codes) -> bool:
+def _shows(model: IntegerModel, layer: Product, row: int, column: int, codes: Codes, expected: Codes) -> bool:
     """Tell whether outputs are not *expected* with the weight [*row*, *column*] one higher, and with it one lower."""
     weight = int(layer.weights.reshape(layer.outputs, -1)[row, column])
     changed = (_changed(model, layer, row, column, other) for other in (weight - 1, weight + 1))
     return all((run(other, codes) != expected).any() for other in changed)
 
 
-def _changed(model: IntegerModel, layer: MatMul | Conv, row: int, column: int, weight: int) -> IntegerModel:
+def _changed(model: IntegerModel, layer: Product, row: int, column: int, weight: int) -> IntegerModel:
     weights = layer.weights.copy()
     weights.reshape(layer.outputs, -1)[row, column] = weight
     low, high = int(weights.min()), int(weights.max())
@@ -122,7 +117,7 @@ def flip_weight_bit(folder: Path, *, layer: int, row: int, column: int) -> str:
         What was changed, with the old and the new weight.
     """
     model = load(folder)
-    node = products(model)[layer]
+    node = model.products[layer]
     old = int(node.weights.reshape(node.outputs, -1)[row, column])
     save(_changed(model, node, row, column, old ^ 1), folder)
     return f"weight [{row}, {column}] of {node.name}: {old} became {old ^ 1}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from math import prod
 
-from export.integer.ops import MatMul, Node, Threshold
+from export.integer.ops import MatMul, Node, Product, Threshold
 from export.integer.types import IntegerType, Interval, Ranges, Shape
 
 INPUT = "input"
@@ -138,6 +138,11 @@ class IntegerModel:
     def matmuls(self) -> tuple[MatMul, ...]:
         """The matrix products, in execution order."""
         return tuple(node for node in self.nodes if isinstance(node, MatMul))
+
+    @property
+    def products(self) -> tuple[Product, ...]:
+        """The nodes that hold weights: matrix products and convolutions, in execution order."""
+        return tuple(node for node in self.nodes if isinstance(node, Product))
 
     @property
     def activations(self) -> tuple[Threshold, ...]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from math import prod
 
 from export.integer.ir import IntegerModel
-from export.integer.ops import Conv, MatMul, MaxPool, Node, SumPool
+from export.integer.ops import MaxPool, Node, Product, SumPool
 from export.integer.types import Shape
 
 
 def operations_of_node(node: Node, shape: Shape) -> int:
     """Return how many multiplications or comparisons give the output of *node*, of *shape* for one sample."""
-    if isinstance(node, MatMul | Conv):
+    if isinstance(node, Product):
         return prod(shape) * prod(node.weights.shape[1:])
     return prod(shape) * (prod(node.window.kernel) if isinstance(node, MaxPool | SumPool) else 1)
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer import INPUT, Affine, Conv, IntegerType, MatMul, MaxPool, Node, Ranges, Shape
+from export.integer import INPUT, Affine, IntegerType, MaxPool, Node, Product, Ranges, Shape
 from export.lowering.effort import Effort
 from export.lowering.meaning import Tensor
 from pipeline import Codes
@@ -108,7 +108,7 @@ class Builder:
             return tensor, unchanged
         flipped = tuple(c.negated() if flip else c for c, flip in zip(tensor.chains, falling, strict=True))
         node = self.nodes.get(tensor.node)
-        if tensor.private and isinstance(node, MatMul | Conv):
+        if tensor.private and isinstance(node, Product):
             self._negate(node, falling)
             return replace(tensor, chains=flipped), falling
         factors = np.where(falling, -1, 1)
@@ -117,7 +117,7 @@ class Builder:
             self.origins[negation] = _negated(self.origins[tensor.node], falling)
         return replace(tensor, node=negation, chains=flipped, private=True), unchanged
 
-    def _negate(self, node: MatMul | Conv, channels: NDArray[np.bool_]) -> None:
+    def _negate(self, node: Product, channels: NDArray[np.bool_]) -> None:
         column = (-1,) + (1,) * (node.weights.ndim - 1)
         weights = np.where(channels.reshape(column), -node.weights, node.weights)
         changed = replace(node, weights=weights, weight_type=weight_type(weights, node.weight_type))

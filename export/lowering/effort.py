@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from export.integer import Chain, Conv, MatMul, Node, Shape, operations_of_node
+from export.integer import Chain, Node, Product, Shape, operations_of_node
 from export.integer.surd import Surd
 from pipeline import InputError
 
@@ -97,4 +97,4 @@ def _bits(constant: Surd) -> int:
 
 
 def _weights(node: Node) -> int:
-    return node.weights.size if isinstance(node, MatMul | Conv) else 0
+    return node.weights.size if isinstance(node, Product) else 0

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import onnx
 
-from export.integer import Chain, Conv, IntegerType, MatMul, Shape, Window
+from export.integer import Chain, Conv, IntegerType, MatMul, Product, Shape, Window
 from export.lowering.builder import Origin, weight_type
 from export.lowering.codes import codes_of, in_order
 from export.lowering.effort import Effort
@@ -99,7 +99,7 @@ def conv(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
 def _finish(
     lowering: Lowering,
     node: onnx.NodeProto,
-    made: MatMul | Conv,
+    made: Product,
     source: Tensor,
     units: list[Fraction],
     bias: Rationals | None,

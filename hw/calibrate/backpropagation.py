@@ -7,10 +7,9 @@ from math import prod
 
 import numpy as np
 
-from export.integer import INPUT, IntegerModel, Threshold, trace
+from export.integer import INPUT, IntegerModel, Product, Threshold, trace
 from hw.calibrate.backward import backward, by_weights
 from hw.calibrate.parameters import RELATIVE_STEP, Parameters, Reals
-from hw.faults import Weighted, weighted_nodes
 from pipeline import Codes
 
 ELEMENTS_AT_ONCE = 1 << 24
@@ -33,7 +32,7 @@ def backpropagate(
     gradient = np.zeros(parameters.size)
     gradient[0] = RELATIVE_STEP * scale * float((error * outputs).sum())
     gradient[1 : 1 + parameters.biases] = (scale / nominal * error.sum(axis=0))[: parameters.biases]
-    weights = {node.name: np.zeros(node.weights.shape) for node in weighted_nodes(model)}
+    weights = {node.name: np.zeros(node.weights.shape) for node in model.products}
     for rows in _groups(model, len(inputs)):
         part, by_layer = _through_graph(parameters, model, inputs[rows], error[rows] * scale)
         gradient += part
@@ -63,7 +62,7 @@ def _through_graph(
         arriving, taken = flowing.pop(node.name, None), [values[source] for source in sources]
         if arriving is None:  # nothing of it reaches the output
             continue
-        if isinstance(node, Weighted):
+        if isinstance(node, Product):
             weights[node.name] = by_weights(node, taken[0], arriving)
         if isinstance(node, Threshold):
             spacing = parameters.spacing(node)
@@ -81,7 +80,7 @@ def _behind_parameters(model: IntegerModel) -> set[str]:
     """Return the values that depend on weights or thresholds: no gradient is needed by the others."""
     found: set[str] = set()
     for node, sources in model.wired():
-        if isinstance(node, Weighted | Threshold) or not found.isdisjoint(sources):
+        if isinstance(node, Product | Threshold) or not found.isdisjoint(sources):
             found.add(node.name)
     return found
 

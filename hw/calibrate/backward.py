@@ -15,7 +15,21 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer import Add, Affine, Concat, Conv, MatMul, MaxPool, Node, Pad, Reshape, Shape, SumPool, Transpose
+from export.integer import (
+    Add,
+    Affine,
+    Concat,
+    Conv,
+    MatMul,
+    MaxPool,
+    Node,
+    Pad,
+    Product,
+    Reshape,
+    Shape,
+    SumPool,
+    Transpose,
+)
 from pipeline import Codes
 
 Reals = NDArray[np.float64]
@@ -120,7 +134,7 @@ def _(node: Pad, inputs: Sequence[Codes], gradient: Reals) -> tuple[Reals, ...]:
     return (_cropped(gradient, node.begin, inputs[0].shape[2:]),)
 
 
-def by_weights(node: Conv | MatMul, source: Codes, gradient: Reals) -> Reals:
+def by_weights(node: Product, source: Codes, gradient: Reals) -> Reals:
     """Return the gradient by the weights of *node*, of their shape, summed over the samples.
 
     *source* is what it took, shape (N, *sample shape), *gradient* that by its output, shape (N, *output shape).

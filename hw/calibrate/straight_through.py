@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from export.integer import IntegerModel
+from export.integer import IntegerModel, Product
 from hw.calibrate.adam import Adam
 from hw.calibrate.backpropagation import backpropagate
 from hw.calibrate.device import Labels, LogitProbe, log_softmax
 from hw.calibrate.evolution import Progress, silent
 from hw.calibrate.parameters import Parameters, Reals
-from hw.faults import Weighted, weighted_nodes
 from pipeline import Codes, InputError
 
 IMAGE_COST = 4
@@ -81,7 +80,7 @@ class _Weights:
     """Real weights behind the integer ones: rounded, of no larger magnitude than a layer's largest, within its type."""
 
     def __init__(self, model: IntegerModel, rate: float | None, steps: int) -> None:
-        nodes = weighted_nodes(model)
+        nodes = model.products
         self._latent = {node.name: node.weights.astype(np.float64) for node in nodes}
         self._bounds = {node.name: _weight_bounds(node) for node in nodes}
         self._optimizers = None
@@ -92,7 +91,7 @@ class _Weights:
         """Return *model* with these weights."""
         if self._optimizers is None:
             return model
-        nodes = (self._with_weights(node) if isinstance(node, Weighted) else node for node in model.nodes)
+        nodes = (self._with_weights(node) if isinstance(node, Product) else node for node in model.nodes)
         return replace(model, nodes=tuple(nodes))
 
     def step(self, gradients: dict[str, Reals]) -> None:
@@ -103,12 +102,12 @@ class _Weights:
             low, high = self._bounds[name]
             self._latent[name] = np.clip(adam.step(self._latent[name], gradients[name]), low - 0.5, high + 0.5)
 
-    def _with_weights(self, node: Weighted) -> Weighted:
+    def _with_weights(self, node: Product) -> Product:
         weights = np.clip(np.rint(self._latent[node.name]), *self._bounds[node.name]).astype(np.int64)
         return replace(node, weights=weights)
 
 
-def _weight_bounds(node: Weighted) -> tuple[int, int]:
+def _weight_bounds(node: Product) -> tuple[int, int]:
     largest = int(np.abs(node.weights).max())
     return max(-largest, node.weight_type.minimum), min(largest, node.weight_type.maximum)
 

@@ -14,7 +14,6 @@ from export.divergence import explain
 from export.executors import IntegerExecutor
 from export.foreign import normalize
 from export.integer import Conv, IntegerModel, MatMul, choose_weight, flip_weight_bit, load, run, save
-from export.integer.flip import products
 from export.lower import lower
 from export.lowering import lower_graph
 from export.onnx_int8 import OnnxInt8Executor, WriteOnnxInt8
@@ -103,34 +102,34 @@ def test_a_bit_of_the_integer_model_changes_that_weight_alone(tmp_path: Path) ->
     model = convolutional()
     artifact = artifact_of(model, tmp_path, "integer")
     flip_weight_bit(artifact.path, layer=1, row=2, column=4)
-    for number, (before, after) in enumerate(zip(products(model), products(load(artifact.path)), strict=True)):
+    for number, (before, after) in enumerate(zip(model.products, load(artifact.path).products, strict=True)):
         differing = np.argwhere(before.weights != after.weights).tolist()
         assert differing == ([[2, 0, 1, 1]] if number == 1 else [])
     flip_weight_bit(artifact.path, layer=1, row=2, column=4)
     assert all(
-        (a.weights == b.weights).all() for a, b in zip(products(model), products(load(artifact.path)), strict=True)
+        (a.weights == b.weights).all() for a, b in zip(model.products, load(artifact.path).products, strict=True)
     )
 
 
 def test_without_a_layer_the_last_is_meant(tmp_path: Path) -> None:
     model = perceptron(tmp_path)
     chosen = choose_weight(model, codes_of(model), node=None, index=())
-    assert chosen.node == products(model)[-1].name
-    assert chosen.layer == len(products(model)) - 1
+    assert chosen.node == model.products[-1].name
+    assert chosen.layer == len(model.products) - 1
 
 
 def test_visible_is_what_the_integer_model_shows(tmp_path: Path) -> None:
     model = perceptron(tmp_path)
     codes = codes_of(model)
     expected, found = run(model, codes[:64]), []
-    first = products(model)[0]
+    first = model.products[0]
     for index in np.ndindex(first.weights.shape):
         weight = choose_weight(model, codes, node=first.name, index=index)
         shown = []
         for delta in (-1, 1):
             save(model, tmp_path)
             changed = load(tmp_path)
-            changed_weights = products(changed)[0].weights
+            changed_weights = changed.products[0].weights
             changed_weights[index] += delta
             shown.append(bool((run(changed, codes[:64]) != expected).any()))
         assert weight.visible == all(shown)
@@ -156,7 +155,7 @@ def test_what_is_not_there_is_refused_with_what_is(node: str, index: tuple[int, 
 
 def test_products_are_matmuls_and_convolutions_in_order() -> None:
     model = convolutional()
-    assert [(node.name, type(node)) for node in products(model)] == [
+    assert [(node.name, type(node)) for node in model.products] == [
         *((f"conv{i}", Conv) for i in range(3)),
         ("fc0", MatMul),
     ]

@@ -12,7 +12,7 @@ from integer_networks import random_network
 
 from export.integer import INPUT, Affine, Coding, IntegerModel, Reshape, SumPool, Threshold, TopK, run
 from hw.calibrate import Evolution, LogitProbe, LossProbe, Parameters, Samples, StraightThrough, original_of
-from hw.faults import Chip, FaultSpec, weighted_nodes
+from hw.faults import Chip, FaultSpec
 from pipeline import InputError
 
 MODEL = residual_network()
@@ -107,18 +107,18 @@ def test_readable_outputs_repair_a_graph_and_those_of_another_chip_do_less(weigh
     control = loss(calibrated_by(FaultSpec(stuck=0.1, offset=1.0, wrap=7).draw(MODEL, 2), weight_rate))
     assert after < 0.8 * before
     assert after < control
-    pairs = zip(weighted_nodes(calibrated), weighted_nodes(MODEL), strict=True)
+    pairs = zip(calibrated.products, MODEL.products, strict=True)
     changed = [bool((after.weights != before.weights).any()) for after, before in pairs]
     assert any(changed) is (weight_rate is not None)
 
 
 def test_weights_stay_within_their_type() -> None:
     """A layer whose largest weight is -2 may not be given 2, which needs a bit more."""
-    first = weighted_nodes(MODEL)[0]
+    first = MODEL.products[0]
     weights = np.where(first.weights == -1, -2, first.weights)
     model = replace(MODEL, nodes=(replace(first, weights=weights), *MODEL.nodes[1:]))
     straight = StraightThrough(steps=60, batch=64, weight_rate=0.1)
-    node = weighted_nodes(straight(Parameters(model), LogitProbe(CHIP, CALIBRATION), np.random.default_rng(0)))[0]
+    node = straight(Parameters(model), LogitProbe(CHIP, CALIBRATION), np.random.default_rng(0)).products[0]
     assert node.weight_type == first.weight_type
     assert set(np.unique(node.weights)) == {-2, -1, 0, 1}
 

@@ -33,7 +33,7 @@ from export.integer import (
     run,
     trace,
 )
-from hw.faults import FaultSpec, spacing_of, weighted_nodes, wrap_twos_complement
+from hw.faults import FaultSpec, spacing_of, wrap_twos_complement
 from pipeline import Codes, ConfigError, InputError
 
 MODEL = random_network((40, 16, 12, 5), act_bits=(2,), spacing="even", weight_range=(-1, 1), input_bits=2)
@@ -232,7 +232,7 @@ def test_a_damaged_graph_holds_stuck_weights_and_offsets_of_whole_channels(model
     chip = FaultSpec(stuck=0.3, offset=1.0).draw(model, 1)
     held = chip.damaged(model)
     assert held.wiring == model.wiring
-    pairs = zip(weighted_nodes(held), weighted_nodes(model), chip.stuck, strict=True)
+    pairs = zip(held.products, model.products, chip.stuck, strict=True)
     for damaged, healthy, stuck in pairs:
         assert stuck.mask.any()
         assert (damaged.weights == np.where(stuck.mask, stuck.values, healthy.weights)).all()

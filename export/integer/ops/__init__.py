@@ -13,6 +13,9 @@ from export.integer.ops.threshold import Threshold
 from export.integer.ops.top_k import TopK
 from export.integer.ops.window import Window
 
+Product = MatMul | Conv
+"""The operations that hold weights."""
+
 OPERATIONS: Mapping[str, type[Node]] = {
     operation.op: operation
     for operation in (MatMul, Conv, Threshold, Affine, Add, Concat, MaxPool, SumPool, Reshape, Transpose, Pad, TopK)
@@ -29,6 +32,7 @@ __all__ = [
     "MaxPool",
     "Node",
     "Pad",
+    "Product",
     "Reshape",
     "SumPool",
     "Threshold",
