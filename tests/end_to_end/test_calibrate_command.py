@@ -36,6 +36,19 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs / "digits_mlp"
 
 
+@pytest.fixture(scope="module")
+def residual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A residual network on the digits, of 8 channels, trained for seconds."""
+    runs = tmp_path_factory.mktemp("residual")
+    model = "{name: resnet8, width: 0.5, weight_bits: 3, act_bits: 4, granularity: channel}"
+    options = ("--set", "name=digits_resnet8", "--set", "train.epochs=6", "--set", "gates.float_vs_quantized=100")
+    outcome = bitproof(
+        "run", CONFIG, "--runs", runs, *options, "--set", f"model={model}", "--set", "targets=[onnx-int8]"
+    )
+    assert outcome.code == 0, outcome.err
+    return runs / "digits_resnet8"
+
+
 @pytest.fixture
 def copy(finished: Path, tmp_path: Path) -> Path:
     shutil.copytree(finished, tmp_path / "digits_mlp")
@@ -128,6 +141,30 @@ def test_real_targets_are_programmed_again_and_again(copy: Path, executor: str, 
     assert healthy["before"] == entry["before"], "the target gives the integer model's codes, so the same loss"
     assert healthy["after"] == entry["after"], "and it is led to the same model"
     assert bitproof("verify", copy).code == 0
+
+
+@pytest.mark.slow
+def test_a_residual_network_is_calibrated_on_its_chip_and_in_onnxruntime(residual: Path) -> None:
+    faults = ("--faults", "stuck=0.05,offset=0.5")
+    scalar = calibrated(residual, *faults, "--evaluations", "96")
+    logits = calibrated(residual, *faults, "--access", "logits", "--evaluations", "60")
+    assert scalar["before"] == logits["before"]
+    assert logits["after"] < scalar["after"] < scalar["before"]
+    packed = calibrated(residual, "--executor", "onnx-int8", "--evaluations", "32")
+    healthy = calibrated(residual, "--evaluations", "32")
+    assert packed["before"] == healthy["before"] < logits["before"], "a healthy chip is better than a faulty one"
+    assert packed["after"] == healthy["after"]
+    assert len(ledger_of(residual)["calibrations"]) == 3
+    page = (residual / "report.html").read_text()
+    assert f"<code>{logits['path']}</code>" in page
+    verified = bitproof("verify", residual)
+    assert verified.code == 0, verified.err
+    assert f"loss after {logits['after']}, recorded {logits['after']}" in verified.err
+    forged = ledger_of(residual)
+    forged["calibrations"][0]["after"] -= 0.001
+    forged["sha256"] = canonical_sha256(forged)
+    (residual / "ledger.json").write_text(json.dumps(forged))
+    assert bitproof("verify", residual).code == 1
 
 
 def test_bad_input_ends_with_a_clear_message(copy: Path) -> None:
