@@ -24,7 +24,7 @@ def draw_codes(quantizer: InputQuantizer, inputs: int, samples: int, seed: int) 
     if samples * inputs > MAX_NUMBERS:
         raise InputError(
             f"{samples} samples of {inputs} codes are too many to draw; at most {MAX_NUMBERS // inputs} fit: give "
-            "--samples"
+            "fewer --samples"
         )
     generator = np.random.default_rng(seed)
     levels = (quantizer.highest - quantizer.lowest) // quantizer.step + 1

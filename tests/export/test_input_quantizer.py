@@ -163,5 +163,5 @@ def test_few_samples_can_be_drawn(samples: int) -> None:
 
 
 def test_too_many_codes_are_refused() -> None:
-    with pytest.raises(InputError, match="give fewer --samples"):
+    with pytest.raises(InputError, match="at most 64 fit: give fewer --samples"):
         draw_codes(InputQuantizer(onnx.NodeProto(), Fraction(1), 0, 3), 1 << 22, 1 << 10, seed=0)

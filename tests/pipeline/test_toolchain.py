@@ -63,9 +63,11 @@ def test_every_tool_has_an_install_line() -> None:
 
 
 FOREGROUND = """
-import sys
+import signal, sys
 from pathlib import Path
 from pipeline import toolchain
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests that nohup or a shell in the background started ignore these
+signal.signal(signal.SIGINT, signal.default_int_handler)
 toolchain.GRACE_S = int(sys.argv[1])
 toolchain.end_properly_on_signals()
 try:
