@@ -9,7 +9,7 @@ from pathlib import Path
 import brevitas.nn as qnn
 import pytest
 import torch
-from brevitas.quant import Int8ActPerTensorFloat
+from brevitas.quant import Int8ActPerTensorFloat, Uint8ActPerTensorFixedPoint
 from torch import Tensor, nn
 
 from pipeline import InputError
@@ -58,6 +58,12 @@ FAULTY: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "input of other bits": (
         lambda: nn.Sequential(quantized_input(ModelConfig(name="mlp", input_bits=5)), linear()),
         r"is unsigned, has 5 bits and scale 0\.03125; .* model\.input_bits = 4 bits",
+    ),
+    "input scale that is learned": (
+        lambda: nn.Sequential(
+            qnn.QuantIdentity(act_quant=Uint8ActPerTensorFixedPoint, bit_width=4, return_quant_tensor=True), linear()
+        ),
+        r"the network's input quantizer is unsigned, has 4 bits and scale .* and the constant scale 2\^-bits",
     ),
     "bias": (
         lambda: nn.Sequential(quantized_input(MODEL), linear(), activation(), linear(bias=True)),

@@ -21,6 +21,7 @@ def require_own_network(model: ModelConfig, network: nn.Module, inputs: int, cla
         InputError: it cannot be run on values of shape (N, *inputs*), gives no logits of shape (N, *classes*), does not
             begin with a quantizer that passes the codes of the data unchanged, or its outputs have no known scale.
     """
+    # In training mode the trial moves an input scale that is learned: it does not pass for a constant one.
     trial = copy.deepcopy(network)
     require_logits(model.name, trial, inputs, classes)
     try:
