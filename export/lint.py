@@ -185,7 +185,7 @@ def _advice(layers: Sequence[LayerReport], proofs: Sequence[ProofEntry], lowered
             advice.append(
                 f"{layer.name}: torch, qonnx and onnxruntime may disagree on {sum(layer.order_dependent.values())} "
                 f"accumulators, in the channels {_listed(named)}; the integer model is exact. Power-of-two scales "
-                "(model.scale: power-of-two) and train.nudge: true avoid them"
+                "avoid them; in a configuration, set model.scale: power-of-two and train.nudge: true"
             )
         if layer.sums_round:
             advice.append(

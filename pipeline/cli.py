@@ -156,12 +156,16 @@ def lint(
         str | None,
         typer.Option("--input", help="Type of the input codes, for a file that does not quantize it.", metavar="TYPE"),
     ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Replace one value of a configuration, as run does.", metavar="KEY=VALUE"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say before any training whether a network deploys: what refuses it, and what floats may decide otherwise."""
     from pipeline.commands.lint import lint as lint_path
 
-    lint_path(path, tuple(targets or ()), input_type=input_type, as_json=as_json)
+    lint_path(path, tuple(targets or ()), tuple(assignments or ()), input_type=input_type, as_json=as_json)
 
 
 @app.command()

@@ -37,6 +37,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def read_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
     """Read and validate the configuration at *path*, with ``section.key=value`` *assignments* on top.
 
+    Relative paths in it stand for what lies beside it, or else in the current directory.
+
     Raises:
         ConfigError: the file is missing, too large or not YAML, or a key or value is not valid.
     """
@@ -50,23 +52,31 @@ def read_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from error
     if assignments and isinstance(content, dict):
         content = override(content, tuple(_parse_assignment(text) for text in assignments))
-    return _with_absolute_paths(validate(content, file=path))
+    return _with_absolute_paths(validate(content, file=path), path.absolute().parent)
 
 
-def _with_absolute_paths(config: RunConfig) -> RunConfig:
-    """Make the paths in *config* absolute: the stages run in the folder of the run, not in the user's."""
+def _with_absolute_paths(config: RunConfig, folder: Path) -> RunConfig:
+    """Make the paths in *config* absolute: the stages run in the folder of the run, not in the user's.
+
+    What lies beside the configuration, in *folder*, comes before what lies in the current directory, so that a
+    configuration that is kept with its files runs from everywhere.
+    """
     data, model = config.data, config.model
     if data.root is not None:
-        data = data.model_copy(update={"root": data.root.absolute()})
-    data = data.model_copy(update={"name": _absolute(data.name)})
-    model = model.model_copy(update={"name": _absolute(model.name)})
+        data = data.model_copy(update={"root": _absolute(data.root, folder)})
+    data = data.model_copy(update={"name": _absolute_name(data.name, folder)})
+    model = model.model_copy(update={"name": _absolute_name(model.name, folder)})
     return config.model_copy(update={"data": data, "model": model})
 
 
-def _absolute(name: str) -> str:
+def _absolute(path: Path, folder: Path) -> Path:
+    return folder / path if (folder / path).exists() else path.absolute()
+
+
+def _absolute_name(name: str, folder: Path) -> str:
     """Return ``path/to/file.py:function`` with an absolute path, and any other name as it is."""
     file, colon, function = name.rpartition(":")
-    return f"{Path(file).absolute()}:{function}" if colon else name
+    return f"{_absolute(Path(file), folder)}:{function}" if colon else name
 
 
 def _parse(text: str) -> object:

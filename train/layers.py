@@ -12,6 +12,10 @@ from torch import nn
 
 from pipeline import InputError
 
+BEGIN = (
+    "begin it with train.models.quantized_input(model), or a QuantIdentity of model.input_bits unsigned bits and the "
+    "constant scale 2^-bits, with return_quant_tensor=True"
+)
 CHAIN = "QuantIdentity; then QuantLinear, BatchNorm1d, QuantReLU any number of times; then QuantLinear"
 
 
@@ -135,8 +139,8 @@ def ends_of(network: nn.Module, inputs: int) -> Ends:
     """Run *network*, in evaluation mode, on zeros of shape (1, *inputs*) and return the scales at its ends.
 
     Raises:
-        InputError: it does not begin with an input quantizer, or its outputs are not those of a layer with one weight
-            scale, without bias, behind a quantizer that tells its scale.
+        InputError: it has no input quantizer, or its outputs are not those of a layer with one weight scale, without
+            bias, behind a quantizer that tells its scale.
     """
     quantizer = next((module for module in network.modules() if isinstance(module, qnn.QuantIdentity)), None)
     calls: list[tuple[nn.Module, Any, object]] = []
@@ -150,26 +154,44 @@ def ends_of(network: nn.Module, inputs: int) -> Ends:
     finally:
         for hook in hooks:
             hook.remove()
-    layer, values, made = calls[-1]
-    scale = getattr(values, "scale", None)
-    if quantizer is None or made is not outputs or scale is None or layer.bias is not None:
+    if quantizer is None:
+        raise InputError(f"the network has no input quantizer; {BEGIN}")
+    if not calls or calls[-1][2] is not outputs:
         raise InputError(
-            f"the network must begin with a QuantIdentity and end with a {type(layer).__name__} without bias, behind a "
-            "quantizer with return_quant_tensor=True; else its codes have no known scale"
+            "the outputs of the network are not those of its last layer with quantized weights; return what that gives"
         )
-    weight_scales = set(layer.quant_weight().scale.detach().reshape(-1).tolist())
-    if len(weight_scales) != 1:
+    layer, values, _ = calls[-1]
+    _require_known_scale(layer, values)
+    weight_scale = layer.quant_weight().scale.detach()
+    if weight_scale.numel() != 1:
         raise InputError(
-            f"the output layer has {len(weight_scales)} weight scales; give it one, so that codes of outputs compare"
+            f"the output layer has {weight_scale.numel()} weight scales; give it one, so that codes of outputs compare"
         )
     largest = (1 << int(values.bit_width)) - 1  # of an unsigned input code; a signed one is not larger
     weights = layer.quant_weight().int().long().flatten(1).abs().sum(1)
     return Ends(
         float(quantizer.act_quant.scale()),
-        float(scale) * weight_scales.pop(),
+        float(values.scale) * float(weight_scale),
         tuple(int(magnitude) * largest for magnitude in weights),
         layer.weight[0].numel(),
     )
+
+
+def _require_known_scale(layer: nn.Module, values: Any) -> None:  # noqa: ANN401  a tensor, or a brevitas QuantTensor
+    """Refuse the output *layer*, which takes *values*, unless its outputs are whole multiples of one known scale."""
+    name = f"the output layer, a {type(layer).__name__},"
+    scale = getattr(values, "scale", None)
+    if layer.bias is not None:
+        raise InputError(f"{name} has a bias, which is no whole number of output codes; give it bias=False")
+    if getattr(layer.output_quant, "is_quant_enabled", False):
+        raise InputError(f"{name} quantizes its outputs; leave out output_quant: sums are compared as they are")
+    if scale is None:
+        raise InputError(
+            f"{name} takes values that do not tell their scale; give the quantizer before it return_quant_tensor=True, "
+            "and put between the two only layers that keep it, such as Flatten, Dropout and MaxPool2d"
+        )
+    if scale.numel() != 1:
+        raise InputError(f"{name} takes values with {scale.numel()} scales; give the quantizer before it one")
 
 
 def quantized_weights(network: nn.Module) -> list[nn.Module]:
@@ -202,15 +224,13 @@ def require_fixed_steps(network: nn.Module) -> None:
 def require_input_codes(network: nn.Module, input_bits: int) -> None:
     """Refuse an input quantizer that would not pass the codes of the data set unchanged.
 
-    A network without one is left to those that lower it.
-
     Raises:
-        InputError: it is signed, or its bits or its scale are not those of the codes.
+        InputError: there is none, it is signed, or its bits or its scale are not those of the codes.
     """
     quantizers = (module for module in network.modules() if isinstance(module, qnn.QuantIdentity))
     quantizer = next(quantizers, None)
     if quantizer is None:
-        return
+        raise InputError(f"the network has no input quantizer; {BEGIN}")
     was_training = quantizer.training
     proxy = quantizer.eval().act_quant  # a pass in training mode would collect statistics
     found = (bool(proxy.is_signed), int(proxy.bit_width()), float(proxy.scale()))
@@ -219,5 +239,5 @@ def require_input_codes(network: nn.Module, input_bits: int) -> None:
         raise InputError(
             f"the network's input quantizer is {'signed' if found[0] else 'unsigned'}, has {found[1]} bits and scale "
             f"{found[2]}; the data set has unsigned codes of model.input_bits = {input_bits} bits, worth "
-            f"{2.0**-input_bits} each. Give it these, with a constant scale"
+            f"{2.0**-input_bits} each; {BEGIN}"
         )

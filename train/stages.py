@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from train.estimators import Schedule, StraightThrough, schedule_of
 from train.extra_passes import ExtraPasses
 from train.layers import quantized_weights, require_fixed_steps, require_input_codes
 from train.loop import Score, Task, Trained, fit
-from train.models import build, build_float, require_logits
+from train.models import build, build_float, require_own_network
 from train.nudge import nudge_metrics
 from train.purpose import purpose_of
 from train.resume import ResumeFile
@@ -92,7 +91,7 @@ def _train_quantized(stage: TrainQuantized, source: Artifact, ctx: StageContext,
     with seeded(ctx.seed):
         network = build(stage.model, dataset.inputs, dataset.classes, dataset.shape)
         if ":" in stage.model.name:
-            require_logits(stage.model.name, copy.deepcopy(network), dataset.inputs, dataset.classes)
+            require_own_network(stage.model, network, dataset.inputs, dataset.classes)
         require_input_codes(network, stage.model.input_bits)
         if schedule.late.extra_forward_passes and not ExtraPasses(network).fast:
             require_fixed_steps(network)  # the fast pass freezes scales that follow the weights

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from train.data import cifar10, idx, speech_commands, toyadmos
 from train.data.custom import read_custom
 from train.devices import seeded
 from train.layers import require_input_codes
-from train.models import build, require_logits
+from train.models import build, require_own_network
 
 PASSES, SAMPLES = 2, 64
 """Passes that the quantizers take their first scales from, and the random samples of each."""
@@ -46,7 +45,7 @@ def untrained_checkpoint(data: DataConfig, model: ModelConfig, folder: Path, see
     with seeded(seed):
         network = build(model, inputs, classes, shape)
         if ":" in model.name:
-            require_logits(model.name, copy.deepcopy(network), inputs, classes)
+            require_own_network(model, network, inputs, classes)
         require_input_codes(network, model.input_bits)
         with torch.no_grad():
             for _ in range(PASSES):

@@ -68,8 +68,8 @@ class Lowering:
         if isinstance(meaning, Constant | QuantizedConstant):
             raise UnsupportedError(f"input {index} ({node.input[index]!r}) is a constant; it must be computed")
         raise UnsupportedError(
-            "takes the graph's input, which no Quant node has turned into codes; begin the network with a Quant node, "
-            "or give the type of its input with --input"
+            "takes the graph's input, which no Quant node has turned into codes; begin the network with a quantizer "
+            "of its input: a QuantIdentity in Brevitas, a Quant node in QONNX"
         )
 
     def private(self, tensor: str) -> bool:

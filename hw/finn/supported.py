@@ -74,7 +74,7 @@ def _require_activation(node: Threshold) -> None:
     if node.lowest != 0:
         raise StageError(
             f"layer {node.name!r} has codes {node.lowest}..{node.lowest + node.levels}; FINN's RTL takes unsigned "
-            "activations from 0. Use a ReLU quantizer"
+            "activations from 0. Quantize them without a sign"
         )
     if not 2 <= bits <= MAX_BITS:
         raise StageError(

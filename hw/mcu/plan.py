@@ -137,7 +137,7 @@ def _check_codes(model: IntegerModel) -> None:
     if model.input.signed or model.input.bits > CODE_BITS:
         raise StageError(
             f"{model.name!r} takes {model.input} codes; the C back-end takes uint1 to uint{CODE_BITS}: "
-            "train with unsigned input codes"
+            "quantize the network's input without a sign"
         )
     for node in model.activations:
         if node.output.signed or node.output.bits > CODE_BITS:

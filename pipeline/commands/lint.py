@@ -54,16 +54,18 @@ class Verdict:
         return not self.why
 
 
-def lint(path: Path, targets: tuple[str, ...], *, input_type: str | None, as_json: bool) -> None:
+def lint(
+    path: Path, targets: tuple[str, ...], assignments: tuple[str, ...], *, input_type: str | None, as_json: bool
+) -> None:
     """Examine the configuration or the QONNX file at *path* and print what keeps it from being deployed.
 
     A configuration is asked for its own targets unless *targets* names others. A file is asked for all of them, and
     one that takes it is enough, unless *targets* says which must. *input_type* declares the input codes of a file that
-    does not quantize them.
+    does not quantize them; *assignments*, ``section.key=value``, replace values of a configuration.
 
     Raises:
         ConfigError: the configuration or a target is not valid, the file is of neither kind, or *input_type* is given
-            for a configuration.
+            for a configuration, *assignments* for a file.
         InputError: the file cannot be read, or the network not be built.
         GateError: a target that was asked for refuses the network.
     """
@@ -71,12 +73,14 @@ def lint(path: Path, targets: tuple[str, ...], *, input_type: str | None, as_jso
     if input_type is not None:
         _require_input_type(input_type)
     if path.suffix == ".onnx":
+        if assignments:
+            raise ConfigError(f"--set {assignments[0]} has no effect on {path}; it is for .yaml configurations")
         examined = _examine_file(path, input_type)
         chosen = asked or tuple(require_target(kind) for kind in OPTIONS)
     elif path.suffix in (".yaml", ".yml"):
         if input_type is not None:
             raise ConfigError(f"--input {input_type} has no effect on {path}; it is for .onnx files")
-        examined, own = _examine_config(path)
+        examined, own = _examine_config(path, assignments)
         chosen = asked or own
     else:
         raise ConfigError(f"{path} ends with {path.suffix or 'nothing'!r}; give a .yaml configuration or an .onnx file")
@@ -119,9 +123,9 @@ def _examine_file(path: Path, input_type: str | None) -> Examined:
     return examined
 
 
-def _examine_config(path: Path) -> tuple[Examined, tuple[TargetSpec, ...]]:
+def _examine_config(path: Path, assignments: tuple[str, ...]) -> tuple[Examined, tuple[TargetSpec, ...]]:
     """Build the network of the configuration without training it, export it, and examine the file."""
-    config = read_config(path)
+    config = read_config(path, assignments)
     with tempfile.TemporaryDirectory(prefix="bitproof-lint-") as name:
         folder = Path(name)
         checkpoint = resolve(FUNCTIONS, "untrained-network")(config.data, config.model, folder / "train", config.seed)

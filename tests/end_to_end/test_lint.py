@@ -205,6 +205,17 @@ def test_the_table_names_layers_targets_and_reasons(tmp_path: Path, capsys: pyte
     assert all(word in out for word in ("fc0", "matmul", "by order", "takes it", "refuses", "- act0: torch, qonnx"))
 
 
+@pytest.mark.end_to_end
+def test_values_of_a_configuration_can_be_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = linted(capsys, CONFIGS / "digits_mlp.yaml", "--set", "model.act_bits=1", "--set", "targets=[finn]")
+    assert code == 1
+    assert "layer 'act0' has 1-bit activations" in found["targets"][0]["why"]
+    random_mlp(tmp_path / "net.onnx", 3)
+    code, found = linted(capsys, tmp_path / "net.onnx", "--set", "model.act_bits=1")
+    assert code == 2
+    assert found["error"].startswith("--set model.act_bits=1 has no effect on ")
+
+
 @pytest.mark.parametrize("text", ["uint99", "int0", "uint8*1/0", "bipolar*-1", ""])
 def test_a_type_that_is_none_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
     random_mlp(tmp_path / "net.onnx", 3)

@@ -68,7 +68,7 @@ def test_the_most_negative_code_is_never_used(weights: list[list[int]], bits: in
         ),
         (
             model(matmul([[1, 1]]), threshold(3, lowest=-2)),
-            "layer 'act0' has codes -2..1; FINN's RTL takes unsigned activations from 0. Use a ReLU quantizer",
+            "layer 'act0' has codes -2..1; FINN's RTL takes unsigned activations from 0. Quantize them without a sign",
         ),
         (
             model(matmul([[1, 1]]), threshold(3, first=1 << 24)),

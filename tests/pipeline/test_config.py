@@ -105,6 +105,26 @@ def test_paths_are_made_absolute_since_stages_run_elsewhere(tmp_path: Path) -> N
     assert config.data.root == Path("here").absolute()
 
 
+@pytest.mark.parametrize("key", ["model.name", "data.name", "data.root"])
+def test_what_lies_beside_the_configuration_comes_before_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    beside, here = tmp_path / "beside", tmp_path / "here"
+    for folder in (beside, here):
+        (folder / "nets").mkdir(parents=True)
+    (here / "nets" / "mine.py").touch()
+    monkeypatch.chdir(here)
+    section, _, field = key.partition(".")
+    suffix = ":make" if field == "name" else ""
+
+    def found() -> str:
+        return str(getattr(getattr(read(beside, MINIMAL, f"{key}=nets/mine.py{suffix}"), section), field))
+
+    assert found() == f"{here}/nets/mine.py{suffix}"
+    (beside / "nets" / "mine.py").touch()
+    assert found() == f"{beside}/nets/mine.py{suffix}"
+
+
 def test_values_are_replaced_by_dotted_name(tmp_path: Path) -> None:
     config = read(tmp_path, MINIMAL, "train.epochs=3", "train.estimator.start=0.5", "targets=[c]")
     assert (config.train.epochs, config.train.estimator.start) == (3, 0.5)

@@ -179,7 +179,8 @@ def test_input_quantizer_fits_the_codes_and_another_is_refused(bits: int) -> Non
     other = 1 + bits % 8
     with pytest.raises(InputError, match=rf"is unsigned, has {bits} bits .* model\.input_bits = {other} bits, worth"):
         require_input_codes(network, other)
-    require_input_codes(nn.Linear(2, 2), bits)  # no input quantizer: for the lowering to refuse
+    with pytest.raises(InputError, match=r"^the network has no input quantizer; begin it with train\.models\.quant"):
+        require_input_codes(nn.Linear(2, 2), bits)
 
 
 def test_learned_or_signed_input_quantizer_of_another_width_is_refused() -> None:

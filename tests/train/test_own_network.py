@@ -1,0 +1,125 @@
+"""The rules for a network of the user's: the example keeps them, each way to break one is refused before a training."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import brevitas.nn as qnn
+import pytest
+import torch
+from brevitas.quant import Int8ActPerTensorFloat, Uint8ActPerTensorFixedPoint
+from torch import Tensor, nn
+
+from pipeline import InputError
+from pipeline.config import ModelConfig
+from pipeline.yaml_file import read_config
+from train.models import build, quantized_input, require_own_network, weight_quantizer
+
+EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "own_network.yaml"
+pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
+
+MODEL = ModelConfig(name="mine.py:network", input_bits=4)
+
+
+def activation(*, tells: bool = True) -> nn.Module:
+    layer: nn.Module = qnn.QuantReLU(bit_width=4, return_quant_tensor=tells)
+    return layer
+
+
+def linear(**options: object) -> nn.Module:
+    quantizer = weight_quantizer(4, "power-of-two", "tensor")
+    layer: nn.Module = qnn.QuantLinear(6, 6, **{"bias": False, "weight_quant": quantizer, **options})
+    return layer
+
+
+class Unused(nn.Module):  # type: ignore[misc]  # torch is skipped
+    """Has a quantized layer, and does not run it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input = quantized_input(MODEL)
+        self.layer = linear()
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values + 0
+
+
+FAULTY: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "no input quantizer": (
+        lambda: nn.Sequential(linear(), activation(), linear()),
+        r"the network has no input quantizer; begin it with train\.models\.quantized_input\(model\), or a Quant",
+    ),
+    "signed input": (
+        lambda: nn.Sequential(qnn.QuantIdentity(return_quant_tensor=True), linear()),
+        r"the network's input quantizer is signed, has 8 bits .* worth 0\.0625 each; begin it with train",
+    ),
+    "input of other bits": (
+        lambda: nn.Sequential(quantized_input(ModelConfig(name="mlp", input_bits=5)), linear()),
+        r"is unsigned, has 5 bits and scale 0\.03125; .* model\.input_bits = 4 bits",
+    ),
+    "input scale that is learned": (
+        lambda: nn.Sequential(
+            qnn.QuantIdentity(act_quant=Uint8ActPerTensorFixedPoint, bit_width=4, return_quant_tensor=True), linear()
+        ),
+        r"the network's input quantizer is unsigned, has 4 bits and scale .* and the constant scale 2\^-bits",
+    ),
+    "bias": (
+        lambda: nn.Sequential(quantized_input(MODEL), linear(), activation(), linear(bias=True)),
+        r"the output layer, a QuantLinear, has a bias, .* give it bias=False",
+    ),
+    "no known scale": (
+        lambda: nn.Sequential(quantized_input(MODEL), linear(), activation(tells=False), linear()),
+        r"takes values that do not tell their scale; give the quantizer before it return_quant_tensor=True",
+    ),
+    "quantized outputs": (
+        lambda: nn.Sequential(quantized_input(MODEL), linear(output_quant=Int8ActPerTensorFloat)),
+        r"quantizes its outputs; leave out output_quant",
+    ),
+    "many weight scales": (
+        lambda: nn.Sequential(
+            quantized_input(MODEL), linear(weight_quant=weight_quantizer(4, "power-of-two", "channel"))
+        ),
+        r"the output layer has \d weight scales; give it one",
+    ),
+    "activation at the end": (
+        lambda: nn.Sequential(quantized_input(MODEL), linear(), nn.ReLU()),
+        r"the outputs of the network are not those of its last layer with quantized weights; return what that gives",
+    ),
+    "layer that is not run": (Unused, r"the outputs of the network are not those of its last layer"),
+    "no quantized weights": (
+        lambda: nn.Sequential(quantized_input(MODEL), nn.Linear(6, 6)),
+        r"the network has no quantized weights; build it from brevitas layers",
+    ),
+    "other classes": (
+        lambda: nn.Sequential(quantized_input(MODEL), nn.Linear(6, 5)),
+        r"it must give logits of shape \(2, 6\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTY)
+def test_network_whose_codes_no_stage_could_read_is_refused(fault: str) -> None:
+    make, message = FAULTY[fault]
+    torch.manual_seed(0)
+    with pytest.raises(InputError, match=rf"^model\.name = 'mine\.py:network'.*{message}"):
+        require_own_network(MODEL, make(), 6, 6)
+
+
+def test_network_that_keeps_the_rules_passes_and_stays_as_it_is() -> None:
+    network = nn.Sequential(quantized_input(MODEL), linear(), nn.BatchNorm1d(6), activation(), linear())
+    before = copy.deepcopy(network.state_dict())
+    require_own_network(MODEL, network, 6, 6)
+    assert network.training
+    assert before.keys() == network.state_dict().keys()
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_example_keeps_the_rules_and_has_one_bit_in_its_middle_layer() -> None:
+    model = read_config(EXAMPLE).model
+    network = build(model, 64, 10)
+    require_own_network(model, network, 64, 10)
+    layers = [layer for layer in network.modules() if isinstance(layer, qnn.QuantLinear)]
+    assert [int(layer.quant_weight().bit_width) for layer in layers] == [4, 1, 4, 4]
+    assert set(layers[1].quant_weight().int().unique().tolist()) == {-1, 1}
