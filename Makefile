@@ -58,6 +58,7 @@ verify: setup ## check the run of CONFIG again from its artifacts
 	@$(BITPROOF) verify $(RUNS)/$(notdir $(basename $(CONFIG)))
 
 import: setup ## import a QONNX file: make import MODEL=net.onnx OPTIONS="--target onnx-int8 --vectors x.npy"
+	@$(if $(MODEL),,$(error import needs a file: make import MODEL=net.onnx [OPTIONS="--target onnx-int8"]))
 	@$(BITPROOF) import $(MODEL) --runs $(RUNS) $(OPTIONS)
 
 lint: setup ## say before training whether CONFIG (or OPTIONS="--target SPEC") deploys

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from pipeline.errors import INTERNAL_ERROR, BitproofError, error_of
-from pipeline.toolchain import Terminated, end_properly_on_signals
+from pipeline.toolchain import Terminated, distribution_version, end_properly_on_signals
 
 INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
@@ -23,7 +23,6 @@ FLIP = "EXECUTOR[@LAYER[:I,J,...]]"
 
 app = typer.Typer(
     name="bitproof",
-    help="From a training script to an FPGA or a microcontroller, with the same integers at every stage.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -32,6 +31,21 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, for example runs/fashion_mnist_mlp.")]
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bitproof {distribution_version('bitproof') or 'unknown'}")
+        raise typer.Exit
+
+
+@app.callback()
+def bitproof(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """From a training script to an FPGA or a microcontroller, with the same integers at every stage."""
 
 
 @app.command()

@@ -44,6 +44,8 @@ def _explain(file: Path, error: ValidationError) -> Iterator[str]:
             yield f"{file}: key {key!r} is missing"
         elif problem["type"] == "model_type":
             yield f"{file}: {key} = {value!r}: must be a section; its keys: {', '.join(_known_keys(path))}"
+        elif problem["type"] == "tuple_type":
+            yield f"{file}: {key} = {value!r}: must be a list, for example [64, 64]"
         else:
             yield f"{file}: {key} = {value!r}: {problem['msg'].removeprefix('Value error, ')}"
 

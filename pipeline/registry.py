@@ -60,6 +60,7 @@ FUNCTIONS = {
     "load-integer-model": "export.integer:load",
     "operations-of-sample": "export.integer:operations_of",
     "choose-weight": "export.integer:choose_weight",
+    "lower-file": "export.lower:lower_file",
     "derive-again": "export.lower:derive_again",
     "prove-requantization": "export.proofs:prove_requantization",
     "explain-divergence": "export.divergence:explain_run",

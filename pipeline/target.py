@@ -11,6 +11,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -30,13 +31,13 @@ class OnnxInt8Options(TargetOptions):
 class COptions(TargetOptions):
     """Bare-metal C: *core* is the processor it is compiled for and run on in QEMU."""
 
-    core: str = Field("cortex-m4", pattern=r"^cortex-m(0|3|4|7)$")
+    core: Literal["cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7"] = "cortex-m4"
 
 
 class FinnOptions(TargetOptions):
     """FINN dataflow RTL: *board*, the throughput aimed at in frames/s, and the depth of the FIFOs in words."""
 
-    board: str = Field("pynq-z1", pattern=r"^pynq-z[12]$")
+    board: Literal["pynq-z1", "pynq-z2"] = "pynq-z1"
     fps: int = Field(100_000, ge=1, le=100_000_000)
     fifo_depth: int = Field(32, ge=2, le=1 << 15)
 

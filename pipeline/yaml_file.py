@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from pathlib import Path
 
@@ -32,6 +33,12 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem=f"key {key!r} repeats", problem_mark=key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+# YAML 1.1, which PyYAML reads, takes 1e-5 for text; JSON, Python and YAML 1.2 take it for a number.
+_UniqueKeyLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+"), list("-+0123456789")
+)
 
 
 def read_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
@@ -94,4 +101,18 @@ def _parse_assignment(text: str) -> tuple[str, object]:
     try:
         return key.strip(), _parse(value)
     except yaml.YAMLError as error:
+        quoted = _with_quoted_targets(value)
+        if quoted is not None:
+            hint = f"a target with options needs quotes: --set '{key}={quoted}'"
+            raise ConfigError(f"cannot set {key!r}: {value!r} is not YAML; {hint}") from error
         raise ConfigError(f"cannot set {key!r}: {value!r} is not YAML: {error}") from error
+
+
+def _with_quoted_targets(text: str) -> str | None:
+    """Return *text* with every bare ``name{key=value}`` in double quotes; None where that does not make it YAML."""
+    quoted = re.sub(r"""(?<!["'\w-])[\w-]+\{[^{}"']*\}""", r'"\g<0>"', text)
+    try:
+        _parse(quoted)
+    except yaml.YAMLError:
+        return None
+    return quoted

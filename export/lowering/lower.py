@@ -66,7 +66,8 @@ def lower_graph(model: onnx.ModelProto, path: Path, name: str) -> Lowered:
         listing = "\n".join(f"  {refusal}" for refusal in refusals[:MAX_LISTED])
         if len(refusals) > MAX_LISTED:
             listing += f"\n  and {len(refusals) - MAX_LISTED} more"
-        raise InputError(f"{path} holds {len(refusals)} nodes that cannot be lowered to integers exactly:\n{listing}")
+        nodes = "1 node" if len(refusals) == 1 else f"{len(refusals)} nodes"
+        raise InputError(f"{path} holds {nodes} that cannot be lowered to integers exactly:\n{listing}")
     return _finish(lowering, name)
 
 

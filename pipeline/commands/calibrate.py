@@ -15,6 +15,7 @@ from pipeline.artifact import Artifact, digest_of, seal
 from pipeline.commands.calibration_display import Display
 from pipeline.commands.calibration_inputs import device_of, samples_of
 from pipeline.commands.parity import require_ledger
+from pipeline.commands.recorded_artifacts import require_recorded
 from pipeline.commands.report import write_report
 from pipeline.errors import ConfigError, error_of
 from pipeline.ledger import CalibrationEntry, replace_calibrations
@@ -69,12 +70,13 @@ def calibrate_run(run: RunFolder, request: Request, *, as_json: bool) -> None:
 
     Raises:
         ConfigError: no such executor, a bad fault spec, or faults on an executor that simulates none.
-        InputError: a setting is not possible, or there are no labelled images.
+        InputError: a setting is not possible, there are no labelled images, or artifacts are not those of the ledger.
         StageError: the target cannot take what is calibrated.
         ToolMissingError: a tool of the target is not installed.
     """
     with run.locked(), _disk_problems_named():
         ledger = require_ledger(run)
+        require_recorded(run, ledger)
         integer = run.artifact(INTEGER)
         integer.verify()
         model = resolve(FUNCTIONS, "load-integer-model")(integer.path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.commands.rehearse_import import rehearse_import
 from pipeline.commands.run import carry_out
 from pipeline.errors import ConfigError
 from pipeline.import_config import ImportConfig, make_config, source_file
@@ -44,14 +45,15 @@ def import_model(request: Request, *, runs: Path, cores: int | None, as_json: bo
 
     Raises:
         ConfigError: an option is not valid.
-        InputError: a file is missing or empty.
-        RunFailedError: a stage failed; a file that is not supported fails the first.
+        InputError: a file is missing, empty or not supported, or the vectors do not fit; the run stays as it was.
+        RunFailedError: a stage failed.
         GateError: a parity check, a proof or a gate does not hold.
     """
     config = _config_of(request)
     run = RunFolder.named(config.name, runs=runs)
     if (run.path / CONFIG).is_file() and not isinstance(run.config(), ImportConfig):
         raise ConfigError(f"{run.path} is a run that trained its network; give this one another name: --name NAME")
+    rehearse_import(run, config)
     carry_out(config, runs=runs, until=None, cores=cores, as_json=as_json)
 
 

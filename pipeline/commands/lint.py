@@ -107,7 +107,8 @@ def _require_input_type(text: str) -> None:
 
 def _reason(path: Path, examined: Examined, verdicts: list[Verdict]) -> str:
     if examined.model is None:
-        return f"{path}: {len(examined.unsupported)} nodes cannot be lowered to integers exactly"
+        refused = len(examined.unsupported)
+        return f"{path}: {'1 node' if refused == 1 else f'{refused} nodes'} cannot be lowered to integers exactly"
     return f"{path} cannot be deployed to {', '.join(v.target for v in verdicts if not v.takes)}"
 
 

@@ -61,6 +61,7 @@ def carry_out(config: Config, *, runs: Path, until: str | None, cores: int | Non
     plan = Plan(config)
     goal = goal_of(plan, until)
     with run.locked():
+        made_before = _time_of(run.path / goal)
         run.write_config(config)
         _forget_failures(run)
         calibrations = recorded_calibrations(run.ledger)
@@ -68,12 +69,12 @@ def carry_out(config: Config, *, runs: Path, until: str | None, cores: int | Non
             failures = run.failures()
             if not failures:
                 raise StageError(f"the run stopped without a result; its log is {_log(run)}")
-            if goal == "report.html":
-                _record_what_succeeded(run, plan, cores)
+            if goal == "report.html" and _record_what_succeeded(run, plan, cores) and not as_json:
+                summarize(run, require_ledger(run), [], as_json=False)
             raise RunFailedError(failures)
         forget_calibrations(run, calibrations)
     if goal != "report.html":
-        summarize_part(run, goal, as_json=as_json)
+        summarize_part(run, goal, made=_time_of(run.path / goal) != made_before, as_json=as_json)
         return
     ledger = require_ledger(run)
     reasons = judge(ledger, tuple(step.name for step in plan.executors))
@@ -120,14 +121,24 @@ def _forget_failures(run: RunFolder) -> None:
         path.unlink()
 
 
-def _record_what_succeeded(run: RunFolder, plan: Plan, cores: int | None) -> None:
-    """Write ledger and report with the executors whose checks are complete; failed ones are listed as failures."""
+def _time_of(file: Path) -> int | None:
+    """Return when *file* was written, in nanoseconds; None where there is none."""
+    return file.stat().st_mtime_ns if file.is_file() else None
+
+
+def _record_what_succeeded(run: RunFolder, plan: Plan, cores: int | None) -> bool:
+    """Write ledger and report with the executors whose checks are complete; failed ones are listed as failures.
+
+    Returns:
+        Whether they were written: not where a stage failed that all executors need.
+    """
     failed = {failure.stage for failure in run.failures()}
     fine = tuple(step for step in plan.executors if not _blocked(plan, step.source, f"check-{step.slot}", failed))
     needed = {*plan.front.sources, "integer", "parity", "report"}
-    if not failed & needed:
-        names = ",".join(step.slot for step in fine)
-        _snakemake(run, goals_of(plan, "report.html", fine), cores, "--config", f"checks={names}")
+    if failed & needed:
+        return False
+    names = ",".join(step.slot for step in fine)
+    return _snakemake(run, goals_of(plan, "report.html", fine), cores, "--config", f"checks={names}")
 
 
 def _blocked(plan: Plan, source: str, check: str, failed: set[str]) -> bool:

@@ -13,17 +13,20 @@ from pipeline.ledger import Ledger
 from pipeline.run_folder import RunFolder
 
 
-def summarize_part(run: RunFolder, goal: str, *, as_json: bool) -> None:
-    """Print to stdout that *goal*, a file of *run*, was made, and the accuracy of the network if it is one's."""
-    made = run.path / goal
-    metrics = made.parent / METRICS
+def summarize_part(run: RunFolder, goal: str, *, made: bool, as_json: bool) -> None:
+    """Print to stdout the accuracy of the network if *goal*, a file of *run*, is one's, and whether it was *made*.
+
+    Otherwise it was there and up to date.
+    """
+    file = run.path / goal
+    metrics = file.parent / METRICS
     content = json.loads(metrics.read_text()) if metrics.is_file() else None
     if as_json:
         names = ("test_accuracy", "test_samples", "validation_accuracy")
         accuracy = {} if content is None else {"accuracy": {name: content[name] for name in names}}
-        typer.echo(json.dumps({"run": str(run.path), "made": goal, **accuracy}))
+        typer.echo(json.dumps({"run": str(run.path), "made": goal, "up_to_date": not made, **accuracy}))
         return
-    typer.echo(f"made {made}")
+    typer.echo(f"made {file}" if made else f"up to date: {file}")
     if content is not None:
         typer.echo(
             f"accuracy {content['test_accuracy']:.2f} % of {content['test_samples']} test images, "

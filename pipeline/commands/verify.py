@@ -15,6 +15,7 @@ import typer
 from pipeline.artifact import Artifact, sha256_of_bytes
 from pipeline.check import compare, run_check, run_vectors
 from pipeline.commands.parity import judge, require_ledger
+from pipeline.commands.recorded_artifacts import artifact_problems, finish_command
 from pipeline.commands.verify_calibrations import verify_calibrations
 from pipeline.errors import ConfigError, GateError, IntegrityError, StageError
 from pipeline.ledger import Ledger
@@ -33,7 +34,9 @@ def verify_run(run_path: Path, *, as_json: bool) -> None:
     run = RunFolder.open(run_path)
     ledger = require_ledger(run)
     plan = Plan(run.config())
-    _verify_artifacts(run, ledger)
+    problems = list(artifact_problems(run, ledger, hash_again=True))
+    if problems:
+        raise IntegrityError("\n".join(problems))
     typer.echo(f"{len(ledger.artifacts)} artifacts unchanged", err=True)
     reasons = [*_missing(run, plan, ledger), *judge(ledger, tuple(step.name for step in plan.executors))]
     reasons.extend(_derive_again(run, ledger))
@@ -81,7 +84,8 @@ def _missing(run: RunFolder, plan: Plan, ledger: Ledger) -> list[str]:
     """Return what the configuration asks for and the ledger does not hold: an empty ledger proves nothing."""
     reasons = [f"stage {failure.stage} failed in this run: {failure.message}" for failure in ledger.failures]
     if ledger.inputs.get("config") != sha256_of_bytes(config_to_json(plan.config).encode()):
-        reasons.append(f"the configuration recorded in {run.path} is not the one of the ledger; run it again")
+        finish = f"finish the run: {finish_command(run)}"
+        reasons.append(f"the configuration recorded in {run.path} is not the one of the ledger; {finish}")
     checked = [check.actual for check in ledger.checks]
     reasons.extend(f"the ledger has no check of {s.name}" for s in plan.executors if s.name not in checked)
     held = [artifact.path for artifact in ledger.artifacts]
@@ -90,34 +94,6 @@ def _missing(run: RunFolder, plan: Plan, ledger: Ledger) -> list[str]:
     if not proven:
         reasons.append("the ledger holds no proofs")
     return reasons
-
-
-def _verify_artifacts(run: RunFolder, ledger: Ledger) -> None:
-    problems = []
-    for entry in ledger.artifacts:
-        folder = run.path / entry.path
-        if not _inside(folder, run):
-            problems.append(f"artifact path {entry.path!r} leaves the run's folder")
-            continue
-        try:
-            artifact = Artifact.load(folder)
-            if artifact.sha256 != entry.sha256:
-                problems.append(
-                    f"artifact {entry.stage!r} at {folder} is not the one in the ledger; finish the run again"
-                )
-                continue
-            artifact.verify()
-        except IntegrityError as error:
-            problems.append(str(error))
-    if problems:
-        raise IntegrityError("\n".join(problems))
-
-
-def _inside(folder: Path, run: RunFolder) -> bool:
-    try:
-        return folder.resolve().is_relative_to(run.path)
-    except (OSError, RuntimeError, ValueError):  # a loop of links, a name that is too long or no name at all
-        return False
 
 
 def flip_and_verify(run_path: Path, spec: str, *, as_json: bool) -> None:

@@ -197,6 +197,22 @@ def test_bad_input_ends_with_a_clear_message(copy: Path) -> None:
     assert (copy / "ledger.json").read_bytes() == before
 
 
+def test_a_run_of_which_a_part_was_made_again_is_not_calibrated_until_it_is_finished(copy: Path) -> None:
+    part = ("run", CONFIG, "--runs", copy.parent, *QUICK, "--set", "train.epochs=1", "--until", "train")
+    assert bitproof(*part).code == 0
+    before = (copy / "ledger.json").read_bytes()
+    finish = f"bitproof run {copy / 'config.json'} --runs {copy.parent}"
+    told = f"artifact 'train' at {copy / 'train'} is not the one in the ledger; finish the run: {finish}"
+    for command, code in (("calibrate", 2), ("verify", 1)):
+        outcome = bitproof(command, copy)
+        assert outcome.code == code, outcome.err
+        assert told in outcome.err.splitlines()[-1]
+    assert (copy / "ledger.json").read_bytes() == before
+    assert bitproof(*finish.split()[1:]).code == 0
+    assert bitproof("verify", copy).code == 0
+    assert bitproof("calibrate", copy, *FAULTS, "--evaluations", "16").code == 0
+
+
 def test_an_interrupted_calibration_leaves_the_run_as_it_was(copy: Path) -> None:
     before = (copy / "ledger.json").read_bytes()
     process = subprocess.Popen(

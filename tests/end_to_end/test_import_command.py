@@ -151,10 +151,13 @@ def test_the_same_import_makes_nothing_and_another_file_everything_again(copy: P
     assert all(after[slot] != before[slot] for slot in before)
 
 
-def test_a_file_that_moved_is_not_imported_again(copy: Path) -> None:
+def test_a_file_that_moved_is_not_imported_again_and_the_ledger_names_its_place(copy: Path) -> None:
     before = manifest_times(copy / "runs" / "net")
+    recorded = ledger_of(copy / "runs" / "net")["inputs"]["config"]
     assert bitproof(*again(copy)).code == 0
     assert manifest_times(copy / "runs" / "net") == before
+    assert ledger_of(copy / "runs" / "net")["inputs"]["config"] != recorded
+    assert bitproof("verify", copy / "runs" / "net").code == 0
 
 
 def test_without_targets_and_vectors_drawn_codes_compare_the_file_with_the_integer_model(copy: Path) -> None:
@@ -184,6 +187,45 @@ def test_a_file_that_cannot_be_imported_is_exit_code_2(tmp_path: Path, content: 
     assert outcome.code == 2
     assert message in json.loads(outcome.out)["error"]
     assert "Traceback" not in outcome.err
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def exp_network(path: Path) -> None:
+    """Write a file that can be read but not lowered."""
+    file = ForeignFile()
+    exponential = file.add("Exp", file.quant("input", 0.25, 4))
+    onnx.save_model(file.model(file.quant(exponential, 0.25, 4), ["N", 12], ["N", 12]), path)
+
+
+@pytest.mark.parametrize("refused", ["vectors", "labels", "file", "operation"])
+def test_a_refused_import_changes_nothing_of_the_run_that_is_there(copy: Path, refused: str) -> None:
+    assert bitproof(*again(copy)).code == 0
+    before = contents(copy / "runs")
+    if refused == "vectors":
+        np.save(copy / "codes.npy", np.zeros((300, 13), dtype=np.uint8))
+    elif refused == "labels":
+        np.save(copy / "labels.npy", np.zeros(299, dtype=np.int64))
+    elif refused == "file":
+        (copy / "net.onnx").write_bytes(b"no ONNX file")
+    else:
+        exp_network(copy / "net.onnx")
+    outcome = bitproof(*again(copy))
+    assert outcome.code == 2, outcome.err
+    named = {"vectors": "codes.npy", "labels": "labels.npy"}.get(refused, "net.onnx")
+    assert str(copy / named) in outcome.err
+    assert "bitproof-import-" not in outcome.err, "the file is named where the user has it"
+    assert contents(copy / "runs") == before
+    assert bitproof("verify", copy / "runs" / "net").code == 0
+
+
+def test_a_refused_import_leaves_no_new_folder(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("no ONNX file")
+    outcome = bitproof("import", tmp_path / "README.md", "--runs", tmp_path / "runs")
+    assert outcome.code == 2
+    assert not (tmp_path / "runs").exists()
 
 
 def test_unsupported_operations_are_named_in_one_list(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_scales_without_a_small_common_measure_are_refused(tmp_path: Path) -> No
     with pytest.raises(InputError) as caught:
         subject_of(tmp_path, graph)
     assert str(caught.value) == (
-        f"{tmp_path / 'net' / 'm.onnx'} holds 1 nodes that cannot be lowered to integers exactly:\n"
+        f"{tmp_path / 'net' / 'm.onnx'} holds 1 node that cannot be lowered to integers exactly:\n"
         f"  {graph.output} (Gemm): adds terms of scales such as 0.000325521 and 0.05, whose ratio is no small "
         "fraction; give its inputs one scale, or scales that are powers of two"
     )

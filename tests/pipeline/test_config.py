@@ -58,7 +58,15 @@ def test_configuration_survives_its_record_in_the_run_folder(tmp_path: Path) -> 
             MINIMAL.replace("onnx-int8", "onnx-int9"),
             "unknown target 'onnx-int9' in 'onnx-int9'; did you mean 'onnx-int8'?",
         ),
-        (MINIMAL.replace("onnx-int8", "'c{core=z80}'"), "target 'c{core=z80}': core = 'z80'"),
+        (
+            MINIMAL.replace("onnx-int8", "'c{core=z80}'"),
+            "core = 'z80': Input should be 'cortex-m0', 'cortex-m3', 'cortex-m4' or 'cortex-m7' (options: core)",
+        ),
+        (MINIMAL.replace("[8]", "32"), "tiny.yaml: model.hidden = 32: must be a list, for example [64, 64]"),
+        (
+            MINIMAL.replace("onnx-int8", "'finn{board=zcu}'"),
+            "target 'finn{board=zcu}': board = 'zcu': Input should be 'pynq-z1' or 'pynq-z2' (options: board, fps, ",
+        ),
         (
             MINIMAL.replace("onnx-int8", "'c{cores=cortex-m4}'"),
             "cores = 'cortex-m4': Extra inputs are not permitted (options: core)",
@@ -131,10 +139,33 @@ def test_values_are_replaced_by_dotted_name(tmp_path: Path) -> None:
     assert [str(target) for target in config.targets] == ["c{core=cortex-m4}"]
 
 
+@pytest.mark.parametrize(("text", "lr"), [("1e-5", 1e-5), ("2.5e-3", 2.5e-3), ("1E-2", 1e-2), ("0.01", 0.01)])
+def test_a_number_with_an_exponent_is_a_number(tmp_path: Path, text: str, lr: float) -> None:
+    assert read(tmp_path, MINIMAL, f"train.lr={text}").train.lr == lr
+
+
+def test_the_recorded_configuration_can_be_run_again(tmp_path: Path) -> None:
+    config = read(tmp_path, MINIMAL, "train.lr=1e-5", "targets=[c, finn]")
+    run = RunFolder(tmp_path / "run")
+    run.write_config(config)
+    assert read_config(run.path / "config.json") == config == run.config()
+
+
 @pytest.mark.parametrize("assignment", ["train.epochs", "..=3", "name.x=3", "train.epoch=3", "train=[", "=1"])
 def test_a_bad_assignment_is_refused(tmp_path: Path, assignment: str) -> None:
     with pytest.raises(ConfigError):
         read(tmp_path, MINIMAL, assignment)
+
+
+def test_a_target_without_its_quotes_is_told_where_they_go(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, MINIMAL, "targets=[onnx-int8, c{core=cortex-m0}]")
+    told = """targets=[onnx-int8, "c{core=cortex-m0}"]"""
+    assert str(caught.value) == (
+        "cannot set 'targets': '[onnx-int8, c{core=cortex-m0}]' is not YAML; a target with options needs quotes: "
+        f"--set '{told}'"
+    )
+    assert [str(target) for target in read(tmp_path, MINIMAL, told).targets] == ["onnx-int8", "c{core=cortex-m0}"]
 
 
 @pytest.mark.parametrize("key", ["estimator", "faults", "wrap"])

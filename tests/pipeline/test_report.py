@@ -99,21 +99,25 @@ def run(tmp_path: Path) -> RunFolder:
 def test_a_run_until_a_training_says_how_accurate_its_network_is(
     run: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    summarize_part(run, "train/artifact.json", as_json=False)
+    summarize_part(run, "train/artifact.json", made=True, as_json=False)
     made, accuracy = capsys.readouterr().out.splitlines()
     assert made == f"made {run.path / 'train' / 'artifact.json'}"
     assert accuracy == "accuracy 92.78 % of 360 test images, 93.50 % of the validation split"
-    summarize_part(run, "train/artifact.json", as_json=True)
+    summarize_part(run, "train/artifact.json", made=True, as_json=True)
     shown = json.loads(capsys.readouterr().out)
     assert shown["accuracy"] == {"test_accuracy": 92.7777, "test_samples": 360, "validation_accuracy": 93.5}
 
 
-def test_a_run_until_another_stage_says_what_it_made(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("made", "word"), [(True, "made"), (False, "up to date:")])
+def test_a_run_until_another_stage_says_what_it_made(
+    run: RunFolder, capsys: pytest.CaptureFixture[str], *, made: bool, word: str
+) -> None:
     for goal in ("export/artifact.json", "checks/torch.json"):
-        summarize_part(run, goal, as_json=False)
-        assert capsys.readouterr().out == f"made {run.path / goal}\n"
-        summarize_part(run, goal, as_json=True)
-        assert json.loads(capsys.readouterr().out) == {"run": str(run.path), "made": goal}
+        summarize_part(run, goal, made=made, as_json=False)
+        assert capsys.readouterr().out == f"{word} {run.path / goal}\n"
+        summarize_part(run, goal, made=made, as_json=True)
+        shown = json.loads(capsys.readouterr().out)
+        assert shown == {"run": str(run.path), "made": goal, "up_to_date": not made}
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])

@@ -1,0 +1,62 @@
+"""Read the files of an import in a folder of its own first: one that is refused leaves no run and changes none.
+
+Snakemake deletes what a stage is about to make again before the stage can say that it will not. What the user gave is
+therefore read, and the network lowered, before anything of the run is touched.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from pipeline.artifact import MANIFEST, Artifact
+from pipeline.errors import InputError
+from pipeline.import_config import ImportConfig
+from pipeline.plan import Plan
+from pipeline.registry import FUNCTIONS, resolve
+from pipeline.run_folder import CONFIG, RunFolder
+from pipeline.stage import execute
+
+
+def rehearse_import(run: RunFolder, config: ImportConfig) -> None:
+    """Import the files of *config* into a temporary folder, lower the network, and delete it all.
+
+    Nothing is done where *run* holds what the same files gave.
+
+    Raises:
+        InputError: a file cannot be imported, the vectors or labels do not fit it, or it cannot be lowered.
+        ToolMissingError: a package that reads it is not installed.
+    """
+    if _is_made(run, config):
+        return
+    with tempfile.TemporaryDirectory(prefix="bitproof-import-") as folder:
+        try:
+            _import_into(Path(folder), config)
+        except InputError as error:
+            read = str(Path(folder) / "export")  # a copy of the user's file, which is the one to name
+            given = str(config.source.path)
+            raise InputError(str(error).replace(f"{read}/{_FILE}", given).replace(read, given)) from error
+
+
+_FILE = "model.onnx"
+"""The one file of a QONNX artifact."""
+
+
+def _import_into(folder: Path, config: ImportConfig) -> None:
+    plan = Plan(config)
+    made: dict[str, Artifact] = {}
+    for slot, source in plan.front.sources.items():
+        origin = None if source is None else made[source]
+        stage = plan.make_stage(slot)
+        made[slot] = execute(stage, origin, folder / slot, seed=config.seed, versions={}, slot=slot)
+        if slot == "export":  # before the vectors: they do not matter to a network that is not supported
+            resolve(FUNCTIONS, "lower-file")(made[slot].path / _FILE)
+
+
+def _is_made(run: RunFolder, config: ImportConfig) -> bool:
+    """Return whether *run* holds the artifacts that the files and options of *config* give."""
+    if not (run.path / CONFIG).is_file():
+        return False
+    held, wanted = Plan(run.config()), Plan(config)
+    slots = (*wanted.front.sources, "integer")
+    return all((run.path / slot / MANIFEST).is_file() and held.options(slot) == wanted.options(slot) for slot in slots)
