@@ -10,10 +10,12 @@ from typing import Protocol
 
 import typer
 
-from pipeline.artifact import Artifact
+from pipeline.artifact import MANIFEST, Artifact
 from pipeline.check import run_vectors
+from pipeline.commands.absent_executors import why_absent
+from pipeline.commands.recorded_artifacts import finish_command
 from pipeline.commands.verify import Flip, flipped
-from pipeline.errors import ConfigError, GateError
+from pipeline.errors import ConfigError, GateError, ToolMissingError
 from pipeline.plan import ExecutorStep, Plan, make_executor
 from pipeline.registry import FUNCTIONS, resolve
 from pipeline.run_folder import RunFolder
@@ -52,28 +54,83 @@ def explain_executors(
         as_json: print one JSON object.
 
     Raises:
-        ConfigError: the run has no such executor.
-        IntegrityError: an artifact is missing, or was changed.
+        ConfigError: the run has no such executor, or none of which the artifacts are there.
+        IntegrityError: an artifact was changed.
         GateError: an executor differs; where and why is on stdout.
     """
     run = RunFolder.open(run_path)
     flip = None if flip_bit is None else Flip.parse(flip_bit)
     if flip is not None and executor not in (None, flip.executor):
         raise ConfigError(f"--flip-bit {flip_bit} explains {flip.executor}; leave out --executor {executor}")
-    run.artifact("integer").verify()
+    if (run.path / "integer" / MANIFEST).is_file():  # where there is none, the configuration tells what to do
+        run.artifact("integer").verify()
+    asked = executor if flip is None else flip.executor
+    there, absent = _executors(run, asked, copied=flip is not None)
     vectors = run_vectors(run)
     vectors = vectors if samples is None else vectors.head(samples)
     explained = []
-    with _artifacts(run, executor, flip) as pairs:
+    with _artifacts(run, there, flip) as pairs:
         for step, artifact in pairs:
-            found = _explain(run, step, artifact, vectors, asked=executor is not None or flip is not None)
+            try:
+                found = _explain(run, step, artifact, vectors, asked=asked is not None)
+            except ToolMissingError as error:
+                if asked is not None:
+                    raise
+                absent[step.name] = str(error)
+                continue
             explained.append(found)
             if not as_json:
                 typer.echo("\n".join(found.lines()))
+    if not explained:
+        raise ConfigError(_nothing(run, absent))
+    _require_equal(run, explained, absent, vectors, as_json=as_json)
+
+
+def _executors(run: RunFolder, asked: str | None, *, copied: bool) -> tuple[list[ExecutorStep], dict[str, str]]:
+    """Return the executors of *run* that can be explained, and why each other one cannot.
+
+    Where a flipped copy is *asked* for, ``copied``, it may be one of the integer model, and its name is checked later.
+
+    Raises:
+        ConfigError: there is none, or the one that is *asked* for is not among them.
+    """
+    plan = Plan(run.config())
+    for slot in ("integer", "data"):
+        why = why_absent(run, plan, slot)
+        if why is not None:
+            raise ConfigError(f"{run.path} has nothing to compare with: {why}; finish the run: {finish_command(run)}")
+    step = None if asked is None else plan.executor(asked)
+    if asked is not None and step is None and not copied:
+        names = ", ".join(step.name for step in plan.executors)
+        raise ConfigError(f"this run has no executor {asked!r}; it has {names}")
+    steps = plan.executors if step is None else (step,)
+    reasons = {step.name: why_absent(run, plan, step.source) for step in steps}
+    there = [step for step in steps if reasons[step.name] is None]
+    absent = {name: why for name, why in reasons.items() if why is not None}
+    if not there:
+        raise ConfigError(_nothing(run, absent))
+    return there, absent
+
+
+def _nothing(run: RunFolder, absent: Mapping[str, str]) -> str:
+    lines = "\n".join(f"  {name}: {why}" for name, why in absent.items())
+    finish = f"once that is put right, finish the run: {finish_command(run)}"
+    return f"nothing of {run.path} can be explained:\n{lines}\n{finish}"
+
+
+def _require_equal(
+    run: RunFolder, explained: list[Explained], absent: Mapping[str, str], vectors: Vectors, *, as_json: bool
+) -> None:
+    """Print what is left to say, and raise a GateError where an executor differs."""
     ok = all(found.ok for found in explained)
     if as_json:
-        content = {"run": run.path.name, "ok": ok, "executors": [found.as_json() for found in explained]}
+        missing = [{"executor": name, "why": why} for name, why in absent.items()]
+        executors = [found.as_json() for found in explained]
+        content = {"run": run.path.name, "ok": ok, "executors": executors, "absent": missing}
         typer.echo(json.dumps(content, sort_keys=True))
+    else:
+        for name, why in absent.items():
+            typer.echo(f"{name}: not explained: {why}")
     if not ok:
         names = ", ".join(found.executor for found in explained if not found.ok)
         raise GateError(f"not equal to the integer model on {vectors.origin}: {names}")
@@ -81,19 +138,13 @@ def explain_executors(
 
 @contextmanager
 def _artifacts(
-    run: RunFolder, executor: str | None, flip: Flip | None
+    run: RunFolder, steps: list[ExecutorStep], flip: Flip | None
 ) -> Iterator[list[tuple[ExecutorStep, Artifact]]]:
-    """Yield the executors that are asked for, each with the artifact that it runs."""
+    """Yield *steps*, each with the artifact that it runs; with *flip* the one that it names, with its copy."""
     if flip is not None:
         with flipped(run, flip) as (step, artifact, _):
             yield [(step, artifact)]
         return
-    plan = Plan(run.config())
-    step_asked = None if executor is None else plan.executor(executor)
-    if executor is not None and step_asked is None:
-        names = ", ".join(step.name for step in plan.executors)
-        raise ConfigError(f"this run has no executor {executor!r}; it has {names}")
-    steps = plan.executors if step_asked is None else (step_asked,)
     artifacts = [(step, run.artifact(step.source)) for step in steps]
     for _, artifact in artifacts:
         artifact.verify()

@@ -1,0 +1,37 @@
+"""Which executors of a run cannot be looked into, and why: a stage before them failed, was not made, or is outdated."""
+
+from __future__ import annotations
+
+from pipeline.artifact import MANIFEST
+from pipeline.plan import Plan
+from pipeline.run_folder import RunFolder
+
+
+def why_absent(run: RunFolder, plan: Plan, slot: str) -> str | None:
+    """Return in one line why *run* has no artifact in *slot* that goes with those before it; None: it has one.
+
+    An artifact that was made from an earlier version of its source is none: it is of another network.
+
+    Raises:
+        IntegrityError: a manifest is damaged.
+    """
+    failures = {failure.stage: failure for failure in run.failures()}
+    for name in _chain(plan, slot):
+        if name in failures:
+            failure = failures[name]
+            said = failure.message.partition("\n")[0]
+            return f"stage {name} failed (exit code {failure.exit_code}): {said}"
+        if not (run.path / name / MANIFEST).is_file():
+            return f"stage {name} has not been carried out"
+        source = plan.source_of(name)
+        if source is not None and run.artifact(source).sha256 not in run.artifact(name).made_from:
+            return f"{name} was made from an earlier {source}"
+    return None
+
+
+def _chain(plan: Plan, slot: str) -> list[str]:
+    """Return *slot* and all that it is made from, sources first."""
+    chain = [slot]
+    while (source := plan.source_of(chain[0])) is not None:
+        chain.insert(0, source)
+    return chain
