@@ -114,7 +114,7 @@ def mistakes() -> dict[str, tuple[QonnxFile, str, str]]:
     cases["unquantized input"] = (
         file,
         file.add("Gemm", ["input", weights], transB=1),
-        "begin the network with a Quant node",
+        "begin the network with a quantizer of its input: a QuantIdentity",
     )
     for words, values, scale in (
         ("a scale is 0 or negative; it must be positive", [[1.0, -1.0]], [-0.5]),
