@@ -100,6 +100,8 @@ class ProofEntry(Record):
         actual: the executor the claim is about; ``integer`` for the model itself.
         first: where the claim fails first, or null.
         failing: how many cases contradict it.
+        exact_differs: cases that exact arithmetic would decide otherwise, where binary32 is the definition: codes of
+            weights and biases.
     """
 
     layer: str
@@ -111,6 +113,7 @@ class ProofEntry(Record):
     actual: str = "integer"
     first: dict[str, int] | None = None
     failing: Annotated[int, Field(ge=0)] = 0
+    exact_differs: Annotated[int, Field(ge=0)] = 0
 
 
 class FailureEntry(Record):

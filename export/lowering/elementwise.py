@@ -8,7 +8,8 @@ from fractions import Fraction
 import numpy as np
 import onnx
 
-from export.integer import Chain
+from export.integer import Chain, Product
+from export.lowering.biases import bias_offsets
 from export.lowering.effort import CHAIN, NODE
 from export.lowering.graph import Lowering, UnsupportedError, along_channels, attributes, has_input
 from export.lowering.joins import add_tensors
@@ -140,8 +141,19 @@ def _sum(lowering: Lowering, node: onnx.NodeProto, *, sign: int) -> Meaning:
     offsets = _constants(lowering, tensor, node, 1 - index)
     if sign < 0 and index == 1:  # constant minus computed
         tensor, sign = tensor.mapped(lambda chain: chain.times(-1)), 1
+    offsets = _in_accumulator_units(lowering, tensor, lowering.meaning[node.input[1 - index]], offsets)
     chains = [chain.plus(sign * offset) for chain, offset in zip(tensor.chains, offsets, strict=True)]
     return _kept(lowering, node, tensor, chains)
+
+
+def _in_accumulator_units(
+    lowering: Lowering, tensor: Tensor, bias: Meaning, offsets: list[Fraction]
+) -> list[Fraction]:
+    """Return the *offsets* that the constant *bias* adds to a product, whole units where they are meant as such."""
+    linear = tensor.linear()
+    if linear is None or not isinstance(lowering.builder.nodes.get(tensor.node), Product):
+        return offsets
+    return bias_offsets(bias, offsets, [slope for slope, _ in linear])
 
 
 def neg(lowering: Lowering, node: onnx.NodeProto) -> Meaning:

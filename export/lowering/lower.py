@@ -36,8 +36,8 @@ class Lowered:
         input: the tensor of the graph that holds the input codes.
         output: the tensor of the graph that the output codes stand for.
         dropped: nodes at the end that keep the order of the outputs and were left out: name and operation.
-        unequal_weights: for each weight quantizer its output tensor, the number of weights, and how many codes the
-            float32 division of the executors gets otherwise.
+        unequal_weights: for each weight quantizer its output tensor, the number of weights, and how many codes exact
+            division would give otherwise than the float32 division that defines them.
     """
 
     model: IntegerModel

@@ -20,7 +20,7 @@ from export.lowering.effort import WEIGHTS
 from export.lowering.graph import InputCoding, Lowering, UnsupportedError, along_channels, value_range
 from export.lowering.meaning import Constant, GraphInput, Meaning, QuantizedConstant, Rationals, Tensor, linear_of
 from export.lowering.quantizer_constants import MAX_ACTIVATION_BITS, QuantConstants, positive_scales, read_quant
-from export.lowering.weights import round_weights
+from export.lowering.weights import round_weights, weight_signs
 from pipeline import Codes
 
 
@@ -73,12 +73,13 @@ def _weights(lowering: Lowering, node: onnx.NodeProto, source: Constant, quant: 
     except ValueError:
         message = f"scales of shape {quant.scales.shape} for weights of shape {values.shape}; they must broadcast"
         raise UnsupportedError(message) from None
-    reals = lowering.reals(node, 0) if quant.bipolar or not np.isfinite(values).all() else None
-    if reals is not None:
-        codes = np.where(reals / scales + zeros >= 0, 1, -1).astype(np.int64)
+    if not np.isfinite(values).all():
+        lowering.reals(node, 0)  # refuses them
+    if quant.bipolar:
+        codes, unequal = weight_signs(values, scales, zeros)
     else:
         codes, unequal = round_weights(values, scales, zeros, quant.rounding, quant.lowest, quant.highest)
-        lowering.unequal_weights.append((node.output[0], values.size, unequal))
+    lowering.unequal_weights.append((node.output[0], values.size, unequal))
     return QuantizedConstant(codes - zeros, scales)
 
 
