@@ -10,8 +10,17 @@ from pipeline.errors import (
     StageError,
     ToolMissingError,
 )
-from pipeline.executor import Codes, Executor, LayerTracer, MatrixUnit, Requantizer, WeightSign
-from pipeline.parity import Mismatch, ParityCheck, ParityReport, compare_codes, outputs_sha256
+from pipeline.executor import (
+    Codes,
+    Executor,
+    FloatReference,
+    LayerTracer,
+    MatrixUnit,
+    Observation,
+    Requantizer,
+    WeightSign,
+)
+from pipeline.parity import Mismatch, ParityCheck, ParityReport, Unexplained, compare_codes, outputs_sha256
 from pipeline.stage import Stage, StageContext
 from pipeline.vectors import Vectors, load_vectors
 
@@ -21,12 +30,14 @@ __all__ = [
     "Codes",
     "ConfigError",
     "Executor",
+    "FloatReference",
     "GateError",
     "InputError",
     "IntegrityError",
     "LayerTracer",
     "MatrixUnit",
     "Mismatch",
+    "Observation",
     "ParityCheck",
     "ParityReport",
     "Requantizer",
@@ -34,6 +45,7 @@ __all__ = [
     "StageContext",
     "StageError",
     "ToolMissingError",
+    "Unexplained",
     "Vectors",
     "WeightSign",
     "compare_codes",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import InputError
-from pipeline.executor import Codes, Executor, MatrixUnit, Requantizer
+from pipeline.executor import Codes, Executor, FloatReference, MatrixUnit, Requantizer
 from pipeline.import_config import ImportConfig
 from pipeline.ledger import CheckEntry, ProofEntry
 from pipeline.parity import ParityReport, compare_codes
@@ -106,7 +106,11 @@ def run_check(run: RunFolder, step: ExecutorStep) -> CheckResult:
     config = run.config()
     if isinstance(config, ImportConfig) and config.vectors is None:
         require_affordable(resolve(FUNCTIONS, "operations-of-sample")(model), len(vectors))
-    report, outputs = compare(run, step, executor, vectors)
+    if isinstance(executor, FloatReference):
+        judge = resolve(FUNCTIONS, "judge-reference")
+        report, outputs = judge(executor, model, run.artifact("export").path, vectors.codes, vectors.origin)
+    else:
+        report, outputs = compare(run, step, executor, vectors)
     proofs: list[ProofEntry] = []
     if isinstance(executor, Requantizer):
         proofs.extend(resolve(FUNCTIONS, "prove-requantization")(model, executor))

@@ -292,11 +292,16 @@ class ParityConfig(Section):
     samples: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
 
 
+FloatReferenceGate = Literal["explained", "strict"]
+"""What is accepted of a float executor that differs from the integers: what rounding errors explain, or nothing."""
+
+
 class GateConfig(Section):
     """Largest accepted loss of accuracy, in percentage points; a run that misses one ends with exit code 1."""
 
     float_vs_quantized: Percent = 2.0
     quantized_vs_target: Percent = 0.0
+    float_reference: FloatReferenceGate = "explained"
 
 
 class BaseConfig(Section):

@@ -9,6 +9,7 @@ threshold and every weight.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -53,6 +54,44 @@ class Requantizer(Protocol):
         Row ``a`` of the result, shape (last - first + 1, channels), holds the output codes when the
         accumulator of every channel is ``first + a``. *layer* counts the requantizing layers from 0.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation:
+    """What a float evaluation of a network gives, before anything is rounded to the codes of its outputs.
+
+    Attributes:
+        layers: codes of the activations that it shows, by the name of the node of the integer model, shape
+            (N, *sample shape).
+        outputs: real numbers of the outputs, shape (N, outputs), in the order of the integer model's output codes.
+        codes: the output codes nearest to them, the same shape.
+    """
+
+    layers: Mapping[str, Codes]
+    outputs: NDArray[np.float64]
+    codes: Codes
+
+
+@runtime_checkable
+class FloatReference(Protocol):
+    """An executor that evaluates the network in floats, and so may round a number beside a boundary the other way.
+
+    The integer model is the definition; what such an executor gives otherwise must be explained by its rounding errors.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name in the ledger."""
+        ...
+
+    @property
+    def precision_bits(self) -> int:
+        """Bits of the significand of its floats: 24 or 53."""
+        ...
+
+    def observe(self, codes: Codes) -> Observation:
+        """Run *codes*, shape (N, inputs), and return what its activations and outputs are."""
         ...
 
 

@@ -19,7 +19,7 @@ UNDECIDED = 2.0**-30
 def round_weights(
     values: NDArray[Any], scales: Rationals, zeros: Codes, rounding: Rounding, lowest: int, highest: int
 ) -> tuple[Codes, int]:
-    """Return ``q = clip(round(values / scales + zeros), lowest, highest)`` in binary32, and how many are not the exact ones.
+    """Return ``q = clip(round(values / scales + zeros), lowest, highest)`` in binary32, and how many are not exact.
 
     Constants are quantized once, before any input, so their codes are those of the trained network: what binary32
     division, addition and rounding give, in this order, as torch and qonnx compute them. IEEE 754 gives them the same

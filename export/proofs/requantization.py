@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.integer import IntegerModel, Ranges, Threshold, hull, propagate
-from pipeline import Codes, Requantizer, StageError
+from pipeline import Codes, FloatReference, Requantizer, StageError
 from pipeline.ledger import ProofEntry
 
 ROWS_AT_ONCE = 1 << 17
@@ -21,13 +21,6 @@ TOO_MANY = 10_000
 """An executor with more wrong codes than this is wrong; the rest is not run."""
 
 Mask = NDArray[np.bool_]
-
-
-@runtime_checkable
-class FloatReference(Protocol):
-    """An executor that evaluates the network in floats: the definition is exact, so it may differ at a boundary."""
-
-    float_reference: bool
 
 
 class NamedRequantizer(Requantizer, Protocol):
