@@ -10,7 +10,7 @@ from pipeline.errors import (
     StageError,
     ToolMissingError,
 )
-from pipeline.executor import Codes, Executor, LayerTracer, MatrixUnit, Requantizer, WeightSign
+from pipeline.executor import Codes, Executor, LayerTracer, MatrixUnit, PointRequantizer, Requantizer, WeightSign
 from pipeline.parity import Mismatch, ParityCheck, ParityReport, compare_codes, outputs_sha256
 from pipeline.stage import Stage, StageContext
 from pipeline.vectors import Vectors, load_vectors
@@ -29,6 +29,7 @@ __all__ = [
     "Mismatch",
     "ParityCheck",
     "ParityReport",
+    "PointRequantizer",
     "Requantizer",
     "Stage",
     "StageContext",

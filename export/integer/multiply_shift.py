@@ -25,8 +25,8 @@ from pipeline import Codes
 
 MAX_MULTIPLIER = (1 << 31) - 1
 NONE = 3 << 61
-"""Stands for a bound that does not exist; every real one is below 2^62 + 2^59: products of numbers of 31 bits and
-codes of 13 bits shifted by at most 46."""
+"""Stands for a bound that does not exist; every real one is below 2^62 + 2^61: products of numbers of 31 bits and
+codes of 9 bits shifted by at most 52."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,10 +20,10 @@ from export.integer.ops import Threshold
 from export.integer.types import Ranges
 from pipeline import Codes, StageError
 
-MAX_SHIFT = {32: 30, 64: 46}
+MAX_SHIFT = {32: 30, 64: 52}
 """Largest shift tried, by the bits of the word."""
 LARGEST_ACCUMULATOR = 1 << 31
-LARGEST_CODE = 1 << 12
+LARGEST_CODE = 1 << 9
 """Beyond these magnitudes nothing is solved: no target multiplies wider numbers, and int64 would not be safe here."""
 
 
@@ -34,7 +34,7 @@ class MultiplyShift:
     Attributes:
         multiplier: M, shape (channels,), 0..2^31 - 1.
         offset: B, shape (channels,).
-        shift: S, one for all channels, 1..46.
+        shift: S, one for all channels, 1..52.
         word_bits: 32 or 64: every ``a * M + B`` of a reachable accumulator fits a signed word of so many bits.
     """
 

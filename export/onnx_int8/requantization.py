@@ -54,7 +54,7 @@ def _divides(form: MultiplyShift, reachable: Ranges) -> bool:
     """Tell whether every quotient of a reachable accumulator fits 32 bits, where it is saturated."""
     pairs = zip(form.multiplier.tolist(), form.offset.tolist(), reachable, strict=True)
     sums = [end * multiplier + offset for multiplier, offset, i in pairs for end in (i.low, i.high)]
-    return max(map(abs, sums)) >> form.shift <= INT32.high
+    return bool(max(map(abs, sums)) >> form.shift <= INT32.high)
 
 
 def _saturate(graph: Graph, name: str, tensor: str, lowest: int, highest: int) -> str:
