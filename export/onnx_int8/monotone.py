@@ -29,7 +29,7 @@ ROUNDING = "Cast BitShift BitwiseAnd Cast Add Add Cast BitShift"
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """The integers that a tensor can hold, from *low* to *high* in each channel, its type, and its last axis if added."""
+    """What a tensor can hold, *low* to *high* in each channel, its type, and the *terms* along its last axis."""
 
     low: Bounds
     high: Bounds
