@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from export.integer import KIND, Activation, IntegerModel, load, propagate, save
+from export.integer import KIND, IntegerModel, load, propagate, save
 from export.lowering import Lowered, lower_graph, save_origins
-from export.proofs import prove_lowering, prove_thresholds
+from export.proofs import Activations, prove_lowering, prove_thresholds
 from export.qonnx import FILE, load_qonnx
 from pipeline import Artifact, InputError, Stage, StageContext
 from pipeline.artifact import MANIFEST
 from pipeline.ledger import ProofEntry
 
 PROOFS = "proofs.json"
-
-Activations = Mapping[str, Sequence[Activation]]
-"""For each activation of a model the exact activation of every channel, all rising."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from export.integer import INPUT, IntegerModel, load, require_codes
 from export.integer.magnitudes import Sums, sums_of
 from export.lowering import Origins, load_origins
 from export.lowering.builder import Origin
+from export.lowering.graph import Span
 from export.lowering.origins import ORIGINS
 from export.qonnx import FILE, load_qonnx
 from export.subgraph import cut, with_outputs
@@ -29,6 +30,26 @@ CODE_ERROR = 2.0**-22
 """Relative; of a code times its scale, rounded to binary32, with room for the reading of it."""
 Evaluate = Callable[[onnx.ModelProto, str, FloatArray, float, Sequence[str]], Mapping[str, FloatArray]]
 """Evaluates a part of a file on ``codes * scale`` at one of its tensors, and returns the real numbers of others."""
+
+MONOTONE = frozenset(
+    {
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "BatchNormalization",
+        "Relu",
+        "Clip",
+        "Max",
+        "Min",
+        "Quant",
+        "IntQuant",
+        "BipolarQuant",
+    }
+    | {"MultiThreshold", "Trunc", "Identity", "Cast", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze"}
+)
+"""Operations that never turn back where all but one of their inputs are constants: each is an affine map, a clamp, a
+rounding, a comparison or a new shape, computed step by step in binary32, each step rounded to the nearest number."""
 
 
 class QonnxExecutor:
@@ -104,34 +125,57 @@ class QonnxExecutor:
 
     def requantize(self, layer: int, first: int, last: int) -> Codes:
         """Run the graph's nodes from accumulators to Quant on every accumulator from *first* to *last*."""
+        channels = self._model.activations[layer].channels
+        accumulators = np.arange(first, last + 1, dtype=np.int64)[:, None]
+        return self.requantize_at(layer, np.broadcast_to(accumulators, (len(accumulators), channels)))
+
+    def requantize_at(self, layer: int, accumulators: Codes) -> Codes:
+        """Run the graph's nodes from accumulators to Quant on *accumulators*, shape (N, channels)."""
+        name = self._model.activations[layer].name
+        span, origin, part = self._part(layer)
+        channels = len(origin.scales)
+        shape = tuple(channels if axis == 0 else 1 for axis in origin.axes)
+        scales = np.array([float(scale) for scale in origin.scales])
+        offsets = np.array([float(offset) for offset in origin.offsets])
+        target = self._origins.nodes[name]
+        pieces = [np.zeros((0, channels), dtype=np.int64)]
+        for start in range(0, len(accumulators), ROWS_AT_ONCE):
+            chosen = accumulators[start : start + ROWS_AT_ONCE].astype(np.float64)
+            values = (chosen * scales + offsets).astype(np.float32).reshape(len(chosen), *shape)
+            outputs = execute(part, {span.source: values}, [span.target])[span.target]
+            ordered = _in_order(outputs, target.axes)
+            pieces.append(self._activation_codes(ordered, name).reshape(len(chosen), channels))
+        return np.concatenate(pieces)
+
+    def why_monotone(self, layer: int, lows: Codes, highs: Codes) -> str | None:
+        """Say why the nodes from accumulators to Quant are monotone; None where one of them is not known to be."""
+        del lows, highs  # float32 does not wrap
+        _, _, part = self._part(layer)
+        constants = {tensor.name for tensor in part.graph.initializer}
+        kinds = [node.op_type for node in part.graph.node]
+        joins = [
+            node.op_type for node in part.graph.node if sum(name not in constants for name in node.input if name) > 1
+        ]
+        if joins or not set(kinds) <= MONOTONE:
+            return None
+        return f"each float32 step is monotone ({', '.join(dict.fromkeys(kinds))}, with constants, rounded to nearest)"
+
+    def _part(self, layer: int) -> tuple[Span, Origin, onnx.ModelProto]:
+        """Return where activation *layer* begins and ends, what comes in, and the part of the file between."""
         name = self._model.activations[layer].name
         span = self._origins.spans[name]
         (source,) = self._model.sources(name)
         origin = self._origin(source, span.source)
-        channels = len(origin.scales)
-        shape = tuple(channels if axis == 0 else 1 for axis in origin.axes)
         part = cut(
             self._onnx,
             span.source,
             span.target,
             source_type=TensorProto.FLOAT,
             target_type=TensorProto.FLOAT,
-            shape=shape,
+            shape=tuple(len(origin.scales) if axis == 0 else 1 for axis in origin.axes),
             bypass=("MaxPool",),
         )
-        scales = np.array([float(scale) for scale in origin.scales])
-        offsets = np.array([float(offset) for offset in origin.offsets])
-        target, node = self._origins.nodes[name], self._model.activations[layer]
-        sums = Sums((max(abs(node.lowest), abs(node.highest)),) * channels, 1)
-        pieces = []
-        for start in range(first, last + 1, ROWS_AT_ONCE):
-            stop = min(start + ROWS_AT_ONCE, last + 1)
-            accumulators = np.arange(start, stop, dtype=np.float64)[:, None]
-            values = (accumulators * scales + offsets).astype(np.float32).reshape(stop - start, *shape)
-            outputs = execute(part, {span.source: values}, [span.target])[span.target]
-            ordered = _in_order(outputs, target.axes)
-            pieces.append(self._codes(ordered, target, sums, name).reshape(stop - start, channels))
-        return np.concatenate(pieces)
+        return span, origin, part
 
     def _origin(self, node: str, tensor: str) -> Origin:
         """Return the origin of *node*, or of the node before it where it only passes codes on."""

@@ -17,6 +17,7 @@ from pipeline.executor import (
     LayerTracer,
     MatrixUnit,
     Observation,
+    PointRequantizer,
     Requantizer,
     WeightSign,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "Observation",
     "ParityCheck",
     "ParityReport",
+    "PointRequantizer",
     "Requantizer",
     "Stage",
     "StageContext",

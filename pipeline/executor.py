@@ -96,6 +96,35 @@ class FloatReference(Protocol):
 
 
 @runtime_checkable
+class PointRequantizer(Protocol):
+    """A requantizer that takes any accumulators, and knows why its codes never turn back where they rise."""
+
+    def requantize_at(self, layer: int, accumulators: Codes) -> Codes:
+        """Run the activation of *layer* on *accumulators*, shape (N, channels), each for its channel.
+
+        Returns:
+            The output codes, same shape. The signs of the accumulators are those of :meth:`Requantizer.requantize`.
+        """
+        ...
+
+    def why_monotone(self, layer: int, lows: Codes, highs: Codes) -> str | None:
+        """Say why the activation of *layer* is decided by its values at both ends of every run of one code.
+
+        That is so where each step from the accumulator to the code is monotone, and for a search in a table, whose path
+        depends on nothing but comparisons that the ends of the run decide, too.
+
+        Args:
+            layer: counted from 0.
+            lows: least accumulator of each channel, shape (channels,), in the signs of :meth:`requantize_at`.
+            highs: largest.
+
+        Returns:
+            The reason, for the ledger; None where nothing of this kind is claimed.
+        """
+        ...
+
+
+@runtime_checkable
 class MatrixUnit(Protocol):
     """An executor whose matrix-vector units can be run one by one."""
 

@@ -64,6 +64,7 @@ FUNCTIONS = {
     "lower-file": "export.lower:lower_file",
     "derive-again": "export.lower:derive_again",
     "prove-requantization": "export.proofs:prove_requantization",
+    "activations-of": "export.lower:activations_of",
     "judge-reference": "export.float_reference:judge_reference",
     "reference-codings": "export.float_reference:reference_codings",
     "explain-divergence": "export.divergence:explain_run",

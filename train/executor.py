@@ -100,22 +100,46 @@ class TorchExecutor:
         """Tell whether activation *layer* can be run alone; behind one that cannot, their numbers are not certain."""
         return layer < len(self._layers) and None not in self._layers[: layer + 1]
 
-    @torch.no_grad()
     def requantize(self, layer: int, first: int, last: int) -> Codes:
         """Run activation *layer*, with the batch norm or mean before it, on every accumulator from *first* to *last*.
 
         Raises:
             StageError: float32 cannot tell its codes apart, or a value stands for no code.
         """
+        channels = len(self._known(layer).accumulators.scales)
+        accumulators = np.arange(first, last + 1, dtype=np.int64)[:, None]
+        codes: Codes = self.requantize_at(layer, np.broadcast_to(accumulators, (len(accumulators), channels)))
+        return codes
+
+    @torch.no_grad()
+    def requantize_at(self, layer: int, accumulators: Codes) -> Codes:
+        """Run activation *layer*, with the batch norm or mean before it, on *accumulators*, shape (N, channels).
+
+        Raises:
+            StageError: float32 cannot tell its codes apart, or a value stands for no code.
+        """
         found = self._known(layer)
         rows = max(1, ROWS_AT_ONCE // prod(found.accumulators.sizes))
-        magnitudes = [found.output.magnitude] * len(found.accumulators.scales)
-        pieces = []
-        for start in range(first, last + 1, rows):
-            accumulators = torch.arange(start, min(start + rows, last + 1), dtype=torch.int64)
-            outputs = found.run(accumulators)
-            pieces.append(_to_codes(outputs, found.output.scale, magnitudes, 1, f"accumulator {start} +"))
+        channels = len(found.accumulators.scales)
+        magnitudes = [found.output.magnitude] * channels
+        pieces = [np.zeros((0, channels), dtype=np.int64)]
+        for start in range(0, len(accumulators), rows):
+            chosen = accumulators[start : start + rows].copy()  # torch takes no read-only array
+            outputs = found.run(torch.from_numpy(chosen))
+            at = int(chosen[0, 0])
+            pieces.append(_to_codes(outputs, found.output.scale, magnitudes, 1, f"accumulator {at} +"))
         return np.concatenate(pieces)
+
+    def why_monotone(self, layer: int, lows: Codes, highs: Codes) -> str:
+        """Say why activation *layer* is monotone; only layers of which that is known can be run alone."""
+        del lows, highs  # float32 does not wrap
+        found = self._known(layer)
+        mean = "" if found.pool is None else "a sum with zeros and its quotient by their number, "
+        norm = "" if found.norm is None else "batch norm by one factor and one term a channel, "
+        return (
+            f"each float32 step is monotone and rounded to nearest (a product with the scale, {mean}{norm}a clamp, the "
+            "division by the quantizer's scale, rounding)"
+        )
 
     @torch.no_grad()
     def trace(self, codes: Codes) -> dict[str, Codes]:

@@ -9,7 +9,7 @@ from export.divergence.locate import Evidence
 from export.divergence.sums import find_narrow_accumulator
 from export.divergence.weights import find_wrong_weight
 from export.integer import IntegerModel, Threshold
-from export.lower import Activations
+from export.proofs import Activations
 
 
 def classify(

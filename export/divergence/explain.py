@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,8 @@ from export.divergence.locate import Search, UnreadableError, search_outputs, se
 from export.divergence.reference import explain_unexplained
 from export.float_reference import walk_reference
 from export.integer import IntegerModel, load, require_codes, run
-from export.lower import Activations, activations_of
+from export.lower import activations_of
+from export.proofs import Activations
 from pipeline import Codes, Executor, FloatReference, LayerTracer, MatrixUnit, Requantizer, StageError
 
 Method = Literal["layers", "units", "outputs"]
@@ -173,11 +175,12 @@ def explain_run(executor: Executor, integer: Path, qonnx: Path, codes: Codes, *,
 
 def _explain_reference(executor: FloatReference, model: IntegerModel, qonnx: Path, codes: Codes) -> Explanation:
     """Walk along the layers of a float reference; what its rounding errors do not explain is classified."""
-    found, outputs = walk_reference(executor, model, qonnx, codes)
+    activations = cache(lambda: activations_of(model, qonnx))
+    found, outputs = walk_reference(executor, model, activations, codes)
     differing = int((outputs != run(model, codes)).sum())
     divergence = None
     if found.first is not None:
-        evidence, finding = explain_unexplained(executor, model, activations_of(model, qonnx), codes, found)
+        evidence, finding = explain_unexplained(executor, model, activations(), codes, found)
         divergence = describe(model, evidence, finding)
     return Explanation(
         executor.name, "layers", len(codes), found.compared, differing, divergence, rounded=found.explained

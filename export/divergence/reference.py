@@ -9,7 +9,7 @@ from export.divergence.classify import classify
 from export.divergence.locate import Evidence, first_site
 from export.float_reference import Walk, values_beside
 from export.integer import IntegerModel, MaxPool, Node, Product
-from export.lower import Activations
+from export.proofs import Activations
 from pipeline import Codes, FloatReference, LayerTracer, StageError
 
 MAX_SAMPLES = 1024

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache
 from math import prod
-from pathlib import Path
 
 import numpy as np
 
 from export.float_reference.walk import Walk, walk
 from export.integer import IntegerModel, run
-from export.lower import Activations, activations_of
+from export.proofs import Activations
 from pipeline import Codes, FloatReference, ParityReport, compare_codes
 
 ELEMENTS_AT_ONCE = 1 << 23
@@ -20,7 +18,11 @@ ELEMENTS_AT_ONCE = 1 << 23
 
 
 def judge_reference(
-    executor: FloatReference, model: IntegerModel, qonnx: Path, codes: Codes, origin: str
+    executor: FloatReference,
+    model: IntegerModel,
+    activations: Callable[[], Activations],
+    codes: Codes,
+    origin: str,
 ) -> tuple[ParityReport, Codes]:
     """Compare *executor* with *model* on *codes*, shape (N, inputs), layer by layer.
 
@@ -29,27 +31,24 @@ def judge_reference(
     Args:
         executor: the float reference.
         model: the integer model.
-        qonnx: folder of the file from which the model was lowered.
+        activations: gives the exact activations of the model; asked only if something differs.
         codes: input codes.
         origin: what they are called in the report.
 
     Returns:
         The report, and the reference's output codes.
     """
-    found, outputs = walk_reference(executor, model, qonnx, codes)
+    found, outputs = walk_reference(executor, model, activations, codes)
     expected = run(model, codes)
     report = compare_codes(expected, outputs, names=("integer", executor.name), origin=origin)
     explained = int(((expected != outputs) & ~found.faulty[:, None]).sum())
     return replace(report, explained=explained, explained_layers=found.explained, unexplained=found.first), outputs
 
 
-def walk_reference(executor: FloatReference, model: IntegerModel, qonnx: Path, codes: Codes) -> tuple[Walk, Codes]:
+def walk_reference(
+    executor: FloatReference, model: IntegerModel, activations: Callable[[], Activations], codes: Codes
+) -> tuple[Walk, Codes]:
     """Walk along *model* beside *executor* on *codes*, in groups of samples; return what was found and its outputs."""
-
-    @cache
-    def activations() -> Activations:
-        return activations_of(model, qonnx)
-
     total = Walk(0, {}, {}, np.zeros(len(codes), dtype=np.bool_))
     outputs = [np.zeros((0, model.outputs), dtype=np.int64)]
     for start, chosen in _groups(model, codes):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.float_reference.bounds import UNIT, Mask, Reals
 from export.integer import IntegerModel, TopK
 from export.integer.ir import Coding
 from export.integer.types import Sums
+from export.proofs.float_bounds import UNIT, Mask, Reals
 from pipeline import Codes, Observation
 from pipeline.float_error import OUTWARD, SUM_ROUNDINGS, largest_exact_sum
 

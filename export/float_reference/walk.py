@@ -2,7 +2,7 @@
 
 A code that floats round the other way changes everything behind it, so outputs that differ say little. The walk gives
 each layer the codes that the reference itself gave before it, and calculates the layer exactly. What differs then was
-made by that layer alone, and its rounding errors explain it (:mod:`export.float_reference.bounds`) or nothing does.
+made by that layer alone, and its rounding errors explain it (:mod:`export.proofs.float_bounds`) or nothing does.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from export.float_reference.bounds import ActivationBounds, Mask, Seen
 from export.float_reference.outputs import explained_outputs
 from export.integer import INPUT, IntegerModel, Threshold, TopK
 from export.integer.magnitudes import sums_of
-from export.lower import Activations
+from export.proofs import Activations
+from export.proofs.float_bounds import ActivationBounds, Mask, Seen
 from pipeline import Codes, Observation, Unexplained
 
 

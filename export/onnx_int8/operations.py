@@ -6,8 +6,8 @@ onnxruntime, while uint8 x int8 saturates in 16 bits on processors without VNNI.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,46 +21,21 @@ from export.integer import (
     IntegerType,
     MatMul,
     MaxPool,
-    MultiplyShift,
     Node,
     Pad,
-    Ranges,
     Reshape,
-    Shape,
     SumPool,
     Threshold,
     TopK,
     Transpose,
     Window,
     hull,
-    solve_multiply_shift,
 )
-from export.onnx_int8.graph import Graph, Stored, Sums, Value, code_type, column, require_32_bits
+from export.onnx_int8.context import Context, Inputs
+from export.onnx_int8.graph import Graph, Stored, Sums, Value, column, require_32_bits
 from export.onnx_int8.packing import FieldLayout, pack
-from pipeline import Codes, StageError
-
-WORD_BITS = 32
-
-
-@dataclass
-class Context:
-    """What writing a node needs beside the node.
-
-    Attributes:
-        graph: the ONNX graph under construction.
-        ranges: of every value of the model, by name.
-        shapes: of one sample of every value, by name.
-        activations: for each activation its tensors, shape and method, in order.
-    """
-
-    graph: Graph
-    ranges: Mapping[str, Ranges]
-    shapes: Mapping[str, Shape]
-    activations: list[dict[str, Any]] = field(default_factory=list)
-
-
-Inputs = Sequence[tuple[str, Value]]
-"""The names of what a node takes, each with its form in the ONNX graph."""
+from export.onnx_int8.requantization import threshold
+from pipeline import Codes
 
 
 def matmul(context: Context, node: MatMul, inputs: Inputs) -> Value:
@@ -225,65 +200,6 @@ def top_k(context: Context, node: TopK, inputs: Inputs) -> Value:
     values, indices = f"{name}.values", f"{name}.wide"
     graph.pair("TopK", [sums.tensor, count], values, indices, axis=1)
     return Sums(graph.cast(indices, TensorProto.INT32, f"{name}.indices"))
-
-
-def threshold(context: Context, node: Threshold, inputs: Inputs) -> Value:
-    """Requantize by multiply-shift where it is exact, else by comparison; negative codes are stored from 0."""
-    graph = context.graph
-    source, value = inputs[0]
-    if code_type(node.lowest, node.highest) is None:
-        raise StageError(
-            f"onnx-int8: layer {node.name!r} has codes {node.lowest}..{node.highest}; supported: 0..255 and -128..127"
-        )
-    zero_point = max(-node.lowest, 0)
-    lowest = node.lowest + zero_point
-    kind = IntegerType.smallest_for(lowest, lowest + node.levels)
-    counting = replace(node, lowest=lowest, step=1, output=kind)
-    constants = solve_multiply_shift(counting, context.ranges[source], word_bits=WORD_BITS) if node.step == 1 else None
-    tensor, shape = graph.sums(value).tensor, context.shapes[source]
-    if constants is not None:
-        made = _multiply_shift(graph, counting, constants, tensor, shape)
-        method = f"multiply-shift by {constants.shift}"
-    else:
-        made = _compare(graph, counting, node.step, tensor, shape)
-        method = "comparison with every threshold"
-    entry = {"layer": node.name, "source": tensor, "target": made, "zero_point": zero_point, "method": method}
-    context.activations.append({**entry, "shape": [node.channels, *(1,) * (len(shape) - 1)]})
-    return Stored(made, zero_point)
-
-
-def _multiply_shift(graph: Graph, node: Threshold, constants: MultiplyShift, source: str, shape: Shape) -> str:
-    """``clip((a * M + B) >> S)`` in 32 bits: saturated first, then shifted as unsigned, which rounds down."""
-    name, shift = node.name, constants.shift
-    multiplier = graph.constant(f"{name}.multiplier", column(constants.multiplier, shape))
-    offset = graph.constant(f"{name}.offset", column(constants.offset, shape))
-    product = graph.operation("Mul", [source, multiplier], f"{name}.product")
-    total = graph.operation("Add", [product, offset], f"{name}.sum")
-    low = graph.constant(f"{name}.low", np.array(node.lowest << shift, dtype=np.int32))
-    high_value = ((node.lowest + node.levels + 1) << shift) - 1
-    high = graph.constant(f"{name}.high", np.array(min(high_value, (1 << 31) - 1), dtype=np.int32))
-    clipped = graph.operation("Clip", [total, low, high], f"{name}.clipped")
-    unsigned = graph.cast(clipped, TensorProto.UINT32, f"{name}.unsigned")
-    distance = graph.constant(f"{name}.shift", np.array(shift, dtype=np.uint32))
-    shifted = graph.operation("BitShift", [unsigned, distance], f"{name}.shifted", direction="RIGHT")
-    return graph.cast(shifted, TensorProto.UINT8, f"{name}.codes")
-
-
-def _compare(graph: Graph, node: Threshold, step: int, source: str, shape: Shape) -> str:
-    """Count the thresholds that the accumulator meets: exact by definition, used where no multiply-shift exists."""
-    name = node.name
-    axis = graph.constant(f"{name}.axis", np.array([-1]))
-    last = graph.operation("Unsqueeze", [source, axis], f"{name}.column")
-    rows = node.thresholds.astype(np.int32).reshape(node.channels, *(1,) * (len(shape) - 1), node.levels)
-    met = graph.operation("GreaterOrEqual", [last, graph.constant(f"{name}.thresholds", rows)], f"{name}.met")
-    ones = graph.cast(met, TensorProto.INT32, f"{name}.ones")
-    count = graph.operation("ReduceSum", [ones, axis], f"{name}.count", keepdims=0)
-    if step != 1:
-        factor = graph.constant(f"{name}.step", np.array(step, dtype=np.int32))
-        count = graph.operation("Mul", [count, factor], f"{name}.steps")
-    lowest = graph.constant(f"{name}.lowest", np.array(node.lowest, dtype=np.int32))
-    code = graph.operation("Add", [count, lowest], f"{name}.code")
-    return graph.cast(code, TensorProto.UINT8, f"{name}.codes")
 
 
 WRITERS: Mapping[type[Node], Callable[[Context, Any, Inputs], Value]] = {

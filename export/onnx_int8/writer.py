@@ -1,4 +1,4 @@
-"""Write the ONNX file: integer products of unpacked fields, then multiply-shift or comparison with the thresholds.
+"""Write the ONNX file: integer products of unpacked fields, then requantization by integers, saturated.
 
 Only standard operators are used (opset 18 and up); which, is in :mod:`export.onnx_int8.operations`.
 """
@@ -14,8 +14,9 @@ import onnx
 from onnx import helper
 
 from export.integer import INPUT, IntegerModel, load, propagate
+from export.onnx_int8.context import Context
 from export.onnx_int8.graph import Graph, Sums, Value, code_type
-from export.onnx_int8.operations import WRITERS, Context
+from export.onnx_int8.operations import WRITERS
 from pipeline import Artifact, Stage, StageContext, StageError
 
 FILE = "model.onnx"
