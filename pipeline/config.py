@@ -193,8 +193,8 @@ class EstimatorConfig(Section):
     start: Annotated[float, Field(ge=0, le=1)] = 0.8
     directions: Annotated[int, Field(ge=1, le=65_536)] = 1
     noise: Annotated[float, Field(ge=0, le=1)] | None = 0.01
-    """guided: (1 - beta) d with d perturbed weights, the power of the noise over that of the guide; it grows linearly from
-    0 to this. null: ``beta_min`` says it."""
+    """guided: (1 - beta) d with d perturbed weights, the power of the noise over that of the guide; it grows linearly
+    from 0 to this. null: ``beta_min`` says it."""
     beta_min: Annotated[float, Field(gt=0, le=1)] | None = None
     """guided: in place of ``noise``, the weight of the guide falls linearly from 1 to this; null: ``noise`` says it."""
     delta: Annotated[float, Field(gt=0, le=100)] | None = None

