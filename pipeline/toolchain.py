@@ -15,7 +15,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -228,11 +228,12 @@ def run_in_foreground(argv: Sequence[str], *, log: Path) -> bool:
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("a") as file,
+        _stopped_together() as stop_with_this,
         subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=file, process_group=0) as process,
         _watchdog(process.pid),
-        _stopped_together(process.pid),
     ):
         try:
+            stop_with_this(process.pid)
             return process.wait() == 0
         finally:
             _end_group(process)
@@ -274,20 +275,36 @@ def _watchdog(group: int) -> Iterator[None]:
 
 
 @contextmanager
-def _stopped_together(group: int) -> Iterator[None]:
-    """Stop and continue the process *group* with this process: a terminal does so with its own group only."""
+def _stopped_together() -> Iterator[Callable[[int], None]]:
+    """Yield a function that takes a process group: it stops and continues with this process from then on.
 
-    def stop(number: int, _: FrameType | None) -> None:
-        del number
-        with suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGSTOP)
-        os.kill(os.getpid(), signal.SIGSTOP)
-        with suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGCONT)
+    A terminal does so with its own group only. A stop that comes before the group is known waits for it; where SIGTSTP
+    is ignored, it stays so.
+    """
+    groups: list[int] = []
+    asked = False
 
+    def stop(*_: object) -> None:
+        nonlocal asked
+        asked = not groups
+        for group in groups:
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGCONT)
+
+    def take(group: int) -> None:
+        groups.append(group)
+        if asked:
+            stop()
+
+    if signal.getsignal(signal.SIGTSTP) is signal.SIG_IGN:
+        yield groups.append
+        return
     before = signal.signal(signal.SIGTSTP, stop)
     try:
-        yield
+        yield take
     finally:
         signal.signal(signal.SIGTSTP, before)
 
@@ -314,6 +331,11 @@ def end_properly_on_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, end)
+
+
+def trust_exit_codes() -> None:
+    """Give SIGCHLD its default action: where a launcher left it ignored, every program seems to end with code 0."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def cpu_count() -> int:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from default_signals import with_default_signals
 
 from pipeline import StageError, ToolMissingError, toolchain
 from pipeline.toolchain import (
@@ -110,11 +111,9 @@ def test_every_tool_has_an_install_line() -> None:
 
 
 FOREGROUND = """
-import signal, sys
+import sys
 from pathlib import Path
 from pipeline import toolchain
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests that nohup or a shell in the background started ignore these
-signal.signal(signal.SIGINT, signal.default_int_handler)
 toolchain.GRACE_S = int(sys.argv[1])
 toolchain.end_properly_on_signals()
 try:
@@ -146,12 +145,15 @@ STUBBORN = CHILD.format(handler="signal.SIG_IGN")
 
 
 @contextmanager
-def started(folder: Path, child: str, grace_s: int) -> Iterator[subprocess.Popen[bytes]]:
+def started(folder: Path, child: str, grace_s: int, script: str = FOREGROUND) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program with a child in the foreground of a process of its own, and wait until the child is there."""
-    argv = [sys.executable, "-c", FOREGROUND, str(grace_s), PARENT.format(child=child)]
+    run = PARENT.format(child=child) if script is FOREGROUND else child
+    argv = [sys.executable, "-c", script, str(grace_s), run]
     root = str(Path(__file__).parent.parent.parent)
     environment = {**os.environ, "PYTHONPATH": root}  # noqa: TID251  of a process that is started here
-    with subprocess.Popen(argv, cwd=folder, stderr=subprocess.DEVNULL, env=environment) as process:
+    with subprocess.Popen(
+        with_default_signals(argv), cwd=folder, stderr=subprocess.DEVNULL, env=environment
+    ) as process:
         try:
             await_that((folder / "pid").is_file)
             yield process
@@ -214,6 +216,51 @@ def test_what_runs_is_stopped_and_continued_together(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 143
         assert gone(child)
+
+
+EARLY = """
+import os, signal, subprocess, sys
+from pipeline import toolchain
+with toolchain._stopped_together() as stop_with_this:
+    os.kill(os.getpid(), signal.SIGTSTP)
+    child = subprocess.Popen([sys.executable, "-c", sys.argv[2]], process_group=0)
+    while not os.path.exists("pid"):
+        pass
+    stop_with_this(child.pid)
+    child.terminate()
+    child.wait()
+"""
+
+
+def test_a_stop_that_comes_before_the_program_is_there_waits_for_it(tmp_path: Path) -> None:
+    with started(tmp_path, OBEDIENT, grace_s=20, script=EARLY) as process:
+        child = int((tmp_path / "pid").read_text())
+        await_that(lambda: state(process.pid) == state(child) == "T")
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(timeout=20) == 0
+        assert gone(child)
+
+
+SILENT = """
+import signal, sys
+from pathlib import Path
+from pipeline import toolchain
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+if sys.argv[1] == "trust":
+    toolchain.trust_exit_codes()
+print(toolchain.run_in_foreground([sys.executable, "-c", "raise SystemExit(3)"], log=Path("log.txt")))
+"""
+
+
+@pytest.mark.parametrize(("how", "succeeded"), [("trust", "False"), ("plain", "True")])
+def test_exit_codes_are_known_where_a_launcher_ignored_the_end_of_children(
+    tmp_path: Path, how: str, succeeded: str
+) -> None:
+    root = str(Path(__file__).parent.parent.parent)
+    environment = {**os.environ, "PYTHONPATH": root}  # noqa: TID251  of a process that is started here
+    argv = [sys.executable, "-c", SILENT, how]
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"{succeeded}\n"
 
 
 def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
