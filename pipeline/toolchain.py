@@ -234,7 +234,10 @@ def run_in_foreground(argv: Sequence[str], *, log: Path) -> bool:
     ):
         try:
             stop_with_this(process.pid)
-            return process.wait() == 0
+            # A signal just before a wait without end is acted on after it: Python looks for signals between calls.
+            while process.poll() is None:
+                time.sleep(POLL_S)
+            return process.returncode == 0
         finally:
             _end_group(process)
 
