@@ -13,8 +13,8 @@ from export.lowering.builder import Origin
 from export.lowering.codes import affine, in_order
 from export.lowering.effort import TooLargeError
 from export.lowering.graph import InputCoding, Lowering, Span, UnsupportedError, name_of
-from export.lowering.meaning import GraphInput, Tensor, linear_of, unit_of
-from export.lowering.operations import OPERATIONS, QONNX_DOMAINS, QONNX_OPERATIONS, STANDARD_DOMAINS
+from export.lowering.meaning import GraphInput, Rounded, Tensor, linear_of, unit_of
+from export.lowering.operations import ON_INTEGERS, OPERATIONS, QONNX_DOMAINS, QONNX_OPERATIONS, STANDARD_DOMAINS
 from pipeline import InputError
 
 ACCUMULATOR_BITS = 32
@@ -98,10 +98,20 @@ def _lower_node(lowering: Lowering, node: onnx.NodeProto) -> str | None:
         return f"{name_of(node)} ({node.op_type}): not supported; supported are {', '.join(OPERATIONS)}"
     if node.domain not in (QONNX_DOMAINS if node.op_type in QONNX_OPERATIONS else STANDARD_DOMAINS):
         return f"{name_of(node)} ({node.op_type}): is of the domain {node.domain!r}, whose operations are not supported"
-    if any(name and name not in lowering.meaning for name in node.input):
+    taken = [name for name in node.input if name]
+    if any(name not in lowering.meaning and name not in lowering.rounded for name in taken):
         return None
+    rounded = next((name for name in taken if name in lowering.rounded), None)
+    if rounded is not None and (node.op_type not in ON_INTEGERS or node.input[0] != rounded):
+        return (
+            f"{name_of(node)} ({node.op_type}): takes {rounded!r}, the integers of a QuantizeLinear; supported on them are "
+            f"{', '.join(sorted(ON_INTEGERS))}; put this node behind the DequantizeLinear"
+        )
     try:
         meaning, made = operation(lowering, node), _made(node)
+        if isinstance(meaning, Rounded):
+            lowering.rounded[made] = meaning
+            return None
         # A node that only passes on what it is given shares the integer value with everything that uses its output.
         if isinstance(meaning, Tensor) and meaning.private and not lowering.private(made):
             meaning = replace(meaning, private=False)

@@ -8,21 +8,36 @@ import onnx
 
 from export.foreign.domains import SYNONYMS
 from export.foreign.graph import GENERAL
-from export.lowering import elementwise, heads, joins, layout, pools, products, quantizers, staircases
+from export.lowering import (
+    elementwise,
+    heads,
+    joins,
+    layout,
+    linear_quantizers,
+    pools,
+    products,
+    quantizers,
+    staircases,
+)
 from export.lowering.graph import Lowering
-from export.lowering.meaning import Meaning
+from export.lowering.meaning import Meaning, Rounded
 
-Lowerer = Callable[[Lowering, onnx.NodeProto], Meaning]
+Lowerer = Callable[[Lowering, onnx.NodeProto], Meaning | Rounded]
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 QONNX_DOMAINS = (*STANDARD_DOMAINS, GENERAL, *SYNONYMS)
 QONNX_OPERATIONS = frozenset({"Quant", "IntQuant", "BipolarQuant", "Trunc", "MultiThreshold", "QuantAvgPool2d"})
 """The operations of :data:`OPERATIONS` that are not standard ones; the same name in another domain is another thing."""
 
+ON_INTEGERS = frozenset({"Clip", "DequantizeLinear"})
+"""What may take the integers of a QuantizeLinear."""
+
 OPERATIONS: Mapping[str, Lowerer] = {
     "Quant": quantizers.quant,
     "IntQuant": quantizers.quant,
     "BipolarQuant": quantizers.bipolar_quant,
+    "QuantizeLinear": linear_quantizers.quantize_linear,
+    "DequantizeLinear": linear_quantizers.dequantize_linear,
     "Trunc": staircases.trunc,
     "MultiThreshold": staircases.multi_threshold,
     "MatMul": products.matmul,

@@ -65,6 +65,16 @@ activation("one signed bit about a zero point", lambda f, x: f.quant(x, 0.5, 1, 
 activation("zero point outside the codes", lambda f, x: f.quant(x, 0.5, 3, signed=1, zero=-7.0))
 activation("a scale a channel", per_channel)
 activation("a scale a channel and a zero point", lambda f, x: per_channel(f, x, zero=2.0))
+for zero in (0, 5, 128, 255):
+    activation(f"QuantizeLinear about {zero}", lambda f, x, z=zero: f.linear(x, 0.5, z))  # type: ignore[misc]
+    activation(
+        f"QuantizeLinear about {zero} with a Clip",
+        lambda f, x, z=zero: f.linear(x, 0.5, z, ends=(max(0, z - 4), min(255, z + 3))),  # type: ignore[misc]
+    )
+activation("QuantizeLinear to int8", lambda f, x: f.linear(x, 1.0, -7, np.int8))
+activation(
+    "QuantizeLinear with a scale a channel", lambda f, x: f.linear(x, [0.5, 1.0, 2.0, 0.25], [3] * 4, np.int8, axis=1)
+)
 activation("BipolarQuant", lambda f, x: f.bipolar(x, 0.5))
 activation(
     "Trunc of version 2",
@@ -179,6 +189,14 @@ WEIGHTS: dict[str, Callable[[QonnxFile, Array], str]] = {
     "zero points that differ": lambda f, w: f.quant(
         f.constant(w), 0.5, 4, signed=0, zero=np.array([6, 0, 3, 9]).reshape(-1, *[1] * (w.ndim - 1))
     ),
+    "codes of DequantizeLinear": lambda f, w: f.add(
+        "DequantizeLinear", [f.codes((w * 2).astype(np.int64), np.int8), f.constant(0.5)]
+    ),
+    "codes of DequantizeLinear, a scale and a zero point for each": lambda f, w: f.add(
+        "DequantizeLinear",
+        [f.codes((w * 2).astype(np.int64) + 9), f.constant([0.5, 1, 0.25, 2]), f.codes([9, 0, 3, 12])],
+        axis=0,
+    ),
     "BipolarQuant": lambda f, w: f.bipolar(f.constant(w), 0.5),
     "BipolarQuant a channel": lambda f, w: f.bipolar(
         f.constant(w), np.array([0.5, 1, 0.25, 2]).reshape(-1, *[1] * (w.ndim - 1))
@@ -237,6 +255,8 @@ INPUTS: dict[str, Callable[[QonnxFile], str]] = {
     "one signed bit": lambda f: f.quant("input", 0.5, 1, signed=1),
     "one unsigned bit": lambda f: f.quant("input", 0.5, 1, signed=0),
     "8 bits": lambda f: f.quant("input", 0.125, 8, signed=1),
+    "QuantizeLinear": lambda f: f.linear("input", 0.125, 3, np.int8),
+    "QuantizeLinear with a Clip": lambda f: f.linear("input", 0.5, 129, ends=(125, 140)),
 }
 for title, make_input in INPUTS.items():
 
