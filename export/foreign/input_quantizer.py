@@ -140,12 +140,13 @@ def _thresholds(node: onnx.NodeProto, arrays: dict[str, Array]) -> InputQuantize
     scale = Fraction(1 if (given := number(node, "out_scale")) is None else given)
     bias = Fraction(number(node, "out_bias") or 0)
     table = arrays.get(node.input[1]) if len(node.input) > 1 else None
-    if table is None or table.ndim != 2 or scale <= 0 or (bias / scale).denominator != 1:
-        raise refusal(node, "cuts the input into steps that are not whole multiples of its out_scale")
-    lowest = int(bias / scale)
-    if abs(lowest) > MAX_CODE:
+    if table is None or table.ndim != 2 or scale <= 0:
+        raise refusal(node, "cuts the input into steps of an out_scale that is not positive, or by no table")
+    ratio = bias / scale  # codes are multiples of the scale, or of that part of it of which the bias is one, too
+    lowest, step = ratio.numerator, ratio.denominator
+    if max(abs(lowest), step) > MAX_CODE:
         raise refusal(node, f"gives the input codes from {float(lowest)} on; at most {MAX_CODE} is supported")
-    return InputQuantizer(node, scale, lowest, lowest + table.shape[1])
+    return InputQuantizer(node, scale / step, lowest, lowest + step * table.shape[1], step)
 
 
 def _linear(nodes: list[onnx.NodeProto], arrays: dict[str, Array]) -> InputQuantizer:

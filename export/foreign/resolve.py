@@ -24,6 +24,7 @@ from export.foreign.shapes import (
     number_of,
     output_shape,
 )
+from export.foreign.streamlined import standard_form
 from export.foreign.weights import rearranged_weights
 from pipeline import InputError
 
@@ -62,6 +63,8 @@ class Walk:
             for index, name in enumerate(node.input):
                 node.input[index] = self.aliases.get(name, name)
             instead = channels_first(node, self.graph, self.shapes)
+            if instead is None:
+                instead = standard_form(node, self.makers, self.graph, self.shapes)
             if instead is not None:
                 pending.extendleft(reversed(instead))
                 continue

@@ -14,7 +14,14 @@ from export.lowering.codes import affine, in_order
 from export.lowering.effort import TooLargeError
 from export.lowering.graph import InputCoding, Lowering, Span, UnsupportedError, name_of
 from export.lowering.meaning import GraphInput, Rounded, Tensor, linear_of, unit_of
-from export.lowering.operations import ON_INTEGERS, OPERATIONS, QONNX_DOMAINS, QONNX_OPERATIONS, STANDARD_DOMAINS
+from export.lowering.operations import (
+    ON_INTEGERS,
+    OPERATIONS,
+    QONNX_DOMAINS,
+    QONNX_OPERATIONS,
+    STANDARD_DOMAINS,
+    hint_on,
+)
 from pipeline import InputError
 
 ACCUMULATOR_BITS = 32
@@ -93,7 +100,9 @@ def _lower_node(lowering: Lowering, node: onnx.NodeProto) -> str | None:
 
     A supported node behind one that was refused is left out: only causes are listed.
     """
-    operation = OPERATIONS.get(node.op_type)
+    operation, hint = OPERATIONS.get(node.op_type), hint_on(node)
+    if hint is not None:
+        return f"{name_of(node)} ({node.op_type}): {hint}"
     if operation is None:
         return f"{name_of(node)} ({node.op_type}): not supported; supported are {', '.join(OPERATIONS)}"
     if node.domain not in (QONNX_DOMAINS if node.op_type in QONNX_OPERATIONS else STANDARD_DOMAINS):
@@ -104,8 +113,8 @@ def _lower_node(lowering: Lowering, node: onnx.NodeProto) -> str | None:
     rounded = next((name for name in taken if name in lowering.rounded), None)
     if rounded is not None and (node.op_type not in ON_INTEGERS or node.input[0] != rounded):
         return (
-            f"{name_of(node)} ({node.op_type}): takes {rounded!r}, the integers of a QuantizeLinear; supported on them are "
-            f"{', '.join(sorted(ON_INTEGERS))}; put this node behind the DequantizeLinear"
+            f"{name_of(node)} ({node.op_type}): takes {rounded!r}, the integers of a QuantizeLinear; supported on them "
+            f"are {', '.join(sorted(ON_INTEGERS))}; put this node behind the DequantizeLinear"
         )
     try:
         meaning, made = operation(lowering, node), _made(node)

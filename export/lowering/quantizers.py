@@ -109,7 +109,7 @@ def quantize_computed(
         if scales.size != 1 or zeros.size != 1:
             raise UnsupportedError("several scales or zero points on the network's input; supported: one")
         scale, zero = scales.reshape(-1)[0], int(zeros.reshape(-1)[0])
-        return _input(lowering, node, source, kind, scale, make(scale, zero))
+        return input_codes(lowering, node, source, kind, scale, make(scale, zero))
     tensor = source if isinstance(source, Tensor) else lowering.tensor(node, 0)
     scale_list = per_channel(lowering, tensor, scales, "scales")
     zero_list = per_channel(lowering, tensor, zeros.astype(object), "zero points")
@@ -132,7 +132,7 @@ def per_channel(lowering: Lowering, tensor: Tensor, constants: Rationals, what: 
     return values
 
 
-def _input(
+def input_codes(
     lowering: Lowering,
     node: onnx.NodeProto,
     source: GraphInput,
@@ -140,6 +140,11 @@ def _input(
     scale: Fraction,
     quantization: Quantization,
 ) -> Tensor:
+    """Return the network's input behind *node*, its quantizer, whose codes, of *kind*, stand for ``scale * code``.
+
+    Raises:
+        UnsupportedError: another node quantized the input already.
+    """
     if lowering.input is not None:
         raise UnsupportedError(f"quantizes the graph's input, which {lowering.input.tensor!r} did already; keep one")
     lowest, step = quantization.lowest, quantization.step

@@ -186,8 +186,8 @@ def test_other_operations_on_the_integers_are_refused(tmp_path: Path) -> None:
     source = file.quant("input", 0.5, 4, signed=1)
     integers = file.add("QuantizeLinear", [source, file.constant(0.5), file.codes(3)])
     assert refused(file, tmp_path, file.add("Relu", [integers])) == (
-        "t2 (Relu): takes 't1', the integers of a QuantizeLinear; supported on them are Clip, DequantizeLinear; put this "
-        "node behind the DequantizeLinear"
+        "t2 (Relu): takes 't1', the integers of a QuantizeLinear; supported on them are Clip, DequantizeLinear; put "
+        "this node behind the DequantizeLinear"
     )
 
 

@@ -117,6 +117,10 @@ def trunc_to_one_code(file: QonnxFile, source: str) -> str:
 activation("Trunc of version 1 to one code", trunc_to_one_code)
 activation("MultiThreshold", multi_threshold(THRESHOLDS))
 activation("MultiThreshold for all channels", multi_threshold(THRESHOLDS[:1], out_scale=2.0, out_bias=-6.0))
+activation("MultiThreshold, FINN's bipolar form", multi_threshold(THRESHOLDS[:, :1], out_scale=2.0, out_bias=-1.0))
+activation("MultiThreshold, codes two apart", multi_threshold(THRESHOLDS, out_scale=1.0, out_bias=-2.5))
+activation("MultiThreshold of another bias", multi_threshold(THRESHOLDS, out_scale=1.0, out_bias=-0.03125))
+activation("MultiThreshold that falls", multi_threshold(THRESHOLDS, out_scale=-0.5, out_bias=0.75))
 activation("MultiThreshold, unordered", multi_threshold(THRESHOLDS[:, ::-1], out_scale=0.5, out_bias=-1.0))
 
 
@@ -255,6 +259,12 @@ INPUTS: dict[str, Callable[[QonnxFile], str]] = {
     "one signed bit": lambda f: f.quant("input", 0.5, 1, signed=1),
     "one unsigned bit": lambda f: f.quant("input", 0.5, 1, signed=0),
     "8 bits": lambda f: f.quant("input", 0.125, 8, signed=1),
+    "MultiThreshold": lambda f: multi_threshold(np.arange(-2.5, 4.0)[None] / 2, out_scale=0.5, out_bias=-1.5)(
+        f, "input"
+    ),
+    "MultiThreshold, codes two apart": lambda f: multi_threshold(
+        np.arange(-3.0, 4.0)[None] / 2, out_scale=0.5, out_bias=-1.75
+    )(f, "input"),
     "QuantizeLinear": lambda f: f.linear("input", 0.125, 3, np.int8),
     "QuantizeLinear with a Clip": lambda f: f.linear("input", 0.5, 129, ends=(125, 140)),
 }
