@@ -166,7 +166,7 @@ def _finish(lowering: Lowering, name: str) -> Lowered:
         raise InputError(f"{lowering.path}: the output {output!r} is the input; the network computes nothing")
     kept = _needed(tensor.node, builder.wiring)
     nodes = tuple(node for node_name, node in builder.nodes.items() if node_name in kept)
-    same = len(set(codings)) == 1 and not codings[0].offset
+    same = set(codings) == {Coding(codings[0].scale)}
     coding: InputCoding = lowering.input
     model = IntegerModel(
         name=name,
@@ -180,6 +180,8 @@ def _finish(lowering: Lowering, name: str) -> Lowered:
         output_codings=() if same else tuple(codings),
     )
     if tensor.node not in builder.origins:
+        if any(coding.root != 1 for coding in codings):
+            raise InputError(f"{lowering.path}: no tensor of the file equals the integers of the output {output!r}")
         scales, offsets = tuple(c.scale for c in codings), tuple(c.offset for c in codings)
         real = lowering.dropped[0].input[0] if lowering.dropped else output
         builder.origins[tensor.node] = Origin(real, tensor.axes, scales, offsets)
@@ -223,10 +225,7 @@ def _decoded(lowering: Lowering, tensor: Tensor) -> tuple[Tensor, list[Coding]]:
     """
     linear = tensor.linear()
     if linear is None:
-        raise UnsupportedError(
-            "is made of real numbers behind a batch norm, ReLU or clip that no Quant node has turned into codes, which "
-            "has no integer form; end the network with a plain matrix product or with a Quant node"
-        )
+        return tensor, _normalized(tensor)
     if len(set(linear)) == 1:
         return _rising(lowering, tensor), [Coding(abs(linear[0][0]), linear[0][1])] * len(linear)
     unit = unit_of([number for pair in linear for number in pair])
@@ -237,6 +236,20 @@ def _decoded(lowering: Lowering, tensor: Tensor) -> tuple[Tensor, list[Coding]]:
         codings = [Coding(unit)] * len(linear)
         return Tensor(node, tensor.axes, tensor.chains, private=False), codings
     return tensor, [Coding(scale, offset) for scale, offset in linear]
+
+
+def _normalized(tensor: Tensor) -> list[Coding]:
+    """Return the codings of channels behind a batch norm, whose square root they hold."""
+    clamped = any(chain.low is not None or chain.high is not None for chain in tensor.chains)
+    codings = [] if clamped else [Coding.of(chain.slope, chain.intercept) for chain in tensor.chains]
+    known = [coding for coding in codings if coding is not None]
+    if clamped or len(known) < len(codings):
+        raise UnsupportedError(
+            f"is made of real numbers behind {'a ReLU or clip' if clamped else 'several batch norms'} that no Quant "
+            "node has turned into codes, which has no integer form; end the network with a matrix product, with one "
+            "batch norm behind it, or with a Quant node"
+        )
+    return known
 
 
 def _rising(lowering: Lowering, tensor: Tensor) -> Tensor:
