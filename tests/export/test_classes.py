@@ -147,6 +147,6 @@ def test_what_has_no_coding_is_refused(tmp_path: Path, behind: str, words: str) 
         lower_file(path)
     assert str(caught.value) == (
         f"{path}: the output {output!r} is made of real numbers behind {words} that no Quant node has turned into "
-        "codes, which has no integer form; end the network with a matrix product, with one batch norm behind it, or with a "
-        "Quant node"
+        "codes, which has no integer form; end the network with a matrix product, with one batch norm behind it, or "
+        "with a Quant node"
     )
