@@ -13,7 +13,8 @@ from export.lowering.biases import bias_offsets
 from export.lowering.effort import CHAIN, NODE
 from export.lowering.graph import Lowering, UnsupportedError, along_channels, attributes, has_input
 from export.lowering.joins import add_tensors
-from export.lowering.meaning import Constant, GraphInput, Meaning, QuantizedConstant, Tensor
+from export.lowering.linear_quantizers import clipped
+from export.lowering.meaning import Constant, GraphInput, Meaning, QuantizedConstant, Rounded, Tensor
 
 
 def _constants(lowering: Lowering, tensor: Tensor, node: onnx.NodeProto, index: int) -> list[Fraction]:
@@ -166,7 +167,7 @@ def relu(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     return _kept(lowering, node, tensor, list(tensor.chains))
 
 
-def clip(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def clip(lowering: Lowering, node: onnx.NodeProto) -> Meaning | Rounded:
     """Lower Clip to constant ends."""
     given = attributes(node)
     ends: list[Fraction | None] = []
@@ -179,11 +180,13 @@ def clip(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
         else:
             value = given.get(name)
             ends.append(None if value is None or not np.isfinite(value) else Fraction(float(value)))
-    meaning = lowering.meaning[node.input[0]]
-    if isinstance(meaning, GraphInput):
-        return meaning
     low, high = ends
     if low is not None and high is not None and low > high:
         raise UnsupportedError(f"min = {float(low)} is above max = {float(high)}")
+    if node.input[0] in lowering.rounded:
+        return clipped(lowering.rounded[node.input[0]], low, high)
+    meaning = lowering.meaning[node.input[0]]
+    if isinstance(meaning, GraphInput):
+        return meaning
     tensor = lowering.tensor(node, 0).mapped(lambda chain: chain.clamped(low, high))
     return _kept(lowering, node, tensor, list(tensor.chains))
