@@ -37,6 +37,7 @@ class InputQuantizer:
         lowest: least code.
         highest: greatest code.
         step: distance of neighbouring codes: 2 for -1 and 1.
+        zero_point: what was subtracted from the integers of the quantizer.
     """
 
     node: onnx.NodeProto
@@ -44,6 +45,7 @@ class InputQuantizer:
     lowest: int
     highest: int
     step: int = 1
+    zero_point: int = 0
 
     def codes_of(self, values: FloatArray) -> Codes:
         """Return the codes of *values*, outputs of the quantizer, in their shape.
@@ -123,10 +125,10 @@ def _quantizer(node: onnx.NodeProto, arrays: dict[str, Array]) -> InputQuantizer
     signed, narrow = integer(node, "signed", 1) != 0, integer(node, "narrow", 1) != 0
     count = 1 << int(bits)
     if signed and count == 2:
-        return InputQuantizer(node, scale, -1 - int(zero), 1 - int(zero), step=2)
+        return InputQuantizer(node, scale, -1 - int(zero), 1 - int(zero), step=2, zero_point=int(zero))
     lowest = -(count >> 1) + narrow if signed else 0
     highest = (count >> 1) - 1 if signed else count - 1 - narrow
-    return InputQuantizer(node, scale, lowest - int(zero), highest - int(zero))
+    return InputQuantizer(node, scale, lowest - int(zero), highest - int(zero), zero_point=int(zero))
 
 
 def _thresholds(node: onnx.NodeProto, arrays: dict[str, Array]) -> InputQuantizer:

@@ -125,6 +125,11 @@ def _require_codes(given: NDArray[Any], path: Path, quantizer: InputQuantizer) -
     if low < quantizer.lowest or high > quantizer.highest:
         raise InputError(
             f"{path} holds codes from {low} to {high}; the input takes {quantizer.lowest} to {quantizer.highest}"
+            + (
+                f": integers are codes with the zero point {quantizer.zero_point} subtracted"
+                if quantizer.zero_point
+                else ""
+            )
         )
     codes: Codes = given.astype(np.int64)
     off = (codes - quantizer.lowest) % quantizer.step != 0

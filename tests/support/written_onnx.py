@@ -38,13 +38,17 @@ class Written:
     def unequal(self, model: IntegerModel, codes: Codes) -> list[str]:
         """Return the layers whose codes on input *codes* are not those of *model*, in order, and ``output``."""
         with TemporaryDirectory() as folder:
-            onnx.save_model(self.proto, Path(folder) / FILE)
-            (Path(folder) / LAYERS).write_text(json.dumps(self.layers))
-            executor = OnnxInt8Executor(Artifact("onnx-int8", "onnx-int8", Path(folder), ""))
+            executor = self.executor(Path(folder))
         steps, made = trace(model, codes), executor.trace(codes)
         names = [node.name for node in model.nodes if node.name in made]
         found = [name for name in names if not np.array_equal(steps[name], made[name])]
         return found + ([] if np.array_equal(run(model, codes), executor(codes)) else ["output"])
+
+    def executor(self, folder: Path) -> OnnxInt8Executor:
+        """Write the files into the existing *folder* and open them."""
+        onnx.save_model(self.proto, folder / FILE)
+        (folder / LAYERS).write_text(json.dumps(self.layers))
+        return OnnxInt8Executor(Artifact("onnx-int8", "onnx-int8", folder, ""))
 
     def copy(self) -> onnx.ModelProto:
         other = onnx.ModelProto()
