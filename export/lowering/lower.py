@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import onnx
 
+from export.foreign.input_quantizer import ANY_QUANTIZER
 from export.integer import INPUT, Activation, Affine, Coding, IntegerModel
 from export.lowering.builder import Origin
 from export.lowering.codes import affine, in_order
@@ -19,6 +21,9 @@ from pipeline import InputError
 
 ACCUMULATOR_BITS = 32
 """An output bias becomes part of the codes where they stay within this, and of their decoding elsewhere."""
+
+UNKNOWN = "not supported"
+"""Said of an operation that no function lowers; the list of those that are known follows once."""
 
 MAX_LISTED = 1_000
 """Refused nodes that a message names."""
@@ -67,8 +72,20 @@ def lower_graph(model: onnx.ModelProto, path: Path, name: str) -> Lowered:
         if len(refusals) > MAX_LISTED:
             listing += f"\n  and {len(refusals) - MAX_LISTED} more"
         nodes = "1 node" if len(refusals) == 1 else f"{len(refusals)} nodes"
+        listing = "\n".join([listing, *_hints(model.graph, refusals)])
         raise InputError(f"{path} holds {nodes} that cannot be lowered to integers exactly:\n{listing}")
     return _finish(lowering, name)
+
+
+def _hints(graph: onnx.GraphProto, refusals: list[str]) -> Iterator[str]:
+    """Yield what is to be said once about *refusals*, however many nodes it concerns."""
+    if not any(node.op_type in ANY_QUANTIZER for node in graph.node):
+        yield (
+            "the file holds no quantizer: it is a float network. Train or calibrate a quantized one, and export that "
+            "(in Brevitas by export_qonnx)"
+        )
+    if any(refusal.endswith(UNKNOWN) for refusal in refusals):
+        yield f"supported operations: {', '.join(OPERATIONS)}"
 
 
 def _graph_input(graph: onnx.GraphProto, path: Path) -> onnx.ValueInfoProto:
@@ -95,7 +112,7 @@ def _lower_node(lowering: Lowering, node: onnx.NodeProto) -> str | None:
     """
     operation = OPERATIONS.get(node.op_type)
     if operation is None:
-        return f"{name_of(node)} ({node.op_type}): not supported; supported are {', '.join(OPERATIONS)}"
+        return f"{name_of(node)} ({node.op_type}): {UNKNOWN}"
     if node.domain not in (QONNX_DOMAINS if node.op_type in QONNX_OPERATIONS else STANDARD_DOMAINS):
         return f"{name_of(node)} ({node.op_type}): is of the domain {node.domain!r}, whose operations are not supported"
     if any(name and name not in lowering.meaning for name in node.input):

@@ -180,6 +180,9 @@ def threshold(context: Context, node: Threshold, inputs: Inputs) -> Value:
     if constants is not None and not sums.wide:
         made = _multiply_shift(graph, counting, constants, tensor, shape)
         method = f"multiply-shift by {constants.shift}"
+    elif isinstance(value, Stored) and reach.high - reach.low <= MAX_STORED:
+        made = _look_up(graph, counting, node.step, sums, shape, reach)
+        method = f"table of {reach.high - reach.low + 1} codes a channel"
     else:
         made = _compare(graph, counting, node.step, sums, shape)
         method = "comparison with every threshold"
@@ -208,6 +211,17 @@ def _multiply_shift(graph: Graph, node: Threshold, constants: MultiplyShift, sou
     distance = graph.constant(f"{name}.shift", np.array(shift, dtype=np.uint32))
     shifted = graph.operation("BitShift", [unsigned, distance], f"{name}.shifted", direction="RIGHT")
     return graph.cast(shifted, TensorProto.UINT8, f"{name}.codes")
+
+
+def _look_up(graph: Graph, node: Threshold, step: int, source: Sums, shape: Shape, reach: Interval) -> str:
+    """Look each code up in a table of its channel: what the thresholds make of every code from end to end."""
+    name, entries = node.name, reach.high - reach.low + 1
+    every = np.repeat(np.arange(reach.low, reach.high + 1)[:, None], node.channels, axis=1)
+    codes = node.lowest + step * (node.apply(every) - node.lowest)
+    table = graph.constant(f"{name}.table", codes.T.reshape(-1).astype(np.uint8))
+    rows = column(entries * np.arange(node.channels, dtype=np.int64) - reach.low, shape)
+    place = graph.operation("Add", [source.tensor, graph.constant(f"{name}.rows", rows)], f"{name}.place")
+    return graph.operation("Gather", [table, place], f"{name}.codes", axis=0)
 
 
 def _compare(graph: Graph, node: Threshold, step: int, source: Sums, shape: Shape) -> str:

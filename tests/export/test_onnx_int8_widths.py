@@ -164,3 +164,17 @@ def test_products_of_bytes_that_onnxruntime_cannot_add_up_are_refused() -> None:
     )
     with pytest.raises(StageError, match=r"^onnx-int8: layer 'fc0' has sums of products in \[0, 4244766720\], which"):
         Written.of(model)
+
+
+def test_codes_of_codes_are_looked_up_in_a_table_of_each_channel(tmp_path: Path) -> None:
+    nodes = (activation("act0", 2, 100, range(-119, 137)), conv("conv0", 2, 3, window(3, pad=1)))
+    model = network(*nodes, codes=range(-128, 128))
+    written = require_equal(model)
+    assert written.layers["activations"][0]["method"] == "table of 256 codes a channel"
+    assert all(proof.holds for proof in prove_requantization(model, written.executor(tmp_path)))
+    assert written.with_flipped_threshold(nodes[0], 1, 0).unequal(model, samples(model))[0] == "act0"
+    wide = network(
+        Threshold("act0", np.array([[3], [-4]]), IntegerType(2, signed=True), -1, np.zeros(2, np.bool_), 2),
+        codes=range(-8, 8),
+    )
+    require_equal(wide)
