@@ -114,8 +114,8 @@ def _unquantized(model: onnx.ModelProto, annotated: str | None) -> str:
     if not any(node.op_type in ANY_QUANTIZER for node in model.graph.node):
         return (
             "the file holds no quantizer: it is a float network. Train or calibrate a quantized one, and export that "
-            f"(in Brevitas by export_qonnx). If its weights are integers and only its input {name!r} is open, say which "
-            f"codes that takes by --input TYPE, for example {EXAMPLES}"
+            f"(in Brevitas by export_qonnx). If its weights are integers and only its input {name!r} is open, say "
+            f"which codes that takes by --input TYPE, for example {EXAMPLES}"
         )
     note = "" if annotated is None else f" (the file notes {annotated} for it)"
     declare = f"say which codes it takes by --input TYPE, for example {EXAMPLES}"

@@ -14,6 +14,7 @@ from export.integer.classes import classify
 from export.integer.flip import ChosenWeight, choose_weight, flip_weight_bit
 from export.integer.interpret import require_codes, run, trace
 from export.integer.ir import INPUT, Coding, IntegerModel
+from export.integer.moves import without_moves
 from export.integer.operations import operations_of, operations_of_node
 from export.integer.ops import (
     Add,
@@ -92,4 +93,5 @@ __all__ = [
     "solve_multiply_shift",
     "thresholds_of",
     "trace",
+    "without_moves",
 ]
