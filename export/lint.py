@@ -25,7 +25,7 @@ from export.lowering import Lowered, lower_graph
 from export.proofs import order_dependent, prove_lowering
 from export.qonnx import load_qonnx
 from pipeline import InputError
-from pipeline.ledger import ProofEntry
+from pipeline.ledger import ProofEntry, warnings_of
 
 NAMED = 8
 COMPUTING = ("matmul", "conv", "threshold")
@@ -105,6 +105,7 @@ class LintReport:
             "unsupported": list(self.unsupported),
             "layers": [layer.as_json() for layer in self.layers],
             "proofs": len(self.proofs),
+            "warnings": warnings_of(self.proofs),
             "failing_proofs": [proof.model_dump(mode="json") for proof in self.proofs if not proof.holds],
             "advice": list(self.advice),
         }

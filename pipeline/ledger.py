@@ -7,6 +7,7 @@ audited. Its JSON Schema is ``pipeline/ledger.schema.json``.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -100,6 +101,7 @@ class ProofEntry(Record):
         actual: the executor the claim is about; ``integer`` for the model itself.
         first: where the claim fails first, or null.
         failing: how many cases contradict it.
+        warning: it holds, and is seldom what was wanted: the run's summary says it.
     """
 
     layer: str
@@ -111,6 +113,7 @@ class ProofEntry(Record):
     actual: str = "integer"
     first: dict[str, int] | None = None
     failing: Annotated[int, Field(ge=0)] = 0
+    warning: bool = False
 
 
 class FailureEntry(Record):
@@ -181,6 +184,11 @@ class Ledger(Record):
     sha256: Sha256
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+def warnings_of(proofs: Iterable[ProofEntry]) -> list[str]:
+    """Return what a user should look at though it fails nothing, one sentence each."""
+    return [f"{proof.layer}: {proof.claim}" for proof in proofs if proof.warning]
 
 
 def canonical_sha256(content: dict[str, Any]) -> str:

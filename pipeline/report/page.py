@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from pipeline.ledger import CheckEntry, Ledger
+from pipeline.ledger import CheckEntry, Ledger, warnings_of
 from pipeline.report.curves import training_curves_svg
 
 ABOUT = {
@@ -49,6 +49,7 @@ def render(ledger: Ledger, reasons: list[str], metrics: dict[str, dict[str, Any]
         ledger=ledger,
         rows=rows,
         reasons=reasons,
+        warnings=warnings_of(ledger.proofs),
         curves=training_curves_svg(metrics),
         model_proofs=[proof for proof in ledger.proofs if proof.actual == "integer"],
         metrics=metrics,
