@@ -165,7 +165,11 @@ class CalibrationEntry(Record):
 
 
 class Ledger(Record):
-    """Everything a run leaves that another program may rely on."""
+    """Everything a run leaves that another program may rely on.
+
+    *heads* tells for each of several outputs of the network at which of the compared outputs it begins, and where it
+    ends, that one left out; it is empty where the network has one output.
+    """
 
     schema_version: Annotated[int, Field(alias="schema")] = SCHEMA
     run: str
@@ -180,10 +184,19 @@ class Ledger(Record):
     failures: tuple[FailureEntry, ...] = ()
     gates: dict[str, float] = {}
     calibrations: tuple[CalibrationEntry, ...] = ()
+    heads: dict[str, tuple[int, int]] = {}
     previous: Sha256 | None
     sha256: Sha256
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+def head_of(ledger: Ledger, output: int) -> str:
+    """Return `` (output 3 of 'boxes')`` for a place in the outputs of a network with heads; nothing for one output."""
+    for name, (first, stop) in ledger.heads.items():
+        if first <= output < stop:
+            return f" (output {output - first} of {name!r})"
+    return ""
 
 
 def warnings_of(proofs: Iterable[ProofEntry]) -> list[str]:

@@ -23,6 +23,7 @@ from export.foreign.input_quantizer import (
     run_head,
     sample_shape,
 )
+from export.foreign.join_heads import heads_of
 from export.qonnx import FILE, load_qonnx
 from pipeline import Artifact, Codes, InputError, Stage, StageContext
 from pipeline.import_config import SourceFile
@@ -143,6 +144,9 @@ def _labels_of(given: NDArray[Any], path: Path, samples: int, model: onnx.ModelP
         raise InputError(
             f"{path} holds {given.dtype} of shape {given.shape}; integers of shape ({samples},), one a vector"
         )
+    if heads_of(model):
+        names = ", ".join(name for name, _, _ in heads_of(model))
+        raise InputError(f"labels have no meaning for a network with several outputs ({names}); leave out --labels")
     sizes = [int(size.dim_value) for size in model.graph.output[0].type.tensor_type.shape.dim[1:]]
     classes = math.prod(sizes) if sizes and min(sizes) > 0 else 0
     low, high = int(given.min()), int(given.max())

@@ -13,7 +13,7 @@ from export.integer.activation import (
 from export.integer.classes import classify
 from export.integer.flip import ChosenWeight, choose_weight, flip_weight_bit
 from export.integer.interpret import require_codes, run, trace
-from export.integer.ir import INPUT, Coding, IntegerModel
+from export.integer.ir import INPUT, Coding, Head, IntegerModel
 from export.integer.moves import without_moves
 from export.integer.operations import operations_of, operations_of_node
 from export.integer.ops import (
@@ -54,6 +54,7 @@ __all__ = [
     "Coding",
     "Concat",
     "Conv",
+    "Head",
     "IntegerModel",
     "IntegerType",
     "Interval",

@@ -154,5 +154,7 @@ def _session(model: onnx.ModelProto) -> Any:
 
 def _run(session: Any, inputs: np.ndarray[Any, Any]) -> Codes:
     outputs = session.run(None, {session.get_inputs()[0].name: inputs})
-    codes: Codes = outputs[0].astype(np.int64)
-    return codes
+    if len(outputs) == 1:
+        codes: Codes = outputs[0].astype(np.int64)
+        return codes
+    return np.concatenate([output.astype(np.int64).reshape(len(inputs), -1) for output in outputs], axis=1)

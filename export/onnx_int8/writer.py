@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
@@ -49,7 +50,8 @@ def build(model: IntegerModel) -> tuple[onnx.ModelProto, dict[str, Any]]:
 
     The graph takes codes ``codes``, shape (N, *shape of a sample): uint8; int8 where they may be negative; uint8 with a
     zero point added where they fit neither. It gives int32 integers (int64 where 32 bits do not hold them), or codes of
-    uint8 or int8 where the model ends with an activation whose codes fit, shape (N, *shape of an output).
+    uint8 or int8 where the model ends with an activation whose codes fit, shape (N, *shape of an output); one such
+    output for each head of the model.
 
     Returns:
         The graph, and ``input`` (the zero point that is added to the codes), ``values`` (the tensor of each node, its
@@ -67,18 +69,34 @@ def build(model: IntegerModel) -> tuple[onnx.ModelProto, dict[str, Any]]:
     source, kind, shift = _input(graph, model)
     values: dict[str, Value] = {INPUT: source}
     for node, sources in model.wired():
+        if model.heads and node is model.nodes[-1]:  # its outputs stay apart
+            continue
         values[node.name] = WRITERS[type(node)](context, node, [(source, values[source]) for source in sources])
-    last = model.nodes[-1].name
-    tensor, last_type = graph.outside(values[last], hull(context.ranges[last]), last)
     inputs = [helper.make_tensor_value_info("codes", kind, ["N", *model.shape])]
-    outputs = [helper.make_tensor_value_info(tensor, last_type, ["N", *shapes[last]])]
+    outputs = _outputs(context, model, values)
     made = helper.make_graph(graph.nodes, "bitproof", inputs, outputs, graph.constants)
     proto = helper.make_model(
         made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="bitproof"
     )
     onnx.checker.check_model(proto, full_check=True)
-    described = {node.name: _describe(values[node.name]) for node in model.nodes}
+    described = {name: _describe(value) for name, value in values.items() if name != INPUT}
     return proto, {"input": {"zero_point": shift}, "values": described, "activations": context.activations}
+
+
+def _outputs(context: Context, model: IntegerModel, values: dict[str, Value]) -> list[onnx.ValueInfoProto]:
+    """Return the outputs of the file: one, or each head under its own shape, and a name that begins with its own."""
+    graph, last = context.graph, model.nodes[-1].name
+    if not model.heads:
+        tensor, kind = graph.outside(values[last], hull(context.ranges[last]), last)
+        return [helper.make_tensor_value_info(tensor, kind, ["N", *context.shapes[last]])]
+    outputs = []
+    for place, (head, source) in enumerate(zip(model.heads, model.sources(last), strict=True)):
+        at = f"head{place}"
+        tensor, kind = graph.outside(values[source], hull(context.ranges[source]), at)
+        sizes = graph.constant(f"{at}.sizes", np.array([0, *head.shape], dtype=np.int64))
+        shaped = graph.operation("Reshape", [tensor, sizes], f"{head.name}.{at}")
+        outputs.append(helper.make_tensor_value_info(shaped, kind, ["N", *head.shape]))
+    return outputs
 
 
 def _input(graph: Graph, model: IntegerModel) -> tuple[Value, int, int]:

@@ -14,11 +14,13 @@ from pipeline.ledger import (
     FailureEntry,
     Ledger,
     ProofEntry,
+    head_of,
     read_ledger,
     recorded_calibrations,
     write_ledger,
 )
 from pipeline.plan import Plan
+from pipeline.registry import FUNCTIONS, resolve
 from pipeline.run_folder import RunFolder, config_to_json
 from pipeline.toolchain import distribution_version
 
@@ -42,6 +44,7 @@ def record_ledger(run: RunFolder, only: tuple[str, ...] | None) -> Ledger:
     proofs = [ProofEntry.model_validate(entry) for entry in lowered]
     for result in results.values():
         proofs.extend(result.proofs)
+    model = resolve(FUNCTIONS, "load-integer-model")(run.artifact("integer").path)
     content: dict[str, Any] = {
         "run": config.name,
         "created_by": f"bitproof {distribution_version('bitproof')}",
@@ -58,6 +61,7 @@ def record_ledger(run: RunFolder, only: tuple[str, ...] | None) -> Ledger:
         "resources": {name: result.resources for name, result in results.items() if result.resources},
         "failures": failures,
         "gates": config.gates.model_dump(),
+        "heads": {name: (place.start, place.stop) for name, place in model.head_places.items()},
         "calibrations": recorded_calibrations(run.ledger, run.artifact("integer").sha256),
     }
     return write_ledger(content, run.ledger)
@@ -117,7 +121,11 @@ def judge(ledger: Ledger, config_targets: tuple[str, ...]) -> list[str]:
     *config_targets* names the executors that the configuration asks for; one without a check is not counted here, since
     its failure is recorded under ``failures``.
     """
-    reasons = [check.summary() for check in ledger.checks if not check.ok]
+    reasons = [
+        check.summary() + ("" if check.first is None else head_of(ledger, check.first["output"]))
+        for check in ledger.checks
+        if not check.ok
+    ]
     for proof in ledger.proofs:
         if not proof.holds:
             where = f", first at {proof.first}" if proof.first else ""

@@ -69,6 +69,9 @@ def summarize(run: RunFolder, ledger: Ledger, reasons: list[str], *, as_json: bo
     if "float" in ledger.accuracy:
         float_, quantized = ledger.accuracy["float"], ledger.accuracy["quantized"]
         console.print(f"float {float_:.2f} %, quantized {quantized:.2f} % of the test split")
+    if ledger.heads:
+        places = (f"{name} {first}..{stop - 1}" for name, (first, stop) in ledger.heads.items())
+        console.print(f"outputs of the network: {', '.join(places)}", soft_wrap=True, highlight=False, markup=False)
     for warning in warnings_of(ledger.proofs):
         console.print(f"warning: {warning}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"ledger: {run.ledger}", soft_wrap=True)
