@@ -25,7 +25,7 @@ from export.lowering import Lowered, lower_graph
 from export.proofs import order_dependent, prove_lowering
 from export.qonnx import load_qonnx
 from pipeline import InputError
-from pipeline.ledger import ProofEntry
+from pipeline.ledger import ProofEntry, warnings_of
 
 NAMED = 8
 COMPUTING = ("matmul", "conv", "threshold")
@@ -105,6 +105,7 @@ class LintReport:
             "unsupported": list(self.unsupported),
             "layers": [layer.as_json() for layer in self.layers],
             "proofs": len(self.proofs),
+            "warnings": warnings_of(self.proofs),
             "failing_proofs": [proof.model_dump(mode="json") for proof in self.proofs if not proof.holds],
             "advice": list(self.advice),
         }
@@ -120,16 +121,18 @@ def examine_file(path: Path, name: str) -> LintReport:
     try:
         lowered = lower_graph(file, path, name)
     except InputError as error:
-        return LintReport(name, None, _refusals(error), (), (), ())
+        refused, hints = _refusals(error)
+        return LintReport(name, None, refused, (), (), hints)
     layers = _layers(lowered)
     proofs = tuple(prove_lowering(lowered))
     return LintReport(name, lowered.model, (), layers, proofs, _advice(layers, proofs, lowered))
 
 
-def _refusals(error: InputError) -> tuple[str, ...]:
-    """Return one line for each node that was refused; below a headline they are indented."""
-    lines = str(error).splitlines()
-    return tuple(line.strip() for line in lines[1:]) or tuple(lines)
+def _refusals(error: InputError) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return one line for each node that was refused, which are indented below a headline, and what is said of all."""
+    headline, *lines = str(error).splitlines()
+    nodes = tuple(line.strip() for line in lines if line.startswith(" "))
+    return nodes or (headline, *lines), tuple(line for line in lines if nodes and not line.startswith(" "))
 
 
 def _layers(lowered: Lowered) -> tuple[LayerReport, ...]:

@@ -7,6 +7,7 @@ audited. Its JSON Schema is ``pipeline/ledger.schema.json``.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -145,6 +146,7 @@ class ProofEntry(Record):
         failing: how many cases contradict it.
         exact_differs: cases that exact arithmetic would decide otherwise, where binary32 is the definition: codes of
             weights and biases.
+        warning: it holds, and is seldom what was wanted: the run's summary says it.
     """
 
     layer: str
@@ -157,6 +159,7 @@ class ProofEntry(Record):
     first: dict[str, int] | None = None
     failing: Annotated[int, Field(ge=0)] = 0
     exact_differs: Annotated[int, Field(ge=0)] = 0
+    warning: bool = False
 
 
 class FailureEntry(Record):
@@ -208,7 +211,11 @@ class CalibrationEntry(Record):
 
 
 class Ledger(Record):
-    """Everything a run leaves that another program may rely on."""
+    """Everything a run leaves that another program may rely on.
+
+    *heads* tells for each of several outputs of the network at which of the compared outputs it begins, and where it
+    ends, that one left out; it is empty where the network has one output.
+    """
 
     schema_version: Annotated[int, Field(alias="schema")] = SCHEMA
     run: str
@@ -223,10 +230,24 @@ class Ledger(Record):
     failures: tuple[FailureEntry, ...] = ()
     gates: dict[str, float | str] = {}
     calibrations: tuple[CalibrationEntry, ...] = ()
+    heads: dict[str, tuple[int, int]] = {}
     previous: Sha256 | None
     sha256: Sha256
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+def head_of(ledger: Ledger, output: int) -> str:
+    """Return `` (output 3 of 'boxes')`` for a place in the outputs of a network with heads; nothing for one output."""
+    for name, (first, stop) in ledger.heads.items():
+        if first <= output < stop:
+            return f" (output {output - first} of {name!r})"
+    return ""
+
+
+def warnings_of(proofs: Iterable[ProofEntry]) -> list[str]:
+    """Return what a user should look at though it fails nothing, one sentence each."""
+    return [f"{proof.layer}: {proof.claim}" for proof in proofs if proof.warning]
 
 
 def canonical_sha256(content: dict[str, Any]) -> str:

@@ -34,6 +34,8 @@ class Graph:
         nodes: in an order in which every tensor is made before it is used.
         constants: every constant tensor by name.
         opsets: version of each domain.
+        taken: names of tensors.
+        heads: of a file with several outputs, the flattened tensor of each; empty: it has one.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Graph:
     constants: dict[str, Array]
     opsets: dict[str, int]
     taken: set[str] = field(default_factory=set)
+    heads: dict[str, str] = field(default_factory=dict)
 
     def fresh(self, name: str) -> str:
         """Return *name*, or *name* with a number behind it where a tensor has that name already."""

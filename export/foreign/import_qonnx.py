@@ -9,8 +9,10 @@ from typing import ClassVar
 
 import onnx
 
-from export.foreign.input_quantizer import declare_input, require_input_quantizer
+from export.foreign.declare_input import declare_input
+from export.foreign.input_quantizer import require_input_quantizer
 from export.foreign.normalize import normalize
+from export.foreign.read import BYTES
 from export.qonnx import FILE, KIND, load_qonnx
 from pipeline import Artifact, InputError, Stage, StageContext
 from pipeline.import_config import SourceFile
@@ -25,6 +27,12 @@ def _annotation(model: onnx.ModelProto, tensor: str) -> str | None:
         if annotation.tensor_name == tensor:
             return next((e.value for e in annotation.quant_parameter_tensor_names if e.key == "finn_datatype"), None)
     return None
+
+
+def _bytes_of(model: onnx.ModelProto, tensor: str) -> str | None:
+    """Return the declaration that the type of the input *tensor* of *model* stands for; None where it is FLOAT."""
+    held = next(value.type.tensor_type.elem_type for value in model.graph.input if value.name == tensor)
+    return BYTES.get(held)
 
 
 @dataclass(frozen=True)
@@ -46,8 +54,9 @@ class ImportQonnx(Stage):
         original = load_qonnx(path)
         try:
             model = normalize(original)
-            if self.input is not None:
-                model = declare_input(model, parse_input_type(self.input))
+            declared = self.input or _bytes_of(original, model.graph.input[0].name)
+            if declared is not None:
+                model = declare_input(model, parse_input_type(declared))
             require_input_quantizer(model, annotated=_annotation(original, model.graph.input[0].name))
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
@@ -57,7 +66,7 @@ class ImportQonnx(Stage):
             "sha256": self.source.sha256,
             "producer": f"{original.producer_name} {original.producer_version}".strip(),
             "opsets": {entry.domain or "ai.onnx": entry.version for entry in original.opset_import},
-            "declared_input": self.input,
+            "declared_input": declared,
         }
         (ctx.workdir / SOURCE).write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
         return {}

@@ -1,9 +1,8 @@
-"""The input of a normalized network: which codes it takes, what turns real inputs into them, and declaring both."""
+"""The input of a normalized network: which codes it takes, and what turns real inputs into them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -13,12 +12,18 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from export.foreign.domains import is_general, is_standard
-from export.foreign.graph import GENERAL, Array, input_of, integer, number, operations, refusal
+from export.foreign.graph import Array, input_of, integer, label, number, operations, refusal
 from pipeline import Codes, InputError
-from pipeline.input_type import EXAMPLES, InputType
+from pipeline.input_type import EXAMPLES
 
 HEAD = operations("Add BatchNormalization Clip Div Flatten Mul Neg Pad Relu Reshape Squeeze Sub Transpose Unsqueeze")
 """What may stand between the input and its quantizer: it is run as it is, to turn real inputs into codes."""
+PREPROCESSING = operations("Add BatchNormalization Div Mul Neg Sub")
+"""What calculates with the input before its quantizer: on declared codes it is a table, code to code."""
+ANY_QUANTIZER = operations(
+    "BipolarQuant DequantizeLinear FloatQuant IntQuant MultiThreshold Quant QuantizeLinear Trunc"
+)
+"""Operations, supported or not, of which a quantized network has one at least."""
 QUANTIZERS = ("Quant", "BipolarQuant", "MultiThreshold")
 MAX_BITS = 32
 MAX_CODE = 1 << 31
@@ -37,6 +42,7 @@ class InputQuantizer:
         lowest: least code.
         highest: greatest code.
         step: distance of neighbouring codes: 2 for -1 and 1.
+        zero_point: what was subtracted from the integers of the quantizer.
     """
 
     node: onnx.NodeProto
@@ -44,6 +50,7 @@ class InputQuantizer:
     lowest: int
     highest: int
     step: int = 1
+    zero_point: int = 0
 
     def codes_of(self, values: FloatArray) -> Codes:
         """Return the codes of *values*, outputs of the quantizer, in their shape.
@@ -104,12 +111,46 @@ def require_input_quantizer(model: onnx.ModelProto, annotated: str | None = None
     """
     quantizer = find_input_quantizer(model)
     if quantizer is None:
-        note = "" if annotated is None else f" (the file notes {annotated} for it)"
-        raise InputError(
-            f"the input {model.graph.input[0].name!r} is not quantized before it is calculated with{note}; say which "
-            f"codes it takes by --input TYPE, for example {EXAMPLES}"
-        )
+        raise InputError(_unquantized(model, annotated))
     return quantizer
+
+
+def _unquantized(model: onnx.ModelProto, annotated: str | None) -> str:
+    """Return what to do about *model*, whose input is not quantized; *annotated* is the type that it notes for it."""
+    name = model.graph.input[0].name
+    if not any(node.op_type in ANY_QUANTIZER for node in model.graph.node):
+        return (
+            "the file holds no quantizer: it is a float network. Train or calibrate a quantized one, and export that "
+            f"(in Brevitas by export_qonnx). If its weights are integers and only its input {name!r} is open, say "
+            f"which codes that takes by --input TYPE, for example {EXAMPLES}"
+        )
+    note = "" if annotated is None else f" (the file notes {annotated} for it)"
+    declare = f"say which codes it takes by --input TYPE, for example {EXAMPLES}"
+    normalizing, first = _normalization(model)
+    if normalizing and first is not None:
+        return (
+            f"the input {name!r} is not quantized but normalized by constants ({', '.join(map(label, normalizing))}) "
+            f"before {label(first)} ({first.op_type}) calculates with it{note}: put a quantizer behind the "
+            "normalization, a QuantIdentity in Brevitas or a Quant node in QONNX. If the normalization only scales "
+            f"integers, such as pixels, {declare}"
+        )
+    return f"the input {name!r} is not quantized before it is calculated with{note}; {declare}"
+
+
+def _normalization(model: onnx.ModelProto) -> tuple[list[onnx.NodeProto], onnx.NodeProto | None]:
+    """Return the nodes that normalize the input of *model* by constants, and the first other one that takes it."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    head = {model.graph.input[0].name}
+    normalizing: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        if not head.intersection(node.input):
+            continue
+        if not is_standard(node, *HEAD) or not all(name in head | constants for name in node.input if name):
+            return normalizing, node
+        head.update(node.output)
+        if is_standard(node, *PREPROCESSING):
+            normalizing.append(node)
+    return normalizing, None
 
 
 def _quantizer(node: onnx.NodeProto, arrays: dict[str, Array]) -> InputQuantizer:
@@ -130,10 +171,10 @@ def _quantizer(node: onnx.NodeProto, arrays: dict[str, Array]) -> InputQuantizer
     signed, narrow = integer(node, "signed", 1) != 0, integer(node, "narrow", 1) != 0
     count = 1 << int(bits)
     if signed and count == 2:
-        return InputQuantizer(node, scale, -1 - int(zero), 1 - int(zero), step=2)
+        return InputQuantizer(node, scale, -1 - int(zero), 1 - int(zero), step=2, zero_point=int(zero))
     lowest = -(count >> 1) + narrow if signed else 0
     highest = (count >> 1) - 1 if signed else count - 1 - narrow
-    return InputQuantizer(node, scale, lowest - int(zero), highest - int(zero))
+    return InputQuantizer(node, scale, lowest - int(zero), highest - int(zero), zero_point=int(zero))
 
 
 def _thresholds(node: onnx.NodeProto, arrays: dict[str, Array]) -> InputQuantizer:
@@ -178,77 +219,6 @@ def _scalar(node: onnx.NodeProto, arrays: dict[str, Array], index: int) -> Fract
     if array is None or array.size != 1 or not np.isfinite(array).all():
         raise refusal(node, f"quantizes the input; its input {index} must be one finite constant for all channels")
     return Fraction(float(array.reshape(())))
-
-
-def declare_input(model: onnx.ModelProto, kind: InputType) -> onnx.ModelProto:
-    """Return the normalized *model* with a quantizer of *kind* right behind its input.
-
-    A scale that binary32 does not hold is multiplied in by whole numbers, so that it is exact: 1/255 is a division of
-    the codes by 255.
-
-    Raises:
-        InputError: the input is quantized already.
-    """
-    if find_input_quantizer(model) is not None:
-        raise InputError("the file quantizes its input already; leave out --input")
-    declared = onnx.ModelProto()
-    declared.CopyFrom(model)
-    graph = declared.graph
-    nodes, constants, last = _declaration(graph, kind)
-    for node in graph.node:
-        for index, name in enumerate(node.input):
-            if name == graph.input[0].name:
-                node.input[index] = last
-    nodes.extend(graph.node)
-    del graph.node[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend(constants)
-    if all(entry.domain != GENERAL for entry in declared.opset_import):
-        declared.opset_import.append(helper.make_opsetid(GENERAL, 1))
-    return declared
-
-
-def _declaration(graph: onnx.GraphProto, kind: InputType) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], str]:
-    taken = {graph.input[0].name, *(tensor.name for tensor in graph.initializer)}
-    taken.update(name for node in graph.node for name in node.output)
-    names = _fresh("declared_input", taken)
-    nodes: list[onnx.NodeProto] = []
-    constants: list[onnx.TensorProto] = []
-
-    def constant(value: int | float) -> str:
-        name = next(names)
-        constants.append(numpy_helper.from_array(np.array(value, dtype=np.float32), name))
-        return name
-
-    def append(operation: str, inputs: list[str], domain: str = "", **attributes: int | str) -> str:
-        name = next(names)
-        nodes.append(helper.make_node(operation, inputs, [name], name=name, domain=domain, **attributes))
-        return name
-
-    exact = Fraction(float(np.float32(float(kind.scale)))) == kind.scale
-    above, below = (1, 1) if exact else (kind.scale.numerator, kind.scale.denominator)
-    if max(above, below) > 1 << 24:
-        raise InputError(f"the scale {kind.scale} of --input has numbers over {1 << 24}, which binary32 does not hold")
-    last = graph.input[0].name
-    for operation, factor in (("Mul", below), ("Div", above)):
-        last = last if factor == 1 else append(operation, [last, constant(factor)])
-    scale = constant(float(kind.scale) if exact else 1.0)
-    if kind.bipolar:
-        last = append("BipolarQuant", [last, scale], GENERAL)
-    else:
-        parameters = [last, scale, constant(0.0), constant(float(kind.bits))]
-        last = append("Quant", parameters, GENERAL, signed=int(kind.signed), narrow=0, rounding_mode="ROUND")
-    for operation, factor in (("Mul", above), ("Div", below)):
-        last = last if factor == 1 else append(operation, [last, constant(factor)])
-    return nodes, constants, last
-
-
-def _fresh(stem: str, taken: set[str]) -> Iterator[str]:
-    count = 0
-    while True:
-        count += 1
-        if f"{stem}_{count}" not in taken:
-            yield f"{stem}_{count}"
 
 
 def run_head(model: onnx.ModelProto, quantizer: InputQuantizer, values: FloatArray) -> FloatArray:

@@ -48,8 +48,6 @@ def _batch_normalization(node: onnx.NodeProto, graph: Graph, _shapes: Mapping[st
         if integer(node, "spatial", 1) != 1:
             raise refusal(node, "spatial = 0 has a mean and a variance at every position; supported: one a channel")
         without(node, ["spatial"])
-    if len(node.output) > 1:
-        raise refusal(node, "has outputs for training; export the network in evaluation mode")
 
 
 def _clip(node: onnx.NodeProto, graph: Graph, _shapes: Mapping[str, Shape]) -> None:

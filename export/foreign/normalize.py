@@ -2,7 +2,8 @@
 
 A normalized file
 
-* has one input of float values, the batch ``N`` first, and one output; every constant is an initializer;
+* has one input of float values, the batch ``N`` first, and one output; every constant is an initializer; several
+  outputs are flattened and joined (:mod:`export.foreign.join_heads`);
 * has no Constant, Identity or inference-time Dropout node, no Cast between floats, no node without effect;
 * has the operations of QONNX in one domain, ``qonnx.custom_op.general``, with Quant for IntQuant, and standard
   operations in the form of opset 20 or later: axes, pads and bounds are inputs;
@@ -23,6 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.foreign.domains import unify_domains
 from export.foreign.graph import Graph
+from export.foreign.join_heads import note_heads
 from export.foreign.read import drop_dead, read
 from export.foreign.resolve import Walk
 from export.foreign.shapes import BATCH, Shape
@@ -55,7 +57,9 @@ def normalize(model: onnx.ModelProto) -> onnx.ModelProto:
     require_well_formed(graph)
     if not any(graph.input.name in node.input for node in graph.nodes):
         raise InputError(f"the output {graph.output.name!r} does not depend on the input")
-    return _write(graph, walk.shapes)
+    written = _write(graph, walk.shapes)
+    note_heads(written, graph, walk.shapes, walk.aliases)
+    return written
 
 
 def _write(graph: Graph, shapes: dict[str, Shape]) -> onnx.ModelProto:

@@ -23,6 +23,7 @@ from export.foreign.input_quantizer import (
     run_head,
     sample_shape,
 )
+from export.foreign.join_heads import heads_of
 from export.qonnx import FILE, load_qonnx
 from pipeline import Artifact, Codes, InputError, Stage, StageContext
 from pipeline.import_config import SourceFile
@@ -125,6 +126,11 @@ def _require_codes(given: NDArray[Any], path: Path, quantizer: InputQuantizer) -
     if low < quantizer.lowest or high > quantizer.highest:
         raise InputError(
             f"{path} holds codes from {low} to {high}; the input takes {quantizer.lowest} to {quantizer.highest}"
+            + (
+                f": integers are codes with the zero point {quantizer.zero_point} subtracted"
+                if quantizer.zero_point
+                else ""
+            )
         )
     codes: Codes = given.astype(np.int64)
     off = (codes - quantizer.lowest) % quantizer.step != 0
@@ -138,6 +144,9 @@ def _labels_of(given: NDArray[Any], path: Path, samples: int, model: onnx.ModelP
         raise InputError(
             f"{path} holds {given.dtype} of shape {given.shape}; integers of shape ({samples},), one a vector"
         )
+    if heads_of(model):
+        names = ", ".join(name for name, _, _ in heads_of(model))
+        raise InputError(f"labels have no meaning for a network with several outputs ({names}); leave out --labels")
     sizes = [int(size.dim_value) for size in model.graph.output[0].type.tensor_type.shape.dim[1:]]
     classes = math.prod(sizes) if sizes and min(sizes) > 0 else 0
     low, high = int(given.min()), int(given.max())

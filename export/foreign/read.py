@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto, numpy_helper
 
-from export.foreign.graph import Array, Graph, label, refusal
+from export.foreign.graph import Array, Graph, input_of, integer, label, refusal
+from export.foreign.join_heads import join_heads, require_outputs
 from pipeline import InputError
 
 OLDEST_IR, NEWEST_IR = 3, 13
@@ -48,6 +49,10 @@ TYPES = {
 """Types of constants that are read, with their size in bytes."""
 
 
+BYTES: Mapping[int, str] = {TensorProto.UINT8: "uint8", TensorProto.INT8: "int8"}
+"""Types of an input that is cast to float before anything is calculated: what a declaration of it would say."""
+
+
 def read(model: onnx.ModelProto) -> Graph:
     """Return the part of *model* that its output depends on.
 
@@ -70,11 +75,16 @@ def read(model: onnx.ModelProto) -> Graph:
         _require_plain(node)
     constants = dict(_constants(graph))
     nodes = sort([node for node in graph.node if node.op_type != "Constant" or node.domain not in ("", "ai.onnx")])
-    source, output = _ends(graph, constants)
-    live = _live(nodes, output.name)
-    _require_made(live, output.name, {source.name, *constants})
+    source = _input(graph, constants)
+    outputs = require_outputs(graph.output, nodes, source.name)
+    live = _live(nodes, {value.name for value in outputs})
+    _require_inference(live, constants)
+    _require_made(live, [value.name for value in outputs], {source.name, *constants})
     taken = {source.name, *constants, *(name for node in live for name in node.output)}
-    return Graph(graph.name, source, output, live, constants, opsets, taken)
+    found = Graph(graph.name, source, outputs[0], live, constants, opsets, taken)
+    if len(outputs) > 1:
+        join_heads(found, outputs)
+    return found
 
 
 def _require_text(model: onnx.ModelProto) -> None:
@@ -142,6 +152,27 @@ def _require_plain(node: onnx.NodeProto) -> None:
             raise refusal(node, f"attribute {attribute.name!r} is a sparse tensor; store it as a dense one")
         if attribute.ref_attr_name:
             raise refusal(node, f"attribute {attribute.name!r} refers to an attribute of a function")
+
+
+def _require_inference(nodes: Iterable[onnx.NodeProto], constants: Mapping[str, Array]) -> None:
+    """Refuse a network that was exported as it is trained, by the first node that says so.
+
+    Raises:
+        InputError: with the node.
+    """
+    for node in nodes:
+        if node.domain not in ("", "ai.onnx"):
+            continue
+        flag = constants.get(input_of(node, 2)) if node.op_type == "Dropout" else None
+        trains = flag is not None and bool(flag.any())
+        if node.op_type == "BatchNormalization":
+            trains = bool(integer(node, "training_mode", 0)) or len([name for name in node.output if name]) > 1
+        if trains:
+            raise refusal(
+                node,
+                "is in training mode; export the network in evaluation mode: call its .eval() before the export, and "
+                "give torch.onnx.export no training=TRAINING",
+            )
 
 
 def _constants(graph: onnx.GraphProto) -> Iterator[tuple[str, Array]]:
@@ -249,21 +280,22 @@ def sort(nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
     return [nodes[index] for index in order]
 
 
-def _ends(graph: onnx.GraphProto, constants: Iterable[str]) -> tuple[onnx.ValueInfoProto, onnx.ValueInfoProto]:
+def _input(graph: onnx.GraphProto, constants: Iterable[str]) -> onnx.ValueInfoProto:
     held = set(constants)
     used = {name for node in graph.node for name in node.input}
     sources = [value for value in graph.input if value.name not in held]
     if len(sources) > 1:
         sources = [value for value in sources if value.name in used]
-    if len(sources) != 1 or len(graph.output) != 1:
+    if len(sources) != 1:
         raise InputError(
-            f"the network has {len(sources)} inputs ({', '.join(value.name for value in sources)}) and "
-            f"{len(graph.output)} outputs ({', '.join(value.name for value in graph.output)}); one each is supported"
+            f"the network has {len(sources)} inputs ({', '.join(value.name for value in sources)}); one is supported"
         )
     kind = sources[0].type
-    if kind.WhichOneof("value") != "tensor_type" or kind.tensor_type.elem_type != TensorProto.FLOAT:
-        name = _type_name(kind.tensor_type.elem_type)
-        raise InputError(f"the input {sources[0].name!r} holds {name}; supported: FLOAT, 32 bits")
+    held = kind.tensor_type.elem_type if kind.WhichOneof("value") == "tensor_type" else TensorProto.UNDEFINED
+    if held in BYTES and _only_cast_to_float(graph.node, sources[0].name):
+        kind.tensor_type.elem_type = TensorProto.FLOAT  # every byte is a float; the Casts give what they take
+    elif held != TensorProto.FLOAT:
+        raise InputError(f"the input {sources[0].name!r} holds {_type_name(held)}; supported: FLOAT, 32 bits")
     dimensions = kind.tensor_type.shape.dim
     if len(dimensions) < 2 or any(dimension.dim_value < 1 for dimension in dimensions[1:]):
         shape = [dimension.dim_value or dimension.dim_param or "?" for dimension in dimensions]
@@ -275,12 +307,17 @@ def _ends(graph: onnx.GraphProto, constants: Iterable[str]) -> tuple[onnx.ValueI
         raise InputError(f"the input {sources[0].name!r} has {len(dimensions)} axes; at most {MAX_AXES} are supported")
     if math.prod(dimension.dim_value for dimension in dimensions[1:]) > MAX_INPUTS:
         raise InputError(f"the input {sources[0].name!r} has more than {MAX_INPUTS} numbers a sample")
-    return sources[0], graph.output[0]
+    return sources[0]
 
 
-def _live(nodes: list[onnx.NodeProto], output: str) -> list[onnx.NodeProto]:
-    """Return those of the sorted *nodes* that *output* depends on."""
-    needed = {output}
+def _only_cast_to_float(nodes: Iterable[onnx.NodeProto], name: str) -> bool:
+    users = [node for node in nodes if name in node.input]
+    return all(node.op_type == "Cast" and integer(node, "to", 0) == TensorProto.FLOAT for node in users)
+
+
+def _live(nodes: list[onnx.NodeProto], outputs: Iterable[str]) -> list[onnx.NodeProto]:
+    """Return those of the sorted *nodes* that *outputs* depend on."""
+    needed = set(outputs)
     kept = []
     for node in reversed(nodes):
         if needed.intersection(name for name in node.output if name):
@@ -289,18 +326,19 @@ def _live(nodes: list[onnx.NodeProto], output: str) -> list[onnx.NodeProto]:
     return kept[::-1]
 
 
-def _require_made(nodes: list[onnx.NodeProto], output: str, given: set[str]) -> None:
+def _require_made(nodes: list[onnx.NodeProto], outputs: Iterable[str], given: set[str]) -> None:
     made = given.union(name for node in nodes for name in node.output)
     for node in nodes:
         for name in node.input:
             if name and name not in made:
                 raise refusal(node, f"takes the tensor {name!r}, which is not in the file")
-    if output not in made:
-        raise InputError(f"the output {output!r} is not made by any node of the file")
+    for output in outputs:
+        if output not in made:
+            raise InputError(f"the output {output!r} is not made by any node of the file")
 
 
 def drop_dead(graph: Graph) -> None:
     """Remove the nodes and constants that the output does not depend on."""
-    graph.nodes = _live(graph.nodes, graph.output.name)
+    graph.nodes = _live(graph.nodes, {graph.output.name})
     used = {graph.output.name, *(name for node in graph.nodes for name in node.input)}
     graph.constants = {name: value for name, value in graph.constants.items() if name in used}

@@ -140,8 +140,6 @@ class Walk:
     def _keep(self, node: onnx.NodeProto) -> None:
         self._reshape(node)
         resolve_padding(node, self.shapes)
-        if is_standard(node, "BatchNormalization") and integer(node, "training_mode", 0):
-            raise refusal(node, "is in training mode; export the network in evaluation mode")
         self.graph.nodes.append(node)
         for name in node.output:
             if name:

@@ -13,7 +13,8 @@ from export.integer.activation import (
 from export.integer.classes import classify
 from export.integer.flip import ChosenWeight, choose_weight, flip_weight_bit
 from export.integer.interpret import require_codes, run, trace
-from export.integer.ir import INPUT, Coding, IntegerModel
+from export.integer.ir import INPUT, Coding, Head, IntegerModel
+from export.integer.moves import without_moves
 from export.integer.operations import operations_of, operations_of_node
 from export.integer.ops import (
     Add,
@@ -61,6 +62,7 @@ __all__ = [
     "Coding",
     "Concat",
     "Conv",
+    "Head",
     "IntegerModel",
     "IntegerType",
     "Interval",
@@ -104,4 +106,5 @@ __all__ = [
     "solve_rounding_shift",
     "thresholds_of",
     "trace",
+    "without_moves",
 ]

@@ -68,6 +68,19 @@ class Coding:
         return Surd.root(self.root) * self.offset + self.shift
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """One of several outputs of a network, which its output codes hold one after the other.
+
+    Attributes:
+        name: in the user's file.
+        shape: of one sample.
+    """
+
+    name: str
+    shape: Shape
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class IntegerModel:
     """A graph of integer operations from input codes to output codes.
@@ -83,6 +96,8 @@ class IntegerModel:
             chain, in which each takes the output of the one before it.
         input_codes: the input codes that occur; None: all of *input*.
         output_codings: what the codes of each output channel stand for, where they differ; empty: *output_scale*.
+        heads: of a network with several outputs, each, in the order in which the output vector holds them; a Concat
+            joins them. Empty: there is one output.
     """
 
     name: str
@@ -94,6 +109,7 @@ class IntegerModel:
     wiring: Wiring | None = None
     input_codes: range | None = None
     output_codings: tuple[Coding, ...] = ()
+    heads: tuple[Head, ...] = ()
     _sources: dict[str, tuple[str, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -113,6 +129,8 @@ class IntegerModel:
             raise ValueError(f"input codes {codes} are empty, fall, or lie outside {self.input}")
         if self.output_codings and len(self.output_codings) != self.shapes()[names[-1]][0]:
             raise ValueError(f"{len(self.output_codings)} output codings for {self.outputs} outputs")
+        if self.heads and sum(prod(head.shape) for head in self.heads) != self.outputs:
+            raise ValueError(f"the heads {[head.shape for head in self.heads]} are not {self.outputs} outputs")
         self.shapes()
         object.__setattr__(self, "_sources", {node.name: sources for node, sources in self.wired()})
 
@@ -168,6 +186,15 @@ class IntegerModel:
     def outputs(self) -> int:
         """Number of codes of one output sample."""
         return prod(self.shapes()[self.nodes[-1].name])
+
+    @property
+    def head_places(self) -> dict[str, range]:
+        """Where each head lies in a row of outputs, by its name; empty for one output."""
+        places, first = {}, 0
+        for head in self.heads:
+            places[head.name] = range(first, first + prod(head.shape))
+            first += prod(head.shape)
+        return places
 
     @property
     def matmuls(self) -> tuple[MatMul, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer.ir import Coding, IntegerModel, Wiring, chain_wiring
+from export.integer.ir import Coding, Head, IntegerModel, Wiring, chain_wiring
 from export.integer.ops import OPERATIONS, Node, Window
 from export.integer.types import IntegerType
 from pipeline import Codes, InputError
@@ -52,6 +52,7 @@ def save(model: IntegerModel, folder: Path) -> None:
         "shape": list(model.shape),
         "output_scale": str(model.output_scale),
         "output_codings": [_coding_to_json(coding) for coding in model.output_codings],
+        **({"heads": [[head.name, list(head.shape)] for head in model.heads]} if model.heads else {}),
         "nodes": [{**_node_to_json(node, folder), "takes": list(sources)} for node, sources in model.wired()],
     }
     (folder / "model.json").write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
@@ -79,6 +80,7 @@ def load(folder: Path) -> IntegerModel:
             wiring=None if wiring == chain_wiring(nodes) else wiring,
             input_codes=range(*_sizes(description["input_codes"])),
             output_codings=tuple(_coding_from_json(entry) for entry in description["output_codings"]),
+            heads=tuple(Head(str(name), _sizes(shape)) for name, shape in description.get("heads", ())),
         )
     except DAMAGED as error:
         raise InputError(f"{folder} does not hold an integer model: {error}") from error

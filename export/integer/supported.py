@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from export.integer.ir import IntegerModel
+from export.integer.ir import IntegerModel, chain_wiring
+from export.integer.moves import moves_nothing
 from export.integer.ops import Affine, Node, Threshold
 from pipeline import StageError
 
@@ -12,6 +13,8 @@ def require_operations(
 ) -> None:
     """Refuse a *model* that is not a chain of *operations* on vectors without scaling, with codes in steps of 1.
 
+    Nodes that move nothing are left to :func:`export.integer.moves.without_moves`.
+
     *steps*: the target takes codes in other steps, too (bipolar codes).
 
     Raises:
@@ -19,6 +22,8 @@ def require_operations(
     """
     problems = []
     for node in model.nodes:
+        if moves_nothing(node):
+            continue
         if not isinstance(node, operations):
             problems.append(f"{node.name} ({node.op})")
         elif isinstance(node, Threshold) and node.step != 1 and not steps:
@@ -31,4 +36,6 @@ def require_operations(
             f"{target} has no form for {', '.join(problems)} of {model.name!r}; it takes chains of {known}"
         )
     if not model.is_chain:
-        raise StageError(f"{target} takes vectors that go through one chain of {known}; {model.name!r} branches")
+        chained = model.wiring in (None, chain_wiring(model.nodes))
+        why = "works on more axes than the channels'" if chained else "branches"
+        raise StageError(f"{target} takes vectors that go through one chain of {known}; {model.name!r} {why}")

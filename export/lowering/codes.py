@@ -51,9 +51,29 @@ def codes_of(lowering: Lowering, tensor: Tensor) -> tuple[Tensor, list[Fraction]
     units = [unit_of(list(pair)) for pair in linear]
     factors = [scale / unit for (scale, _), unit in zip(linear, units, strict=True)]
     offsets = [offset / unit for (_, offset), unit in zip(linear, units, strict=True)]
-    name = shift(lowering, tensor.node, factors, offsets)
+    try:
+        name = shift(lowering, tensor.node, factors, offsets)
+    except UnsupportedError as error:
+        said = off_grid(tensor)
+        raise error if said is None else UnsupportedError(said) from error
     chains = {unit: Chain.of(unit) for unit in units}
     return replace(tensor, node=name, chains=tuple(chains[unit] for unit in units), private=False), units
+
+
+def off_grid(tensor: Tensor, *, pads: bool = False) -> str | None:
+    """Return why *tensor* cannot be multiplied, in the network's own numbers; None: no code is off the grid of 0.
+
+    *pads*: zeros are added around it.
+    """
+    for channel, (scale, offset) in enumerate(tensor.linear() or ()):
+        if scale and (offset / scale).denominator != 1:
+            added = ", which the padding adds" if pads else ""
+            return (
+                f"takes {float(scale):.6g} * code {'-' if offset < 0 else '+'} {float(abs(offset)):.6g} in channel "
+                f"{channel}, where no code stands for exactly 0{added}: what is normalized by constants has to be "
+                "quantized before it is multiplied (a QuantIdentity in Brevitas, a Quant node in QONNX)"
+            )
+    return None
 
 
 def shift(lowering: Lowering, node: str, factors: list[Fraction], offsets: list[Fraction]) -> str:

@@ -42,11 +42,14 @@ def _kept(lowering: Lowering, node: onnx.NodeProto, tensor: Tensor, chains: list
 
 def batch_normalization(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     """Lower BatchNormalization in evaluation mode."""
-    tensor = lowering.tensor(node, 0)
     given = attributes(node)
     if given.get("training_mode", 0) or len([name for name in node.output if name]) > 1:
         raise UnsupportedError("is in training mode; export the network in evaluation mode")
     arrays = [lowering.reals(node, index) for index in range(1, 5)]
+    meaning = lowering.meaning[node.input[0]]
+    if isinstance(meaning, GraphInput):
+        return meaning
+    tensor = lowering.tensor(node, 0)
     _spend(lowering, tensor, node)
     channels = lowering.shape(tensor)[0]
     if any(array.shape != (channels,) for array in arrays):
@@ -157,12 +160,18 @@ def _in_accumulator_units(lowering: Lowering, tensor: Tensor, bias: Meaning, off
 
 def neg(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     """Lower Neg."""
+    meaning = lowering.meaning[node.input[0]]
+    if isinstance(meaning, GraphInput):
+        return meaning
     tensor = lowering.tensor(node, 0).mapped(lambda chain: chain.times(-1))
     return _kept(lowering, node, tensor, list(tensor.chains))
 
 
 def relu(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
-    """Lower Relu."""
+    """Lower Relu; one before the quantizer of the input belongs to what turns real inputs into codes."""
+    meaning = lowering.meaning[node.input[0]]
+    if isinstance(meaning, GraphInput):
+        return meaning
     tensor = lowering.tensor(node, 0).mapped(lambda chain: chain.clamped(0, None))
     return _kept(lowering, node, tensor, list(tensor.chains))
 

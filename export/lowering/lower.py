@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import onnx
 
-from export.integer import INPUT, Activation, Affine, Coding, IntegerModel
+from export.foreign.input_quantizer import ANY_QUANTIZER
+from export.foreign.join_heads import heads_of
+from export.integer import INPUT, Activation, Affine, Coding, Concat, Head, IntegerModel, TopK
 from export.lowering.builder import Origin
 from export.lowering.codes import affine, in_order
 from export.lowering.effort import TooLargeError
@@ -26,6 +29,9 @@ from pipeline import InputError
 
 ACCUMULATOR_BITS = 32
 """An output bias becomes part of the codes where they stay within this, and of their decoding elsewhere."""
+
+UNKNOWN = "not supported"
+"""Said of an operation that no function lowers; the list of those that are known follows once."""
 
 MAX_LISTED = 1_000
 """Refused nodes that a message names."""
@@ -74,8 +80,20 @@ def lower_graph(model: onnx.ModelProto, path: Path, name: str) -> Lowered:
         if len(refusals) > MAX_LISTED:
             listing += f"\n  and {len(refusals) - MAX_LISTED} more"
         nodes = "1 node" if len(refusals) == 1 else f"{len(refusals)} nodes"
+        listing = "\n".join([listing, *_hints(model.graph, refusals)])
         raise InputError(f"{path} holds {nodes} that cannot be lowered to integers exactly:\n{listing}")
-    return _finish(lowering, name)
+    return _finish(lowering, name, heads_of(model))
+
+
+def _hints(graph: onnx.GraphProto, refusals: list[str]) -> Iterator[str]:
+    """Yield what is to be said once about *refusals*, however many nodes it concerns."""
+    if not any(node.op_type in ANY_QUANTIZER for node in graph.node):
+        yield (
+            "the file holds no quantizer: it is a float network. Train or calibrate a quantized one, and export that "
+            "(in Brevitas by export_qonnx)"
+        )
+    if any(refusal.endswith(UNKNOWN) for refusal in refusals):
+        yield f"supported operations: {', '.join(OPERATIONS)}"
 
 
 def _graph_input(graph: onnx.GraphProto, path: Path) -> onnx.ValueInfoProto:
@@ -104,7 +122,7 @@ def _lower_node(lowering: Lowering, node: onnx.NodeProto) -> str | None:
     if hint is not None:
         return f"{name_of(node)} ({node.op_type}): {hint}"
     if operation is None:
-        return f"{name_of(node)} ({node.op_type}): not supported; supported are {', '.join(OPERATIONS)}"
+        return f"{name_of(node)} ({node.op_type}): {UNKNOWN}"
     if node.domain not in (QONNX_DOMAINS if node.op_type in QONNX_OPERATIONS else STANDARD_DOMAINS):
         return f"{name_of(node)} ({node.op_type}): is of the domain {node.domain!r}, whose operations are not supported"
     taken = [name for name in node.input if name]
@@ -152,15 +170,14 @@ def _note_origin(lowering: Lowering, tensor: str) -> None:
         lowering.builder.origins[meaning.node] = Origin(tensor, meaning.axes, scales, offsets)
 
 
-def _finish(lowering: Lowering, name: str) -> Lowered:
+def _finish(lowering: Lowering, name: str, heads: Heads) -> Lowered:
     output = lowering.graph.output[0].name
-    meaning = lowering.meaning.get(output)
-    if not isinstance(meaning, Tensor) or lowering.input is None:
+    if lowering.input is None:
         raise InputError(f"{lowering.path}: the output {output!r} is not computed from a quantized input")
-    try:
-        tensor, codings = _decoded(lowering, in_order(lowering, meaning))
-    except UnsupportedError as error:
-        raise InputError(f"{lowering.path}: the output {output!r} {error}") from error
+    if heads:
+        tensor, codings = _joined(lowering, heads)
+    else:
+        tensor, codings = _decoded_output(lowering, output, output)
     builder = lowering.builder
     if tensor.node == INPUT:
         raise InputError(f"{lowering.path}: the output {output!r} is the input; the network computes nothing")
@@ -178,6 +195,7 @@ def _finish(lowering: Lowering, name: str) -> Lowered:
         wiring=tuple(builder.wiring[node.name] for node in nodes),
         input_codes=coding.codes,
         output_codings=() if same else tuple(codings),
+        heads=tuple(Head(head, shape) for head, _, shape in heads),
     )
     if tensor.node not in builder.origins:
         if any(coding.root != 1 for coding in codings):
@@ -196,6 +214,38 @@ def _finish(lowering: Lowering, name: str) -> Lowered:
         dropped=dropped,
         unequal_weights=tuple(lowering.unequal_weights),
     )
+
+
+Heads = list[tuple[str, str, tuple[int, ...]]]
+"""Name, flattened tensor and shape of a sample of each of several outputs."""
+
+
+def _joined(lowering: Lowering, heads: Heads) -> tuple[Tensor, list[Coding]]:
+    """Return all *heads* as one vector, each decoded for itself, and what each of its codes stands for."""
+    decoded = [_decoded_output(lowering, flat, name) for name, flat, _ in heads]
+    builder = lowering.builder
+    made = Concat(builder.name(Concat))
+    for (name, _, _), (tensor, _) in zip(heads, decoded, strict=True):
+        if isinstance(builder.nodes.get(tensor.node), TopK):
+            raise InputError(
+                f"{lowering.path}: the output {name!r}, one of {len(heads)}, holds indices of classes; with several "
+                "outputs each has to give numbers: leave its TopK or ArgMax out"
+            )
+    builder.emit(made, *(tensor.node for tensor, _ in decoded))
+    codings = [coding for _, codings in decoded for coding in codings]
+    chains = tuple(chain for tensor, _ in decoded for chain in tensor.chains)
+    return Tensor(made.name, (0,), chains, private=False), codings
+
+
+def _decoded_output(lowering: Lowering, tensor: str, name: str) -> tuple[Tensor, list[Coding]]:
+    """Return the output *tensor*, called *name* in the user's file, and what its codes stand for."""
+    meaning = lowering.meaning.get(tensor)
+    if not isinstance(meaning, Tensor):
+        raise InputError(f"{lowering.path}: the output {name!r} is not computed from a quantized input")
+    try:
+        return _decoded(lowering, in_order(lowering, meaning))
+    except UnsupportedError as error:
+        raise InputError(f"{lowering.path}: the output {name!r} {error}") from error
 
 
 def _input_scale(lowering: Lowering) -> Fraction:

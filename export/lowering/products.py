@@ -11,7 +11,7 @@ import onnx
 from export.integer import Chain, Conv, IntegerType, MatMul, Product, Shape, Window
 from export.lowering.biases import bias_offsets
 from export.lowering.builder import Origin, weight_type
-from export.lowering.codes import codes_of, in_order
+from export.lowering.codes import codes_of, in_order, off_grid
 from export.lowering.effort import Effort
 from export.lowering.graph import Lowering, UnsupportedError, attributes, has_input, require_only
 from export.lowering.meaning import Constant, Meaning, QuantizedConstant, Rationals, Tensor, unit_of
@@ -41,11 +41,12 @@ def gemm(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
 
 
 def _product(lowering: Lowering, node: onnx.NodeProto, weights: QuantizedConstant) -> Tensor:
-    source, scales = codes_of(lowering, lowering.tensor(node, 0))
+    given = lowering.tensor(node, 0)
+    source, scales = codes_of(lowering, given)
     if len(source.axes) != 1:
         raise UnsupportedError(f"multiplies values of shape {lowering.shape(source)}; supported: vectors, (channels,)")
     _require_columns(weights, len(scales))
-    codes, units = merge_scales(weights, np.array(scales, dtype=object)[None, :], lowering.builder.effort)
+    codes, units = _merged(lowering, given, weights, np.array(scales, dtype=object)[None, :])
     made = MatMul(lowering.builder.name(MatMul), codes, weight_type(codes, _declared(codes)))
     return _finish(lowering, node, made, source, units)
 
@@ -59,7 +60,7 @@ def _pointwise(lowering: Lowering, node: onnx.NodeProto, weights: QuantizedConst
     channels_first = replace(tensor, axes=(tensor.axes[-1], *tensor.axes[:-1]))
     source, scales = codes_of(lowering, in_order(lowering, channels_first))
     _require_columns(weights, len(scales))
-    codes, units = merge_scales(weights, np.array(scales, dtype=object)[None, :], lowering.builder.effort)
+    codes, units = _merged(lowering, tensor, weights, np.array(scales, dtype=object)[None, :])
     ones, zeros = (1,) * axes, (0,) * axes
     kernels = codes.reshape(*codes.shape, *ones)
     window = Window(ones, ones, zeros, zeros, ones)
@@ -75,7 +76,8 @@ def _require_columns(weights: QuantizedConstant, channels: int) -> None:
 def conv(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     """Lower Conv over one or two spatial axes."""
     given = attributes(node)
-    source, scales = codes_of(lowering, in_order(lowering, lowering.tensor(node, 0)))
+    tensor = lowering.tensor(node, 0)
+    source, scales = codes_of(lowering, in_order(lowering, tensor))
     sizes = lowering.shape(source)
     axes = len(sizes) - 1
     weights = _weights(lowering, node, 1, axes=axes + 2)
@@ -90,7 +92,7 @@ def conv(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     window = window_of(node, kernel, sizes[1:])
     seen = np.array(scales, dtype=object).reshape(groups, 1, members)
     each = np.broadcast_to(seen, (groups, outputs // groups, members)).reshape(outputs, members, *(1,) * axes)
-    codes, units = merge_scales(weights, each, lowering.builder.effort)
+    codes, units = _merged(lowering, tensor, weights, each, pads=window.padded)
     made = Conv(lowering.builder.name(Conv), codes, weight_type(codes, _declared(codes)), window, groups)
     return _finish(lowering, node, made, source, units)
 
@@ -157,6 +159,21 @@ def integers_of(reals: Rationals) -> QuantizedConstant:
             f"number, below {MAX_UNQUANTIZED} of it)"
         )
     return QuantizedConstant(codes.astype(np.int64), np.full((1,) * reals.ndim, unit, dtype=object))
+
+
+def _merged(
+    lowering: Lowering, given: Tensor, weights: QuantizedConstant, inputs: Rationals, *, pads: bool = False
+) -> tuple[Codes, list[Fraction]]:
+    """Merge the scales of *inputs* into *weights*; a refusal says what the network is *given*, not what became of it.
+
+    Raises:
+        UnsupportedError: the ratios make weights of more than 31 bits.
+    """
+    try:
+        return merge_scales(weights, inputs, lowering.builder.effort)
+    except UnsupportedError as error:
+        said = off_grid(given, pads=pads)
+        raise error if said is None else UnsupportedError(said) from error
 
 
 def merge_scales(weights: QuantizedConstant, inputs: Rationals, effort: Effort) -> tuple[Codes, list[Fraction]]:

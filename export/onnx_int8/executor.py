@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from pipeline import Artifact, Codes, InputError, WeightSign
 ROWS_AT_ONCE = 1 << 15
 ELEMENTS_AT_ONCE = 1 << 21
 MAX_CHANNELS = 1 << 22
+MAX_ZERO_POINT = 1 << 32
+TYPES: Mapping[str, int] = {"uint8": TensorProto.UINT8, "int32": TensorProto.INT32, "int64": TensorProto.INT64}
+"""Of the tensors that ``layers.json`` names."""
 
 
 class OnnxInt8Executor:
@@ -31,6 +35,7 @@ class OnnxInt8Executor:
         try:
             self._onnx = onnx.load(artifact.path / FILE, load_external_data=False)
             layers = json.loads((artifact.path / LAYERS).read_text())
+            self._zero_point = int(layers["input"]["zero_point"])
             self._values: dict[str, dict[str, Any]] = layers["values"]
             self._layers: list[dict[str, Any]] = layers["activations"]
             _require_described(self._onnx.graph, self._values, self._layers)
@@ -39,10 +44,12 @@ class OnnxInt8Executor:
             raise InputError(f"{artifact.path} does not hold a packed-int8 ONNX model: {error}") from error
 
     def __call__(self, codes: Codes) -> Codes:
-        """Run *codes*, shape (N, inputs), 0..255, or -128..127 where the network takes negative codes."""
+        """Run *codes*, shape (N, inputs): what uint8 holds with the file's zero point added, or int8."""
         kind = np.iinfo(np.int8 if self._session.get_inputs()[0].type == "tensor(int8)" else np.uint8)
-        if codes.size and not kind.min <= codes.min() <= codes.max() <= kind.max:
-            raise InputError(f"onnx-int8 takes codes {kind.min}..{kind.max}; given {codes.min()}..{codes.max()}")
+        low, high = kind.min - self._zero_point, kind.max - self._zero_point
+        if codes.size and not low <= codes.min() <= codes.max() <= high:
+            raise InputError(f"onnx-int8 takes codes {low}..{high}; given {codes.min()}..{codes.max()}")
+        codes = codes + self._zero_point
         shape = self._session.get_inputs()[0].shape[1:]
         rows = max(1, ELEMENTS_AT_ONCE // codes.shape[1])
         groups = [codes[start : start + rows] for start in range(0, max(len(codes), 1), rows)]
@@ -57,13 +64,13 @@ class OnnxInt8Executor:
         shown = onnx.ModelProto()
         shown.CopyFrom(self._onnx)
         given = {output.name for output in shown.graph.output}
-        kinds = {e["tensor"]: TensorProto.INT32 if e["int32"] else TensorProto.UINT8 for e in self._values.values()}
+        kinds = {entry["tensor"]: TYPES[entry["type"]] for entry in self._values.values()}
         for tensor, kind in kinds.items():
             if tensor not in given | {"codes"}:
                 shown.graph.output.append(onnx.helper.make_tensor_value_info(tensor, kind, None))
         session = _session(shown)
         source = session.get_inputs()[0]
-        values = codes.astype(np.int8 if source.type == "tensor(int8)" else np.uint8)
+        values = (codes + self._zero_point).astype(np.int8 if source.type == "tensor(int8)" else np.uint8)
         names = [tensor for tensor in kinds if tensor != "codes"]
         made = session.run(names, {source.name: values.reshape(len(codes), *source.shape[1:])})
         tensors = dict(zip(names, made, strict=True))
@@ -95,7 +102,7 @@ class OnnxInt8Executor:
         rows = max(1, min(ROWS_AT_ONCE, ELEMENTS_AT_ONCE // channels))
         pieces = [np.zeros((0, channels), dtype=np.int64)]
         for start in range(0, len(accumulators), rows):
-            chosen = accumulators[start : start + rows].astype(np.int32)
+            chosen = accumulators[start : start + rows].astype(np.dtype(entry["type"]))
             pieces.append(_run(session, chosen.reshape(-1, *entry["shape"])).reshape(len(chosen), channels))
         return np.concatenate(pieces) - int(entry["zero_point"])
 
@@ -120,7 +127,7 @@ class OnnxInt8Executor:
             self._onnx,
             entry["source"],
             entry["target"],
-            source_type=TensorProto.INT32,
+            source_type=TYPES[entry["type"]],
             target_type=TensorProto.UINT8,
             shape=entry["shape"],
         )
@@ -139,8 +146,10 @@ def _require_described(graph: onnx.GraphProto, values: dict[str, dict[str, Any]]
         if not entry["shape"] or not all(isinstance(n, int) and 0 < n <= MAX_CHANNELS for n in entry["shape"]):
             raise ValueError(f"activation {entry['layer']!r} has the shape {entry['shape']!r:.100}")
     for entry in (*values.values(), *layers):
-        if not isinstance(entry["zero_point"], int) or not 0 <= entry["zero_point"] <= 1 << 8:
-            raise ValueError(f"the zero point {entry['zero_point']!r:.100} is none of 8 bits")
+        if not isinstance(entry["zero_point"], int) or abs(entry["zero_point"]) > MAX_ZERO_POINT:
+            raise ValueError(f"the zero point {entry['zero_point']!r:.100} is no integer of 32 bits")
+        if entry["type"] not in TYPES:
+            raise ValueError(f"the type {entry['type']!r:.100} is none of {', '.join(TYPES)}")
     unknown = [name for name in named if name not in tensors]
     if not values or unknown:
         raise ValueError(f"{LAYERS} names the tensors {unknown!r:.200}, which the graph does not make")
@@ -166,5 +175,7 @@ def _session(model: onnx.ModelProto) -> Any:
 
 def _run(session: Any, inputs: np.ndarray[Any, Any]) -> Codes:
     outputs = session.run(None, {session.get_inputs()[0].name: inputs})
-    codes: Codes = outputs[0].astype(np.int64)
-    return codes
+    if len(outputs) == 1:
+        codes: Codes = outputs[0].astype(np.int64)
+        return codes
+    return np.concatenate([output.astype(np.int64).reshape(len(inputs), -1) for output in outputs], axis=1)

@@ -1,44 +1,61 @@
-"""An ONNX graph under construction, and the two forms that integers take in it: stored codes and 32-bit sums."""
+"""An ONNX graph under construction, and the two forms that integers take in it: stored codes and sums."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from export.integer import EXACT_FLOAT32, Interval, Shape
+from export.integer import EXACT_FLOAT32, EXACT_FLOAT64, Interval, Shape
 from pipeline import StageError
 
 MAX_STORED = 255
+INT8 = Interval(-128, 127)
 INT32 = Interval(-(1 << 31), (1 << 31) - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Codes in uint8: the tensor holds ``code + zero_point``."""
+    """Codes in uint8: the tensor holds ``code + zero_point``, where *zero_point* may be any integer."""
 
     tensor: str
     zero_point: int
 
+    @property
+    def is_operand(self) -> bool:
+        """The integer products of ONNX take it: their zero points are uint8, too."""
+        return 0 <= self.zero_point <= MAX_STORED
+
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Integers in int32, as they are."""
+    """Integers as they are, in int32, or in int64 where they are *wide*."""
 
     tensor: str
+    wide: bool = False
+
+    @property
+    def type(self) -> int:
+        """The ``TensorProto`` type."""
+        return int(TensorProto.INT64 if self.wide else TensorProto.INT32)
 
 
 Value = Stored | Sums
 
 
-def code_type(lowest: int, highest: int) -> int | None:
-    """Return the ``TensorProto`` type of codes *lowest* to *highest*: uint8, int8 if any is negative, None if wider."""
-    if lowest >= 0:
-        return int(TensorProto.UINT8) if highest <= MAX_STORED else None
-    return int(TensorProto.INT8) if lowest >= -128 and highest <= 127 else None
+def zero_point_of(lowest: int, highest: int) -> int:
+    """Return what is added to codes *lowest* to *highest* in uint8: nothing where they fit as they are.
+
+    Raises:
+        StageError: they are more than 256 codes.
+    """
+    if highest - lowest > MAX_STORED:
+        raise StageError(f"onnx-int8: codes {lowest}..{highest} are more than 8 bits hold")
+    return 0 if lowest >= 0 and highest <= MAX_STORED else -lowest
 
 
 class Graph:
@@ -76,69 +93,85 @@ class Graph:
         """Add a cast to the ``TensorProto`` type *kind*."""
         return self.operation("Cast", [tensor], name, to=kind)
 
-    def sums(self, value: Value) -> Sums:
-        """Bring *value* to 32-bit integers."""
-        if isinstance(value, Sums):
-            return value
-        wide = self.cast(value.tensor, TensorProto.INT32, f"{value.tensor}.wide{value.zero_point}")
-        if not value.zero_point:
-            return Sums(wide)
-        offset = self.constant(f"zero_point{value.zero_point}", np.array(value.zero_point, dtype=np.int32))
-        return Sums(self.operation("Sub", [wide, offset], f"{wide}.centred"))
-
-    def stored(self, value: Value, reachable: Interval, name: str) -> Stored:
-        """Bring *value*, which lies in *reachable*, to uint8.
-
-        Raises:
-            StageError: it needs more than 8 bits.
-        """
+    def sums(self, value: Value, *, wide: bool = False) -> Sums:
+        """Bring *value* to integers of 32 bits, or of 64 if it is *wide* or they are asked for."""
         if isinstance(value, Stored):
+            name = f"{value.tensor}.wide{value.zero_point}".replace("-", "m")
+            value = self._moved(Sums(self.cast(value.tensor, TensorProto.INT32, name)), -value.zero_point, name)
+        if wide and not value.wide:
+            return Sums(self.cast(value.tensor, TensorProto.INT64, f"{value.tensor}.long"), wide=True)
+        return value
+
+    def _moved(self, value: Sums, offset: int, name: str) -> Sums:
+        """Add *offset* to sums."""
+        if not offset:
             return value
+        constant = self.integer(offset, wide=value.wide)
+        return Sums(self.operation("Add", [value.tensor, constant], f"{name}.centred"), value.wide)
+
+    def integer(self, value: int, *, wide: bool = False) -> str:
+        """Add the constant *value*, int32 or int64, and return its name."""
+        name = f"integer{value}{'_long' if wide else ''}".replace("-", "m")
+        return self.constant(name, np.array(value, dtype=np.int64 if wide else np.int32))
+
+    def digits(self, value: Value, reachable: Interval, name: str) -> list[Stored]:
+        """Return codes whose sum, the one at place k times 256^k, is *value*, which lies in *reachable*.
+
+        One, where the products of ONNX take *value* as it is. Code 0 of each stands for 0, so that padding may be added
+        to each alone.
+        """
+        if isinstance(value, Stored) and value.is_operand:
+            return [value]
         zero_point = max(-reachable.low, 0)
-        if reachable.high + zero_point > MAX_STORED:
-            raise StageError(
-                f"onnx-int8: layer {name!r} multiplies integers in [{reachable.low}, {reachable.high}]; supported: "
-                "codes that fit 8 bits: put an activation before it"
-            )
-        tensor = value.tensor
-        if zero_point:
-            offset = self.constant(f"zero_point{zero_point}", np.array(zero_point, dtype=np.int32))
-            tensor = self.operation("Add", [tensor, offset], f"{name}.moved")
-        return Stored(self.cast(tensor, TensorProto.UINT8, f"{name}.stored"), zero_point)
+        largest = max(reachable.high + zero_point, zero_point)
+        wide = largest > INT32.high
+        moved = self._moved(self.sums(value, wide=wide), zero_point, f"{name}.moved")
+        if largest <= MAX_STORED:
+            return [Stored(self.cast(moved.tensor, TensorProto.UINT8, f"{name}.stored"), zero_point)]
+        word = np.uint64 if moved.wide else np.uint32
+        kind = TensorProto.UINT64 if moved.wide else TensorProto.UINT32
+        unsigned = self.cast(moved.tensor, int(kind), f"{name}.unsigned")
+        mask = self.constant(f"{name}.byte", np.array(MAX_STORED, dtype=word))
+        found = []
+        for place in range(-(-largest.bit_length() // 8)):
+            at = f"{name}.digit{place}"
+            distance = self.constant(f"{at}.distance", np.array(8 * place, dtype=word))
+            shifted = self.operation("BitShift", [unsigned, distance], f"{at}.shifted", direction="RIGHT")
+            lowest = self.operation("BitwiseAnd", [shifted, mask], f"{at}.lowest")
+            stored = self.cast(lowest, TensorProto.UINT8, f"{at}.stored")
+            found.append(Stored(stored, zero_point >> 8 * place & MAX_STORED))
+        return found
 
-    def read_input(self, tensor: str, lowest: int) -> Stored:
-        """Bring the network's input codes, uint8, or int8 from *lowest* < 0 on, to their stored form."""
-        if lowest >= 0:
-            return Stored(tensor, 0)
-        wide = self.cast(tensor, TensorProto.INT32, f"{tensor}.wide")
-        return self.stored(Sums(wide), Interval(lowest, MAX_STORED + lowest), tensor)
-
-    def outside(self, value: Value, name: str) -> tuple[str, int]:
-        """Bring *value* to what the network gives: codes as uint8 or int8, or int32; return tensor and type."""
-        if isinstance(value, Sums):
-            return value.tensor, TensorProto.INT32
-        if not value.zero_point:
+    def outside(self, value: Value, reachable: Interval, name: str) -> tuple[str, int]:
+        """Bring *value* to what the network gives: uint8, int8 or wider integers; return tensor and type."""
+        if isinstance(value, Stored) and not value.zero_point:
             return value.tensor, TensorProto.UINT8
-        return self.cast(self.sums(value).tensor, TensorProto.INT8, f"{name}.signed"), TensorProto.INT8
+        sums = self.sums(value)
+        if isinstance(value, Stored) and reachable.low in INT8 and reachable.high in INT8:
+            return self.cast(sums.tensor, TensorProto.INT8, f"{name}.signed"), TensorProto.INT8
+        return sums.tensor, sums.type
 
     def exact_float(self, sums: Sums, reachable: Interval, name: str) -> tuple[str, int]:
-        """Bring *sums* to floats that hold them exactly, for an operation without an integer form; tensor and type."""
+        """Bring *sums* to floats that hold them exactly, for an operation without an integer form; tensor and type.
+
+        Raises:
+            StageError: binary64 does not hold them.
+        """
+        if reachable.magnitude > EXACT_FLOAT64:
+            raise StageError(
+                f"onnx-int8: layer {name!r} compares integers in [{reachable.low}, {reachable.high}], which "
+                "onnxruntime does in floats only; supported: 53 bits"
+            )
         kind = TensorProto.FLOAT if reachable.magnitude <= EXACT_FLOAT32 else TensorProto.DOUBLE
         return self.cast(sums.tensor, kind, f"{name}.float"), int(kind)
 
 
-def require_32_bits(reachable: Interval, name: str) -> None:
-    """Refuse a layer whose integers may leave 32 bits.
-
-    Raises:
-        StageError: with the layer and its range.
-    """
-    if reachable.low not in INT32 or reachable.high not in INT32:
-        raise StageError(
-            f"onnx-int8: layer {name!r} has sums in [{reachable.low}, {reachable.high}]; supported: 32 signed bits"
-        )
+def is_wide(reachable: Interval) -> bool:
+    """Tell whether integers in *reachable* need more than 32 bits."""
+    return reachable.low not in INT32 or reachable.high not in INT32
 
 
-def column(values: NDArray[np.int64], shape: Shape) -> NDArray[np.int32]:
-    """Return one value a channel as an int32 array that broadcasts to (N, *shape)."""
-    return values.astype(np.int32).reshape(-1, *(1,) * (len(shape) - 1))
+def column(values: NDArray[np.int64], shape: Shape, *, wide: bool = False) -> NDArray[np.signedinteger[Any]]:
+    """Return one value a channel as an int32 or int64 array that broadcasts to (N, *shape)."""
+    sizes = (-1, *(1,) * (len(shape) - 1))
+    return values.reshape(sizes) if wide else values.astype(np.int32).reshape(sizes)

@@ -52,7 +52,7 @@ def why_monotone(part: onnx.GraphProto, lows: Codes, highs: Codes) -> str | None
     would be in unbounded integers.
     """
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in part.initializer}
-    known = _Known(lows.astype(object), highs.astype(object), TensorProto.INT32)
+    known = _Known(lows.astype(object), highs.astype(object), part.input[0].type.tensor_type.elem_type)
     tensor, position, steps = part.input[0].name, 0, dict[str, None]()
     while position < len(part.node):
         length = _rounding_length(part, position, tensor, constants)

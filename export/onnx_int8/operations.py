@@ -1,7 +1,6 @@
 """How each operation of the integer model is written in ONNX: standard operators that are exact in onnxruntime.
 
-Weights stay unsigned with a zero point: MatMulInteger and ConvInteger on uint8 x uint8 are exact on every x86 kernel of
-onnxruntime, while uint8 x int8 saturates in 16 bits on processors without VNNI.
+Sums are int32 where 32 bits hold them, else int64; products are in :mod:`export.onnx_int8.products`.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ import numpy as np
 from onnx import TensorProto
 
 from export.integer import (
+    EXACT_FLOAT32,
     Add,
     Affine,
     Concat,
     Conv,
-    IntegerType,
     MatMul,
     MaxPool,
     Node,
@@ -28,143 +27,97 @@ from export.integer import (
     Threshold,
     TopK,
     Transpose,
-    Window,
     hull,
 )
 from export.onnx_int8.context import Context, Inputs
-from export.onnx_int8.graph import Graph, Stored, Sums, Value, column, require_32_bits
-from export.onnx_int8.packing import FieldLayout, pack
+from export.onnx_int8.graph import MAX_STORED, Stored, Sums, Value, column, is_wide
+from export.onnx_int8.products import conv, matmul, spatial, window_sums
 from export.onnx_int8.requantization import threshold
-from pipeline import Codes
-
-
-def matmul(context: Context, node: MatMul, inputs: Inputs) -> Value:
-    """Multiply stored codes by unpacked weights."""
-    graph, name = context.graph, node.name
-    codes = graph.stored(inputs[0][1], hull(context.ranges[inputs[0][0]]), name)
-    matrix, points = _weights(graph, name, node.weights, node.weight_type, codes)
-    return Sums(graph.operation("MatMulInteger", [codes.tensor, matrix, *points], f"{name}.accumulators"))
-
-
-def conv(context: Context, node: Conv, inputs: Inputs) -> Value:
-    """Convolve stored codes with unpacked weights; onnxruntime pads with the codes' zero point, which is code 0."""
-    graph, name = context.graph, node.name
-    codes = graph.stored(inputs[0][1], hull(context.ranges[inputs[0][0]]), name)
-    matrix, points = _weights(graph, name, node.weights.reshape(node.outputs, -1), node.weight_type, codes)
-    turned = graph.operation("Transpose", [matrix], f"{name}.turned", perm=[1, 0])
-    shape = graph.constant(f"{name}.kernel", np.array(node.weights.shape, dtype=np.int64))
-    filters = graph.operation("Reshape", [turned, shape], f"{name}.filters")
-    parts = [codes.tensor, filters, *points]
-    spatial = _spatial(node.window)
-    return Sums(graph.operation("ConvInteger", parts, f"{name}.accumulators", group=node.groups, **spatial))
-
-
-def _spatial(window: Window) -> dict[str, list[int]]:
-    return {
-        "kernel_shape": list(window.kernel),
-        "strides": list(window.strides),
-        "pads": [*window.begin, *window.end],
-        "dilations": list(window.dilations),
-    }
-
-
-def _weights(graph: Graph, name: str, weights: Codes, kind: IntegerType, codes: Stored) -> tuple[str, list[str]]:
-    """Unpack the fields of *weights*, shape (outputs, inputs), into a matrix of shape (inputs, outputs).
-
-    onnxruntime folds this into a constant when it loads the file.
-
-    Returns:
-        The matrix, and the zero points of *codes* and weights.
-    """
-    layout = FieldLayout.of(name, kind, *weights.shape)
-    fields = graph.constant(f"{name}.packed", pack(weights, layout).reshape(-1, 1))
-    if layout.per_byte > 1:
-        shifts = np.arange(layout.per_byte, dtype=np.uint8) * np.uint8(layout.bits)
-        distance = graph.constant(f"{name}.shifts", shifts.reshape(1, -1))
-        shifted = graph.operation("BitShift", [fields, distance], f"{name}.shifted", direction="RIGHT")
-        mask = graph.constant(f"{name}.mask", np.array((1 << layout.bits) - 1, dtype=np.uint8))
-        fields = graph.operation("BitwiseAnd", [shifted, mask], f"{name}.fields")
-    flat = graph.operation("Reshape", [fields, graph.constant(f"{name}.flat", np.array([-1]))], f"{name}.row")
-    bounds = [graph.constant(f"{name}.{k}", np.array([v])) for k, v in (("from", 0), ("to", weights.size))]
-    cut = graph.operation("Slice", [flat, *bounds], f"{name}.used")
-    shape = graph.constant(f"{name}.shape", np.array([layout.rows, layout.columns]))
-    matrix = graph.operation("Reshape", [cut, shape], f"{name}.weights")
-    points = (("code_zero", codes.zero_point), ("weight_zero", layout.zero_point))
-    return matrix, [graph.constant(f"{name}.{part}", np.array(value, dtype=np.uint8)) for part, value in points]
 
 
 def affine(context: Context, node: Affine, inputs: Inputs) -> Value:
-    """Scale and move 32-bit integers; one offset for all codes is a matter of their zero point alone."""
+    """Scale and move integers; one offset for all codes is a matter of their zero point alone."""
     graph, name = context.graph, node.name
     source, value = inputs[0]
     offsets = set(node.offsets.tolist())
     if isinstance(value, Stored) and node.is_bias and len(offsets) == 1:
         zero_point = value.zero_point - min(offsets)
-        if 0 <= zero_point <= 255:
+        if 0 <= zero_point <= MAX_STORED:
             return Stored(value.tensor, zero_point)
-    total = hull(context.ranges[name])
-    require_32_bits(total, name)
-    tensor, shape = graph.sums(value).tensor, context.shapes[source]
+    product = hull(replace(node, offsets=np.zeros_like(node.offsets)).ranges(context.ranges[source]))
+    sums = graph.sums(value, wide=_any_wide(context, name, source) or is_wide(product))
+    tensor, shape = sums.tensor, context.shapes[source]
     if not node.is_bias:
-        product = hull(replace(node, offsets=np.zeros_like(node.offsets)).ranges(context.ranges[source]))
-        require_32_bits(product, name)
-        factors = graph.constant(f"{name}.factors", column(node.factors, shape))
+        factors = graph.constant(f"{name}.factors", column(node.factors, shape, wide=sums.wide))
         tensor = graph.operation("Mul", [tensor, factors], f"{name}.product")
-    offset = graph.constant(f"{name}.offsets", column(node.offsets, shape))
-    return Sums(graph.operation("Add", [tensor, offset], f"{name}.sum"))
+    offset = graph.constant(f"{name}.offsets", column(node.offsets, shape, wide=sums.wide))
+    return replace(sums, tensor=graph.operation("Add", [tensor, offset], f"{name}.sum"))
+
+
+def _any_wide(context: Context, *names: str) -> bool:
+    return any(is_wide(hull(context.ranges[name])) for name in names)
 
 
 def add(context: Context, node: Add, inputs: Inputs) -> Value:
-    """Add in 32 bits."""
-    require_32_bits(hull(context.ranges[node.name]), node.name)
-    tensors = [context.graph.sums(value).tensor for _, value in inputs]
-    return Sums(context.graph.operation("Add", tensors, f"{node.name}.sum"))
+    """Add in 32 bits, or in 64."""
+    sums = _as_sums(context, inputs, wide=_any_wide(context, node.name))
+    tensor = context.graph.operation("Add", [value.tensor for value in sums], f"{node.name}.sum")
+    return replace(sums[0], tensor=tensor)
+
+
+def _as_sums(context: Context, inputs: Inputs, *, wide: bool = False) -> list[Sums]:
+    """Return all values as integers of one width: of 64 bits if one of them is, or *wide*."""
+    sums = [context.graph.sums(value) for _, value in inputs]
+    return [context.graph.sums(value, wide=wide or any(each.wide for each in sums)) for value in sums]
 
 
 def concat(context: Context, node: Concat, inputs: Inputs) -> Value:
-    """Join channels: codes of one zero point as they are, all else as 32-bit integers."""
+    """Join channels: codes of one zero point as they are, all else as sums."""
     points = {value.zero_point if isinstance(value, Stored) else None for _, value in inputs}
     if len(points) == 1 and None not in points:
         tensors = [value.tensor for _, value in inputs]
         return Stored(context.graph.operation("Concat", tensors, f"{node.name}.joined", axis=1), points.pop() or 0)
-    tensors = [context.graph.sums(value).tensor for _, value in inputs]
-    return Sums(context.graph.operation("Concat", tensors, f"{node.name}.joined", axis=1))
+    sums = _as_sums(context, inputs)
+    tensor = context.graph.operation("Concat", [value.tensor for value in sums], f"{node.name}.joined", axis=1)
+    return replace(sums[0], tensor=tensor)
 
 
 def max_pool(context: Context, node: MaxPool, inputs: Inputs) -> Value:
-    """Pool codes in uint8, and 32-bit integers in floats that hold them exactly."""
+    """Pool codes in uint8, and sums in floats that hold them exactly."""
     graph, name = context.graph, node.name
     source, value = inputs[0]
     padded = graph.is_made_by("Pad", value.tensor)
     if isinstance(value, Stored) and not padded:
-        tensor = graph.operation("MaxPool", [value.tensor], f"{name}.largest", **_spatial(node.window))
+        tensor = graph.operation("MaxPool", [value.tensor], f"{name}.largest", **spatial(node.window))
         return Stored(tensor, value.zero_point)
     reachable = hull(context.ranges[source])
-    floats, kind = graph.exact_float(graph.sums(value), reachable, name)
+    sums = graph.sums(value)
+    floats, kind = graph.exact_float(sums, reachable, name)
     if padded:
         # onnxruntime merges Pad, with a Cast behind it or without, into the pool, where padding counts as the lowest
         # number and not as 0, and may not be as wide as the kernel. This keeps them apart and changes no number.
         real = np.float32 if kind == TensorProto.FLOAT else np.float64
         least = graph.constant(f"{name}.least", np.array(reachable.low, dtype=real))
         floats = graph.operation("Max", [floats, least], f"{name}.apart")
-    largest = graph.operation("MaxPool", [floats], f"{name}.pooled", **_spatial(node.window))
-    return Sums(graph.cast(largest, TensorProto.INT32, f"{name}.largest"))
+    largest = graph.operation("MaxPool", [floats], f"{name}.pooled", **spatial(node.window))
+    return replace(sums, tensor=graph.cast(largest, sums.type, f"{name}.largest"))
 
 
 def sum_pool(context: Context, node: SumPool, inputs: Inputs) -> Value:
-    """Sum a whole plane, or windows by a convolution with ones in floats that hold every sum exactly."""
+    """Sum a whole plane, or windows by a convolution with ones: in floats that hold every sum exactly, or in bytes."""
     graph, name = context.graph, node.name
     source, value = inputs[0]
     total = hull(context.ranges[name])
-    require_32_bits(total, name)
-    sums, shape, window = graph.sums(value), context.shapes[source], node.window
+    shape, window = context.shapes[source], node.window
     if window.kernel == shape[1:] and not window.padded:
+        sums = graph.sums(value, wide=is_wide(total))
         axes = graph.constant(f"axes{len(shape) - 1}", np.arange(2, len(shape) + 1, dtype=np.int64))
-        return Sums(graph.operation("ReduceSum", [sums.tensor, axes], f"{name}.sum", keepdims=1))
-    floats, kind = graph.exact_float(sums, total, name)
-    ones = np.ones((shape[0], 1, *window.kernel), dtype=np.float32 if kind == TensorProto.FLOAT else np.float64)
-    weights = graph.constant(f"{name}.ones", ones)
-    summed = graph.operation("Conv", [floats, weights], f"{name}.summed", group=shape[0], **_spatial(window))
+        return replace(sums, tensor=graph.operation("ReduceSum", [sums.tensor, axes], f"{name}.sum", keepdims=1))
+    if total.magnitude > EXACT_FLOAT32:  # onnxruntime has no convolution of doubles
+        return window_sums(context, name, window, inputs[0])
+    floats = graph.cast(graph.sums(value).tensor, TensorProto.FLOAT, f"{name}.float")
+    weights = graph.constant(f"{name}.ones", np.ones((shape[0], 1, *window.kernel), dtype=np.float32))
+    summed = graph.operation("Conv", [floats, weights], f"{name}.summed", group=shape[0], **spatial(window))
     return Sums(graph.cast(summed, TensorProto.INT32, f"{name}.sum"))
 
 
@@ -186,9 +139,13 @@ def transpose(context: Context, node: Transpose, inputs: Inputs) -> Value:
 def pad(context: Context, node: Pad, inputs: Inputs) -> Value:
     """Pad with what stands for the code 0."""
     graph, name, value = context.graph, node.name, inputs[0][1]
+    if isinstance(value, Stored) and not value.is_operand:  # no byte stands for 0
+        value = graph.sums(value)
     sizes = graph.constant(f"{name}.pads", np.array([0, 0, *node.begin, 0, 0, *node.end], dtype=np.int64))
-    zero = np.array(value.zero_point, dtype=np.uint8) if isinstance(value, Stored) else np.array(0, dtype=np.int32)
-    filler = graph.constant(f"{name}.filler", zero)
+    if isinstance(value, Stored):
+        filler = graph.constant(f"{name}.filler", np.array(value.zero_point, dtype=np.uint8))
+    else:
+        filler = graph.integer(0, wide=value.wide)
     return replace(value, tensor=graph.operation("Pad", [value.tensor, sizes, filler], f"{name}.values"))
 
 

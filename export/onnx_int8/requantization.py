@@ -13,27 +13,35 @@ from dataclasses import replace
 import numpy as np
 from onnx import TensorProto
 
-from export.integer import IntegerType, MultiplyShift, Ranges, RoundingShift, Shape, Threshold, solve_requantization
+from export.integer import (
+    IntegerType,
+    Interval,
+    MultiplyShift,
+    Ranges,
+    RoundingShift,
+    Shape,
+    Threshold,
+    hull,
+    solve_requantization,
+)
 from export.onnx_int8.context import Context, Inputs
-from export.onnx_int8.graph import INT32, Graph, Stored, Value, code_type, column
-from pipeline import StageError
+from export.onnx_int8.graph import INT32, MAX_STORED, Graph, Stored, Sums, Value, column, is_wide, zero_point_of
 
 
 def threshold(context: Context, node: Threshold, inputs: Inputs) -> Value:
     """Requantize by a proven form where one is exact, else by comparison; negative codes are stored from 0."""
     graph = context.graph
     source, value = inputs[0]
-    if code_type(node.lowest, node.highest) is None:
-        raise StageError(
-            f"onnx-int8: layer {node.name!r} has codes {node.lowest}..{node.highest}; supported: 0..255 and -128..127"
-        )
-    zero_point = max(-node.lowest, 0)
+    zero_point = zero_point_of(node.lowest, node.highest)
     lowest = node.lowest + zero_point
     kind = IntegerType.smallest_for(lowest, lowest + node.levels)
     counting = replace(node, lowest=lowest, step=1, output=kind)
     form = solve_requantization(counting, context.ranges[source]) if node.step == 1 else None
-    tensor, shape = graph.sums(value).tensor, context.shapes[source]
-    if isinstance(form, MultiplyShift) and form.word_bits == 64 and not _divides(form, context.ranges[source]):
+    # A threshold that is never met is the largest accumulator plus one.
+    reach = hull(context.ranges[source])
+    sums = graph.sums(value, wide=is_wide(Interval(reach.low, reach.high + 1)))
+    tensor, shape = sums.tensor, context.shapes[source]
+    if not _has_form(form, sums, context.ranges[source]):
         form = None
     if isinstance(form, MultiplyShift):
         write = _multiply_shift if form.word_bits == 32 else _multiply_divide
@@ -42,12 +50,23 @@ def threshold(context: Context, node: Threshold, inputs: Inputs) -> Value:
     elif isinstance(form, RoundingShift):
         made = _rounding_shift(graph, counting, form, tensor, shape)
         method = f"rounding shift by {form.shift}, a tie to the {'odd' if form.to_odd else 'even'} stored code"
+    elif isinstance(value, Stored) and reach.high - reach.low <= MAX_STORED:
+        made = _look_up(graph, counting, node.step, sums, shape, reach)
+        method = f"table of {reach.high - reach.low + 1} codes a channel"
     else:
-        made = _compare(graph, counting, node.step, tensor, shape)
+        made = _compare(graph, counting, node.step, sums, shape)
         method = "comparison with every threshold"
     entry = {"layer": node.name, "source": tensor, "target": made, "zero_point": zero_point, "method": method}
-    context.activations.append({**entry, "shape": [node.channels, *(1,) * (len(shape) - 1)]})
+    width = {"type": "int64" if sums.wide else "int32", "shape": [node.channels, *(1,) * (len(shape) - 1)]}
+    context.activations.append({**entry, **width})
     return Stored(made, zero_point)
+
+
+def _has_form(form: MultiplyShift | RoundingShift | None, sums: Sums, reachable: Ranges) -> bool:
+    """Tell whether the nodes of *form* take these *sums*: 32 bits, or 64 where each quotient fits 32."""
+    if isinstance(form, MultiplyShift) and form.word_bits == 64:
+        return _divides(form, reachable)
+    return form is not None and not sums.wide
 
 
 def _divides(form: MultiplyShift, reachable: Ranges) -> bool:
@@ -117,12 +136,24 @@ def _rounding_shift(graph: Graph, node: Threshold, form: RoundingShift, source: 
     return graph.cast(shifted, TensorProto.UINT8, f"{name}.codes")
 
 
-def _compare(graph: Graph, node: Threshold, step: int, source: str, shape: Shape) -> str:
+def _look_up(graph: Graph, node: Threshold, step: int, source: Sums, shape: Shape, reach: Interval) -> str:
+    """Look each code up in a table of its channel: what the thresholds make of every code from end to end."""
+    name, entries = node.name, reach.high - reach.low + 1
+    every = np.repeat(np.arange(reach.low, reach.high + 1)[:, None], node.channels, axis=1)
+    codes = node.lowest + step * (node.apply(every) - node.lowest)
+    table = graph.constant(f"{name}.table", codes.T.reshape(-1).astype(np.uint8))
+    rows = column(entries * np.arange(node.channels, dtype=np.int64) - reach.low, shape)
+    place = graph.operation("Add", [source.tensor, graph.constant(f"{name}.rows", rows)], f"{name}.place")
+    return graph.operation("Gather", [table, place], f"{name}.codes", axis=0)
+
+
+def _compare(graph: Graph, node: Threshold, step: int, source: Sums, shape: Shape) -> str:
     """Count the thresholds that the accumulator meets: exact by definition, used where no other form is exact."""
     name = node.name
     axis = graph.constant(f"{name}.axis", np.array([-1]))
-    last = graph.operation("Unsqueeze", [source, axis], f"{name}.column")
-    rows = node.thresholds.astype(np.int32).reshape(node.channels, *(1,) * (len(shape) - 1), node.levels)
+    last = graph.operation("Unsqueeze", [source.tensor, axis], f"{name}.column")
+    kind = np.int64 if source.wide else np.int32
+    rows = node.thresholds.astype(kind).reshape(node.channels, *(1,) * (len(shape) - 1), node.levels)
     met = graph.operation("GreaterOrEqual", [last, graph.constant(f"{name}.thresholds", rows)], f"{name}.met")
     ones = graph.cast(met, TensorProto.INT32, f"{name}.ones")
     count = graph.operation("ReduceSum", [ones, axis], f"{name}.count", keepdims=0)

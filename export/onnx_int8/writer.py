@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import onnx
-from onnx import helper
+from onnx import TensorProto, helper
 
-from export.integer import INPUT, IntegerModel, load, propagate
+from export.integer import INPUT, IntegerModel, hull, load, propagate
 from export.onnx_int8.context import Context
-from export.onnx_int8.graph import Graph, Sums, Value, code_type
+from export.onnx_int8.graph import INT8, Graph, Stored, Sums, Value, zero_point_of
 from export.onnx_int8.operations import WRITERS
 from pipeline import Artifact, Stage, StageContext, StageError
 
@@ -47,12 +48,15 @@ class WriteOnnxInt8(Stage):
 def build(model: IntegerModel) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """Return the ONNX form of *model*, and a description of its layers.
 
-    The graph takes codes ``codes``, shape (N, *shape of a sample), uint8 or, where they may be negative, int8. It gives
-    int32 integers, or codes of such a type where the model ends with an activation, shape (N, *shape of an output).
+    The graph takes codes ``codes``, shape (N, *shape of a sample): uint8; int8 where they may be negative; uint8 with a
+    zero point added where they fit neither. It gives int32 integers (int64 where 32 bits do not hold them), or codes of
+    uint8 or int8 where the model ends with an activation whose codes fit, shape (N, *shape of an output); one such
+    output for each head of the model.
 
     Returns:
-        The graph, and ``values`` (the tensor of each node, its zero point, whether it is int32) and ``activations``
-        (layer, source and target tensor, zero point, shape of a single position, method).
+        The graph, and ``input`` (the zero point that is added to the codes), ``values`` (the tensor of each node, its
+        zero point and type) and ``activations`` (layer, source and target tensor, zero point, type of the source, shape
+        of a single position, method).
 
     Raises:
         StageError: a layer has no form in this target; the message names it and what is supported.
@@ -60,29 +64,53 @@ def build(model: IntegerModel) -> tuple[onnx.ModelProto, dict[str, Any]]:
     missing = [f"{node.name} ({node.op})" for node in model.nodes if type(node) not in WRITERS]
     if missing:
         raise StageError(f"onnx-int8 has no form for {', '.join(missing)} of {model.name!r}")
-    allowed = model.allowed_codes
-    kind = code_type(allowed[0], allowed[-1])
-    if kind is None:
-        raise StageError(f"onnx-int8: input codes are {allowed[0]}..{allowed[-1]}; supported: 0..255 and -128..127")
     graph, shapes = Graph(), model.shapes()
     context = Context(graph, propagate(model), shapes)
-    values: dict[str, Value] = {INPUT: graph.read_input("codes", allowed[0])}
+    source, kind, shift = _input(graph, model)
+    values: dict[str, Value] = {INPUT: source}
     for node, sources in model.wired():
+        if model.heads and node is model.nodes[-1]:  # its outputs stay apart
+            continue
         values[node.name] = WRITERS[type(node)](context, node, [(source, values[source]) for source in sources])
-    last = model.nodes[-1].name
-    tensor, last_type = graph.outside(values[last], last)
     inputs = [helper.make_tensor_value_info("codes", kind, ["N", *model.shape])]
-    outputs = [helper.make_tensor_value_info(tensor, last_type, ["N", *shapes[last]])]
+    outputs = _outputs(context, model, values)
     made = helper.make_graph(graph.nodes, "bitproof", inputs, outputs, graph.constants)
     proto = helper.make_model(
         made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="bitproof"
     )
     onnx.checker.check_model(proto, full_check=True)
-    described = {node.name: _describe(values[node.name]) for node in model.nodes}
-    return proto, {"values": described, "activations": context.activations}
+    described = {name: _describe(value) for name, value in values.items() if name != INPUT}
+    return proto, {"input": {"zero_point": shift}, "values": described, "activations": context.activations}
+
+
+def _outputs(context: Context, model: IntegerModel, values: dict[str, Value]) -> list[onnx.ValueInfoProto]:
+    """Return the outputs of the file: one, or each head under its own shape, and a name that begins with its own."""
+    graph, last = context.graph, model.nodes[-1].name
+    if not model.heads:
+        tensor, kind = graph.outside(values[last], hull(context.ranges[last]), last)
+        return [helper.make_tensor_value_info(tensor, kind, ["N", *context.shapes[last]])]
+    outputs = []
+    for place, (head, source) in enumerate(zip(model.heads, model.sources(last), strict=True)):
+        at = f"head{place}"
+        tensor, kind = graph.outside(values[source], hull(context.ranges[source]), at)
+        sizes = graph.constant(f"{at}.sizes", np.array([0, *head.shape], dtype=np.int64))
+        shaped = graph.operation("Reshape", [tensor, sizes], f"{head.name}.{at}")
+        outputs.append(helper.make_tensor_value_info(shaped, kind, ["N", *head.shape]))
+    return outputs
+
+
+def _input(graph: Graph, model: IntegerModel) -> tuple[Value, int, int]:
+    """Return the input codes in *graph*, the type that the file takes, and what is added to them outside."""
+    allowed = model.allowed_codes
+    lowest, highest = allowed[0], allowed[-1]
+    if lowest in INT8 and highest in INT8 and lowest < 0:
+        wide = Sums(graph.cast("codes", TensorProto.INT32, "codes.signed"))
+        return graph.digits(wide, INT8, "codes")[0], TensorProto.INT8, 0
+    zero_point = zero_point_of(lowest, highest)
+    return Stored("codes", zero_point), TensorProto.UINT8, zero_point
 
 
 def _describe(value: Value) -> dict[str, Any]:
     if isinstance(value, Sums):
-        return {"tensor": value.tensor, "zero_point": 0, "int32": True}
-    return {"tensor": value.tensor, "zero_point": value.zero_point, "int32": False}
+        return {"tensor": value.tensor, "zero_point": 0, "type": "int64" if value.wide else "int32"}
+    return {"tensor": value.tensor, "zero_point": value.zero_point, "type": "uint8"}

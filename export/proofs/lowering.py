@@ -5,6 +5,7 @@ from __future__ import annotations
 from export.integer import hull, propagate
 from export.integer.magnitudes import sums_of
 from export.lowering.lower import Lowered
+from export.proofs.constants import warn_of_constants
 from export.proofs.order import prove_order
 from export.proofs.thresholds import prove_thresholds
 from export.proofs.widths import prove_widths
@@ -26,6 +27,7 @@ def prove_lowering(lowered: Lowered) -> list[ProofEntry]:
             terms = (sums[source].terms,) * node.channels
             entries.append(prove_order(node.name, activations, ranges[source], sums[source].magnitudes, terms))
     entries += prove_widths(model)
+    entries += warn_of_constants(model, {name: span.target for name, span in lowered.spans.items()})
     entries += [_weights(*weights) for weights in lowered.unequal_weights]
     entries += [_dropped(name, op, hull(ranges[model.nodes[-1].name]).magnitude) for name, op in lowered.dropped]
     return entries

@@ -6,12 +6,12 @@ from export.integer import EXACT_FLOAT32, IntegerModel, accumulator_type, hull, 
 from export.integer.magnitudes import sums_of
 from pipeline.ledger import ProofEntry
 
-WIDTH_BITS = 32
-"""Accumulators of every target are two's complement integers of this many bits."""
+WIDTHS_BITS = (32, 64)
+"""Accumulators of targets are two's complement integers of so many bits: of 64 where 32 do not hold them."""
 
 
 def prove_widths(model: IntegerModel) -> list[ProofEntry]:
-    """Decide, for every node that adds, whether its accumulators fit 32 bits; say where binary32 holds them exactly."""
+    """Decide, for every node that adds, which width its accumulators fit; say where binary32 holds them exactly."""
     ranges, sums = propagate(model), sums_of(model)
     entries = []
     for node in model.nodes:
@@ -19,14 +19,15 @@ def prove_widths(model: IntegerModel) -> list[ProofEntry]:
             continue
         total, channels = hull(ranges[node.name]), len(ranges[node.name])
         kind = accumulator_type(ranges[node.name])
+        width = next((width for width in WIDTHS_BITS if kind.bits <= width), WIDTHS_BITS[-1])
         entries.append(
             ProofEntry(
                 layer=node.name,
-                claim=f"accumulators lie in [{total.low}, {total.high}]: {kind.bits} bits, never over {WIDTH_BITS}",
+                claim=f"accumulators lie in [{total.low}, {total.high}]: {kind.bits} bits, never over {width}",
                 method="interval arithmetic in unbounded integers, per channel, from the real weights and offsets",
                 cases=channels,
-                holds=kind.bits <= WIDTH_BITS,
-                failing=0 if kind.bits <= WIDTH_BITS else channels,
+                holds=kind.bits <= width,
+                failing=0 if kind.bits <= width else channels,
             )
         )
         largest = max(sums[node.name].magnitudes)

@@ -30,7 +30,7 @@ from qonnx.transformation.general import GiveReadableTensorNames, GiveUniqueNode
 from qonnx.transformation.infer_datatypes import InferDataTypes
 from qonnx.transformation.infer_shapes import InferShapes
 
-from export.integer import IntegerModel, MatMul, load
+from export.integer import IntegerModel, MatMul, load, without_moves
 from hw.finn.qonnx_graph import to_qonnx
 from pipeline import StageError
 
@@ -47,7 +47,7 @@ def build_graphs(folder: Path, out: Path, *, part: str, clock_ns: int, target_cy
     Raises:
         StageError: FINN has no RTL for a layer, or does not reach *target_cycles* a sample.
     """
-    model = load(folder)
+    model = without_moves(load(folder))
     hardware = minimize(to_hardware(model))
     save(hardware, out / HARDWARE)
     rtl = specialize(hardware, part, model)

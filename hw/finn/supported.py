@@ -7,7 +7,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.integer import EXACT_FLOAT32, Affine, IntegerModel, IntegerType, MatMul, Threshold, require_operations
+from export.integer import (
+    EXACT_FLOAT32,
+    Affine,
+    IntegerModel,
+    IntegerType,
+    MatMul,
+    Threshold,
+    require_operations,
+    without_moves,
+)
 from pipeline import StageError
 
 MAX_BITS = 8
@@ -45,6 +54,7 @@ def require_supported(model: IntegerModel) -> None:
     Raises:
         StageError: they cannot; the message names the layer and what would work.
     """
+    model = without_moves(model)
     require_operations(model, "FINN's RTL", (MatMul, Threshold, Affine))
     _require_alternation(model)
     for node in model.nodes:

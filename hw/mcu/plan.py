@@ -22,6 +22,7 @@ from export.integer import (
     propagate,
     require_operations,
     solve_multiply_shift,
+    without_moves,
 )
 from hw.mcu.layout import TERNARY_SECOND_ROW, WeightLayout, Words
 from pipeline import Codes, StageError
@@ -102,6 +103,7 @@ def plan_network(model: IntegerModel) -> Plan:
     Raises:
         StageError: a layer cannot be carried out with 8-bit codes and 32-bit accumulators; the message names it.
     """
+    model = without_moves(model)
     require_operations(model, "the C back-end", (MatMul, Threshold, Affine))
     _check_codes(model)
     _check_order(model)

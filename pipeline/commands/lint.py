@@ -18,6 +18,7 @@ from rich.table import Table
 from pipeline.errors import ConfigError, GateError, StageError
 from pipeline.import_config import source_file
 from pipeline.input_type import parse_input_type
+from pipeline.ledger import warnings_of
 from pipeline.registry import FUNCTIONS, STAGES, SUPPORT, resolve
 from pipeline.stage import StageContext
 from pipeline.target import OPTIONS, TargetSpec, require_target
@@ -166,6 +167,8 @@ def _print(examined: Examined, verdicts: list[Verdict]) -> None:
     for verdict in verdicts:
         table.add_row(verdict.target, "takes it" if verdict.takes else "refuses", escape(verdict.why))
     console.print(table)
+    for line in warnings_of(examined.proofs):
+        console.print(f"warning: {line}", soft_wrap=True, highlight=False, markup=False)
     for line in examined.advice:
         console.print(f"- {line}", soft_wrap=True, highlight=False, markup=False)
 

@@ -11,14 +11,17 @@ from pipeline.errors import IntegrityError
 from pipeline.import_config import ImportConfig
 from pipeline.ledger import (
     ArtifactEntry,
+    CheckEntry,
     FailureEntry,
     Ledger,
     ProofEntry,
+    head_of,
     read_ledger,
     recorded_calibrations,
     write_ledger,
 )
 from pipeline.plan import Plan
+from pipeline.registry import FUNCTIONS, resolve
 from pipeline.run_folder import RunFolder, config_to_json
 from pipeline.toolchain import distribution_version
 
@@ -42,6 +45,7 @@ def record_ledger(run: RunFolder, only: tuple[str, ...] | None) -> Ledger:
     proofs = [ProofEntry.model_validate(entry) for entry in lowered]
     for result in results.values():
         proofs.extend(result.proofs)
+    model = resolve(FUNCTIONS, "load-integer-model")(run.artifact("integer").path)
     content: dict[str, Any] = {
         "run": config.name,
         "created_by": f"bitproof {distribution_version('bitproof')}",
@@ -58,6 +62,7 @@ def record_ledger(run: RunFolder, only: tuple[str, ...] | None) -> Ledger:
         "resources": {name: result.resources for name, result in results.items() if result.resources},
         "failures": failures,
         "gates": config.gates.model_dump(),
+        "heads": {name: (place.start, place.stop) for name, place in model.head_places.items()},
         "calibrations": recorded_calibrations(run.ledger, run.artifact("integer").sha256),
     }
     return write_ledger(content, run.ledger)
@@ -111,6 +116,10 @@ def _accuracy(run: RunFolder, results: dict[str, CheckResult]) -> dict[str, floa
     return accuracy
 
 
+def _reason(ledger: Ledger, check: CheckEntry) -> str:
+    return check.summary() + ("" if check.first is None else head_of(ledger, check.first["output"]))
+
+
 def judge(ledger: Ledger, config_targets: tuple[str, ...]) -> list[str]:
     """Return why the run fails its gates, one line each; empty: it passes.
 
@@ -118,9 +127,11 @@ def judge(ledger: Ledger, config_targets: tuple[str, ...]) -> list[str]:
     its failure is recorded under ``failures``.
     """
     strict = ledger.gates.get("float_reference") == "strict"
-    reasons = [check.summary() for check in ledger.checks if not check.ok]
+    reasons = [_reason(ledger, check) for check in ledger.checks if not check.ok]
     reasons += [
-        f"gate float_reference = strict: {check.summary()}" for check in ledger.checks if strict and check.rounded
+        f"gate float_reference = strict: {_reason(ledger, check)}"
+        for check in ledger.checks
+        if strict and check.ok and check.rounded
     ]
     for proof in ledger.proofs:
         if not proof.holds:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.commands.parity import METRICS
-from pipeline.ledger import Ledger
+from pipeline.ledger import Ledger, warnings_of
 from pipeline.run_folder import RunFolder
 
 
@@ -44,6 +44,7 @@ def summarize(run: RunFolder, ledger: Ledger, reasons: list[str], *, as_json: bo
             "report": str(run.report),
             "ledger": str(run.ledger),
             "accuracy": ledger.accuracy,
+            "warnings": warnings_of(ledger.proofs),
         }
         typer.echo(json.dumps(content, sort_keys=True))
         return
@@ -68,5 +69,10 @@ def summarize(run: RunFolder, ledger: Ledger, reasons: list[str], *, as_json: bo
     if "float" in ledger.accuracy:
         float_, quantized = ledger.accuracy["float"], ledger.accuracy["quantized"]
         console.print(f"float {float_:.2f} %, quantized {quantized:.2f} % of the test split")
+    if ledger.heads:
+        places = (f"{name} {first}..{stop - 1}" for name, (first, stop) in ledger.heads.items())
+        console.print(f"outputs of the network: {', '.join(places)}", soft_wrap=True, highlight=False, markup=False)
+    for warning in warnings_of(ledger.proofs):
+        console.print(f"warning: {warning}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"ledger: {run.ledger}", soft_wrap=True)
     console.print(f"report: {run.report}", soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from pipeline.ledger import CheckEntry, Ledger
+from pipeline.ledger import CheckEntry, Ledger, warnings_of
 from pipeline.report.curves import training_curves_svg
 
 ABOUT = {
@@ -51,6 +51,7 @@ def render(ledger: Ledger, reasons: list[str], metrics: dict[str, dict[str, Any]
         rows=rows,
         reasons=reasons,
         rounded=[row.check.actual for row in rows if row.check.ok and row.check.rounded],
+        warnings=warnings_of(ledger.proofs),
         curves=training_curves_svg(metrics),
         model_proofs=[proof for proof in ledger.proofs if proof.actual == "integer"],
         metrics=metrics,

@@ -13,11 +13,11 @@ from onnx import numpy_helper
 from run_qonnx import run_qonnx
 
 from export.foreign import find_input_quantizer, normalize
+from export.foreign.declare_input import declare_input
 from export.foreign.draw_codes import draw_codes
 from export.foreign.input_quantizer import (
     InputQuantizer,
     code_shape,
-    declare_input,
     require_input_quantizer,
     run_head,
 )

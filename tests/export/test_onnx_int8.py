@@ -21,7 +21,7 @@ from export.onnx_int8 import OnnxInt8Executor, build, flip_weight_bit
 from export.onnx_int8.packing import FieldLayout, pack, unpack
 from export.onnx_int8.writer import FILE, LAYERS
 from export.proofs import prove_requantization
-from pipeline import Artifact, Codes, StageError, compare_codes
+from pipeline import Artifact, Codes, compare_codes
 
 WIDE = IntegerType(9, signed=True)
 
@@ -81,7 +81,7 @@ def test_one_flipped_weight_bit_is_found(tmp_path: Path) -> None:
     assert report.first is not None
 
 
-def test_wide_codes_are_refused() -> None:
+def test_codes_that_neither_int8_nor_uint8_holds_are_the_models(tmp_path: Path) -> None:
     nodes = (
         MatMul("fc0", np.array([[1]], dtype=np.int64), IntegerType(2, signed=True)),
         Threshold(
@@ -89,8 +89,10 @@ def test_wide_codes_are_refused() -> None:
         ),
     )
     model = IntegerModel("signed", IntegerType(8, signed=False), Fraction(1), (1,), nodes, Fraction(1))
-    with pytest.raises(StageError, match=r"layer 'act0' has codes -1..128; supported: 0..255 and -128..127"):
-        build(model)
+    codes = np.arange(256)[:, None]
+    assert (run(model, codes).min(), run(model, codes).max()) == (0, 128)
+    executor = OnnxInt8Executor(written(model, tmp_path / "out"))
+    compare_codes(run(model, codes), executor(codes), names=("integer", "onnx-int8"), origin="all").require()
 
 
 @pytest.mark.parametrize("ends_with_codes", [False, True])

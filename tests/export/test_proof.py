@@ -94,9 +94,11 @@ def test_flipped_channels_of_the_float_reference_are_swept_in_their_own_sign(tmp
     assert not all(proof.holds for proof in prove_requantization(model, executor))
 
 
-@pytest.mark.parametrize(("weight", "holds"), [(1 << 23, True), ((1 << 23) + 1, False)])
-def test_width_proof_fails_one_beyond_32_bits(weight: int, holds: bool) -> None:
+@pytest.mark.parametrize(("weight", "width"), [(1 << 23, 32), ((1 << 23) + 1, 64)])
+def test_width_proof_is_of_64_bits_one_beyond_32(weight: int, width: int) -> None:
     # The smallest accumulator is -128 * (weight + 2^23): exactly -2^31, or 128 below it.
     node = MatMul("fc0", np.array([[weight, 1 << 23]], dtype=np.int64), IntegerType(25, signed=True))
     model = IntegerModel("m", IntegerType(8, signed=True), Fraction(1), (2,), (node,), Fraction(1))
-    assert prove_widths(model)[0].holds is holds
+    proof = prove_widths(model)[0]
+    assert proof.holds
+    assert proof.claim.endswith(f"never over {width}")

@@ -38,13 +38,17 @@ class Written:
     def unequal(self, model: IntegerModel, codes: Codes) -> list[str]:
         """Return the layers whose codes on input *codes* are not those of *model*, in order, and ``output``."""
         with TemporaryDirectory() as folder:
-            onnx.save_model(self.proto, Path(folder) / FILE)
-            (Path(folder) / LAYERS).write_text(json.dumps(self.layers))
-            executor = OnnxInt8Executor(Artifact("onnx-int8", "onnx-int8", Path(folder), ""))
+            executor = self.executor(Path(folder))
         steps, made = trace(model, codes), executor.trace(codes)
         names = [node.name for node in model.nodes if node.name in made]
         found = [name for name in names if not np.array_equal(steps[name], made[name])]
         return found + ([] if np.array_equal(run(model, codes), executor(codes)) else ["output"])
+
+    def executor(self, folder: Path) -> OnnxInt8Executor:
+        """Write the files into the existing *folder* and open them."""
+        onnx.save_model(self.proto, folder / FILE)
+        (folder / LAYERS).write_text(json.dumps(self.layers))
+        return OnnxInt8Executor(Artifact("onnx-int8", "onnx-int8", folder, ""))
 
     def copy(self) -> onnx.ModelProto:
         other = onnx.ModelProto()
@@ -67,21 +71,25 @@ class Written:
     def with_flipped_threshold(self, node: Threshold, channel: int, level: int) -> Written:
         """Return this with one bit of what decides *level* of *channel* flipped.
 
-        That is the lowest bit of the threshold, where the file compares; and the bit of the offset that is worth one
-        code, where it multiplies and shifts.
+        That is the lowest bit of the threshold, where the file compares; the bit of the offset that is worth one code,
+        where it multiplies and shifts; and the lowest bit of all codes of the channel, where it looks them up.
         """
         proto = self.copy()
         tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
         compared = f"{node.name}.thresholds" in tensors
-        name = f"{node.name}.{'thresholds' if compared else 'offset'}"
+        looked_up = f"{node.name}.table" in tensors
+        name = f"{node.name}.{'table' if looked_up else 'thresholds' if compared else 'offset'}"
         values = numpy_helper.to_array(tensors[name]).copy()
-        if compared:
+        if looked_up:
+            values.reshape(node.channels, -1)[channel] ^= 1
+        elif compared:
             values.reshape(node.channels, node.levels)[channel, level] ^= 1
         else:
             values.reshape(-1)[channel] ^= 1 << int(numpy_helper.to_array(tensors[f"{node.name}.shift"]))
         tensors[name].CopyFrom(numpy_helper.from_array(values, name))
         return Written(proto, self.layers)
 
-    def compares(self, node: Threshold) -> bool:
-        """Tell whether the file computes *node* by comparison."""
-        return any(tensor.name == f"{node.name}.thresholds" for tensor in self.proto.graph.initializer)
+    def method(self, node: Threshold) -> str:
+        """Return the constant that decides the codes of *node*: ``thresholds``, ``offset`` or ``table``."""
+        names = {tensor.name for tensor in self.proto.graph.initializer}
+        return next(kind for kind in ("thresholds", "offset", "table") if f"{node.name}.{kind}" in names)

@@ -1,0 +1,134 @@
+"""Matrix products and convolutions in ONNX: packed weights, and codes of any width as bytes.
+
+Weights stay unsigned with a zero point: MatMulInteger and ConvInteger on uint8 x uint8 are exact on every x86 kernel of
+onnxruntime, while uint8 x int8 saturates in 16 bits on processors without VNNI. Integers that no byte holds (a sum that
+goes straight into a product) are taken apart into bytes, ``x = sum of 256^k * digit k``, and so is the product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from export.integer import Conv, IntegerType, Interval, MatMul, Product, Window, hull
+from export.onnx_int8.context import Context, Inputs
+from export.onnx_int8.graph import INT32, MAX_STORED, Graph, Stored, Sums, Value, is_wide
+from export.onnx_int8.packing import FieldLayout, pack
+from pipeline import Codes, StageError
+
+
+def matmul(context: Context, node: MatMul, inputs: Inputs) -> Value:
+    """Multiply stored codes by unpacked weights."""
+    graph = context.graph
+    matrix, zero = _weights(graph, node.name, node.weights, node.weight_type)
+
+    def multiply(digit: Stored, name: str) -> str:
+        parts = [digit.tensor, matrix, _code_zero(graph, digit), zero]
+        return graph.operation("MatMulInteger", parts, f"{name}.accumulators")
+
+    return _by_digits(context, node, inputs[0], multiply)
+
+
+def conv(context: Context, node: Conv, inputs: Inputs) -> Value:
+    """Convolve stored codes with unpacked weights; onnxruntime pads with the codes' zero point, which is code 0."""
+    graph, name = context.graph, node.name
+    matrix, zero = _weights(graph, name, node.weights.reshape(node.outputs, -1), node.weight_type)
+    turned = graph.operation("Transpose", [matrix], f"{name}.turned", perm=[1, 0])
+    shape = graph.constant(f"{name}.kernel", np.array(node.weights.shape, dtype=np.int64))
+    filters = graph.operation("Reshape", [turned, shape], f"{name}.filters")
+
+    def convolve(digit: Stored, at: str) -> str:
+        parts = [digit.tensor, filters, _code_zero(graph, digit), zero]
+        return graph.operation("ConvInteger", parts, f"{at}.accumulators", group=node.groups, **spatial(node.window))
+
+    return _by_digits(context, node, inputs[0], convolve)
+
+
+def window_sums(context: Context, name: str, window: Window, source: tuple[str, Value]) -> Value:
+    """Sum the windows of each channel, whatever their width: a convolution of bytes with ones."""
+    graph, channels = context.graph, context.shapes[source[0]][0]
+    weights = np.ones((channels, 1, *window.kernel), dtype=np.int64)
+    ones = graph.constant(f"{name}.ones", weights.astype(np.uint8))
+    zero = graph.constant("zero", np.array(0, dtype=np.uint8))
+
+    def convolve(digit: Stored, at: str) -> str:
+        parts = [digit.tensor, ones, _code_zero(graph, digit), zero]
+        return graph.operation("ConvInteger", parts, f"{at}.accumulators", group=channels, **spatial(window))
+
+    return _by_digits(context, Conv(name, weights, IntegerType(2, signed=True), window, channels), source, convolve)
+
+
+def spatial(window: Window) -> dict[str, list[int]]:
+    """Return *window* as attributes of ONNX."""
+    return {
+        "kernel_shape": list(window.kernel),
+        "strides": list(window.strides),
+        "pads": [*window.begin, *window.end],
+        "dilations": list(window.dilations),
+    }
+
+
+def _by_digits(
+    context: Context, node: Product, source: tuple[str, Value], multiply: Callable[[Stored, str], str]
+) -> Value:
+    """Multiply each byte of *source* by the weights of *node*, and add up; 32 bits where every partial sum fits."""
+    graph, name = context.graph, node.name
+    reachable = hull(context.ranges[source[0]])
+    digits = graph.digits(source[1], reachable, name)
+    if len(digits) == 1:
+        sums = hull(context.ranges[name])
+        if is_wide(sums):
+            raise _too_wide(name, sums)
+        return Sums(multiply(digits[0], name))
+    parts = [Interval(-digit.zero_point, MAX_STORED - digit.zero_point) for digit in digits]
+    bounds = [hull(node.ranges((part,) * context.shapes[source[0]][0])) for part in parts]
+    for bound in bounds:
+        if is_wide(bound):
+            raise _too_wide(name, bound)
+    largest = sum(bound.magnitude << 8 * place for place, bound in enumerate(bounds))
+    wide = largest > INT32.high
+    total = graph.sums(Sums(multiply(digits[0], f"{name}.digit0")), wide=wide)
+    for place, digit in enumerate(digits[1:], start=1):
+        at = f"{name}.digit{place}"
+        product = graph.sums(Sums(multiply(digit, at)), wide=wide)
+        worth = graph.integer(1 << 8 * place, wide=wide)
+        scaled = graph.operation("Mul", [product.tensor, worth], f"{at}.scaled")
+        total = replace(total, tensor=graph.operation("Add", [total.tensor, scaled], f"{at}.total"))
+    return total
+
+
+def _too_wide(name: str, reachable: Interval) -> StageError:
+    return StageError(
+        f"onnx-int8: layer {name!r} has sums of products in [{reachable.low}, {reachable.high}], which onnxruntime "
+        "adds up in 32 signed bits: use fewer inputs, or fewer bits"
+    )
+
+
+def _code_zero(graph: Graph, codes: Stored) -> str:
+    return graph.constant(f"code_zero{codes.zero_point}", np.array(codes.zero_point, dtype=np.uint8))
+
+
+def _weights(graph: Graph, name: str, weights: Codes, kind: IntegerType) -> tuple[str, str]:
+    """Unpack the fields of *weights*, shape (outputs, inputs), into a matrix of shape (inputs, outputs).
+
+    onnxruntime folds this into a constant when it loads the file.
+
+    Returns:
+        The matrix, and the zero point of the weights.
+    """
+    layout = FieldLayout.of(name, kind, *weights.shape)
+    fields = graph.constant(f"{name}.packed", pack(weights, layout).reshape(-1, 1))
+    if layout.per_byte > 1:
+        shifts = np.arange(layout.per_byte, dtype=np.uint8) * np.uint8(layout.bits)
+        distance = graph.constant(f"{name}.shifts", shifts.reshape(1, -1))
+        shifted = graph.operation("BitShift", [fields, distance], f"{name}.shifted", direction="RIGHT")
+        mask = graph.constant(f"{name}.mask", np.array((1 << layout.bits) - 1, dtype=np.uint8))
+        fields = graph.operation("BitwiseAnd", [shifted, mask], f"{name}.fields")
+    flat = graph.operation("Reshape", [fields, graph.constant(f"{name}.flat", np.array([-1]))], f"{name}.row")
+    bounds = [graph.constant(f"{name}.{k}", np.array([v])) for k, v in (("from", 0), ("to", weights.size))]
+    cut = graph.operation("Slice", [flat, *bounds], f"{name}.used")
+    shape = graph.constant(f"{name}.shape", np.array([layout.rows, layout.columns]))
+    matrix = graph.operation("Reshape", [cut, shape], f"{name}.weights")
+    return matrix, graph.constant(f"{name}.weight_zero", np.array(layout.zero_point, dtype=np.uint8))
