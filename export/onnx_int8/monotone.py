@@ -157,4 +157,4 @@ def _rounded(known: _Known, part: onnx.GraphProto, start: int, constants: Mappin
     shift = int(constants[part.node[start + 1].input[1]])
     if min(known.low) < 0 or not _Known(known.low, known.high + (1 << shift), known.kind).fits:
         return None
-    return _Known(known.low >> shift, (known.high + (1 << shift)) >> shift, TensorProto.UINT32)
+    return _Known(known.low >> shift, (known.high + (1 << (shift - 1))) >> shift, TensorProto.UINT32)

@@ -107,12 +107,8 @@ def _template_values(plan: Plan, banner: str) -> dict[str, object]:
 
 def _kernel_files(plan: Plan) -> list[str]:
     sources = {f"bitproof_multiply_{planned.layout.kind}.c" for planned in plan.matmuls}
-    sources |= {f"bitproof_requantize_{_method(planned).replace('-', '_')}.c" for planned in plan.activations}
+    sources |= {f"bitproof_requantize_{planned.kernel}.c" for planned in plan.activations}
     return sorted(sources | set(PRIVATE_HEADERS))
-
-
-def _method(planned: PlannedActivation) -> str:
-    return "thresholds" if planned.constants is None else "multiply-shift"
 
 
 def _entries(plan: Plan) -> Iterable[Entry]:
@@ -142,11 +138,11 @@ def _activation_entry(planned: PlannedActivation) -> ActivationEntry:
         name=node.name,
         inputs=node.channels,
         outputs=node.channels,
-        method="thresholds" if constants is None else "multiply-shift",
+        method=planned.method,
         shift=None if constants is None else constants.shift,
         levels=node.levels,
         lowest=node.lowest,
-        table_bytes=4 * (planned.padded_thresholds.size if constants is None else 2 * node.channels),
+        table_bytes=planned.table_bytes,
     )
 
 
@@ -162,6 +158,7 @@ def make_environment() -> jinja2.Environment:
     )
     environment.filters["words"] = lambda words: _lines((f"0x{word:08X}u" for word in words), per_line=8)
     environment.filters["integers"] = lambda values: _lines(map(_int32, values), per_line=8)
+    environment.filters["wide_integers"] = lambda values: _lines(map(_int64, values), per_line=4)
     environment.filters["affines"] = _affines
     return environment
 
@@ -174,6 +171,11 @@ def _affines(constants: MultiplyShift) -> str:
 def _int32(value: int) -> str:
     """Return *value* as a C constant; the least int32 has no literal of its own."""
     return f"({INT32_MIN + 1} - 1)" if value == INT32_MIN else str(value)
+
+
+def _int64(value: int) -> str:
+    """Return *value* as a C constant; the least int64 has no literal of its own, and no constant needs it."""
+    return f"INT64_C({value})"
 
 
 def _lines(items: Iterable[str], *, per_line: int) -> str:

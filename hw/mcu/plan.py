@@ -7,7 +7,7 @@ the codes, that every accumulator fits 32 bits, and which requantization equals 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,14 +17,17 @@ from export.integer import (
     Interval,
     MatMul,
     MultiplyShift,
+    Requantization,
+    RoundingShift,
     Threshold,
     hull,
     propagate,
     require_operations,
-    solve_multiply_shift,
+    solve_requantization,
     without_moves,
 )
 from hw.mcu.layout import TERNARY_SECOND_ROW, WeightLayout, Words
+from hw.mcu.manifest import Method
 from pipeline import Codes, StageError
 
 INT32_MAX = (1 << 31) - 1
@@ -54,7 +57,31 @@ class PlannedActivation:
     """One requantization; *constants* is None where only the thresholds themselves are exact."""
 
     node: Threshold
-    constants: MultiplyShift | None
+    constants: Requantization | None
+
+    @property
+    def method(self) -> Method:
+        """How the codes are computed."""
+        match self.constants:
+            case MultiplyShift(word_bits=64):
+                return "multiply-shift-64"
+            case MultiplyShift():
+                return "multiply-shift"
+            case RoundingShift():
+                return "rounding-shift"
+            case _:
+                return "thresholds"
+
+    @property
+    def kernel(self) -> str:
+        """What the type and the function of that method are called in C, behind their prefixes."""
+        return self.method.replace("-", "_")
+
+    @property
+    def table_bytes(self) -> int:
+        """Size of the constants of all channels."""
+        each = {"multiply-shift": 8, "multiply-shift-64": 12, "rounding-shift": 4}
+        return 4 * self.padded_thresholds.size if self.constants is None else each[self.method] * self.node.channels
 
     @property
     def padded_thresholds(self) -> Codes:
@@ -118,7 +145,7 @@ def plan_network(model: IntegerModel) -> Plan:
         elif isinstance(node, Affine):
             bias = _plan_bias(node, hull(ranges[node.name]))
         elif isinstance(node, Threshold):
-            activations.append(PlannedActivation(node, _constants(node, ranges[matmuls[-1].node.name])))
+            activations.append(PlannedActivation(node, solve_requantization(node, ranges[matmuls[-1].node.name])))
             largest_code = node.lowest + node.levels
     return Plan(prefix_of(model.name), model, tuple(matmuls), tuple(activations), bias)
 
@@ -189,12 +216,3 @@ def _plan_bias(node: Affine, outputs: Interval) -> PlannedBias:
             f"{INT32_MAX}: use smaller offsets"
         )
     return PlannedBias(node, outputs)
-
-
-def _constants(node: Threshold, reachable: tuple[Interval, ...]) -> MultiplyShift | None:
-    """Return multiply-shift constants for all channels, or None; gives up at the first channel that has none."""
-    for channel, interval in enumerate(reachable):
-        alone = replace(node, thresholds=node.thresholds[[channel]], flipped=np.zeros(1, dtype=np.bool_))
-        if solve_multiply_shift(alone, (interval,), word_bits=32) is None:
-            return None
-    return solve_multiply_shift(node, reachable, word_bits=32)
