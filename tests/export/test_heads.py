@@ -12,6 +12,7 @@ import pytest
 from foreign_files import ForeignFile, weights
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from written_onnx import Written
 
 from export.foreign import normalize
 from export.foreign.join_heads import KEY, heads_of
@@ -23,7 +24,6 @@ from export.qonnx_executor import execute as execute_qonnx
 from hw.finn.supported import require_supported
 from hw.mcu.plan import plan_network
 from pipeline import Codes, InputError, StageError
-from tests.support.written_onnx import Written
 
 Reals = NDArray[np.float32]
 

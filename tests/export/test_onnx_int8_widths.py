@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from written_onnx import Written
 
 from export.integer import (
     Add,
@@ -29,7 +30,6 @@ from export.integer import (
 from export.integer.ir import Wiring
 from export.proofs import prove_requantization
 from pipeline import Codes, StageError
-from tests.support.written_onnx import Written
 
 WEIGHTS = IntegerType(4, signed=True)
 RANGES = [range(-119, 137), range(-37, 219), range(-255, 1), range(100, 356), range(-300, -44), range(-1, 255)]
