@@ -209,7 +209,8 @@ def _advice(layers: Sequence[LayerReport], proofs: Sequence[ProofEntry], lowered
     for tensor, count, unequal in lowered.unequal_weights:
         if unequal:
             advice.append(
-                f"{tensor}: {unequal} of {count} weights get another code where floats divide them by a scale"
+                f"{tensor}: {unequal} of {count} codes are what float32 division gives, as in the training; exact "
+                "division would round them the other way"
             )
     advice += [f"{proof.layer}: this does not hold: {proof.claim}" for proof in proofs if not proof.holds]
     return tuple(dict.fromkeys(advice))

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+
 from export.integer import KIND, IntegerModel, load, propagate, save
 from export.lowering import Lowered, lower_graph, save_origins
-from export.proofs import prove_lowering, prove_thresholds
+from export.proofs import Activations, prove_lowering, prove_thresholds
 from export.qonnx import FILE, load_qonnx
-from pipeline import Artifact, Stage, StageContext
+from pipeline import Artifact, InputError, Stage, StageContext
 from pipeline.artifact import MANIFEST
 from pipeline.ledger import ProofEntry
 
@@ -103,6 +105,20 @@ def lower_file(path: Path) -> Lowered:
         InputError: it holds operations that cannot be lowered exactly; the message names each node.
     """
     return lower_graph(load_qonnx(path), path, path.resolve().parent.name)
+
+
+def activations_of(model: IntegerModel, folder: Path) -> Activations:
+    """Return the exact activations of *model* by lowering its file in *folder* again; empty: it cannot be."""
+    try:
+        lowered = lower_file(folder / FILE)
+    except InputError:
+        return {}
+    again = {node.name: node for node in lowered.model.activations}
+    return {
+        node.name: lowered.activations[node.name]
+        for node in model.activations
+        if node.name in again and np.array_equal(again[node.name].thresholds, node.thresholds)
+    }
 
 
 def lower(path: Path) -> tuple[IntegerModel, list[ProofEntry]]:

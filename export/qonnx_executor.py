@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from math import prod
 from typing import Any
@@ -15,15 +16,40 @@ from export.integer import INPUT, IntegerModel, load, require_codes
 from export.integer.magnitudes import Sums, sums_of
 from export.lowering import Origins, load_origins
 from export.lowering.builder import Origin
+from export.lowering.graph import Span
 from export.lowering.origins import ORIGINS
 from export.qonnx import FILE, load_qonnx
 from export.subgraph import cut, with_outputs
-from pipeline import Artifact, Codes, InputError, StageError, WeightSign
-from pipeline.float_error import sum_error
+from pipeline import Artifact, Codes, InputError, Observation, StageError, WeightSign
+from pipeline.float_error import PRECISION, sum_error
 
 ROWS_AT_ONCE = 1 << 15
 ELEMENTS_AT_ONCE = 1 << 24
 FloatArray = NDArray[Any]
+CODE_ERROR = 2.0**-22
+"""Relative; of a code times its scale, rounded to binary32, with room for the reading of it."""
+Evaluate = Callable[[onnx.ModelProto, str, FloatArray, float, Sequence[str]], Mapping[str, FloatArray]]
+"""Evaluates a part of a file on ``codes * scale`` at one of its tensors, and returns the real numbers of others."""
+
+MONOTONE = frozenset(
+    {
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "BatchNormalization",
+        "Relu",
+        "Clip",
+        "Max",
+        "Min",
+        "Quant",
+        "IntQuant",
+        "BipolarQuant",
+    }
+    | {"MultiThreshold", "Trunc", "Identity", "Cast", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze"}
+)
+"""Operations that never turn back where all but one of their inputs are constants: each is an affine map, a clamp, a
+rounding, a comparison or a new shape, computed step by step in binary32, each step rounded to the nearest number."""
 
 
 class QonnxExecutor:
@@ -32,12 +58,24 @@ class QonnxExecutor:
     What comes behind the last integers (a final softmax, a scalar map of the logits) is not run: it makes no codes.
     """
 
-    name = "qonnx"
     weight_sign: WeightSign = "lowered"
-    float_reference = True
+    precision_bits = PRECISION
 
-    def __init__(self, file: onnx.ModelProto, model: IntegerModel, origins: Origins) -> None:
-        """Run *file*, from which *model* was lowered; *origins* tells where its nodes come from."""
+    def __init__(
+        self,
+        file: onnx.ModelProto,
+        model: IntegerModel,
+        origins: Origins,
+        *,
+        name: str = "qonnx",
+        evaluate: Evaluate | None = None,
+    ) -> None:
+        """Run *file*, from which *model* was lowered; *origins* tells where its nodes come from.
+
+        What evaluates the file is *evaluate*, qonnx unless it is given, and is called *name*.
+        """
+        self.name = name
+        self._evaluate = evaluate or by_qonnx
         self._onnx = file
         self._model = model
         self._origins = origins
@@ -54,17 +92,32 @@ class QonnxExecutor:
         return cls(file, model, origins)
 
     def __call__(self, codes: Codes) -> Codes:
-        """Run *codes*, shape (N, inputs).
+        """Run *codes*, shape (N, inputs), and return the output codes nearest to the real numbers of the outputs.
 
         Raises:
-            StageError: a real number of the output stands for no code.
+            StageError: a real number of the output stands for no code, by the error bound of its sum.
         """
         last = self._model.nodes[-1].name
-        return self._run(codes, [last])[last].reshape(len(codes), -1)
+        values = self._values(codes, [last])[last]
+        return self._decode(values, last, strict=False).reshape(len(codes), -1)
+
+    def observe(self, codes: Codes) -> Observation:
+        """Run *codes*, shape (N, inputs), and return the codes of all activations and the real outputs."""
+        last = self._model.nodes[-1].name
+        shown = [node.name for node in self._model.activations if node.name in self._origins.nodes]
+        values = self._values(codes, [*shown, last])
+        outputs = values[last].reshape(len(codes), -1)
+        nearest = self._decode(values[last], last, strict=False).reshape(outputs.shape)
+        return Observation({name: self._activation_codes(values[name], name) for name in shown}, outputs, nearest)
 
     def trace(self, codes: Codes) -> dict[str, Codes]:
-        """Run *codes* and return the codes of every node that equals a tensor of the file, shape (N, *sample)."""
-        return self._run(codes, [node.name for node in self._model.nodes if node.name in self._origins.nodes])
+        """Run *codes* and return the codes of every node that equals a tensor of the file, shape (N, *sample).
+
+        Raises:
+            StageError: float32 cannot tell the accumulators of a node apart, or a number stands for no code.
+        """
+        names = [node.name for node in self._model.nodes if node.name in self._origins.nodes]
+        return {name: self._decode(values, name) for name, values in self._values(codes, names).items()}
 
     def requantizes(self, layer: int) -> bool:
         """Tell whether activation *layer* is a part of the file that can be run alone."""
@@ -72,33 +125,57 @@ class QonnxExecutor:
 
     def requantize(self, layer: int, first: int, last: int) -> Codes:
         """Run the graph's nodes from accumulators to Quant on every accumulator from *first* to *last*."""
+        channels = self._model.activations[layer].channels
+        accumulators = np.arange(first, last + 1, dtype=np.int64)[:, None]
+        return self.requantize_at(layer, np.broadcast_to(accumulators, (len(accumulators), channels)))
+
+    def requantize_at(self, layer: int, accumulators: Codes) -> Codes:
+        """Run the graph's nodes from accumulators to Quant on *accumulators*, shape (N, channels)."""
+        name = self._model.activations[layer].name
+        span, origin, part = self._part(layer)
+        channels = len(origin.scales)
+        shape = tuple(channels if axis == 0 else 1 for axis in origin.axes)
+        scales = np.array([float(scale) for scale in origin.scales])
+        offsets = np.array([float(offset) for offset in origin.offsets])
+        target = self._origins.nodes[name]
+        pieces = [np.zeros((0, channels), dtype=np.int64)]
+        for start in range(0, len(accumulators), ROWS_AT_ONCE):
+            chosen = accumulators[start : start + ROWS_AT_ONCE].astype(np.float64)
+            values = (chosen * scales + offsets).astype(np.float32).reshape(len(chosen), *shape)
+            outputs = execute(part, {span.source: values}, [span.target])[span.target]
+            ordered = _in_order(outputs, target.axes)
+            pieces.append(self._activation_codes(ordered, name).reshape(len(chosen), channels))
+        return np.concatenate(pieces)
+
+    def why_monotone(self, layer: int, lows: Codes, highs: Codes) -> str | None:
+        """Say why the nodes from accumulators to Quant are monotone; None where one of them is not known to be."""
+        del lows, highs  # float32 does not wrap
+        _, _, part = self._part(layer)
+        constants = {tensor.name for tensor in part.graph.initializer}
+        kinds = [node.op_type for node in part.graph.node]
+        joins = [
+            node.op_type for node in part.graph.node if sum(name not in constants for name in node.input if name) > 1
+        ]
+        if joins or not set(kinds) <= MONOTONE:
+            return None
+        return f"each float32 step is monotone ({', '.join(dict.fromkeys(kinds))}, with constants, rounded to nearest)"
+
+    def _part(self, layer: int) -> tuple[Span, Origin, onnx.ModelProto]:
+        """Return where activation *layer* begins and ends, what comes in, and the part of the file between."""
         name = self._model.activations[layer].name
         span = self._origins.spans[name]
         (source,) = self._model.sources(name)
         origin = self._origin(source, span.source)
-        channels = len(origin.scales)
-        shape = tuple(channels if axis == 0 else 1 for axis in origin.axes)
         part = cut(
             self._onnx,
             span.source,
             span.target,
             source_type=TensorProto.FLOAT,
             target_type=TensorProto.FLOAT,
-            shape=shape,
+            shape=tuple(len(origin.scales) if axis == 0 else 1 for axis in origin.axes),
             bypass=("MaxPool",),
         )
-        scales = np.array([float(scale) for scale in origin.scales])
-        offsets = np.array([float(offset) for offset in origin.offsets])
-        target, node = self._origins.nodes[name], self._model.activations[layer]
-        codes = Sums((max(abs(node.lowest), abs(node.highest)),) * channels, 1)
-        pieces = []
-        for start in range(first, last + 1, ROWS_AT_ONCE):
-            stop = min(start + ROWS_AT_ONCE, last + 1)
-            accumulators = np.arange(start, stop, dtype=np.float64)[:, None]
-            values = (accumulators * scales + offsets).astype(np.float32).reshape(stop - start, *shape)
-            outputs = execute(part, {span.source: values}, [span.target])[span.target]
-            pieces.append(self._decode(outputs, target, codes, name).reshape(stop - start, channels))
-        return np.concatenate(pieces)
+        return span, origin, part
 
     def _origin(self, node: str, tensor: str) -> Origin:
         """Return the origin of *node*, or of the node before it where it only passes codes on."""
@@ -108,41 +185,58 @@ class QonnxExecutor:
             (node,) = self._model.sources(node)
         return self._origins.nodes[node]
 
-    def _run(self, codes: Codes, nodes: list[str]) -> dict[str, Codes]:
+    def _values(self, codes: Codes, nodes: list[str]) -> dict[str, FloatArray]:
+        """Run *codes* and return the real numbers of *nodes*, binary64, shape (N, *sample) in the model's order."""
         require_codes(self._model, codes)
         tensors = list(dict.fromkeys(self._origins.nodes[name].tensor for name in nodes))
         model = with_outputs(self._onnx, self._origins.input, ("N", *self._model.shape), tensors)
         rows = max(1, ELEMENTS_AT_ONCE // max(prod(shape) for shape in self._shapes.values()))
         scale = float(self._model.input_scale)
-        pieces: dict[str, list[Codes]] = {name: [] for name in nodes}
+        pieces: dict[str, list[FloatArray]] = {name: [] for name in nodes}
         for start in range(0, max(len(codes), 1), rows):
             chosen = codes[start : start + rows]
-            values = (chosen * scale).astype(np.float32).reshape(len(chosen), *self._model.shape)
-            outputs = execute(model, {self._origins.input: values}, tensors) if len(chosen) else {}
+            sample_codes = chosen.reshape(len(chosen), *self._model.shape)
+            given = sample_codes.astype(np.float64)
+            outputs = self._evaluate(model, self._origins.input, given, scale, tensors) if len(chosen) else {}
             for name in nodes:
                 origin = self._origins.nodes[name]
                 shape = self._shapes[name]
                 empty = np.zeros((0, *shape))
                 numbers = outputs.get(origin.tensor, empty).reshape(len(chosen), *(shape[axis] for axis in origin.axes))
-                pieces[name].append(self._decode(numbers, origin, self._sums[name], name))
+                pieces[name].append(_in_order(numbers, origin.axes))
         return {name: np.concatenate(parts) for name, parts in pieces.items()}
 
-    def _decode(self, values: FloatArray, origin: Origin, sums: Sums, node: str) -> Codes:
-        """Return the codes that *values*, shape (N, *sample in the graph's order), stand for.
+    def _activation_codes(self, values: FloatArray, node: str) -> Codes:
+        """Return the codes of the activation *node*, which its real numbers hold but for the rounding of each."""
+        scales = np.array([float(scale) for scale in self._origins.nodes[node].scales])
+        column = scales.reshape((1, -1) + (1,) * (values.ndim - 2))
+        codes: Codes = np.rint(values / column).astype(np.int64)
+        off_grid = np.argwhere(np.abs(codes * column - values) > np.abs(values) * CODE_ERROR)
+        if len(off_grid):
+            at = tuple(int(i) for i in off_grid[0])
+            raise StageError(
+                f"{self.name}: {node} gives {float(values[at])!r} at {at}, which is not a whole multiple of the scale "
+                f"{float(scales[at[1]])!r}"
+            )
+        return codes
 
-        A value must lie within the float32 error of its sum (:mod:`pipeline.float_error`) from the nearest number that
-        a code stands for; where that error reaches half a step nothing can be decoded.
+    def _decode(self, values: FloatArray, node: str, *, strict: bool = True) -> Codes:
+        return self._codes(values, self._origins.nodes[node], self._sums[node], node, strict=strict)
+
+    def _codes(self, ordered: FloatArray, origin: Origin, sums: Sums, node: str, *, strict: bool = True) -> Codes:
+        """Return the codes nearest to the real numbers *ordered*, shape (N, *sample).
+
+        A number must lie within the float32 error of its sum (:mod:`pipeline.float_error`) from the nearest one that a
+        code stands for. Where that error reaches half a step every number is near some code: refused if *strict*.
         """
-        inverse = np.argsort(origin.axes)
-        ordered = values.transpose(0, *(int(axis) + 1 for axis in inverse)).astype(np.float64)
         column = (1, -1) + (1,) * (ordered.ndim - 2)
         scales = np.array([float(scale) for scale in origin.scales]).reshape(column)
         offsets = np.array([float(offset) for offset in origin.offsets]).reshape(column)
         slack = np.array([sum_error(*channel, sums.terms) for channel in self._channels(origin, sums)]).reshape(column)
-        if (2 * slack >= np.abs(scales)).any():
-            raise StageError(
-                f"{self.name}: float32 cannot tell the accumulators of {node} apart; use power-of-two scales"
-            )
+        if strict and (2 * slack >= np.abs(scales)).any():
+            raise StageError(f"{self.name}: float32 cannot tell the accumulators of {node} apart")
+        if not np.isfinite(ordered).all():
+            raise StageError(f"{self.name}: {node} gives numbers that are not finite")
         codes: Codes = np.rint((ordered - offsets) / scales).astype(np.int64)
         off_grid = np.argwhere(np.abs(codes * scales + offsets - ordered) > slack)
         if len(off_grid):
@@ -156,6 +250,20 @@ class QonnxExecutor:
     def _channels(self, origin: Origin, sums: Sums) -> list[tuple[Fraction, Fraction, int]]:
         units = map(abs, origin.scales)
         return list(zip(units, origin.offsets, sums.magnitudes, strict=True))
+
+
+def by_qonnx(
+    model: onnx.ModelProto, source: str, codes: FloatArray, scale: float, targets: Sequence[str]
+) -> dict[str, FloatArray]:
+    """Run *model* by qonnx, in binary32, on ``codes * scale`` at its tensor *source*; return *targets*."""
+    return execute(model, {source: (codes * scale).astype(np.float32)}, list(targets))
+
+
+def _in_order(values: FloatArray, axes: tuple[int, ...]) -> FloatArray:
+    """Return *values*, whose axis ``i`` of a sample is axis ``axes[i]`` of the node's output, in the node's order."""
+    inverse = np.argsort(axes)
+    ordered: FloatArray = values.transpose(0, *(int(axis) + 1 for axis in inverse)).astype(np.float64)
+    return ordered
 
 
 def _problem_of(origins: Origins, file: onnx.ModelProto, model: IntegerModel) -> str | None:

@@ -10,8 +10,18 @@ from pipeline.errors import (
     StageError,
     ToolMissingError,
 )
-from pipeline.executor import Codes, Executor, LayerTracer, MatrixUnit, Requantizer, WeightSign
-from pipeline.parity import Mismatch, ParityCheck, ParityReport, compare_codes, outputs_sha256
+from pipeline.executor import (
+    Codes,
+    Executor,
+    FloatReference,
+    LayerTracer,
+    MatrixUnit,
+    Observation,
+    PointRequantizer,
+    Requantizer,
+    WeightSign,
+)
+from pipeline.parity import Mismatch, ParityCheck, ParityReport, Unexplained, compare_codes, outputs_sha256
 from pipeline.stage import Stage, StageContext
 from pipeline.vectors import Vectors, load_vectors
 
@@ -21,19 +31,23 @@ __all__ = [
     "Codes",
     "ConfigError",
     "Executor",
+    "FloatReference",
     "GateError",
     "InputError",
     "IntegrityError",
     "LayerTracer",
     "MatrixUnit",
     "Mismatch",
+    "Observation",
     "ParityCheck",
     "ParityReport",
+    "PointRequantizer",
     "Requantizer",
     "Stage",
     "StageContext",
     "StageError",
     "ToolMissingError",
+    "Unexplained",
     "Vectors",
     "WeightSign",
     "compare_codes",

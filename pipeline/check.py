@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import InputError
-from pipeline.executor import Codes, Executor, MatrixUnit, Requantizer
+from pipeline.executor import Codes, Executor, FloatReference, MatrixUnit, Requantizer
 from pipeline.import_config import ImportConfig
 from pipeline.ledger import CheckEntry, ProofEntry
 from pipeline.parity import ParityReport, compare_codes
@@ -106,10 +107,16 @@ def run_check(run: RunFolder, step: ExecutorStep) -> CheckResult:
     config = run.config()
     if isinstance(config, ImportConfig) and config.vectors is None:
         require_affordable(resolve(FUNCTIONS, "operations-of-sample")(model), len(vectors))
-    report, outputs = compare(run, step, executor, vectors)
+    # Asked only if a float executor differs: the file is lowered again for them.
+    activations = cache(lambda: resolve(FUNCTIONS, "activations-of")(model, run.artifact("export").path))
+    if isinstance(executor, FloatReference):
+        judge = resolve(FUNCTIONS, "judge-reference")
+        report, outputs = judge(executor, model, activations, vectors.codes, vectors.origin)
+    else:
+        report, outputs = compare(run, step, executor, vectors)
     proofs: list[ProofEntry] = []
     if isinstance(executor, Requantizer):
-        proofs.extend(resolve(FUNCTIONS, "prove-requantization")(model, executor))
+        proofs.extend(resolve(FUNCTIONS, "prove-requantization")(model, executor, activations))
     if isinstance(executor, MatrixUnit):
         proofs.extend(resolve(FUNCTIONS, "prove-matrix-units")(model, executor, run.config().seed))
     resources = dict(executor.measure(vectors.codes)) if isinstance(executor, Measured) else {}

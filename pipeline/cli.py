@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from pipeline.errors import INTERNAL_ERROR, BitproofError, error_of
-from pipeline.toolchain import Terminated, distribution_version, end_properly_on_signals
+from pipeline.toolchain import Terminated, distribution_version, end_properly_on_signals, trust_exit_codes
 
 INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
@@ -245,6 +245,7 @@ def main() -> None:
     """
     warnings.simplefilter("ignore")
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    trust_exit_codes()
     end_properly_on_signals()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a name on disk may be no text

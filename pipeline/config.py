@@ -21,7 +21,7 @@ Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 ZEROTH_ORDER = ("directions", "delta", "delta_end", "distribution", "shard_directions")
 ESTIMATOR_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "ste": (),
-    "guided": ("directions", "beta_min", "delta", "distribution", "shard_directions"),
+    "guided": ("directions", "noise", "beta_min", "delta", "distribution", "shard_directions"),
     "spsa": ZEROTH_ORDER,
     "weighted": (*ZEROTH_ORDER, "alpha", "alpha_end"),
     "bias-corrected": (*ZEROTH_ORDER, "decay"),
@@ -192,8 +192,11 @@ class EstimatorConfig(Section):
     name: Literal["ste", "guided", "spsa", "weighted", "bias-corrected", "adaptive"] = "ste"
     start: Annotated[float, Field(ge=0, le=1)] = 0.8
     directions: Annotated[int, Field(ge=1, le=65_536)] = 1
-    beta_min: Annotated[float, Field(gt=0, le=1)] = 0.9999
-    """guided: the weight of the guide falls linearly from 1 to this."""
+    noise: Annotated[float, Field(ge=0, le=1)] | None = 0.01
+    """guided: (1 - beta) d with d perturbed weights, the power of the noise over that of the guide; it grows linearly
+    from 0 to this. null: ``beta_min`` says it."""
+    beta_min: Annotated[float, Field(gt=0, le=1)] | None = None
+    """guided: in place of ``noise``, the weight of the guide falls linearly from 1 to this; null: ``noise`` says it."""
     delta: Annotated[float, Field(gt=0, le=100)] | None = None
     """Standard deviation of a perturbation in quantization steps; null: what the surrogate gradient implies."""
     delta_end: Annotated[float, Field(gt=0, le=100)] | None = None
@@ -208,6 +211,22 @@ class EstimatorConfig(Section):
     """bias-corrected, adaptive: of the running means."""
     shard_directions: bool = False
     """On several devices: each measures its share of the directions on its part of the batch, instead of all."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _beta_min_stands_for_noise(cls, content: object) -> object:
+        if isinstance(content, Mapping) and content.get("name") == "guided" and content.get("beta_min") is not None:
+            content = {"noise": None, **content}
+        return content
+
+    @model_validator(mode="after")
+    def _noise_is_said_once(self) -> EstimatorConfig:
+        if self.name == "guided" and (self.noise is None) is (self.beta_min is None):
+            raise ValueError(
+                f"noise = {self.noise}, beta_min = {self.beta_min}: each says how much noise the directions have; give "
+                "one of the two, noise where it is to be the same for every size of network"
+            )
+        return self
 
     @model_validator(mode="after")
     def _no_option_without_effect(self) -> EstimatorConfig:
@@ -292,11 +311,16 @@ class ParityConfig(Section):
     samples: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
 
 
+FloatReferenceGate = Literal["explained", "strict"]
+"""What is accepted of a float executor that differs from the integers: what rounding errors explain, or nothing."""
+
+
 class GateConfig(Section):
     """Largest accepted loss of accuracy, in percentage points; a run that misses one ends with exit code 1."""
 
     float_vs_quantized: Percent = 2.0
     quantized_vs_target: Percent = 0.0
+    float_reference: FloatReferenceGate = "explained"
 
 
 class BaseConfig(Section):

@@ -9,6 +9,7 @@ threshold and every weight.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -52,6 +53,73 @@ class Requantizer(Protocol):
 
         Row ``a`` of the result, shape (last - first + 1, channels), holds the output codes when the
         accumulator of every channel is ``first + a``. *layer* counts the requantizing layers from 0.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Observation:
+    """What a float evaluation of a network gives, before anything is rounded to the codes of its outputs.
+
+    Attributes:
+        layers: codes of the activations that it shows, by the name of the node of the integer model, shape
+            (N, *sample shape).
+        outputs: real numbers of the outputs, shape (N, outputs), in the order of the integer model's output codes.
+        codes: the output codes nearest to them, the same shape.
+    """
+
+    layers: Mapping[str, Codes]
+    outputs: NDArray[np.float64]
+    codes: Codes
+
+
+@runtime_checkable
+class FloatReference(Protocol):
+    """An executor that evaluates the network in floats, and so may round a number beside a boundary the other way.
+
+    The integer model is the definition; what such an executor gives otherwise must be explained by its rounding errors.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name in the ledger."""
+        ...
+
+    @property
+    def precision_bits(self) -> int:
+        """Bits of the significand of its floats: 24 or 53."""
+        ...
+
+    def observe(self, codes: Codes) -> Observation:
+        """Run *codes*, shape (N, inputs), and return what its activations and outputs are."""
+        ...
+
+
+@runtime_checkable
+class PointRequantizer(Protocol):
+    """A requantizer that takes any accumulators, and knows why its codes never turn back where they rise."""
+
+    def requantize_at(self, layer: int, accumulators: Codes) -> Codes:
+        """Run the activation of *layer* on *accumulators*, shape (N, channels), each for its channel.
+
+        Returns:
+            The output codes, same shape. The signs of the accumulators are those of :meth:`Requantizer.requantize`.
+        """
+        ...
+
+    def why_monotone(self, layer: int, lows: Codes, highs: Codes) -> str | None:
+        """Say why the activation of *layer* is decided by its values at both ends of every run of one code.
+
+        That is so where each step from the accumulator to the code is monotone, and for a search in a table, whose path
+        depends on nothing but comparisons that the ends of the run decide, too.
+
+        Args:
+            layer: counted from 0.
+            lows: least accumulator of each channel, shape (channels,), in the signs of :meth:`requantize_at`.
+            highs: largest.
+
+        Returns:
+            The reason, for the ledger; None where nothing of this kind is claimed.
         """
         ...
 

@@ -12,6 +12,8 @@ from fractions import Fraction
 
 PRECISION = 24
 """Bits of a binary32 significand: every whole number up to 2^24 is one."""
+DOUBLE_PRECISION = 53
+"""Bits of a binary64 significand."""
 PRODUCT_ROUNDINGS = 3
 """At most so many lie on the path through one product: the scaling of the code, that of the weight, the product."""
 NORMALIZATION_ROUNDINGS = 10
@@ -26,15 +28,16 @@ OUTWARD = 1 + 2.0**-20
 """Covers every binary64 rounding in the use of a bound: those are 2^-50 of M at most, the bound at least 2^-24 M."""
 
 
-def relative_error(roundings: int) -> Fraction:
-    """Return gamma_N for N = *roundings*.
+def relative_error(roundings: int, precision: int = PRECISION) -> Fraction:
+    """Return gamma_N for N = *roundings* of significands of *precision* bits; binary32 unless given.
 
     Raises:
-        ValueError: they are so many that binary32 bounds nothing.
+        ValueError: they are so many that such floats bound nothing.
     """
-    if 2 * roundings >= 1 << PRECISION:
-        raise ValueError(f"{roundings} roundings: float32 has no error bound for over {1 << (PRECISION - 1)}")
-    return Fraction(roundings, (1 << PRECISION) - roundings)
+    if 2 * roundings >= 1 << precision:
+        name = "float32" if precision == PRECISION else f"a significand of {precision} bits"
+        raise ValueError(f"{roundings} roundings: {name} has no error bound for over {1 << (precision - 1)}")
+    return Fraction(roundings, (1 << precision) - roundings)
 
 
 def is_power_of_two(number: Fraction) -> bool:
@@ -51,10 +54,18 @@ def sums_exactly(unit: Fraction, offset: Fraction, magnitude: int) -> bool:
         offset: bias, a real value.
         magnitude: a bound on the sum of the magnitudes of the terms, in units.
     """
+    return magnitude <= largest_exact_sum(unit, offset)
+
+
+def largest_exact_sum(unit: Fraction, offset: Fraction, precision: int = PRECISION) -> int:
+    """Return up to which sum of magnitudes, in units, floats of *precision* bits sum without any rounding; -1: never.
+
+    The other arguments are those of :func:`sums_exactly`.
+    """
     if not (is_power_of_two(unit) and Fraction(1, 1 << 126) <= unit <= 1 << 100):  # neither underflow nor overflow
-        return False
-    bias = offset / unit
-    return bias.denominator == 1 and magnitude + abs(bias) <= 1 << PRECISION
+        return -1
+    bias = abs(offset / unit)
+    return max(-1, (1 << precision) - int(bias)) if bias.denominator == 1 else -1
 
 
 def sum_error(unit: Fraction, offset: Fraction, magnitude: int, terms: int) -> float:

@@ -122,8 +122,8 @@ class ImportedFront:
 
     @property
     def executors(self) -> tuple[ExecutorStep, ...]:
-        """The file itself."""
-        return (QONNX,)
+        """The file itself, as binary32 and as binary64 evaluate it."""
+        return (QONNX, ExecutorStep("qonnx-f64", "qonnx-f64", "export", "qonnx-f64"))
 
     @property
     def baselines(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError, field_validator
 
-from pipeline.config import BaseConfig, Percent, Section
+from pipeline.config import BaseConfig, FloatReferenceGate, Percent, Section
 from pipeline.errors import ConfigError, InputError
 from pipeline.input_type import parse_input_type
 
@@ -34,9 +34,10 @@ class SourceFile(Section):
 
 
 class ImportGates(Section):
-    """Largest accepted loss of accuracy, in percentage points."""
+    """Largest accepted loss of accuracy, in percentage points, and what is accepted of a float executor."""
 
     quantized_vs_target: Percent = 0.0
+    float_reference: FloatReferenceGate = "explained"
 
 
 class ImportConfig(BaseConfig):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.artifact import sha256_of_bytes
 from pipeline.errors import IntegrityError
-from pipeline.parity import Mismatch, ParityReport
+from pipeline.parity import Mismatch, ParityReport, Unexplained
 
 SCHEMA = 1
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -37,8 +38,24 @@ class ArtifactEntry(Record):
     made_from: tuple[Sha256, ...]
 
 
+class UnexplainedEntry(Record):
+    """The first code of a float reference that its rounding errors do not explain; see :class:`Unexplained`."""
+
+    layer: str
+    sample: int
+    channel: int
+    position: tuple[int, ...]
+    accumulator: int
+    expected: int
+    actual: int
+
+
 class CheckEntry(Record):
-    """One comparison of an executor with the integer model; *compared* and *differing* count codes."""
+    """One comparison of an executor with the integer model.
+
+    *compared*, *differing* and *explained* count output codes. Of a float reference a difference may be explained by
+    rounding errors; *explained_layers* counts those of each layer, *unexplained* is the first that is not.
+    """
 
     expected: str
     actual: str
@@ -48,11 +65,28 @@ class CheckEntry(Record):
     differing: Annotated[int, Field(ge=0)]
     first: dict[str, int] | None
     outputs_sha256: Sha256
+    explained: Annotated[int, Field(ge=0)] = 0
+    explained_layers: dict[str, int] = {}
+    unexplained: UnexplainedEntry | None = None
 
     @property
     def ok(self) -> bool:
-        """Every code was equal, and there was at least one."""
-        return self.compared > 0 and self.differing == 0
+        """Every code was equal or its difference is explained, and there was at least one."""
+        return self.report().ok
+
+    @property
+    def rounded(self) -> int:
+        """How many codes of layers and outputs differ by the rounding errors of floats."""
+        return sum(self.explained_layers.values())
+
+    @property
+    def verdict(self) -> str:
+        """Say in a few words what came out."""
+        if not self.ok:
+            return f"{self.differing} differ" if self.differing else "a layer differs"
+        if self.differing:
+            return f"{self.differing}, all explained by float rounding"
+        return f"0, {self.rounded} inside explained" if self.rounded else "0, all equal"
 
     @classmethod
     def of(cls, report: ParityReport) -> CheckEntry:
@@ -66,11 +100,17 @@ class CheckEntry(Record):
             differing=report.differing,
             first=None if report.first is None else mismatch_to_json(report.first),
             outputs_sha256=report.outputs_sha256,
+            explained=report.explained,
+            explained_layers=dict(report.explained_layers),
+            unexplained=None if report.unexplained is None else UnexplainedEntry(**asdict(report.unexplained)),
         )
 
     def summary(self) -> str:
         """Say in one line what was compared, and the first code that differs."""
-        first = None if self.first is None else Mismatch(**self.first)
+        return self.report().summary()
+
+    def report(self) -> ParityReport:
+        """Return the report that this is the ledger's form of."""
         return ParityReport(
             self.expected,
             self.actual,
@@ -78,9 +118,12 @@ class CheckEntry(Record):
             self.samples,
             self.compared,
             self.differing,
-            first,
+            None if self.first is None else Mismatch(**self.first),
             self.outputs_sha256,
-        ).summary()
+            self.explained,
+            self.explained_layers,
+            None if self.unexplained is None else Unexplained(**self.unexplained.model_dump()),
+        )
 
 
 def mismatch_to_json(first: Mismatch) -> dict[str, int]:
@@ -102,6 +145,8 @@ class ProofEntry(Record):
         first: where the claim fails first, or null.
         failing: how many cases contradict it.
         warning: it holds, and is seldom what was wanted: the run's summary says it.
+        exact_differs: cases that exact arithmetic would decide otherwise, where binary32 is the definition: codes of
+            weights and biases.
     """
 
     layer: str
@@ -114,6 +159,7 @@ class ProofEntry(Record):
     first: dict[str, int] | None = None
     failing: Annotated[int, Field(ge=0)] = 0
     warning: bool = False
+    exact_differs: Annotated[int, Field(ge=0)] = 0
 
 
 class FailureEntry(Record):
@@ -182,7 +228,7 @@ class Ledger(Record):
     accuracy: dict[str, float | int]
     resources: dict[str, dict[str, int | float | str]]
     failures: tuple[FailureEntry, ...] = ()
-    gates: dict[str, float] = {}
+    gates: dict[str, float | str] = {}
     calibrations: tuple[CalibrationEntry, ...] = ()
     heads: dict[str, tuple[int, int]] = {}
     previous: Sha256 | None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -35,8 +36,43 @@ class Mismatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Unexplained:
+    """The first code of a float reference that the rounding errors of floats do not explain.
+
+    Attributes:
+        layer: name of the node of the integer model.
+        sample: index of the sample within the vectors.
+        channel: channel of the layer.
+        position: within the channel; empty for vectors.
+        accumulator: the exact one, of the codes that the reference itself gave before the layer.
+        expected: the exact code.
+        actual: the reference's code.
+    """
+
+    layer: str
+    sample: int
+    channel: int
+    position: tuple[int, ...]
+    accumulator: int
+    expected: int
+    actual: int
+
+    def __str__(self) -> str:
+        where = f", position {self.position}" if self.position else ""
+        return (
+            f"layer {self.layer}, sample {self.sample}, channel {self.channel}{where}: accumulator {self.accumulator} "
+            f"gives code {self.expected}, got {self.actual}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ParityReport:
-    """What was compared and what came out; counts are in codes, not samples."""
+    """What was compared and what came out; counts are in codes, not samples.
+
+    Only of a float reference differences may be *explained*: by the rounding errors of floats, layer by layer from the
+    input (:mod:`export.float_reference`). *explained_layers* counts those of every layer, *unexplained* is the first
+    that is not explained, in whatever layer.
+    """
 
     expected: str
     actual: str
@@ -46,24 +82,34 @@ class ParityReport:
     differing: int
     first: Mismatch | None
     outputs_sha256: str
+    explained: int = 0
+    explained_layers: Mapping[str, int] = field(default_factory=dict)
+    unexplained: Unexplained | None = None
 
     @property
     def ok(self) -> bool:
-        """Every code was equal, and there was at least one."""
-        return self.differing == 0 and self.compared > 0
+        """Every code was equal or its difference is explained, and there was at least one."""
+        return self.compared > 0 and self.differing == self.explained and self.unexplained is None
 
     def summary(self) -> str:
         """Say in one line what was compared, and the first code that differs."""
         head = f"{self.actual} against {self.expected} on {self.origin}"
         if self.compared == 0:
             return f"{head}: nothing was compared"
-        if self.first is None:
+        if self.first is None and self.unexplained is None:
             return f"{head}: {self.compared} codes, all equal"
+        if self.first is None:
+            return (
+                f"{head}: {self.compared} codes equal, but a layer before them is not; unexplained: {self.unexplained}"
+            )
         at = self.first
-        return (
-            f"{head}: {self.differing} of {self.compared} codes differ, first at image {at.sample}, "
-            f"class {at.output}: expected code {at.expected}, got {at.actual}"
-        )
+        differ = f"{self.differing} of {self.compared} codes differ"
+        if self.ok:
+            return f"{head}: {differ}, each explained by a float rounding error at a boundary"
+        if self.explained:
+            differ += f", {self.explained} of them explained by float rounding errors"
+        first = f"first at image {at.sample}, class {at.output}: expected code {at.expected}, got {at.actual}"
+        return f"{head}: {differ}, {first}" + (f"; unexplained: {self.unexplained}" if self.unexplained else "")
 
     def require(self) -> None:
         """Raise GateError unless every code was equal and there was at least one."""

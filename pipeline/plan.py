@@ -17,7 +17,7 @@ from pipeline.config import RunConfig
 from pipeline.executor import Executor
 from pipeline.front import ExecutorStep, Front, front_of
 from pipeline.import_config import ImportConfig
-from pipeline.registry import EXECUTORS, STAGES, resolve
+from pipeline.registry import EXECUTORS, FUNCTIONS, STAGES, resolve
 from pipeline.stage import Stage
 from pipeline.target import COptions, FinnOptions, TargetSpec
 
@@ -125,8 +125,10 @@ def make_executor(step: ExecutorStep, artifact: Artifact, integer: Artifact, *, 
         cache: a folder for compiled simulators, shared between runs.
     """
     cls = resolve(EXECUTORS, step.kind)
-    if step.kind == "qonnx":
+    if step.kind in ("qonnx", "qonnx-f64"):
         executor: Executor = cls.open(artifact, integer)
+    elif step.kind == "torch":
+        executor = cls(artifact, *resolve(FUNCTIONS, "reference-codings")(integer.path))
     elif step.kind == "finn-hw":
         executor = cls(artifact, workdir)
     elif step.kind == "rtl":

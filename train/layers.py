@@ -112,6 +112,18 @@ def quantized_layers(network: nn.Module) -> list[QuantizedLayer]:
     raise refusal
 
 
+def input_scale_of(network: nn.Module) -> float:
+    """Return the real value of one code of the input quantizer of *network*, in evaluation mode.
+
+    Raises:
+        InputError: it has none.
+    """
+    quantizer = next((module for module in network.modules() if isinstance(module, qnn.QuantIdentity)), None)
+    if quantizer is None:
+        raise InputError(f"the network has no input quantizer; {BEGIN}")
+    return float(quantizer.act_quant.scale().detach())
+
+
 @dataclass(frozen=True, slots=True)
 class Ends:
     """What one code is worth at both ends of a network, and the sums that its outputs are.
@@ -142,7 +154,7 @@ def ends_of(network: nn.Module, inputs: int) -> Ends:
         InputError: it has no input quantizer, or its outputs are not those of a layer with one weight scale, without
             bias, behind a quantizer that tells its scale.
     """
-    quantizer = next((module for module in network.modules() if isinstance(module, qnn.QuantIdentity)), None)
+    input_scale = input_scale_of(network)
     calls: list[tuple[nn.Module, Any, object]] = []
 
     def keep(layer: nn.Module, arguments: tuple[object, ...], outputs: object) -> None:
@@ -154,8 +166,6 @@ def ends_of(network: nn.Module, inputs: int) -> Ends:
     finally:
         for hook in hooks:
             hook.remove()
-    if quantizer is None:
-        raise InputError(f"the network has no input quantizer; {BEGIN}")
     if not calls or calls[-1][2] is not outputs:
         raise InputError(
             "the outputs of the network are not those of its last layer with quantized weights; return what that gives"
@@ -170,7 +180,7 @@ def ends_of(network: nn.Module, inputs: int) -> Ends:
     largest = (1 << int(values.bit_width)) - 1  # of an unsigned input code; a signed one is not larger
     weights = layer.quant_weight().int().long().flatten(1).abs().sum(1)
     return Ends(
-        float(quantizer.act_quant.scale()),
+        input_scale,
         float(values.scale) * float(weight_scale),
         tuple(int(magnitude) * largest for magnitude in weights),
         layer.weight[0].numel(),

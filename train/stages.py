@@ -14,7 +14,7 @@ from torch import nn
 
 from pipeline import Artifact, Stage, StageContext, sha256_of_bytes
 from pipeline.config import ModelConfig, TrainConfig
-from pipeline.toolchain import distribution_version
+from pipeline.toolchain import distribution_version, require_torch_compiler
 from train.checkpoint import save_checkpoint
 from train.devices import launch, seeded
 from train.estimators import Schedule, StraightThrough, schedule_of
@@ -63,6 +63,8 @@ class TrainQuantized(Stage):
     def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
         """Write ``checkpoint.pt`` and ``metrics.json``."""
         assert source is not None, "training consumes a data set"
+        if self.train.compile:
+            require_torch_compiler("train.compile = true")
         launch(self.train, partial(_train_quantized, self, source, ctx))
         return {}
 

@@ -74,18 +74,23 @@ SUBJECTS = {**WHOLE, **GROWING}
 
 def export(subject: Subject, path: Path) -> None:
     """Write *subject* to the QONNX file *path*."""
-    import onnx
     import torch
 
     torch.set_num_threads(1)
-    network = initialized(subject)
+    write_qonnx(initialized(subject), (subject.inputs,), path)
+
+
+def write_qonnx(network: Any, shape: tuple[int, ...], path: Path) -> None:  # noqa: ANN401
+    """Write *network*, which takes samples of *shape*, to the QONNX file *path*."""
+    import onnx
+    import torch
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals, from its import on
         from export.brevitas_handlers import QonnxManager
 
         raw = path.with_suffix(".raw.onnx")
-        inputs = torch.zeros(1, subject.inputs)
-        QonnxManager.export(network, args=inputs, export_path=str(raw), dynamo=True, verbose=False)
+        QonnxManager.export(network, args=torch.zeros(1, *shape), export_path=str(raw), dynamo=True, verbose=False)
     onnx.save_model(clean(onnx.load(raw)), path)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from benchmarks.lab.rows import compute_ratios, default_config_difference, verdicts
+from benchmarks.lab.rows import compute_ratios, default_config_difference, default_config_time, verdicts
 from benchmarks.lab.statistics import Interval, interval
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -101,9 +101,11 @@ def _accuracy_table(compared: list[Mapping[str, Any]]) -> str:
 
 def _default_table(part: Mapping[str, Any]) -> str:
     ours, theirs = (interval(part["accuracies"][name]) for name in ("guided, last 20 %", "ste"))
-    difference = default_config_difference(part)
-    row = [f"`configs/{part['config']}`", f"{theirs.mean:.2f}", f"{ours.mean:.2f}", str(difference)]
-    return _table(["configuration", "ste", "guided, last 20 %", "difference, equal steps"], [row])
+    difference, times = default_config_difference(part), default_config_time(part)
+    name = f"`configs/{part['config']}`, {part['epochs']} epochs"
+    took = f"{times.mean:.2f} ± {times.half:.2f}"
+    row = [name, f"{theirs.mean:.2f}", f"{ours.mean:.2f}", str(difference), took]
+    return _table(["configuration", "ste", "guided, last 20 %", "difference, equal steps", "time over ste's"], [row])
 
 
 def _gradient_table(part: Mapping[str, Any]) -> str:

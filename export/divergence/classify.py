@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from export.divergence.cause import Cause, Finding
 from export.divergence.codes import find_wrong_codes
 from export.divergence.layout import find_input_order, find_permutation
 from export.divergence.locate import Evidence
 from export.divergence.sums import find_narrow_accumulator
 from export.divergence.weights import find_wrong_weight
-from export.integer import Activation, IntegerModel, Threshold
-
-Activations = Mapping[str, Sequence[Activation]]
-"""For each activation of a model the exact activation of every channel, all rising."""
+from export.integer import IntegerModel, Threshold
+from export.proofs import Activations
 
 
 def classify(

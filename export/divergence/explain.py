@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from export.divergence.cause import Cause, Finding
-from export.divergence.classify import Activations, classify
+from export.divergence.classify import classify
 from export.divergence.describe import Divergence, describe
 from export.divergence.layout import find_permutation
 from export.divergence.locate import Search, UnreadableError, search_outputs, search_trace, search_units
+from export.divergence.reference import explain_unexplained
+from export.float_reference import walk_reference
 from export.integer import IntegerModel, load, require_codes, run
-from export.lower import lower_file
-from export.proofs.requantization import FloatReference
-from export.qonnx import FILE
-from pipeline import Codes, Executor, InputError, LayerTracer, MatrixUnit, Requantizer, StageError
+from export.lower import activations_of
+from export.proofs import Activations
+from pipeline import Codes, Executor, FloatReference, LayerTracer, MatrixUnit, Requantizer, StageError
 
 Method = Literal["layers", "units", "outputs"]
 """How far one can look into an executor: into its layers, into units that are run alone, at its outputs."""
@@ -37,6 +39,7 @@ class Explanation:
         differing_outputs: how many output codes differ.
         divergence: where the two part; None: nowhere.
         note: why its layers could not be looked into; empty where they could, or where it shows none.
+        rounded: of a float reference, how many codes of each layer its rounding errors explain.
     """
 
     executor: str
@@ -46,19 +49,28 @@ class Explanation:
     differing_outputs: int
     divergence: Divergence | None
     note: str = ""
+    rounded: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
-        """Every code was equal, and there was at least one."""
+        """Every code was equal, or floats round it the other way, and there was at least one."""
         return self.divergence is None and self.compared > 0
 
     def lines(self) -> list[str]:
         """Return what was found, for a reader."""
         note = f"; its layers cannot be shown: {self.note}" if self.note else ""
         head = f"{self.executor}: {self.compared} codes of {self.samples} samples compared ({self.method}{note})"
-        if self.divergence is None:
-            return [f"{head}, all equal"]
-        return [f"{head}, {self.differing_outputs} outputs differ", *self.divergence.lines()]
+        rounded = ", ".join(f"{layer} ({count})" for layer, count in self.rounded.items())
+        order = (
+            f"{Cause.FLOAT_ORDER}: given the codes that it gave before each layer, codes of {rounded} lie within its "
+            "rounding errors of a boundary, on whose other side its sums come out"
+        )
+        if self.divergence is not None:
+            lines = [f"{head}, {self.differing_outputs} outputs differ", *self.divergence.lines()]
+            return [*lines, f"  other codes: {order}"] if self.rounded else lines
+        if self.rounded:
+            return [f"{head}, {self.differing_outputs} outputs differ, all explained", f"  cause: {order}"]
+        return [f"{head}, all equal"]
 
     def as_json(self) -> Mapping[str, object]:
         """Return what was found, as plain JSON values."""
@@ -70,6 +82,7 @@ class Explanation:
             "compared": self.compared,
             "differing_outputs": self.differing_outputs,
             "note": self.note or None,
+            "rounded": dict(self.rounded),
             "divergence": None if self.divergence is None else self.divergence.as_json(),
         }
 
@@ -154,19 +167,21 @@ def _look_behind(executor: Executor, model: IntegerModel, codes: Codes, search: 
 
 def explain_run(executor: Executor, integer: Path, qonnx: Path, codes: Codes, *, units: bool) -> Explanation:
     """Explain *executor* by the artifact folders *integer* and *qonnx* of a run; see :func:`explain`."""
-    model, floats = load(integer), isinstance(executor, FloatReference)
-    return explain(executor, model, codes, activations=activations_of(model, qonnx), floats=floats, units=units)
+    model = load(integer)
+    if isinstance(executor, FloatReference):
+        return _explain_reference(executor, model, qonnx, codes)
+    return explain(executor, model, codes, activations=activations_of(model, qonnx), units=units)
 
 
-def activations_of(model: IntegerModel, qonnx: Path) -> Activations:
-    """Return the exact activations of *model* by lowering its file in the folder *qonnx* again; empty: it cannot be."""
-    try:
-        lowered = lower_file(qonnx / FILE)
-    except InputError:
-        return {}
-    again = {node.name: node for node in lowered.model.activations}
-    return {
-        node.name: lowered.activations[node.name]
-        for node in model.activations
-        if node.name in again and np.array_equal(again[node.name].thresholds, node.thresholds)
-    }
+def _explain_reference(executor: FloatReference, model: IntegerModel, qonnx: Path, codes: Codes) -> Explanation:
+    """Walk along the layers of a float reference; what its rounding errors do not explain is classified."""
+    activations = cache(lambda: activations_of(model, qonnx))
+    found, outputs = walk_reference(executor, model, activations, codes)
+    differing = int((outputs != run(model, codes)).sum())
+    divergence = None
+    if found.first is not None:
+        evidence, finding = explain_unexplained(executor, model, activations(), codes, found)
+        divergence = describe(model, evidence, finding)
+    return Explanation(
+        executor.name, "layers", len(codes), found.compared, differing, divergence, rounded=found.explained
+    )

@@ -176,13 +176,14 @@ def _first(
             seen=tuple(source in known for source in sources),
             expected=expected[name],
             actual=made.astype(np.int64),
-            first=_first_site(differs),
+            first=first_site(differs),
             offset=offset,
         )
     return None
 
 
-def _first_site(differs: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Site:
+def first_site(differs: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Site:
+    """Return the first True of *differs*, shape (N, C, *sizes), by channel, position, sample."""
     ordered = np.moveaxis(differs, 0, -1)
     channel, *position, sample = (int(i) for i in np.unravel_index(int(ordered.argmax()), ordered.shape))
     return Site(channel, tuple(position), sample)

@@ -22,8 +22,8 @@ MAX_NODES = 10_000
 _BROADCAST = operations("Add Div Equal Max Min Mul Pow Sub Where")
 
 FOLDED = _BROADCAST | operations(
-    "Abs Cast Ceil Clip Concat ConstantOfShape Exp Expand Flatten Floor Gather Log Neg Range Reciprocal Relu Reshape "
-    "Shape Sign Size Slice Sqrt Squeeze Tile Transpose Unsqueeze"
+    "Abs Cast Ceil Clip Concat ConstantOfShape Exp Expand Flatten Floor Gather Log Neg QuantizeLinear Range Reciprocal "
+    "Relu Reshape Shape Sign Size Slice Sqrt Squeeze Tile Transpose Unsqueeze"
 )
 
 

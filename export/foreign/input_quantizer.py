@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from export.foreign.domains import is_general, is_standard
-from export.foreign.graph import Array, integer, label, number, operations, refusal
+from export.foreign.graph import Array, input_of, integer, label, number, operations, refusal
 from pipeline import Codes, InputError
 from pipeline.input_type import EXAMPLES
 
@@ -78,10 +78,16 @@ def find_input_quantizer(model: onnx.ModelProto) -> InputQuantizer | None:
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     head = {model.graph.input[0].name}
     found: list[onnx.NodeProto] = []
+    linear: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         if not head.intersection(node.input):
+            if is_standard(node, "Clip", "DequantizeLinear") and node.input[0] in linear:
+                linear[node.output[0]] = [*linear[node.input[0]], node]
+                found += [node] if node.op_type == "DequantizeLinear" else []
             continue
-        if is_general(node, *QUANTIZERS):
+        if is_standard(node, "QuantizeLinear"):
+            linear[node.output[0]] = [node]
+        elif is_general(node, *QUANTIZERS):
             found.append(node)
         elif is_standard(node, *HEAD) and all(name in head or name in constants for name in node.input if name):
             head.update(node.output)
@@ -92,8 +98,9 @@ def find_input_quantizer(model: onnx.ModelProto) -> InputQuantizer | None:
     if len(found) > 1:
         names = ", ".join(node.name or node.output[0] for node in found)
         raise InputError(f"the input is quantized by several nodes ({names}); one is supported")
-    arrays = {name: numpy_helper.to_array(constants[name]) for name in found[0].input if name in constants}
-    return _quantizer(found[0], arrays)
+    nodes = linear.get(found[0].output[0], found)
+    arrays = {n: numpy_helper.to_array(constants[n]) for node in nodes for n in node.input if n in constants}
+    return _linear(nodes, arrays) if len(nodes) > 1 else _quantizer(found[0], arrays)
 
 
 def require_input_quantizer(model: onnx.ModelProto, annotated: str | None = None) -> InputQuantizer:
@@ -133,7 +140,8 @@ def _unquantized(model: onnx.ModelProto, annotated: str | None) -> str:
 def _normalization(model: onnx.ModelProto) -> tuple[list[onnx.NodeProto], onnx.NodeProto | None]:
     """Return the nodes that normalize the input of *model* by constants, and the first other one that takes it."""
     constants = {tensor.name for tensor in model.graph.initializer}
-    head, normalizing = {model.graph.input[0].name}, []
+    head = {model.graph.input[0].name}
+    normalizing: list[onnx.NodeProto] = []
     for node in model.graph.node:
         if not head.intersection(node.input):
             continue
@@ -173,12 +181,37 @@ def _thresholds(node: onnx.NodeProto, arrays: dict[str, Array]) -> InputQuantize
     scale = Fraction(1 if (given := number(node, "out_scale")) is None else given)
     bias = Fraction(number(node, "out_bias") or 0)
     table = arrays.get(node.input[1]) if len(node.input) > 1 else None
-    if table is None or table.ndim != 2 or scale <= 0 or (bias / scale).denominator != 1:
-        raise refusal(node, "cuts the input into steps that are not whole multiples of its out_scale")
-    lowest = int(bias / scale)
-    if abs(lowest) > MAX_CODE:
+    if table is None or table.ndim != 2 or scale <= 0:
+        raise refusal(node, "cuts the input into steps of an out_scale that is not positive, or by no table")
+    ratio = bias / scale  # codes are multiples of the scale, or of that part of it of which the bias is one, too
+    lowest, step = ratio.numerator, ratio.denominator
+    if max(abs(lowest), step) > MAX_CODE:
         raise refusal(node, f"gives the input codes from {float(lowest)} on; at most {MAX_CODE} is supported")
-    return InputQuantizer(node, scale, lowest, lowest + table.shape[1])
+    return InputQuantizer(node, scale / step, lowest, lowest + step * table.shape[1], step)
+
+
+def _linear(nodes: list[onnx.NodeProto], arrays: dict[str, Array]) -> InputQuantizer:
+    """Return what QuantizeLinear, perhaps Clips, and DequantizeLinear, *nodes* in this order, make together."""
+    first, last = nodes[0], nodes[-1]
+    zeros = [arrays.get(name, np.zeros((), np.uint8)) for name in (input_of(node, 2) for node in (first, last))]
+    pairs = [
+        (_scalar(node, arrays, 1), int(zero.reshape(-1)[0])) for node, zero in zip((first, last), zeros, strict=True)
+    ]
+    if pairs[0] != pairs[1] or zeros[0].size != 1 or zeros[0].dtype not in (np.uint8, np.int8):
+        raise refusal(
+            last,
+            "quantizes the input by other scales or zero points than its QuantizeLinear, or not to int8 or uint8; "
+            "supported: one scale and one zero point for both",
+        )
+    scale, zero = pairs[0]
+    limits = np.iinfo(zeros[0].dtype)
+    lowest, highest = limits.min, limits.max
+    for node in nodes[1:-1]:
+        ends = [arrays[name] for name in node.input[1:3] if name]
+        if len(ends) != 2 or any(end.size != 1 for end in ends):
+            raise refusal(node, "clips the input's codes by what is not constant; supported: two constant ends")
+        lowest, highest = max(lowest, int(ends[0].reshape(-1)[0])), min(highest, int(ends[1].reshape(-1)[0]))
+    return InputQuantizer(last, scale, lowest - zero, highest - zero)
 
 
 def _scalar(node: onnx.NodeProto, arrays: dict[str, Array], index: int) -> Fraction:

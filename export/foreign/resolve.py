@@ -24,6 +24,7 @@ from export.foreign.shapes import (
     number_of,
     output_shape,
 )
+from export.foreign.streamlined import standard_form
 from export.foreign.weights import rearranged_weights
 from pipeline import InputError
 
@@ -31,7 +32,7 @@ MAX_ELEMENTS = 1 << 26
 """Of one tensor, for one sample."""
 
 KEEPS_FLOAT = (SAME_SHAPE | BROADCAST | REDUCTIONS | CHANGES_SHAPE) - operations(
-    "ArgMax ArgMin Cast Equal Greater Less Where"
+    "ArgMax ArgMin Cast Equal Greater Less QuantizeLinear Where"
 )
 """Operations that give float values where their first input holds some."""
 
@@ -49,6 +50,7 @@ class Walk:
         self.sizes: dict[str, Sizes] = {}
         self.aliases: dict[str, str] = {}
         self.makers: dict[str, onnx.NodeProto] = {}
+        self.quantizers: dict[tuple[object, ...], str] = {}
         self.used = {graph.output.name, *(name for node in graph.nodes for name in node.input)}
         self.folder = Folder(max(OPSET, graph.opsets[""]))
 
@@ -61,6 +63,8 @@ class Walk:
             for index, name in enumerate(node.input):
                 node.input[index] = self.aliases.get(name, name)
             instead = channels_first(node, self.graph, self.shapes)
+            if instead is None:
+                instead = standard_form(node, self.makers, self.graph, self.shapes)
             if instead is not None:
                 pending.extendleft(reversed(instead))
                 continue
@@ -73,7 +77,7 @@ class Walk:
 
     def _resolve(self, node: onnx.NodeProto) -> None:
         modernize(node, self.graph, self.shapes)
-        same = node.input[0] if self._is_identity(node) else self._before_transposes(node)
+        same = node.input[0] if self._is_identity(node) else self._before_transposes(node) or self._made_before(node)
         if same is not None:
             self.aliases[node.output[0]] = same
             return
@@ -118,6 +122,20 @@ class Walk:
             return None
         composed = [first[axis] for axis in second]
         return before.input[0] if composed == list(range(len(composed))) else None
+
+    def _made_before(self, node: onnx.NodeProto) -> str | None:
+        """Return the tensor that an equal QuantizeLinear or DequantizeLinear made: files write one for each use."""
+        if not is_standard(node, "QuantizeLinear", "DequantizeLinear") or input_of(node, 0) in self.graph.constants:
+            return None
+        attributes = sorted(attribute.SerializeToString() for attribute in node.attribute)
+        key = (node.op_type, *map(self._identity, node.input), *attributes)
+        made = self.quantizers.setdefault(key, node.output[0])
+        return None if made == node.output[0] else made
+
+    def _identity(self, name: str) -> tuple[object, ...]:
+        """Return what is equal for equal tensors: the numbers of a constant, else the name."""
+        value = self.graph.constants.get(name)
+        return (name,) if value is None else (str(value.dtype), value.shape, value.tobytes())
 
     def _keep(self, node: onnx.NodeProto) -> None:
         self._reshape(node)

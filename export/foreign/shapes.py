@@ -20,9 +20,9 @@ Size = int | Literal["N"] | None
 Shape = tuple[Size, ...]
 
 SAME_SHAPE = operations(
-    "BatchNormalization BipolarQuant Cast Clip Dropout Elu Erf Exp Floor Ceil FloatQuant HardSigmoid HardSwish "
-    "Identity LeakyRelu Log LogSoftmax MultiThreshold Neg Abs PRelu Quant Reciprocal Relu Round Selu Sigmoid Sign "
-    "Softmax Softplus Softsign Sqrt Tanh Trunc"
+    "BatchNormalization BipolarQuant Cast Clip DequantizeLinear Dropout Elu Erf Exp Floor Ceil FloatQuant "
+    "HardSigmoid HardSwish Identity LeakyRelu Log LogSoftmax MultiThreshold Neg Abs PRelu Quant QuantizeLinear "
+    "Reciprocal Relu Round Selu Sigmoid Sign Softmax Softplus Softsign Sqrt Tanh Trunc"
 )
 BROADCAST = operations("Add Div Max Min Mul Pow Sub Equal Greater Less Where Mod")
 REDUCTIONS = operations("ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd")

@@ -12,7 +12,7 @@ import onnx
 
 from export.foreign.domains import is_general, is_standard
 from export.foreign.fold import Folder
-from export.foreign.graph import Array, Graph, integers
+from export.foreign.graph import Array, Graph, integer, integers, put
 
 REARRANGING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
@@ -22,7 +22,11 @@ def rearranged_weights(
 ) -> onnx.NodeProto | None:
     """Return the quantizer that gives the output of *node* at once; None where *node* does not rearrange weights."""
     quant = makers.get(node.input[0]) if node.input else None
-    if quant is None or not is_standard(node, *REARRANGING) or not is_general(quant, "Quant", "BipolarQuant"):
+    if quant is None or not is_standard(node, *REARRANGING):
+        return None
+    if is_standard(quant, "DequantizeLinear"):
+        return _rearranged_codes(node, quant, graph, folder)
+    if not is_general(quant, "Quant", "BipolarQuant"):
         return None
     if any(name not in graph.constants for name in (*quant.input, *node.input[1:])):
         return None
@@ -41,6 +45,29 @@ def rearranged_weights(
         if result is None:
             return None
         moved.input[index] = graph.constant(f"{quant.input[index]}_{node.op_type.lower()}", result)
+    moved.output[0] = node.output[0]
+    moved.name = node.name or node.output[0]
+    return moved
+
+
+def _rearranged_codes(
+    node: onnx.NodeProto, dequantize: onnx.NodeProto, graph: Graph, folder: Folder
+) -> onnx.NodeProto | None:
+    """Return the DequantizeLinear of the rearranged codes; the axis of its scales moves along with a Transpose."""
+    if any(name not in graph.constants for name in (*dequantize.input, *node.input[1:])):
+        return None
+    codes = graph.constants[dequantize.input[0]]
+    moved = onnx.NodeProto()
+    moved.CopyFrom(dequantize)
+    if graph.constants[dequantize.input[1]].size > 1:
+        axis, order = integer(dequantize, "axis", 1), integers(node, "perm") or tuple(range(codes.ndim))[::-1]
+        if node.op_type != "Transpose" or sorted(order) != list(range(codes.ndim)) or not -codes.ndim <= axis:
+            return None
+        put(moved, "axis", order.index(axis % codes.ndim))
+    result = _carried_out(node, [codes, *(graph.constants[name] for name in node.input[1:])], folder)
+    if result is None:
+        return None
+    moved.input[0] = graph.constant(f"{dequantize.input[0]}_{node.op_type.lower()}", result)
     moved.output[0] = node.output[0]
     moved.name = node.name or node.output[0]
     return moved

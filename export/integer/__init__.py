@@ -34,7 +34,15 @@ from export.integer.ops import (
     Window,
 )
 from export.integer.ranges import accumulator_type, propagate
-from export.integer.requantize import MultiplyShift, apply_multiply_shift, solve_multiply_shift
+from export.integer.requantize import (
+    MultiplyShift,
+    Requantization,
+    RoundingShift,
+    require_equal,
+    solve_multiply_shift,
+    solve_requantization,
+    solve_rounding_shift,
+)
 from export.integer.store import DAMAGED, KIND, load, rational, save
 from export.integer.supported import require_operations
 from export.integer.types import EXACT_FLOAT32, EXACT_FLOAT64, IntegerType, Interval, Ranges, Shape, hull
@@ -67,8 +75,10 @@ __all__ = [
     "Quantization",
     "Quantizer",
     "Ranges",
+    "Requantization",
     "Reshape",
     "Rounding",
+    "RoundingShift",
     "Shape",
     "SumPool",
     "Threshold",
@@ -77,7 +87,6 @@ __all__ = [
     "Truncation",
     "Window",
     "accumulator_type",
-    "apply_multiply_shift",
     "choose_weight",
     "classify",
     "flip_weight_bit",
@@ -88,10 +97,13 @@ __all__ = [
     "propagate",
     "rational",
     "require_codes",
+    "require_equal",
     "require_operations",
     "run",
     "save",
     "solve_multiply_shift",
+    "solve_requantization",
+    "solve_rounding_shift",
     "thresholds_of",
     "trace",
     "without_moves",

@@ -14,6 +14,7 @@ from fractions import Fraction
 from math import prod
 
 from export.integer.ops import MatMul, Node, Product, Threshold
+from export.integer.surd import Surd
 from export.integer.types import IntegerType, Interval, Ranges, Shape
 
 INPUT = "input"
@@ -27,10 +28,44 @@ Wiring = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class Coding:
-    """The real number of one channel's output code: ``scale * code + offset``."""
+    """The real number of one channel's output code: ``(scale * code + offset) * sqrt(root) + shift``, exactly.
+
+    A batch norm behind the last layer divides by a square root, which is seldom rational; without one, *root* is 1.
+
+    Attributes:
+        scale: of one code; 0 where a batch norm makes a constant of the channel.
+        offset: of the code 0.
+        root: > 0; 1 where the real numbers are rational.
+        shift: what is added behind the root.
+    """
 
     scale: Fraction
     offset: Fraction = Fraction(0)
+    root: int = 1
+    shift: Fraction = Fraction(0)
+
+    def __post_init__(self) -> None:
+        if self.root < 1:
+            raise ValueError(f"an output coding has the root {self.root}; it must be positive")
+
+    @classmethod
+    def of(cls, slope: Surd, intercept: Surd) -> Coding | None:
+        """Return the coding of ``slope * code + intercept``; None where it holds several square roots."""
+        root = next((r for r, _ in (*slope.terms, *intercept.terms) if r != 1), 1)
+        gain, constant = slope.over(root), intercept.over(root)
+        if gain is None or constant is None or (root != 1 and gain[1]):
+            return None
+        return cls(gain[0], constant[0], root, constant[1]) if root != 1 else cls(gain[1], constant[1])
+
+    @property
+    def slope(self) -> Surd:
+        """The real change for one code."""
+        return Surd.root(self.root) * self.scale
+
+    @property
+    def intercept(self) -> Surd:
+        """The real number of the code 0."""
+        return Surd.root(self.root) * self.offset + self.shift
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ def save(model: IntegerModel, folder: Path) -> None:
         "input_codes": [model.allowed_codes.start, model.allowed_codes.stop, model.allowed_codes.step],
         "shape": list(model.shape),
         "output_scale": str(model.output_scale),
-        "output_codings": [[str(coding.scale), str(coding.offset)] for coding in model.output_codings],
+        "output_codings": [_coding_to_json(coding) for coding in model.output_codings],
         **({"heads": [[head.name, list(head.shape)] for head in model.heads]} if model.heads else {}),
         "nodes": [{**_node_to_json(node, folder), "takes": list(sources)} for node, sources in model.wired()],
     }
@@ -79,7 +79,7 @@ def load(folder: Path) -> IntegerModel:
             output_scale=rational(description["output_scale"]),
             wiring=None if wiring == chain_wiring(nodes) else wiring,
             input_codes=range(*_sizes(description["input_codes"])),
-            output_codings=tuple(Coding(rational(s), rational(o)) for s, o in description["output_codings"]),
+            output_codings=tuple(_coding_from_json(entry) for entry in description["output_codings"]),
             heads=tuple(Head(str(name), _sizes(shape)) for name, shape in description.get("heads", ())),
         )
     except DAMAGED as error:
@@ -95,6 +95,19 @@ def rational(text: object) -> Fraction:
     if not isinstance(text, str) or re.fullmatch(r"-?[0-9]+(/[0-9]+)?", text) is None:
         raise ValueError(f"{text!r:.100} is not a fraction such as 1/3")
     return Fraction(text)
+
+
+def _coding_to_json(coding: Coding) -> list[str]:
+    """Return [scale, offset], followed by [root, shift] where there is a square root."""
+    numbers = [coding.scale, coding.offset, *([] if coding.root == 1 else [coding.root, coding.shift])]
+    return [str(number) for number in numbers]
+
+
+def _coding_from_json(entry: list[object]) -> Coding:
+    scale, offset, root, shift = (rational(number) for number in (*entry, *("1", "0")[len(entry) - 2 :]))
+    if root.denominator != 1:
+        raise ValueError(f"{root} is not a whole number, whose square root an output coding holds")
+    return Coding(scale, offset, root.numerator, shift)
 
 
 def _type_to_json(kind: IntegerType) -> dict[str, Any]:

@@ -129,6 +129,27 @@ class Surd:
         """Return *value*."""
         return cls(((1, value.numerator),) if value else (), value.denominator)
 
+    @classmethod
+    def root(cls, radicand: int) -> Surd:
+        """Return the square root of *radicand* >= 0."""
+        return _merge([(r, Fraction(s)) for r, s in [_reduce(radicand)]]) if radicand else cls((), 1)
+
+    def over(self, radicand: int) -> tuple[Fraction, Fraction] | None:
+        """Return rationals (q, p) with ``self = q * sqrt(radicand) + p``; None where there are none.
+
+        q is 0 where *radicand*, > 0, is 1.
+        """
+        q = p = Fraction(0)
+        for r, coefficient in _pairs(self):
+            root = isqrt(r * radicand)
+            if r == 1:
+                p += coefficient
+            elif root * root == r * radicand:
+                q += coefficient * Fraction(root, radicand)
+            else:
+                return None
+        return q, p
+
     def __add__(self, other: Surd | Fraction | int) -> Surd:
         return _merge([*_pairs(self), *_pairs(_surd(other))])
 

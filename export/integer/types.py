@@ -70,6 +70,10 @@ class Interval:
         return Interval(min(self.low, 0), max(self.high, 0))
 
 
+CARRIED_ROUNDINGS = 8
+"""Beside its additions, on the path of a sum that is multiplied without having become codes: both scalings, the
+product, the bias, two divisions of a mean, an offset, and one to spare."""
+
 Shape = tuple[int, ...]
 """Sizes of one sample, channels first, the batch left out: (C,), (C, L) or (C, H, W)."""
 
@@ -99,6 +103,14 @@ class Sums:
     def of_codes(cls, ranges: Ranges) -> Sums:
         """Return those of values that are no sums but codes, in *ranges*."""
         return cls(tuple(interval.magnitude for interval in ranges), 1)
+
+    def terms_of_products(self, products: int) -> int:
+        """Return how many roundings a sum of *products* of these values with weights counts as terms.
+
+        Codes are exact. A sum that goes into the products as it is brings its own terms, and the roundings of its
+        scales, its mean and its offset.
+        """
+        return products if self.terms == 1 else products + self.terms + CARRIED_ROUNDINGS
 
 
 @dataclass(frozen=True, slots=True)

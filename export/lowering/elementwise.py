@@ -8,11 +8,13 @@ from fractions import Fraction
 import numpy as np
 import onnx
 
-from export.integer import Chain
+from export.integer import Chain, Product
+from export.lowering.biases import bias_offsets
 from export.lowering.effort import CHAIN, NODE
 from export.lowering.graph import Lowering, UnsupportedError, along_channels, attributes, has_input
 from export.lowering.joins import add_tensors
-from export.lowering.meaning import Constant, GraphInput, Meaning, QuantizedConstant, Tensor
+from export.lowering.linear_quantizers import clipped
+from export.lowering.meaning import Constant, GraphInput, Meaning, QuantizedConstant, Rounded, Tensor
 
 
 def _constants(lowering: Lowering, tensor: Tensor, node: onnx.NodeProto, index: int) -> list[Fraction]:
@@ -143,8 +145,17 @@ def _sum(lowering: Lowering, node: onnx.NodeProto, *, sign: int) -> Meaning:
     offsets = _constants(lowering, tensor, node, 1 - index)
     if sign < 0 and index == 1:  # constant minus computed
         tensor, sign = tensor.mapped(lambda chain: chain.times(-1)), 1
+    offsets = _in_accumulator_units(lowering, tensor, lowering.meaning[node.input[1 - index]], offsets)
     chains = [chain.plus(sign * offset) for chain, offset in zip(tensor.chains, offsets, strict=True)]
     return _kept(lowering, node, tensor, chains)
+
+
+def _in_accumulator_units(lowering: Lowering, tensor: Tensor, bias: Meaning, offsets: list[Fraction]) -> list[Fraction]:
+    """Return the *offsets* that the constant *bias* adds to a product, whole units where they are meant as such."""
+    linear = tensor.linear()
+    if linear is None or not isinstance(lowering.builder.nodes.get(tensor.node), Product):
+        return offsets
+    return bias_offsets(bias, offsets, [slope for slope, _ in linear])
 
 
 def neg(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
@@ -165,7 +176,7 @@ def relu(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     return _kept(lowering, node, tensor, list(tensor.chains))
 
 
-def clip(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def clip(lowering: Lowering, node: onnx.NodeProto) -> Meaning | Rounded:
     """Lower Clip to constant ends."""
     given = attributes(node)
     ends: list[Fraction | None] = []
@@ -178,11 +189,13 @@ def clip(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
         else:
             value = given.get(name)
             ends.append(None if value is None or not np.isfinite(value) else Fraction(float(value)))
-    meaning = lowering.meaning[node.input[0]]
-    if isinstance(meaning, GraphInput):
-        return meaning
     low, high = ends
     if low is not None and high is not None and low > high:
         raise UnsupportedError(f"min = {float(low)} is above max = {float(high)}")
+    if node.input[0] in lowering.rounded:
+        return clipped(lowering.rounded[node.input[0]], low, high)
+    meaning = lowering.meaning[node.input[0]]
+    if isinstance(meaning, GraphInput):
+        return meaning
     tensor = lowering.tensor(node, 0).mapped(lambda chain: chain.clamped(low, high))
     return _kept(lowering, node, tensor, list(tensor.chains))

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from export.integer import Activation, IntegerType, Shape
 from export.lowering.builder import Builder
 from export.lowering.effort import EXACT_NUMBERS
-from export.lowering.meaning import Constant, Meaning, QuantizedConstant, Rationals, Tensor, rationals
+from export.lowering.meaning import Constant, Meaning, QuantizedConstant, Rationals, Rounded, Tensor, rationals
 from pipeline import InputError
 
 
@@ -50,6 +50,8 @@ class Lowering:
     dropped: list[onnx.NodeProto] = field(default_factory=list)
     input: InputCoding | None = None
     unequal_weights: list[tuple[str, int, int]] = field(default_factory=list)
+    rounded: dict[str, Rounded] = field(default_factory=dict)
+    dequantized: dict[Rounded, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.meaning.update({t.name: Constant(numpy_helper.to_array(t)) for t in self.graph.initializer})

@@ -16,8 +16,15 @@ from export.lowering.builder import Origin
 from export.lowering.codes import affine, in_order
 from export.lowering.effort import TooLargeError
 from export.lowering.graph import InputCoding, Lowering, Span, UnsupportedError, name_of
-from export.lowering.meaning import GraphInput, Tensor, linear_of, unit_of
-from export.lowering.operations import OPERATIONS, QONNX_DOMAINS, QONNX_OPERATIONS, STANDARD_DOMAINS
+from export.lowering.meaning import GraphInput, Rounded, Tensor, linear_of, unit_of
+from export.lowering.operations import (
+    ON_INTEGERS,
+    OPERATIONS,
+    QONNX_DOMAINS,
+    QONNX_OPERATIONS,
+    STANDARD_DOMAINS,
+    hint_on,
+)
 from pipeline import InputError
 
 ACCUMULATOR_BITS = 32
@@ -42,8 +49,8 @@ class Lowered:
         input: the tensor of the graph that holds the input codes.
         output: the tensor of the graph that the output codes stand for.
         dropped: nodes at the end that keep the order of the outputs and were left out: name and operation.
-        unequal_weights: for each weight quantizer its output tensor, the number of weights, and how many codes the
-            float32 division of the executors gets otherwise.
+        unequal_weights: for each weight quantizer its output tensor, the number of weights, and how many codes exact
+            division would give otherwise than the float32 division that defines them.
     """
 
     model: IntegerModel
@@ -111,15 +118,27 @@ def _lower_node(lowering: Lowering, node: onnx.NodeProto) -> str | None:
 
     A supported node behind one that was refused is left out: only causes are listed.
     """
-    operation = OPERATIONS.get(node.op_type)
+    operation, hint = OPERATIONS.get(node.op_type), hint_on(node)
+    if hint is not None:
+        return f"{name_of(node)} ({node.op_type}): {hint}"
     if operation is None:
         return f"{name_of(node)} ({node.op_type}): {UNKNOWN}"
     if node.domain not in (QONNX_DOMAINS if node.op_type in QONNX_OPERATIONS else STANDARD_DOMAINS):
         return f"{name_of(node)} ({node.op_type}): is of the domain {node.domain!r}, whose operations are not supported"
-    if any(name and name not in lowering.meaning for name in node.input):
+    taken = [name for name in node.input if name]
+    if any(name not in lowering.meaning and name not in lowering.rounded for name in taken):
         return None
+    rounded = next((name for name in taken if name in lowering.rounded), None)
+    if rounded is not None and (node.op_type not in ON_INTEGERS or node.input[0] != rounded):
+        return (
+            f"{name_of(node)} ({node.op_type}): takes {rounded!r}, the integers of a QuantizeLinear; supported on them "
+            f"are {', '.join(sorted(ON_INTEGERS))}; put this node behind the DequantizeLinear"
+        )
     try:
         meaning, made = operation(lowering, node), _made(node)
+        if isinstance(meaning, Rounded):
+            lowering.rounded[made] = meaning
+            return None
         # A node that only passes on what it is given shares the integer value with everything that uses its output.
         if isinstance(meaning, Tensor) and meaning.private and not lowering.private(made):
             meaning = replace(meaning, private=False)
@@ -164,7 +183,7 @@ def _finish(lowering: Lowering, name: str, heads: Heads) -> Lowered:
         raise InputError(f"{lowering.path}: the output {output!r} is the input; the network computes nothing")
     kept = _needed(tensor.node, builder.wiring)
     nodes = tuple(node for node_name, node in builder.nodes.items() if node_name in kept)
-    same = len(set(codings)) == 1 and not codings[0].offset
+    same = set(codings) == {Coding(codings[0].scale)}
     coding: InputCoding = lowering.input
     model = IntegerModel(
         name=name,
@@ -179,6 +198,8 @@ def _finish(lowering: Lowering, name: str, heads: Heads) -> Lowered:
         heads=tuple(Head(head, shape) for head, _, shape in heads),
     )
     if tensor.node not in builder.origins:
+        if any(coding.root != 1 for coding in codings):
+            raise InputError(f"{lowering.path}: no tensor of the file equals the integers of the output {output!r}")
         scales, offsets = tuple(c.scale for c in codings), tuple(c.offset for c in codings)
         real = lowering.dropped[0].input[0] if lowering.dropped else output
         builder.origins[tensor.node] = Origin(real, tensor.axes, scales, offsets)
@@ -254,10 +275,7 @@ def _decoded(lowering: Lowering, tensor: Tensor) -> tuple[Tensor, list[Coding]]:
     """
     linear = tensor.linear()
     if linear is None:
-        raise UnsupportedError(
-            "is made of real numbers behind a batch norm, ReLU or clip that no Quant node has turned into codes, which "
-            "has no integer form; end the network with a plain matrix product or with a Quant node"
-        )
+        return tensor, _normalized(tensor)
     if len(set(linear)) == 1:
         return _rising(lowering, tensor), [Coding(abs(linear[0][0]), linear[0][1])] * len(linear)
     unit = unit_of([number for pair in linear for number in pair])
@@ -268,6 +286,20 @@ def _decoded(lowering: Lowering, tensor: Tensor) -> tuple[Tensor, list[Coding]]:
         codings = [Coding(unit)] * len(linear)
         return Tensor(node, tensor.axes, tensor.chains, private=False), codings
     return tensor, [Coding(scale, offset) for scale, offset in linear]
+
+
+def _normalized(tensor: Tensor) -> list[Coding]:
+    """Return the codings of channels behind a batch norm, whose square root they hold."""
+    clamped = any(chain.low is not None or chain.high is not None for chain in tensor.chains)
+    codings = [] if clamped else [Coding.of(chain.slope, chain.intercept) for chain in tensor.chains]
+    known = [coding for coding in codings if coding is not None]
+    if clamped or len(known) < len(codings):
+        raise UnsupportedError(
+            f"is made of real numbers behind {'a ReLU or clip' if clamped else 'several batch norms'} that no Quant "
+            "node has turned into codes, which has no integer form; end the network with a matrix product, with one "
+            "batch norm behind it, or with a Quant node"
+        )
+    return known
 
 
 def _rising(lowering: Lowering, tensor: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer import Chain, Shape
+from export.integer import Chain, IntegerType, Shape
 from pipeline import Codes
 
 Rationals = NDArray[Any]
@@ -92,6 +92,30 @@ class Tensor:
         channels = [pairs[id(chain)] for chain in self.chains]
         known = [channel for channel in channels if channel is not None]
         return known if len(known) == len(channels) else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rounded:
+    """The integers that QuantizeLinear makes of *source*, before DequantizeLinear says what they are worth.
+
+    They are ``clip(round_half_even(x / scale) + zero_point, lowest, highest)``: unlike those of a Quant node, ties go
+    to the even number before the zero point is added.
+
+    Attributes:
+        source: what is quantized.
+        scales: shaped so that they broadcast to (N, *sample) of *source*.
+        zero_points: of that shape, or of none.
+        lowest: least integer; a Clip behind the node may raise it.
+        highest: greatest integer.
+        kind: the type that holds them.
+    """
+
+    source: GraphInput | Tensor
+    scales: Rationals
+    zero_points: Codes
+    lowest: int
+    highest: int
+    kind: IntegerType
 
 
 Meaning = Constant | QuantizedConstant | GraphInput | Tensor

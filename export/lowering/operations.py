@@ -8,21 +8,57 @@ import onnx
 
 from export.foreign.domains import SYNONYMS
 from export.foreign.graph import GENERAL
-from export.lowering import elementwise, heads, joins, layout, pools, products, quantizers, staircases
+from export.lowering import (
+    elementwise,
+    heads,
+    joins,
+    layout,
+    linear_quantizers,
+    pools,
+    products,
+    quantizers,
+    staircases,
+)
 from export.lowering.graph import Lowering
-from export.lowering.meaning import Meaning
+from export.lowering.meaning import Meaning, Rounded
 
-Lowerer = Callable[[Lowering, onnx.NodeProto], Meaning]
+Lowerer = Callable[[Lowering, onnx.NodeProto], Meaning | Rounded]
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 QONNX_DOMAINS = (*STANDARD_DOMAINS, GENERAL, *SYNONYMS)
 QONNX_OPERATIONS = frozenset({"Quant", "IntQuant", "BipolarQuant", "Trunc", "MultiThreshold", "QuantAvgPool2d"})
 """The operations of :data:`OPERATIONS` that are not standard ones; the same name in another domain is another thing."""
 
+HARDWARE = "finn.custom_op.fpgadataflow"
+"""Begins the domains of FINN's hardware layers."""
+OF_INTEGER_TENSORS = frozenset({"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger", "QAttention", "QGemm"})
+"""Operations of integer tensors in files of onnxruntime, beside those whose names begin with QLinear."""
+
+
+def hint_on(node: onnx.NodeProto) -> str | None:
+    """Return what to do about *node*, of a family that other tools write in the place of what is supported, or None."""
+    if node.domain.startswith(HARDWARE):
+        return (
+            "is a hardware layer of FINN; import the file as it is before FINN's conversion to hardware layers: "
+            "the QONNX file, or the streamlined one of MultiThreshold and MatMul"
+        )
+    if node.op_type in OF_INTEGER_TENSORS or node.op_type.startswith("QLinear"):
+        return (
+            "calculates with integer tensors (QOperator format, or dynamic quantization); write the file with "
+            "QuantizeLinear and DequantizeLinear: quantize_static(..., quant_format=QuantFormat.QDQ)"
+        )
+    return None
+
+
+ON_INTEGERS = frozenset({"Clip", "DequantizeLinear"})
+"""What may take the integers of a QuantizeLinear."""
+
 OPERATIONS: Mapping[str, Lowerer] = {
     "Quant": quantizers.quant,
     "IntQuant": quantizers.quant,
     "BipolarQuant": quantizers.bipolar_quant,
+    "QuantizeLinear": linear_quantizers.quantize_linear,
+    "DequantizeLinear": linear_quantizers.dequantize_linear,
     "Trunc": staircases.trunc,
     "MultiThreshold": staircases.multi_threshold,
     "MatMul": products.matmul,

@@ -16,6 +16,9 @@ from export.lowering.graph import Lowering, UnsupportedError, attributes, axis_o
 from export.lowering.meaning import Meaning, Tensor
 from export.lowering.windows import window_of
 
+MEAN_ROUNDINGS = 2
+"""Two divisions: by the height and by the width of a window."""
+
 
 def max_pool(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     """Lower MaxPool: the largest accumulator, since every channel rises with it."""
@@ -135,4 +138,9 @@ def _averaged(chain: Chain, count: int) -> Chain:
     """
     if chain.slope.is_rational and chain.intercept.is_rational:
         return Chain.of(chain.slope.fraction(), chain.intercept.fraction() * count).times(Fraction(1, count))
-    return Chain(chain.slope * Fraction(1, count), chain.intercept)
+    floats = None
+    if chain.floats is not None:
+        # Each number was rounded before the sum, so no sum is exact: a bias off the grid of the unit says so.
+        off_grid = chain.floats.unit / 3
+        floats = replace(chain.floats, bias=off_grid, roundings=chain.floats.roundings + MEAN_ROUNDINGS)
+    return Chain(chain.slope * Fraction(1, count), chain.intercept, floats=floats)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from export.integer import Chain, Conv, IntegerType, MatMul, Product, Shape, Window
+from export.lowering.biases import bias_offsets
 from export.lowering.builder import Origin, weight_type
 from export.lowering.codes import codes_of, in_order, off_grid
 from export.lowering.effort import Effort
@@ -26,7 +27,7 @@ def matmul(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     weights = _weights(lowering, node, 1, axes=2)
     turned = QuantizedConstant(weights.codes.T, weights.scales.T)
     if len(lowering.tensor(node, 0).axes) == 1:
-        return _product(lowering, node, turned, None)
+        return _product(lowering, node, turned)
     return _pointwise(lowering, node, turned)
 
 
@@ -36,11 +37,10 @@ def gemm(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     weights = _weights(lowering, node, 1, axes=2)
     if not attributes(node).get("transB", 0):
         weights = QuantizedConstant(weights.codes.T, weights.scales.T)
-    bias = lowering.reals(node, 2) if has_input(node, 2) else None
-    return _product(lowering, node, weights, bias)
+    return _product(lowering, node, weights)
 
 
-def _product(lowering: Lowering, node: onnx.NodeProto, weights: QuantizedConstant, bias: Rationals | None) -> Tensor:
+def _product(lowering: Lowering, node: onnx.NodeProto, weights: QuantizedConstant) -> Tensor:
     given = lowering.tensor(node, 0)
     source, scales = codes_of(lowering, given)
     if len(source.axes) != 1:
@@ -48,7 +48,7 @@ def _product(lowering: Lowering, node: onnx.NodeProto, weights: QuantizedConstan
     _require_columns(weights, len(scales))
     codes, units = _merged(lowering, given, weights, np.array(scales, dtype=object)[None, :])
     made = MatMul(lowering.builder.name(MatMul), codes, weight_type(codes, _declared(codes)))
-    return _finish(lowering, node, made, source, units, bias)
+    return _finish(lowering, node, made, source, units)
 
 
 def _pointwise(lowering: Lowering, node: onnx.NodeProto, weights: QuantizedConstant) -> Tensor:
@@ -65,7 +65,7 @@ def _pointwise(lowering: Lowering, node: onnx.NodeProto, weights: QuantizedConst
     kernels = codes.reshape(*codes.shape, *ones)
     window = Window(ones, ones, zeros, zeros, ones)
     made = Conv(lowering.builder.name(Conv), kernels, weight_type(codes, _declared(codes)), window, 1)
-    return _finish(lowering, node, made, source, units, None, axes=(*range(1, axes + 1), 0))
+    return _finish(lowering, node, made, source, units, axes=(*range(1, axes + 1), 0))
 
 
 def _require_columns(weights: QuantizedConstant, channels: int) -> None:
@@ -94,8 +94,7 @@ def conv(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     each = np.broadcast_to(seen, (groups, outputs // groups, members)).reshape(outputs, members, *(1,) * axes)
     codes, units = _merged(lowering, tensor, weights, each, pads=window.padded)
     made = Conv(lowering.builder.name(Conv), codes, weight_type(codes, _declared(codes)), window, groups)
-    bias = lowering.reals(node, 2) if has_input(node, 2) else None
-    return _finish(lowering, node, made, source, units, bias)
+    return _finish(lowering, node, made, source, units)
 
 
 def _finish(
@@ -104,13 +103,13 @@ def _finish(
     made: Product,
     source: Tensor,
     units: list[Fraction],
-    bias: Rationals | None,
     axes: Shape | None = None,
 ) -> Tensor:
     """Append *made* and return the node's output, whose axes are *axes* of the integer value, in order unless given."""
     builder = lowering.builder
     builder.emit(made, source.node)
-    offsets = [Fraction(0)] * made.outputs if bias is None else _biases(bias, made.outputs)
+    bias = has_input(node, 2)
+    offsets = _biases(lowering, node, units) if bias else [Fraction(0)] * made.outputs
     shared = {pair: Chain.of(*pair) for pair in set(zip(units, offsets, strict=True))}
     chains = tuple(shared[pair] for pair in zip(units, offsets, strict=True))
     axes = axes or tuple(range(len(builder.shapes[made.name])))
@@ -118,11 +117,11 @@ def _finish(
     return Tensor(made.name, axes, chains, private=lowering.private(node.output[0]))
 
 
-def _biases(bias: Rationals, outputs: int) -> list[Fraction]:
-    flat: list[Fraction] = list(bias.reshape(-1))
-    if len(flat) not in (1, outputs):
-        raise UnsupportedError(f"{len(flat)} biases for {outputs} output channels")
-    return flat * outputs if len(flat) == 1 else flat
+def _biases(lowering: Lowering, node: onnx.NodeProto, units: list[Fraction]) -> list[Fraction]:
+    reals, outputs = lowering.reals(node, 2), len(units)
+    if reals.size not in (1, outputs):
+        raise UnsupportedError(f"{reals.size} biases for {outputs} output channels")
+    return bias_offsets(lowering.meaning[node.input[2]], list(reals.reshape(-1)), units)
 
 
 def _declared(codes: Codes) -> IntegerType:

@@ -20,7 +20,7 @@ from export.lowering.effort import WEIGHTS
 from export.lowering.graph import InputCoding, Lowering, UnsupportedError, along_channels, value_range
 from export.lowering.meaning import Constant, GraphInput, Meaning, QuantizedConstant, Rationals, Tensor, linear_of
 from export.lowering.quantizer_constants import MAX_ACTIVATION_BITS, QuantConstants, positive_scales, read_quant
-from export.lowering.weights import round_weights
+from export.lowering.weights import round_weights, weight_signs
 from pipeline import Codes
 
 
@@ -41,7 +41,7 @@ def quant(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
             "change no number that can occur"
         )
     scales, zeros = constants.scales, constants.zero_points
-    return _activation(lowering, node, source, constants.kind, scales, zeros, constants.at)
+    return quantize_computed(lowering, node, source, constants.kind, scales, zeros, constants.at)
 
 
 def bipolar_quant(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
@@ -53,7 +53,7 @@ def bipolar_quant(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
         return QuantizedConstant(codes, _aligned(scales, codes.ndim))
     if isinstance(source, QuantizedConstant):
         raise UnsupportedError("quantizes weights that are quantized already; keep one of the two quantizers")
-    return _activation(lowering, node, source, kind, scales, zeros, lambda *_: Bipolar())
+    return quantize_computed(lowering, node, source, kind, scales, zeros, lambda *_: Bipolar())
 
 
 def _aligned(scales: Rationals, axes: int) -> Rationals:
@@ -73,12 +73,13 @@ def _weights(lowering: Lowering, node: onnx.NodeProto, source: Constant, quant: 
     except ValueError:
         message = f"scales of shape {quant.scales.shape} for weights of shape {values.shape}; they must broadcast"
         raise UnsupportedError(message) from None
-    reals = lowering.reals(node, 0) if quant.bipolar or not np.isfinite(values).all() else None
-    if reals is not None:
-        codes = np.where(reals / scales + zeros >= 0, 1, -1).astype(np.int64)
+    if not np.isfinite(values).all():
+        lowering.reals(node, 0)  # refuses them
+    if quant.bipolar:
+        codes, unequal = weight_signs(values, scales, zeros)
     else:
         codes, unequal = round_weights(values, scales, zeros, quant.rounding, quant.lowest, quant.highest)
-        lowering.unequal_weights.append((node.output[0], values.size, unequal))
+    lowering.unequal_weights.append((node.output[0], values.size, unequal))
     return QuantizedConstant(codes - zeros, scales)
 
 
@@ -95,7 +96,7 @@ def _unchanged(lowering: Lowering, source: Meaning, quant: QuantConstants) -> Te
     return source if quant.lowest <= low and high <= quant.highest else None
 
 
-def _activation(
+def quantize_computed(
     lowering: Lowering,
     node: onnx.NodeProto,
     source: Meaning,
@@ -109,10 +110,10 @@ def _activation(
         if scales.size != 1 or zeros.size != 1:
             raise UnsupportedError("several scales or zero points on the network's input; supported: one")
         scale, zero = scales.reshape(-1)[0], int(zeros.reshape(-1)[0])
-        return _input(lowering, node, source, kind, scale, make(scale, zero))
-    tensor = lowering.tensor(node, 0)
-    scale_list = _per_channel(lowering, tensor, scales, "scales")
-    zero_list = _per_channel(lowering, tensor, zeros.astype(object), "zero points")
+        return input_codes(lowering, node, source, kind, scale, make(scale, zero))
+    tensor = source if isinstance(source, Tensor) else lowering.tensor(node, 0)
+    scale_list = per_channel(lowering, tensor, scales, "scales")
+    zero_list = per_channel(lowering, tensor, zeros.astype(object), "zero points")
     channels = max(len(scale_list), len(zero_list))
     scale_list, zero_list = (v * channels if len(v) == 1 else v for v in (scale_list, zero_list))
     quantizations = [make(scale, int(zero)) for scale, zero in zip(scale_list, zero_list, strict=True)]
@@ -122,7 +123,7 @@ def _activation(
     return quantize(lowering, node.output[0], tensor, held, quantizations, scale_list)
 
 
-def _per_channel(lowering: Lowering, tensor: Tensor, constants: Rationals, what: str) -> list[Fraction]:
+def per_channel(lowering: Lowering, tensor: Tensor, constants: Rationals, what: str) -> list[Fraction]:
     """Return *constants* of a node for each channel of the integer value behind *tensor*, or the one for all."""
     if constants.size == 1:
         return [constants.reshape(-1)[0]]
@@ -132,7 +133,7 @@ def _per_channel(lowering: Lowering, tensor: Tensor, constants: Rationals, what:
     return values
 
 
-def _input(
+def input_codes(
     lowering: Lowering,
     node: onnx.NodeProto,
     source: GraphInput,
@@ -140,6 +141,11 @@ def _input(
     scale: Fraction,
     quantization: Quantization,
 ) -> Tensor:
+    """Return the network's input behind *node*, its quantizer, whose codes, of *kind*, stand for ``scale * code``.
+
+    Raises:
+        UnsupportedError: another node quantized the input already.
+    """
     if lowering.input is not None:
         raise UnsupportedError(f"quantizes the graph's input, which {lowering.input.tensor!r} did already; keep one")
     lowest, step = quantization.lowest, quantization.step

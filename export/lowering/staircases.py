@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 import onnx
 
-from export.integer import (
-    IntegerType,
-    Truncation,
-)
+from export.integer import Chain, IntegerType, Truncation
 from export.lowering.activation import quantize
 from export.lowering.graph import Lowering, UnsupportedError, attributes, value_range
-from export.lowering.meaning import Meaning
+from export.lowering.meaning import GraphInput, Meaning, unit_of
 from export.lowering.quantizer_constants import MAX_LEVELS, bit_width, limits_of, one_number, rounding_of, whole_number
+from export.lowering.quantizers import input_codes
+
+INT8 = IntegerType(8, signed=True)
 
 
 def trunc(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
@@ -53,14 +53,11 @@ def trunc(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
 
 @dataclass(frozen=True, slots=True)
 class _Steps:
-    """The staircase of one row of a MultiThreshold: the code rises by 1 at each of *at*, that number included."""
+    """The staircase of one row of a MultiThreshold: the code rises by *step* at each of *at*, that number included."""
 
     at: tuple[Fraction, ...]
     lowest: int
-
-    @property
-    def step(self) -> int:
-        return 1
+    step: int
 
     @property
     def levels(self) -> int:
@@ -76,26 +73,52 @@ class _Steps:
 
 def multi_threshold(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     """Lower MultiThreshold: ``out_scale * (thresholds met) + out_bias``."""
-    given = attributes(node)
-    scale = Fraction(float(np.float32(given.get("out_scale", 1.0))))
-    bias = Fraction(float(np.float32(given.get("out_bias", 0.0))))
-    if scale <= 0 or (bias / scale).denominator != 1:
-        raise UnsupportedError(f"out_scale = {float(scale)}, out_bias = {float(bias)}; the bias must be a multiple")
     rows = lowering.reals(node, 1)
     if rows.ndim != 2 or not 1 <= rows.shape[1] <= MAX_LEVELS:
         raise UnsupportedError(f"thresholds of shape {rows.shape}; supported: (channels, 1 to {MAX_LEVELS})")
-    lowest = int(bias / scale)
+    lowest, step, worth = _coded(node, rows.shape[1])
     # The node counts, so the order of its thresholds does not matter.
-    steps = [_Steps(tuple(sorted(row)), lowest) for row in rows.tolist()]
+    steps = [_Steps(tuple(sorted(row)), lowest, step) for row in rows.tolist()]
+    kind = IntegerType.smallest_for(lowest, lowest + step * rows.shape[1])
+    (scale, bias), source = worth, lowering.meaning[node.input[0]]
+    if isinstance(source, GraphInput):
+        if bias or scale < 0:
+            raise UnsupportedError(
+                "out_scale and out_bias of the network's input make no codes; supported: out_scale "
+                "> 0 of which out_bias is a multiple, or both of few bits, as 2 and -1 are"
+            )
+        return input_codes(lowering, node, source, kind, scale, steps[0])
     tensor = lowering.tensor(node, 0)
-    axis = _threshold_axis(given.get("data_layout", ""), len(tensor.axes) + 1)
+    axis = _threshold_axis(attributes(node).get("data_layout", ""), len(tensor.axes) + 1)
     if len(steps) > 1 and (tensor.axes[axis - 1] != 0 or len(steps) != len(tensor.chains)):
         raise UnsupportedError(
             f"{len(steps)} rows of thresholds along axis {axis} of (N, {', '.join(map(str, lowering.shape(tensor)))}); "
             "supported: one row, or one a channel"
         )
-    kind = IntegerType.smallest_for(lowest, lowest + rows.shape[1])
-    return quantize(lowering, node.output[0], tensor, kind, steps, [scale])
+    codes = quantize(lowering, node.output[0], tensor, kind, steps, [scale])
+    return replace(codes, chains=(Chain.of(scale, bias),) * len(codes.chains))
+
+
+def _coded(node: onnx.NodeProto, levels: int) -> tuple[int, int, tuple[Fraction, Fraction]]:
+    """Return the lowest code of a MultiThreshold, the distance of two codes, and the (scale, bias) of a code.
+
+    Where the bias is a multiple of the scale, or both are multiples of one number that leave 8 bits to the codes (2
+    and -1, FINN's form of codes -1 and 1), a code stands for ``scale * code``. Else the codes count from 0.
+
+    Raises:
+        UnsupportedError: ``out_scale`` is 0.
+    """
+    given = attributes(node)
+    scale = Fraction(float(np.float32(given.get("out_scale", 1.0))))
+    bias = Fraction(float(np.float32(given.get("out_bias", 0.0))))
+    if not scale:
+        raise UnsupportedError("out_scale = 0, which makes one constant of all numbers")
+    if scale > 0:
+        unit = scale if (bias / scale).denominator == 1 else unit_of([scale, bias])
+        lowest, step = int(bias / unit), int(scale / unit)
+        if unit == scale or INT8.holds(lowest, lowest + step * levels):
+            return lowest, step, (unit, Fraction(0))
+    return 0, 1, (scale, bias)
 
 
 def _threshold_axis(layout: str, rank: int) -> int:

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from export.integer import DAMAGED
+from export.onnx_int8.monotone import why_monotone
 from export.onnx_int8.writer import FILE, LAYERS
 from export.subgraph import cut
 from pipeline import Artifact, Codes, InputError, WeightSign
@@ -91,10 +92,38 @@ class OnnxInt8Executor:
 
     def requantize(self, layer: int, first: int, last: int) -> Codes:
         """Run the nodes of activation *layer* alone, on every accumulator from *first* to *last*."""
+        accumulators = np.arange(first, last + 1, dtype=np.int64)[:, None]
+        return self.requantize_at(layer, np.broadcast_to(accumulators, (len(accumulators), self._channels(layer))))
+
+    def requantize_at(self, layer: int, accumulators: Codes) -> Codes:
+        """Run the nodes of activation *layer* alone, on *accumulators*, shape (N, channels)."""
+        entry, channels = self._layers[layer], self._channels(layer)
+        session = _session(self._part(layer))
+        rows = max(1, min(ROWS_AT_ONCE, ELEMENTS_AT_ONCE // channels))
+        pieces = [np.zeros((0, channels), dtype=np.int64)]
+        for start in range(0, len(accumulators), rows):
+            chosen = accumulators[start : start + rows].astype(np.dtype(entry["type"]))
+            pieces.append(_run(session, chosen.reshape(-1, *entry["shape"])).reshape(len(chosen), channels))
+        return np.concatenate(pieces) - int(entry["zero_point"])
+
+    def why_monotone(self, layer: int, lows: Codes, highs: Codes) -> str | None:
+        """Say why the nodes of activation *layer* are monotone from *lows* to *highs*; None where one is not known."""
+        self._channels(layer)
+        return why_monotone(self._part(layer).graph, lows, highs)
+
+    def _channels(self, layer: int) -> int:
+        """Return how many channels activation *layer* has.
+
+        Raises:
+            InputError: the description does not know it.
+        """
         if layer >= len(self._layers):
             raise InputError(f"{LAYERS} describes {len(self._layers)} activations; the integer model has more")
+        return int(self._layers[layer]["shape"][0])
+
+    def _part(self, layer: int) -> onnx.ModelProto:
         entry = self._layers[layer]
-        part = cut(
+        return cut(
             self._onnx,
             entry["source"],
             entry["target"],
@@ -102,14 +131,6 @@ class OnnxInt8Executor:
             target_type=TensorProto.UINT8,
             shape=entry["shape"],
         )
-        session = _session(part)
-        pieces = []
-        for start in range(first, last + 1, ROWS_AT_ONCE):
-            stop = min(start + ROWS_AT_ONCE, last + 1)
-            accumulators = np.arange(start, stop, dtype=np.dtype(entry["type"]))[:, None]
-            rows = np.repeat(accumulators, entry["shape"][0], axis=1).reshape(-1, *entry["shape"])
-            pieces.append(_run(session, rows).reshape(len(rows), -1))
-        return np.concatenate(pieces) - int(entry["zero_point"])
 
 
 def _require_described(graph: onnx.GraphProto, values: dict[str, dict[str, Any]], layers: list[dict[str, Any]]) -> None:

@@ -18,26 +18,21 @@ from export.integer import (
     Affine,
     Concat,
     Conv,
-    IntegerType,
-    Interval,
     MatMul,
     MaxPool,
-    MultiplyShift,
     Node,
     Pad,
     Reshape,
-    Shape,
     SumPool,
     Threshold,
     TopK,
     Transpose,
     hull,
-    solve_multiply_shift,
 )
-from export.onnx_int8.graph import MAX_STORED, Graph, Stored, Sums, Value, column, is_wide, zero_point_of
-from export.onnx_int8.products import Context, Inputs, conv, matmul, spatial, window_sums
-
-WORD_BITS = 32
+from export.onnx_int8.context import Context, Inputs
+from export.onnx_int8.graph import MAX_STORED, Stored, Sums, Value, column, is_wide
+from export.onnx_int8.products import conv, matmul, spatial, window_sums
+from export.onnx_int8.requantization import threshold
 
 
 def affine(context: Context, node: Affine, inputs: Inputs) -> Value:
@@ -162,84 +157,6 @@ def top_k(context: Context, node: TopK, inputs: Inputs) -> Value:
     values, indices = f"{name}.values", f"{name}.wide"
     graph.pair("TopK", [sums.tensor, count], values, indices, axis=1)
     return Sums(graph.cast(indices, TensorProto.INT32, f"{name}.indices"))
-
-
-def threshold(context: Context, node: Threshold, inputs: Inputs) -> Value:
-    """Requantize by multiply-shift where it is exact, else by comparison; codes that no byte holds are moved."""
-    graph = context.graph
-    source, value = inputs[0]
-    zero_point = zero_point_of(node.lowest, node.highest)
-    lowest = node.lowest + zero_point
-    kind = IntegerType.smallest_for(lowest, lowest + node.levels)
-    counting = replace(node, lowest=lowest, step=1, output=kind)
-    constants = solve_multiply_shift(counting, context.ranges[source], word_bits=WORD_BITS) if node.step == 1 else None
-    # a threshold that is never met is the largest accumulator plus one
-    reach = hull(context.ranges[source])
-    sums = graph.sums(value, wide=is_wide(Interval(reach.low, reach.high + 1)))
-    tensor, shape = sums.tensor, context.shapes[source]
-    if constants is not None and not sums.wide:
-        made = _multiply_shift(graph, counting, constants, tensor, shape)
-        method = f"multiply-shift by {constants.shift}"
-    elif isinstance(value, Stored) and reach.high - reach.low <= MAX_STORED:
-        made = _look_up(graph, counting, node.step, sums, shape, reach)
-        method = f"table of {reach.high - reach.low + 1} codes a channel"
-    else:
-        made = _compare(graph, counting, node.step, sums, shape)
-        method = "comparison with every threshold"
-    entry = {"layer": node.name, "source": tensor, "target": made, "zero_point": zero_point, "method": method}
-    width = {"type": _type_name(sums), "shape": [node.channels, *(1,) * (len(shape) - 1)]}
-    context.activations.append({**entry, **width})
-    return Stored(made, zero_point)
-
-
-def _type_name(sums: Sums) -> str:
-    return "int64" if sums.wide else "int32"
-
-
-def _multiply_shift(graph: Graph, node: Threshold, constants: MultiplyShift, source: str, shape: Shape) -> str:
-    """``clip((a * M + B) >> S)`` in 32 bits: saturated first, then shifted as unsigned, which rounds down."""
-    name, shift = node.name, constants.shift
-    multiplier = graph.constant(f"{name}.multiplier", column(constants.multiplier, shape))
-    offset = graph.constant(f"{name}.offset", column(constants.offset, shape))
-    product = graph.operation("Mul", [source, multiplier], f"{name}.product")
-    total = graph.operation("Add", [product, offset], f"{name}.sum")
-    low = graph.constant(f"{name}.low", np.array(node.lowest << shift, dtype=np.int32))
-    high_value = ((node.lowest + node.levels + 1) << shift) - 1
-    high = graph.constant(f"{name}.high", np.array(min(high_value, (1 << 31) - 1), dtype=np.int32))
-    clipped = graph.operation("Clip", [total, low, high], f"{name}.clipped")
-    unsigned = graph.cast(clipped, TensorProto.UINT32, f"{name}.unsigned")
-    distance = graph.constant(f"{name}.shift", np.array(shift, dtype=np.uint32))
-    shifted = graph.operation("BitShift", [unsigned, distance], f"{name}.shifted", direction="RIGHT")
-    return graph.cast(shifted, TensorProto.UINT8, f"{name}.codes")
-
-
-def _look_up(graph: Graph, node: Threshold, step: int, source: Sums, shape: Shape, reach: Interval) -> str:
-    """Look each code up in a table of its channel: what the thresholds make of every code from end to end."""
-    name, entries = node.name, reach.high - reach.low + 1
-    every = np.repeat(np.arange(reach.low, reach.high + 1)[:, None], node.channels, axis=1)
-    codes = node.lowest + step * (node.apply(every) - node.lowest)
-    table = graph.constant(f"{name}.table", codes.T.reshape(-1).astype(np.uint8))
-    rows = column(entries * np.arange(node.channels, dtype=np.int64) - reach.low, shape)
-    place = graph.operation("Add", [source.tensor, graph.constant(f"{name}.rows", rows)], f"{name}.place")
-    return graph.operation("Gather", [table, place], f"{name}.codes", axis=0)
-
-
-def _compare(graph: Graph, node: Threshold, step: int, source: Sums, shape: Shape) -> str:
-    """Count the thresholds that the accumulator meets: exact by definition, used where no multiply-shift exists."""
-    name = node.name
-    axis = graph.constant(f"{name}.axis", np.array([-1]))
-    last = graph.operation("Unsqueeze", [source.tensor, axis], f"{name}.column")
-    kind = np.int64 if source.wide else np.int32
-    rows = node.thresholds.astype(kind).reshape(node.channels, *(1,) * (len(shape) - 1), node.levels)
-    met = graph.operation("GreaterOrEqual", [last, graph.constant(f"{name}.thresholds", rows)], f"{name}.met")
-    ones = graph.cast(met, TensorProto.INT32, f"{name}.ones")
-    count = graph.operation("ReduceSum", [ones, axis], f"{name}.count", keepdims=0)
-    if step != 1:
-        factor = graph.constant(f"{name}.step", np.array(step, dtype=np.int32))
-        count = graph.operation("Mul", [count, factor], f"{name}.steps")
-    lowest = graph.constant(f"{name}.lowest", np.array(node.lowest, dtype=np.int32))
-    code = graph.operation("Add", [count, lowest], f"{name}.code")
-    return graph.cast(code, TensorProto.UINT8, f"{name}.codes")
 
 
 WRITERS: Mapping[type[Node], Callable[[Context, Any, Inputs], Value]] = {

@@ -7,37 +7,16 @@ goes straight into a product) are taken apart into bytes, ``x = sum of 256^k * d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
-from export.integer import Conv, IntegerType, Interval, MatMul, Product, Ranges, Shape, Window, hull
+from export.integer import Conv, IntegerType, Interval, MatMul, Product, Window, hull
+from export.onnx_int8.context import Context, Inputs
 from export.onnx_int8.graph import INT32, MAX_STORED, Graph, Stored, Sums, Value, is_wide
 from export.onnx_int8.packing import FieldLayout, pack
 from pipeline import Codes, StageError
-
-
-@dataclass
-class Context:
-    """What writing a node needs beside the node.
-
-    Attributes:
-        graph: the ONNX graph under construction.
-        ranges: of every value of the model, by name.
-        shapes: of one sample of every value, by name.
-        activations: for each activation its tensors, shape and method, in order.
-    """
-
-    graph: Graph
-    ranges: Mapping[str, Ranges]
-    shapes: Mapping[str, Shape]
-    activations: list[dict[str, Any]] = field(default_factory=list)
-
-
-Inputs = Sequence[tuple[str, Value]]
-"""The names of what a node takes, each with its form in the ONNX graph."""
 
 
 def matmul(context: Context, node: MatMul, inputs: Inputs) -> Value:
@@ -99,10 +78,10 @@ def _by_digits(
     reachable = hull(context.ranges[source[0]])
     digits = graph.digits(source[1], reachable, name)
     if len(digits) == 1:
-        tensor, total = multiply(digits[0], name), hull(context.ranges[name])
-        if is_wide(total):
-            raise _too_wide(name, total)
-        return Sums(tensor)
+        reached = hull(context.ranges[name])
+        if is_wide(reached):
+            raise _too_wide(name, reached)
+        return Sums(multiply(digits[0], name))
     parts = [Interval(-digit.zero_point, MAX_STORED - digit.zero_point) for digit in digits]
     bounds = [hull(node.ranges((part,) * context.shapes[source[0]][0])) for part in parts]
     for bound in bounds:

@@ -1,4 +1,4 @@
-"""Write the ONNX file: integer products of unpacked fields, then multiply-shift or comparison with the thresholds.
+"""Write the ONNX file: integer products of unpacked fields, then requantization by integers, saturated.
 
 Only standard operators are used (opset 18 and up); which, is in :mod:`export.onnx_int8.operations`.
 """
@@ -15,9 +15,9 @@ import onnx
 from onnx import TensorProto, helper
 
 from export.integer import INPUT, IntegerModel, hull, load, propagate
+from export.onnx_int8.context import Context
 from export.onnx_int8.graph import INT8, Graph, Stored, Sums, Value, zero_point_of
 from export.onnx_int8.operations import WRITERS
-from export.onnx_int8.products import Context
 from pipeline import Artifact, Stage, StageContext, StageError
 
 FILE = "model.onnx"

@@ -7,11 +7,18 @@ decides all reachable accumulators of all channels and reports how many cases it
 from export.proofs.lowering import prove_lowering
 from export.proofs.matrix_units import basis_vectors, prove_matrix_units
 from export.proofs.order import near_boundaries, order_dependent, prove_order
-from export.proofs.requantization import PartialRequantizer, prove_requantization, rising_codes
+from export.proofs.requantization import (
+    Activations,
+    PartialRequantizer,
+    prove_requantization,
+    rising_codes,
+    rising_codes_at,
+)
 from export.proofs.thresholds import Staircase, prove_thresholds
 from export.proofs.widths import prove_widths
 
 __all__ = [
+    "Activations",
     "PartialRequantizer",
     "Staircase",
     "basis_vectors",
@@ -24,4 +31,5 @@ __all__ = [
     "prove_thresholds",
     "prove_widths",
     "rising_codes",
+    "rising_codes_at",
 ]

@@ -23,6 +23,8 @@ DISTRIBUTIONS = {
     "torch": ("2.12.1", "train"),
 }
 """Python distributions: the version wanted and the extra that installs it."""
+NEEDED_BY = {"": "every run", "fpga": "target finn", "onnx": "every run", "train": "every training"}
+"""What needs the distributions of an extra."""
 
 
 class SomethingMissingError(BitproofError):
@@ -38,6 +40,7 @@ class Finding:
     name: str
     version: str | None
     wanted: str
+    needed_by: str
     install: str
 
     @property
@@ -53,10 +56,10 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def findings() -> list[Finding]:
     """Return what is known about every tool."""
-    found = [Finding(tool.name, tool.version(), tool.wanted, tool.install) for tool in TOOLS]
+    found = [Finding(tool.name, tool.version(), tool.wanted, tool.needed_by, tool.install) for tool in TOOLS]
     for name, (wanted, extra) in DISTRIBUTIONS.items():
         install = f"pip install 'bitproof[{extra}]'" if extra else "pip install bitproof"
-        found.append(Finding(name, distribution_version(name), wanted, install))
+        found.append(Finding(name, distribution_version(name), wanted, NEEDED_BY[extra], install))
     return found
 
 
@@ -69,17 +72,27 @@ def examine(*, as_json: bool) -> None:
     found = findings()
     if as_json:
         rows = [
-            {"tool": f.name, "version": f.version, "wanted": f.wanted, "ok": f.ok, "install": f.install} for f in found
+            {
+                "tool": f.name,
+                "version": f.version,
+                "wanted": f.wanted,
+                "ok": f.ok,
+                "needed_by": f.needed_by,
+                "install": f.install,
+            }
+            for f in found
         ]
         typer.echo(json.dumps({"ok": all(f.ok for f in found), "tools": rows}))
     else:
         table = Table()
-        for heading in ("tool", "", "found", "wanted", "how to install"):
+        for heading in ("tool", "", "found", "wanted", "needed by", "how to install"):
             table.add_column(heading, overflow="fold")
         for f in found:
             mark = "ok" if f.ok else ("missing" if f.version is None else "too old")
-            table.add_row(f.name, mark, f.version or "-", f.wanted, "" if f.ok else f.install)
+            table.add_row(f.name, mark, f.version or "-", f.wanted, f.needed_by, "" if f.ok else f.install)
         Console().print(table)
     bad = [f for f in found if not f.ok]
     if bad:
-        raise SomethingMissingError("missing or too old: " + "; ".join(f"{f.name} ({f.install})" for f in bad))
+        raise SomethingMissingError(
+            "missing or too old: " + "; ".join(f"{f.name}, for {f.needed_by} ({f.install})" for f in bad)
+        )

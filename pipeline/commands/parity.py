@@ -121,10 +121,14 @@ def judge(ledger: Ledger, config_targets: tuple[str, ...]) -> list[str]:
     *config_targets* names the executors that the configuration asks for; one without a check is not counted here, since
     its failure is recorded under ``failures``.
     """
+    strict = ledger.gates.get("float_reference") == "strict"
     reasons = [
         check.summary() + ("" if check.first is None else head_of(ledger, check.first["output"]))
         for check in ledger.checks
         if not check.ok
+    ]
+    reasons += [
+        f"gate float_reference = strict: {check.summary()}" for check in ledger.checks if strict and check.rounded
     ]
     for proof in ledger.proofs:
         if not proof.holds:
@@ -140,20 +144,22 @@ def judge(ledger: Ledger, config_targets: tuple[str, ...]) -> list[str]:
         held = ", ".join(sorted(accuracy))
         return [*reasons, f"the ledger cannot be judged: it holds the figures {held}, the gates {dict(gates)}"]
     loss = accuracy["float"] - accuracy["quantized"] if "float" in accuracy else 0.0
-    if loss > gates.get("float_vs_quantized", 0.0):
+    if loss > float(gates.get("float_vs_quantized", 0.0)):
         reasons.append(
             f"gate float_vs_quantized: the quantized network loses {loss:.2f} points "
-            f"({accuracy['float']:.2f} % to {accuracy['quantized']:.2f} %); allowed {gates['float_vs_quantized']:.2f}"
+            f"({accuracy['float']:.2f} % to {accuracy['quantized']:.2f} %); "
+            f"allowed {float(gates['float_vs_quantized']):.2f}"
         )
+    rounded = {check.actual for check in ledger.checks if check.ok and check.rounded}  # it is no target
     for target in config_targets:
-        if target not in accuracy or "integer" not in accuracy:
+        if target not in accuracy or "integer" not in accuracy or target in rounded:
             continue
         loss = accuracy["integer"] - accuracy[target]
-        if loss > gates["quantized_vs_target"]:
+        if loss > float(gates["quantized_vs_target"]):
             reasons.append(
                 f"gate quantized_vs_target: {target} loses {loss:.2f} points ({accuracy['integer']:.2f} % to "
                 f"{accuracy[target]:.2f} %) on {int(accuracy['samples'])} images; "
-                f"allowed {gates['quantized_vs_target']:.2f}"
+                f"allowed {float(gates['quantized_vs_target']):.2f}"
             )
     return reasons
 

@@ -10,11 +10,12 @@ import typer
 
 from pipeline.commands.parity import judge, require_ledger, worst_failure
 from pipeline.commands.summary import summarize, summarize_part
+from pipeline.config import RunConfig
 from pipeline.errors import BitproofError, ConfigError, GateError, StageError
 from pipeline.ledger import CalibrationEntry, FailureEntry, recorded_calibrations
 from pipeline.plan import ExecutorStep, Plan
 from pipeline.run_folder import Config, RunFolder
-from pipeline.toolchain import cpu_count, run_in_foreground
+from pipeline.toolchain import cpu_count, require_torch_compiler, run_in_foreground
 from pipeline.yaml_file import read_config
 
 SNAKEFILE = Path(__file__).parent.parent / "Snakefile"
@@ -54,9 +55,12 @@ def carry_out(config: Config, *, runs: Path, until: str | None, cores: int | Non
 
     Raises:
         ConfigError: *until* is not a stage of the run.
+        ToolMissingError: the training needs a tool that is not on this machine.
         RunFailedError: a stage failed.
         GateError: a parity check, a proof or a gate does not hold.
     """
+    if isinstance(config, RunConfig) and config.train.compile:
+        require_torch_compiler("train.compile = true")
     run = RunFolder.named(config.name, runs=runs)
     plan = Plan(config)
     goal = goal_of(plan, until)

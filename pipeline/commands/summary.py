@@ -60,7 +60,7 @@ def summarize(run: RunFolder, ledger: Ledger, reasons: list[str], *, as_json: bo
             check.actual,
             str(check.samples),
             str(check.compared),
-            "0, all equal" if check.ok else str(check.differing),
+            check.verdict,
             f"{holding} of {len(proofs)} ({cases})" if proofs else "-",
             "-" if accuracy is None else f"{accuracy:.2f} %",
         )

@@ -13,6 +13,7 @@ from pipeline.report.curves import training_curves_svg
 ABOUT = {
     "torch": "the trained Brevitas network in PyTorch",
     "qonnx": "the exported QONNX file, run by qonnx",
+    "qonnx-f64": "the same file in binary64, weights and biases as integers",
     "onnx-int8": "packed-int8 ONNX in onnxruntime, integer arithmetic",
     "finn-hw": "FINN's hardware layers, executed in Python",
     "rtl": "FINN's RTL stitched into one top, simulated by Verilator",
@@ -50,6 +51,7 @@ def render(ledger: Ledger, reasons: list[str], metrics: dict[str, dict[str, Any]
         rows=rows,
         reasons=reasons,
         warnings=warnings_of(ledger.proofs),
+        rounded=[row.check.actual for row in rows if row.check.ok and row.check.rounded],
         curves=training_curves_svg(metrics),
         model_proofs=[proof for proof in ledger.proofs if proof.actual == "integer"],
         metrics=metrics,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess  # noqa: TID251  exit codes and signals of the real command line are what is tested
@@ -15,6 +14,7 @@ from typing import Any
 import jsonschema
 import pytest
 from bitproof_command import bitproof
+from default_signals import with_default_signals
 
 from pipeline.ledger import canonical_sha256, json_schema
 
@@ -215,18 +215,17 @@ def test_a_run_of_which_a_part_was_made_again_is_not_calibrated_until_it_is_fini
 
 def test_an_interrupted_calibration_leaves_the_run_as_it_was(copy: Path) -> None:
     before = (copy / "ledger.json").read_bytes()
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "pipeline", "calibrate", str(copy), "--executor", "c:cortex-m4"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=dict(os.environ),  # noqa: TID251  the environment of a process that is started here
-    )
-    assert process.stderr is not None
-    while "evaluations of" not in process.stderr.readline():
-        assert process.poll() is None, "it ended before it said what it will cost"
-    time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    command = [sys.executable, "-P", "-m", "pipeline", "calibrate", str(copy), "--executor", "c:cortex-m4"]
+    with subprocess.Popen(with_default_signals(command), stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            while "evaluations of" not in process.stderr.readline():
+                assert process.poll() is None, "it ended before it said what it will cost"
+            time.sleep(1.0)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130, err
     assert (copy / "ledger.json").read_bytes() == before
     assert not list(copy.glob("calibrated-*"))

@@ -15,6 +15,7 @@ from typing import Any
 import jsonschema
 import pytest
 from bitproof_command import bitproof
+from default_signals import with_default_signals
 
 from pipeline.ledger import canonical_sha256, json_schema
 
@@ -248,7 +249,9 @@ def test_a_run_that_is_told_to_end_takes_its_stages_along_and_goes_on_where_it_w
 ) -> None:
     run = tmp_path / "digits_mlp"
     command = [sys.executable, "-P", "-m", "pipeline", "run", str(CONFIG), "--runs", str(tmp_path), *QUICK]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        with_default_signals(command), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
         deadline = time.monotonic() + 120
         while not any("stage --run . train" in line for line in working_in(run)) and time.monotonic() < deadline:
             time.sleep(0.05)

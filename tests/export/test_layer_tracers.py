@@ -12,9 +12,9 @@ import pytest
 from qonnx_files import qonnx_executor, random_mlp
 
 from export.divergence import Cause, explain
-from export.divergence.explain import activations_of, explain_run
+from export.divergence.explain import explain_run
 from export.integer import Affine, IntegerModel, save, trace
-from export.lower import lower
+from export.lower import activations_of, lower
 from export.onnx_int8 import OnnxInt8Executor, build, flip_weight_bit
 from export.onnx_int8.writer import FILE, LAYERS
 from pipeline import Artifact, Codes, LayerTracer

@@ -161,9 +161,9 @@ REFUSALS: dict[str, tuple[Callable[[QonnxFile, str], str], str]] = {
         lambda f, x: f.quant(x, np.array([0.5, 1.0, 2.0]), 4, signed=1),
         "scales of shape (3,) do not follow the channels of its input",
     ),
-    "thresholds that no integer code gives": (
-        multi_threshold(THRESHOLDS, out_scale=1.0, out_bias=0.5),
-        "out_scale = 1.0, out_bias = 0.5; the bias must be a multiple",
+    "thresholds of no effect": (
+        multi_threshold(THRESHOLDS, out_scale=0.0, out_bias=0.5),
+        "out_scale = 0, which makes one constant of all numbers",
     ),
     "division by 0": (lambda f, x: f.add("Div", [x, f.constant(0.0)]), "divides by 0"),
     "division by what is computed": (

@@ -378,7 +378,7 @@ def every_operation() -> IntegerModel:
         output_scale=Fraction(1),
         wiring=tuple(sources for _, sources in nodes),
         input_codes=range(-3, 4, 2),
-        output_codings=(Coding(Fraction(1, 7), Fraction(-2, 3)), Coding(Fraction(5))),
+        output_codings=(Coding(Fraction(1, 7), Fraction(-2, 3)), Coding(Fraction(5), root=7, shift=Fraction(1, 3))),
     )
 
 

@@ -15,7 +15,7 @@ from run_qonnx import run_qonnx
 from written_onnx import Written
 
 from export.foreign import ImportQonnx, PrepareVectors
-from export.integer import Threshold, run, trace
+from export.integer import IntegerType, Threshold, run, trace
 from export.lower import lower_file
 from export.lowering import Lowered, origins_of
 from export.qonnx import load_qonnx
@@ -74,7 +74,7 @@ def exact_table() -> Codes:
     """Return the code of each pixel, shape (256, 3), by fractions of the constants as float32 holds them."""
     rows = []
     for pixel in range(256):
-        pairs = zip(np.float32(MEANS).tolist(), np.float32(SPREADS).tolist(), strict=True)
+        pairs = zip(*(np.array(each, dtype=np.float32).tolist() for each in (MEANS, SPREADS)), strict=True)
         reals = [(Fraction(pixel, 255) - Fraction(mean)) / Fraction(spread) / Fraction(SCALE) for mean, spread in pairs]
         rows.append([min(max(round(real), -128), 127) for real in reals])
     return np.array(rows)
@@ -89,7 +89,8 @@ def table_of(lowered: Lowered) -> Codes:
 
 def test_normalized_pixels_are_the_exact_table_of_256_codes_a_channel(tmp_path: Path) -> None:
     lowered, _ = imported(network(), tmp_path, "uint8")
-    assert (lowered.model.input.bits, lowered.model.input.signed, lowered.model.input_scale) == (8, False, 1)
+    assert lowered.model.input == IntegerType(8, signed=False)
+    assert lowered.model.input_scale == Fraction(1)
     np.testing.assert_array_equal(table_of(lowered), exact_table(), strict=True)
     assert len(np.unique(exact_table())) > 150
     other, _ = imported(network(), tmp_path, "uint8*1/2")

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import ToolMissingError
+from pipeline import ToolMissingError, toolchain
 from pipeline.cli import run_command_line
+from pipeline.commands import doctor
 from pipeline.commands import run as run_module
+from pipeline.toolchain import PYTHON_H, TOOLS, PythonHeader
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "digits_mlp.yaml"
 
@@ -29,6 +31,45 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command_line(["--version"]) == 0
     assert capsys.readouterr().out == f"bitproof {version('bitproof')}\n"
+
+
+NO_HEADER = PythonHeader("no-such-header.h", "3.11", "apt-get install headers", "train.compile")
+
+
+def test_doctor_names_a_missing_header_with_what_needs_it_and_its_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert PYTHON_H in TOOLS
+    monkeypatch.setattr(doctor, "TOOLS", (NO_HEADER,))
+    assert run_command_line(["doctor", "--json"]) == 3
+    out, err = capsys.readouterr()
+    (row,) = [row for row in json.loads(out.splitlines()[0])["tools"] if row["tool"] == "no-such-header.h"]
+    assert row == {
+        "tool": "no-such-header.h",
+        "version": None,
+        "wanted": "3.11",
+        "ok": False,
+        "needed_by": "train.compile",
+        "install": "apt-get install headers",
+    }
+    assert "no-such-header.h, for train.compile (apt-get install headers)" in err
+
+
+def test_every_tool_says_what_needs_it() -> None:
+    assert all(finding.needed_by and finding.install for finding in doctor.findings())
+
+
+def test_training_that_could_not_compile_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(toolchain, "PYTHON_H", NO_HEADER)
+    arguments = ["run", str(CONFIG), "--runs", str(tmp_path / "runs"), "--until", "data"]
+    assert run_command_line([*arguments, "--set", "train.compile=true"]) == 3
+    assert capsys.readouterr().err == (
+        "error: train.compile = true needs 'no-such-header.h', which was not found. "
+        "Install it: apt-get install headers\n"
+    )
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

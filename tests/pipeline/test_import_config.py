@@ -53,7 +53,7 @@ def test_the_plan_begins_with_the_file_and_needs_no_training(config: ImportConfi
     plan = Plan(config)
     assert plan.slots == ("export", "data", "integer", "onnx-int8", "c-cortex-m0", "firmware-cortex-m0")
     assert [plan.source_of(slot) for slot in plan.slots[:4]] == [None, "export", "export", "integer"]
-    assert [step.name for step in plan.executors] == ["qonnx", "onnx-int8", "c:cortex-m0"]
+    assert [step.name for step in plan.executors] == ["qonnx", "qonnx-f64", "onnx-int8", "c:cortex-m0"]
     assert plan.front.baselines == ()
 
 

@@ -6,15 +6,25 @@ import os
 import signal
 import subprocess  # noqa: TID251  what signals do to a process and its children is what is tested
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from default_signals import with_default_signals
 
-from pipeline import StageError, ToolMissingError
-from pipeline.toolchain import TOOLS, Tool, run_in_foreground, run_program
+from pipeline import StageError, ToolMissingError, toolchain
+from pipeline.toolchain import (
+    PYTHON_H,
+    TOOLS,
+    PythonHeader,
+    Tool,
+    require_torch_compiler,
+    run_in_foreground,
+    run_program,
+)
 
 ABSENT = Tool("no-such-program", "1.0", "apt-get install no-such-package")
 
@@ -34,6 +44,44 @@ def test_a_missing_tool_says_who_needs_it_and_how_to_install_it() -> None:
     )
     assert caught.value.exit_code == 3
     assert ABSENT.version() is None
+
+
+def test_a_header_is_looked_for_beside_those_of_the_python_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Path(sysconfig.get_path("include")) / "Python.h"
+    assert PYTHON_H.find() == (found if found.exists() else None)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path / name))
+    assert PYTHON_H.version() is PYTHON_H.find() is None
+    (tmp_path / "include").mkdir()
+    (tmp_path / "include" / "Python.h").touch()
+    assert PYTHON_H.find() == tmp_path / "include" / "Python.h"
+    assert PYTHON_H.version() == ".".join(map(str, sys.version_info[:3]))
+
+
+NO_HEADER = PythonHeader("no-such-header.h", "3.11", "apt-get install headers", "train.compile")
+
+
+@pytest.mark.parametrize(
+    ("missing", "stand_in", "line"),
+    [
+        ("PYTHON_H", NO_HEADER, "'no-such-header.h', which was not found. Install it: apt-get install headers"),
+        ("GXX", ABSENT, "'no-such-program', which was not found. Install it: apt-get install no-such-package"),
+    ],
+)
+def test_what_torch_compile_builds_with_is_required(
+    missing: str, stand_in: Tool, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Tool(Path(sys.executable).name, "3.11", "no line")
+    monkeypatch.setattr(Tool, "find", lambda tool: None if tool is stand_in else Path(sys.executable))
+    for name in ("PYTHON_H", "GXX"):
+        monkeypatch.setattr(toolchain, name, stand_in if name == missing else there)
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(ToolMissingError) as caught:
+        require_torch_compiler("train.compile = true")
+    assert str(caught.value) == f"train.compile = true needs {line}"
+    monkeypatch.setattr(toolchain, missing, there)
+    require_torch_compiler("train.compile = true")
 
 
 def test_a_missing_package_hides_the_tools_that_it_ships() -> None:
@@ -63,11 +111,9 @@ def test_every_tool_has_an_install_line() -> None:
 
 
 FOREGROUND = """
-import signal, sys
+import sys
 from pathlib import Path
 from pipeline import toolchain
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests that nohup or a shell in the background started ignore these
-signal.signal(signal.SIGINT, signal.default_int_handler)
 toolchain.GRACE_S = int(sys.argv[1])
 toolchain.end_properly_on_signals()
 try:
@@ -99,12 +145,15 @@ STUBBORN = CHILD.format(handler="signal.SIG_IGN")
 
 
 @contextmanager
-def started(folder: Path, child: str, grace_s: int) -> Iterator[subprocess.Popen[bytes]]:
+def started(folder: Path, child: str, grace_s: int, script: str = FOREGROUND) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program with a child in the foreground of a process of its own, and wait until the child is there."""
-    argv = [sys.executable, "-c", FOREGROUND, str(grace_s), PARENT.format(child=child)]
+    run = PARENT.format(child=child) if script is FOREGROUND else child
+    argv = [sys.executable, "-c", script, str(grace_s), run]
     root = str(Path(__file__).parent.parent.parent)
     environment = {**os.environ, "PYTHONPATH": root}  # noqa: TID251  of a process that is started here
-    with subprocess.Popen(argv, cwd=folder, stderr=subprocess.DEVNULL, env=environment) as process:
+    with subprocess.Popen(
+        with_default_signals(argv), cwd=folder, stderr=subprocess.DEVNULL, env=environment
+    ) as process:
         try:
             await_that((folder / "pid").is_file)
             yield process
@@ -167,6 +216,51 @@ def test_what_runs_is_stopped_and_continued_together(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 143
         assert gone(child)
+
+
+EARLY = """
+import os, signal, subprocess, sys
+from pipeline import toolchain
+with toolchain._stopped_together() as stop_with_this:
+    os.kill(os.getpid(), signal.SIGTSTP)
+    child = subprocess.Popen([sys.executable, "-c", sys.argv[2]], process_group=0)
+    while not os.path.exists("pid"):
+        pass
+    stop_with_this(child.pid)
+    child.terminate()
+    child.wait()
+"""
+
+
+def test_a_stop_that_comes_before_the_program_is_there_waits_for_it(tmp_path: Path) -> None:
+    with started(tmp_path, OBEDIENT, grace_s=20, script=EARLY) as process:
+        child = int((tmp_path / "pid").read_text())
+        await_that(lambda: state(process.pid) == state(child) == "T")
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(timeout=20) == 0
+        assert gone(child)
+
+
+SILENT = """
+import signal, sys
+from pathlib import Path
+from pipeline import toolchain
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+if sys.argv[1] == "trust":
+    toolchain.trust_exit_codes()
+print(toolchain.run_in_foreground([sys.executable, "-c", "raise SystemExit(3)"], log=Path("log.txt")))
+"""
+
+
+@pytest.mark.parametrize(("how", "succeeded"), [("trust", "False"), ("plain", "True")])
+def test_exit_codes_are_known_where_a_launcher_ignored_the_end_of_children(
+    tmp_path: Path, how: str, succeeded: str
+) -> None:
+    root = str(Path(__file__).parent.parent.parent)
+    environment = {**os.environ, "PYTHONPATH": root}  # noqa: TID251  of a process that is started here
+    argv = [sys.executable, "-c", SILENT, how]
+    done = subprocess.run(argv, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"{succeeded}\n"
 
 
 def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:

@@ -70,8 +70,8 @@ def reals_of(model: IntegerModel, codes: Codes) -> FloatArray:
         values *= float(model.output_scale)
         return values
     column = (-1,) + (1,) * (len(shape) - 1)
-    scales = np.array([float(coding.scale) for coding in model.output_codings]).reshape(column)
-    offsets = np.array([float(coding.offset) for coding in model.output_codings]).reshape(column)
+    scales = np.array([float(coding.slope) for coding in model.output_codings]).reshape(column)
+    offsets = np.array([float(coding.intercept) for coding in model.output_codings]).reshape(column)
     reals: FloatArray = values * scales + offsets
     return reals
 

@@ -65,6 +65,16 @@ activation("one signed bit about a zero point", lambda f, x: f.quant(x, 0.5, 1, 
 activation("zero point outside the codes", lambda f, x: f.quant(x, 0.5, 3, signed=1, zero=-7.0))
 activation("a scale a channel", per_channel)
 activation("a scale a channel and a zero point", lambda f, x: per_channel(f, x, zero=2.0))
+for zero in (0, 5, 128, 255):
+    activation(f"QuantizeLinear about {zero}", lambda f, x, z=zero: f.linear(x, 0.5, z))  # type: ignore[misc]
+    activation(
+        f"QuantizeLinear about {zero} with a Clip",
+        lambda f, x, z=zero: f.linear(x, 0.5, z, ends=(max(0, z - 4), min(255, z + 3))),  # type: ignore[misc]
+    )
+activation("QuantizeLinear to int8", lambda f, x: f.linear(x, 1.0, -7, np.int8))
+activation(
+    "QuantizeLinear with a scale a channel", lambda f, x: f.linear(x, [0.5, 1.0, 2.0, 0.25], [3] * 4, np.int8, axis=1)
+)
 activation("BipolarQuant", lambda f, x: f.bipolar(x, 0.5))
 activation(
     "Trunc of version 2",
@@ -107,6 +117,10 @@ def trunc_to_one_code(file: QonnxFile, source: str) -> str:
 activation("Trunc of version 1 to one code", trunc_to_one_code)
 activation("MultiThreshold", multi_threshold(THRESHOLDS))
 activation("MultiThreshold for all channels", multi_threshold(THRESHOLDS[:1], out_scale=2.0, out_bias=-6.0))
+activation("MultiThreshold, FINN's bipolar form", multi_threshold(THRESHOLDS[:, :1], out_scale=2.0, out_bias=-1.0))
+activation("MultiThreshold, codes two apart", multi_threshold(THRESHOLDS, out_scale=1.0, out_bias=-2.5))
+activation("MultiThreshold of another bias", multi_threshold(THRESHOLDS, out_scale=1.0, out_bias=-0.03125))
+activation("MultiThreshold that falls", multi_threshold(THRESHOLDS, out_scale=-0.5, out_bias=0.75))
 activation("MultiThreshold, unordered", multi_threshold(THRESHOLDS[:, ::-1], out_scale=0.5, out_bias=-1.0))
 
 
@@ -179,6 +193,14 @@ WEIGHTS: dict[str, Callable[[QonnxFile, Array], str]] = {
     "zero points that differ": lambda f, w: f.quant(
         f.constant(w), 0.5, 4, signed=0, zero=np.array([6, 0, 3, 9]).reshape(-1, *[1] * (w.ndim - 1))
     ),
+    "codes of DequantizeLinear": lambda f, w: f.add(
+        "DequantizeLinear", [f.codes((w * 2).astype(np.int64), np.int8), f.constant(0.5)]
+    ),
+    "codes of DequantizeLinear, a scale and a zero point for each": lambda f, w: f.add(
+        "DequantizeLinear",
+        [f.codes((w * 2).astype(np.int64) + 9), f.constant([0.5, 1, 0.25, 2]), f.codes([9, 0, 3, 12])],
+        axis=0,
+    ),
     "BipolarQuant": lambda f, w: f.bipolar(f.constant(w), 0.5),
     "BipolarQuant a channel": lambda f, w: f.bipolar(
         f.constant(w), np.array([0.5, 1, 0.25, 2]).reshape(-1, *[1] * (w.ndim - 1))
@@ -237,6 +259,14 @@ INPUTS: dict[str, Callable[[QonnxFile], str]] = {
     "one signed bit": lambda f: f.quant("input", 0.5, 1, signed=1),
     "one unsigned bit": lambda f: f.quant("input", 0.5, 1, signed=0),
     "8 bits": lambda f: f.quant("input", 0.125, 8, signed=1),
+    "MultiThreshold": lambda f: multi_threshold(np.arange(-2.5, 4.0)[None] / 2, out_scale=0.5, out_bias=-1.5)(
+        f, "input"
+    ),
+    "MultiThreshold, codes two apart": lambda f: multi_threshold(
+        np.arange(-3.0, 4.0)[None] / 2, out_scale=0.5, out_bias=-1.75
+    )(f, "input"),
+    "QuantizeLinear": lambda f: f.linear("input", 0.125, 3, np.int8),
+    "QuantizeLinear with a Clip": lambda f: f.linear("input", 0.5, 129, ends=(125, 140)),
 }
 for title, make_input in INPUTS.items():
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -39,7 +40,15 @@ class QonnxFile:
     def integers(self, *values: int) -> str:
         return self._constant(np.array(values, dtype=np.int64))
 
-    def _constant(self, value: NDArray[np.float32] | NDArray[np.int64]) -> str:
+    def codes(self, value: Sequence[int] | NDArray[np.int64] | int, kind: type[np.integer[Any]] = np.uint8) -> str:
+        """Return the constant *value* in an integer type, as QuantizeLinear and DequantizeLinear take it."""
+        return self._constant(np.asarray(value, dtype=kind))
+
+    def half(self, value: float) -> str:
+        """Return the constant *value* in binary16."""
+        return self._constant(np.array(value, dtype=np.float16))
+
+    def _constant(self, value: NDArray[Any]) -> str:
         name = f"c{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(value, name))
         return name
@@ -71,6 +80,23 @@ class QonnxFile:
     ) -> str:
         inputs = [source, self.constant(scale), self.constant(zero), self.constant(float(bits))]
         return self.add(op, inputs, CUSTOM, signed=signed, narrow=narrow, rounding_mode=mode)
+
+    def linear(
+        self,
+        source: str,
+        scale: Numbers,
+        zero: Sequence[int] | int,
+        kind: type[np.integer[Any]] = np.uint8,
+        *,
+        ends: tuple[int, int] | None = None,
+        axis: int = 1,
+    ) -> str:
+        """Return *source* behind QuantizeLinear, a Clip to *ends* if they are given, and DequantizeLinear."""
+        constants = [self.constant(scale), self.codes(zero, kind)]
+        integers = self.add("QuantizeLinear", [source, *constants], axis=axis)
+        if ends is not None:
+            integers = self.add("Clip", [integers, *(self.codes(end, kind) for end in ends)])
+        return self.add("DequantizeLinear", [integers, *constants], axis=axis)
 
     def bipolar(self, source: str, scale: Numbers) -> str:
         return self.add("BipolarQuant", [source, self.constant(scale)], CUSTOM)

@@ -55,6 +55,8 @@ def evaluate(model: onnx.ModelProto, values: NDArray[Any], source: str = "input"
 
 
 def _tensor(values: NDArray[Any]) -> Tensor:
+    if values.dtype.itemsize == 1:  # the type of a zero point says where QuantizeLinear saturates
+        return torch.from_numpy(np.array(values))
     return torch.from_numpy(np.array(values, dtype=np.float64 if values.dtype.kind == "f" else np.int64))
 
 
@@ -88,6 +90,28 @@ def _quant(taken: list[Tensor | None], given: Attributes) -> Tensor:
 def _bipolar(taken: list[Tensor | None], given: Attributes) -> Tensor:
     signs = torch.where(_given(taken, 0) >= 0, 1.0, -1.0).double()
     return signs * _given(taken, 1)
+
+
+def _along_axis(numbers: Tensor, values: Tensor, given: Attributes) -> Tensor:
+    """Return *values*, one or one along the axis of *numbers* that the node names, so that they broadcast."""
+    if values.numel() == 1:
+        return values.double().reshape(())
+    shape = [1] * numbers.ndim
+    shape[given.get("axis", 1)] = -1
+    return values.double().reshape(shape)
+
+
+def _quantize_linear(taken: list[Tensor | None], given: Attributes) -> Tensor:
+    numbers, scale, zero = (_given(taken, index) for index in range(3))
+    limits = torch.iinfo(zero.dtype)
+    rounded = torch.round(numbers / _along_axis(numbers, scale, given)) + _along_axis(numbers, zero, given)
+    return rounded.clamp(limits.min, limits.max)
+
+
+def _dequantize_linear(taken: list[Tensor | None], given: Attributes) -> Tensor:
+    numbers, scale, zero = _given(taken, 0), _given(taken, 1), _optional(taken, 2)
+    offset = torch.zeros(()) if zero is None else _along_axis(numbers, zero, given)
+    return (numbers.double() - offset) * _along_axis(numbers, scale, given)
 
 
 def _trunc(taken: list[Tensor | None], given: Attributes) -> Tensor:
@@ -241,6 +265,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "Quant": _quant,
     "IntQuant": _quant,
     "BipolarQuant": _bipolar,
+    "QuantizeLinear": _quantize_linear,
+    "DequantizeLinear": _dequantize_linear,
     "Trunc": _trunc,
     "MultiThreshold": _multi_threshold,
     "MatMul": lambda taken, _: _given(taken, 0) @ _given(taken, 1),

@@ -166,6 +166,38 @@ def test_guided_with_beta_one_is_the_straight_through_gradient_where_the_arithme
     assert torch.equal(gradients(guided, problem, 1)[0], gradients(StraightThrough(), problem, 1)[0])
 
 
+@pytest.mark.parametrize(("noise", "progress"), [(0.01, 1.0), (0.01, 0.25), (1.0, 1.0), (0.0, 1.0)])
+@pytest.mark.parametrize("elements", [4, 100])
+def test_noise_of_guided_is_the_power_of_its_noise_over_that_of_its_signal(
+    elements: int, noise: float, progress: float
+) -> None:
+    """Rademacher u has the square d, so that the parts of one estimate are known, whichever signs were drawn.
+
+    With the guide along the first weight, G is c (sqrt(beta) s + sqrt(1 - beta) u_1, sqrt(1 - beta) u_2, ...).
+    """
+    problem = problem_of(lambda w: 3 * w[0], [0.0] * elements, step=0.25)
+    estimator = Guided(noise=noise, distribution="rademacher")
+    estimator(problem, torch.Generator().manual_seed(1), progress, {})
+    (parameter,) = problem.parameters
+    assert parameter.grad is not None
+    first, rest = parameter.grad[0], parameter.grad[1:]
+    power = noise * progress  # grows linearly from 0
+    along = {math.sqrt(1 - power / elements) + sign * math.sqrt(power / elements) for sign in (1, -1)}
+    ratios = [power * (elements - 1) / elements / part**2 for part in along]
+    found = float(rest.square().sum() / first.square())
+    assert any(abs(found - ratio) <= 1e-6 * ratio for ratio in ratios)  # one root is taken in float32
+    if noise:  # negative control: the noise of the same beta in a network twice as large
+        assert not any(abs(found - 2 * ratio) <= 1e-2 * ratio for ratio in ratios)
+
+
+def test_noise_and_beta_of_guided_say_the_same_for_one_size() -> None:
+    problem = problem_of(smooth, WEIGHTS, step=0.5)
+    by_noise, by_beta = Guided(noise=0.3), Guided(beta=Ramp(1.0, 1.0 - 0.3 / len(WEIGHTS)))
+    assert torch.equal(gradients(by_noise, problem, 7)[0], gradients(by_beta, problem, 7)[0])
+    assert not torch.equal(gradients(Guided(noise=0.2), problem, 7)[0], gradients(by_beta, problem, 7)[0])
+    assert Guided(noise=0.01).beta_at(1.0, 59_008) == 1 - 0.01 / 59_008
+
+
 @pytest.mark.parametrize(
     ("estimator", "end"),
     [
@@ -388,6 +420,8 @@ def test_ramps_have_exact_ends() -> None:
         (lambda: Adaptive(spsa(), 1.0), "allowed: 0 <= decay < 1"),
         (lambda: Guided(delta=-1.0), "allowed: delta > 0"),
         (lambda: Guided(delta=math.nan), "allowed: delta > 0"),
+        (lambda: Guided(noise=-0.1), "noise = -0.1; allowed: 0 <= noise <= 1"),
+        (lambda: Guided(noise=math.nan), "allowed: 0 <= noise <= 1"),
         (lambda: spsa(1, math.nan), "allowed: directions >= 1 and delta > 0"),
     ],
 )
@@ -405,3 +439,20 @@ def test_config_names_every_estimator_and_refuses_options_without_effect() -> No
     assert chosen == Spsa(7, Ramp(0.5, 0.1, "geometric"), "sphere")
     with pytest.raises(ValueError, match=r"beta_min = 0\.5 has no effect on the estimator 'spsa'; its options: delta"):
         EstimatorConfig(name="spsa", beta_min=0.5)
+    with pytest.raises(
+        ValueError, match=r"noise = 0\.5 has no effect on the estimator 'ste'; its options: name, start"
+    ):
+        EstimatorConfig(noise=0.5)
+
+
+@pytest.mark.parametrize(("noise", "beta_min"), [(0.01, 0.9999), (0.5, 0.9999), (None, None)])
+def test_noise_of_guided_is_said_once(noise: float | None, beta_min: float | None) -> None:
+    with pytest.raises(ValueError, match=rf"noise = {noise}, beta_min = {beta_min}: each says how much noise"):
+        EstimatorConfig(name="guided", noise=noise, beta_min=beta_min)
+
+
+@pytest.mark.parametrize("options", [{}, {"noise": 0.5}, {"beta_min": 0.9999}])
+def test_configuration_of_guided_survives_being_written_and_read(options: dict[str, float]) -> None:
+    config = EstimatorConfig.model_validate({"name": "guided", **options})
+    assert EstimatorConfig.model_validate(config.model_dump(mode="json")) == config
+    assert config.noise == (None if "beta_min" in options else options.get("noise", 0.01))

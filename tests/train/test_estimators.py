@@ -117,8 +117,10 @@ def test_schedule_waits_for_its_start_and_for_the_statistics() -> None:
     schedule = schedule_of(EstimatorConfig(name="guided", start=0.8))
     assert isinstance(schedule.at(79, 100, ready=True)[0], StraightThrough)
     assert isinstance(schedule.at(90, 100, ready=False)[0], StraightThrough)
-    assert schedule.at(80, 100, ready=True) == (Guided(1, Ramp(1.0, 0.9999)), 0.0)
-    assert schedule.at(90, 100, ready=True) == (Guided(1, Ramp(1.0, 0.9999)), 0.5)
+    assert schedule.at(80, 100, ready=True) == (Guided(noise=0.01), 0.0)
+    assert schedule.at(90, 100, ready=True) == (Guided(noise=0.01), 0.5)
+    by_beta = schedule_of(EstimatorConfig(name="guided", beta_min=0.999))
+    assert by_beta.at(90, 100, ready=True) == (Guided(1, Ramp(1.0, 0.999), noise=0.0), 0.5)
     assert isinstance(schedule_of(EstimatorConfig(name="ste")).at(99, 100, ready=True)[0], StraightThrough)
 
 

@@ -11,9 +11,20 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import Artifact, ConfigError, InputError, Requantizer, Stage, StageError, load_vectors
+from pipeline import (
+    Artifact,
+    ConfigError,
+    InputError,
+    Requantizer,
+    Stage,
+    StageError,
+    ToolMissingError,
+    load_vectors,
+    toolchain,
+)
 from pipeline.config import DataConfig, EstimatorConfig, ModelConfig, TrainConfig
 from pipeline.stage import execute
+from pipeline.toolchain import PythonHeader
 from train.checkpoint import FILE, load_network, save_checkpoint
 from train.data import PrepareData
 from train.devices import make_fabric
@@ -108,6 +119,16 @@ def test_divergence_names_epoch_batch_and_step(digits: Artifact, tmp_path: Path)
     )
     with pytest.raises(StageError, match=expected):
         make(TrainFloat(MODEL, config), digits, tmp_path / "train-float")
+
+
+def test_stage_that_could_not_compile_is_refused_before_it_trains(
+    digits: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toolchain, "PYTHON_H", PythonHeader("no-such-header.h", "3.11", "apt-get install headers"))
+    config = TRAIN.model_copy(update={"compile": True})
+    with pytest.raises(ToolMissingError, match=r"^train\.compile = true needs 'no-such-header\.h'"):
+        make(TrainQuantized(MODEL, config), digits, tmp_path / "train")
+    assert not list((tmp_path / "scratch" / "train").iterdir())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

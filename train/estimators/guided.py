@@ -33,31 +33,37 @@ class Guided:
     Claim: for a loss without odd terms beyond the first over the perturbation, E[G] = (beta P + (1 - beta) I) grad L in
     phi, P the projection on the guide: biased towards the guide. With beta = 1, G is the straight-through gradient
     times the ratio of the measured to the predicted slope along it; as beta goes to 0, G goes to SPSA.
+    Of each difference, the guide's part of v has the square sqrt(beta)^2 = beta and u's part the mean square
+    (1 - beta) d, d the number of perturbed parameters: noise = (1 - beta) d is the power of the noise over that of the
+    signal, to a factor of 1 - noise / d. The same beta is more noise the larger the network is; the same noise is not.
     Cost: 2n forward passes a step beyond the training pass.
     Source: Yang and Aamodt, "Improving the Straight-Through Estimator with Zeroth-Order Information", NeurIPS 2025,
     arXiv 2510.23926. Steps differ between layers, so the guide is normalized in phi, not in theta.
 
     Attributes:
         directions: n.
-        beta: over the phase, each above 0 and at most 1; the paper lets it fall linearly from 1.
+        beta: over the phase, each above 0 and at most 1; the paper lets it fall linearly from 1. None: *noise* says it.
         surrogate: the surrogate of the network's quantizers.
         delta: eps_bar; None: the one that the surrogate implies.
         distribution: of u; None: the one that the surrogate implies.
+        noise: (1 - beta) d at the end of the phase, 0 to 1; beta falls linearly from 1. It has no effect beside *beta*.
     """
 
     directions: int = 1
-    beta: Ramp = Ramp(1.0, 0.9999)  # noqa: RUF009  frozen
+    beta: Ramp | None = None
     surrogate: SurrogateName = "identity"
     delta: float | None = None
     distribution: DistributionName | None = None
+    noise: float = 0.01
 
     def __post_init__(self) -> None:
-        low, high = sorted((self.beta.first, self.beta.last))
-        if self.directions < 1 or not 0 < low <= high <= 1:
+        first, last = (1.0, 1.0) if self.beta is None else (self.beta.first, self.beta.last)
+        if self.directions < 1 or not 0 < min(first, last) <= max(first, last) <= 1:
             raise ValueError(
-                f"directions = {self.directions}, beta = {self.beta.first}..{self.beta.last}; "
-                "allowed: directions >= 1 and 0 < beta <= 1"
+                f"directions = {self.directions}, beta = {first}..{last}; allowed: directions >= 1 and 0 < beta <= 1"
             )
+        if not 0 <= self.noise <= 1:
+            raise ValueError(f"noise = {self.noise}; allowed: 0 <= noise <= 1; more noise than signal: give beta")
         if self.delta is not None and not 0 < self.delta < math.inf:
             raise ValueError(f"delta = {self.delta}; allowed: delta > 0")
 
@@ -71,6 +77,11 @@ class Guided:
         """Forward passes a step beyond the training pass."""
         return 2 * self.directions
 
+    def beta_at(self, progress: float, elements: int) -> float:
+        """Return beta at *progress*, 0 to 1, for *elements* perturbed parameters, at least 1."""
+        ramp = Ramp(1.0, 1.0 - self.noise / elements) if self.beta is None else self.beta
+        return ramp.at(progress)
+
     def __call__(
         self,
         problem: Problem,
@@ -82,7 +93,7 @@ class Guided:
         loss = problem.loss()
         problem.backward(loss)
         eps_bar = self.smoothing.eps_bar if self.delta is None else self.delta
-        beta = self.beta.at(progress)
+        beta = self.beta_at(progress, sum(parameter.numel() for parameter in problem.parameters))
         with problem.measuring() as measured:
             epsilons = [step * eps_bar for step in problem.step_sizes()]
             gradients = gradients_of(problem)

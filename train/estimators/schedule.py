@@ -51,8 +51,9 @@ def estimator_of(config: EstimatorConfig, surrogate: SurrogateName = "identity")
     if config.name == "ste":
         return StraightThrough()
     if config.name == "guided":
-        beta = Ramp(1.0, config.beta_min)
-        return Guided(config.directions, beta, surrogate, config.delta, config.distribution)
+        beta = None if config.beta_min is None else Ramp(1.0, config.beta_min)
+        noise = 0.0 if config.noise is None else config.noise
+        return Guided(config.directions, beta, surrogate, config.delta, config.distribution, noise)
     delta = implied_by("identity", "round").eps_bar
     first = delta if config.delta is None else config.delta
     last = first if config.delta_end is None else config.delta_end

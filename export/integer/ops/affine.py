@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -59,6 +59,10 @@ class Affine(Node):
         """Return the outputs, shape that of *codes*."""
         column = (self.channels,) + (1,) * (codes[0].ndim - 2)
         return codes[0] * self.factors.reshape(column) + self.offsets.reshape(column)
+
+    def of_magnitudes(self) -> Self:
+        """Return this with the magnitudes of factors and offsets."""
+        return replace(self, factors=np.abs(self.factors), offsets=np.abs(self.offsets))
 
     def ranges(self, *inputs: Ranges) -> Ranges:
         """Bound every output."""

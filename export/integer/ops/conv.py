@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -78,6 +78,12 @@ class Conv(Node):
         accumulators: Codes = total.reshape(rows, self.outputs, *counts).astype(np.int64)
         return accumulators
 
+    def of_magnitudes(self) -> Self:
+        """Return this with the magnitudes of the weights."""
+        magnitudes = np.abs(self.weights)
+        kind = IntegerType.smallest_for(0, int(magnitudes.max()))
+        return replace(self, weights=magnitudes, weight_type=kind)
+
     def ranges(self, *inputs: Ranges) -> Ranges:
         """Bound every accumulator from the real weights; a padded tap may be absent, that is, 0."""
         source = [i.with_zero() if self.window.padded else i for i in inputs[0]]
@@ -92,6 +98,7 @@ class Conv(Node):
         """A sum over the taps and the input channels of a group."""
         members, taps = int(self.weights.shape[1]), prod(self.window.kernel)
         each = np.abs(self.weights).reshape(self.groups, -1, members, taps).sum(axis=3).astype(object)
-        codes = np.array([i.magnitude for i in inputs[0].ranges], dtype=object).reshape(self.groups, members)
-        magnitudes = [int(m) for group, source in zip(each, codes, strict=True) for m in group @ source]
-        return Sums(tuple(magnitudes), members * taps)
+        before = inputs[0].sums
+        behind = np.array(before.magnitudes, dtype=object).reshape(self.groups, members)
+        magnitudes = [int(m) for group, source in zip(each, behind, strict=True) for m in group @ source]
+        return Sums(tuple(magnitudes), before.terms_of_products(members * taps))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -65,6 +65,12 @@ class MatMul(Node):
         accumulators: Codes = (source.astype(kind) @ self.weights.T.astype(kind)).astype(np.int64)
         return accumulators
 
+    def of_magnitudes(self) -> Self:
+        """Return this with the magnitudes of the weights."""
+        magnitudes = np.abs(self.weights)
+        kind = IntegerType.smallest_for(0, int(magnitudes.max()))
+        return replace(self, weights=magnitudes, weight_type=kind)
+
     def ranges(self, *inputs: Ranges) -> Ranges:
         """Bound every accumulator from the real weights."""
         (source,) = inputs
@@ -72,5 +78,6 @@ class MatMul(Node):
 
     def sums(self, *inputs: Bounds) -> Sums:
         """A sum over the inputs."""
-        codes = np.array([interval.magnitude for interval in inputs[0].ranges], dtype=object)
-        return Sums(tuple(int(m) for m in np.abs(self.weights).astype(object) @ codes), self.inputs)
+        before = inputs[0].sums
+        magnitudes = np.abs(self.weights).astype(object) @ np.array(before.magnitudes, dtype=object)
+        return Sums(tuple(int(magnitude) for magnitude in magnitudes), before.terms_of_products(self.inputs))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -52,6 +52,13 @@ class Node(ABC):
     @abstractmethod
     def sums(self, *inputs: Bounds) -> Sums:
         """Return the sums behind the output, given what is known of the inputs."""
+
+    def of_magnitudes(self) -> Self:
+        """Return this with the magnitudes of its constants, for the sum of the magnitudes behind each output.
+
+        It is given such sums of its inputs in the place of their codes.
+        """
+        return self
 
     def require(self, holds: bool, what: str) -> None:
         """Raise ValueError with the node's name and *what* unless *holds*."""
