@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
@@ -171,7 +170,7 @@ def is_wide(reachable: Interval) -> bool:
     return reachable.low not in INT32 or reachable.high not in INT32
 
 
-def column(values: NDArray[np.int64], shape: Shape, *, wide: bool = False) -> NDArray[np.signedinteger[Any]]:
+def column(values: NDArray[np.int64], shape: Shape, *, wide: bool = False) -> NDArray[np.int32] | NDArray[np.int64]:
     """Return one value a channel as an int32 or int64 array that broadcasts to (N, *shape)."""
     sizes = (-1, *(1,) * (len(shape) - 1))
     return values.reshape(sizes) if wide else values.astype(np.int32).reshape(sizes)

@@ -29,7 +29,10 @@ from export.onnx_int8.graph import INT32, MAX_STORED, Graph, Stored, Sums, Value
 
 
 def threshold(context: Context, node: Threshold, inputs: Inputs) -> Value:
-    """Requantize by a proven form where one is exact, else by comparison; negative codes are stored from 0."""
+    """Requantize by a proven form where one is exact, else by a table of codes or comparison.
+
+    Codes that no byte holds as they are, such as negative ones, are stored from 0.
+    """
     graph = context.graph
     source, value = inputs[0]
     zero_point = zero_point_of(node.lowest, node.highest)
