@@ -8,6 +8,7 @@ from pipeline.errors import (
     InputError,
     IntegrityError,
     StageError,
+    TooLargeError,
     ToolMissingError,
 )
 from pipeline.executor import Codes, Executor, LayerTracer, MatrixUnit, Requantizer, WeightSign
@@ -33,6 +34,7 @@ __all__ = [
     "Stage",
     "StageContext",
     "StageError",
+    "TooLargeError",
     "ToolMissingError",
     "Vectors",
     "WeightSign",

@@ -146,9 +146,7 @@ def _sum(lowering: Lowering, node: onnx.NodeProto, *, sign: int) -> Meaning:
     return _kept(lowering, node, tensor, chains)
 
 
-def _in_accumulator_units(
-    lowering: Lowering, tensor: Tensor, bias: Meaning, offsets: list[Fraction]
-) -> list[Fraction]:
+def _in_accumulator_units(lowering: Lowering, tensor: Tensor, bias: Meaning, offsets: list[Fraction]) -> list[Fraction]:
     """Return the *offsets* that the constant *bias* adds to a product, whole units where they are meant as such."""
     linear = tensor.linear()
     if linear is None or not isinstance(lowering.builder.nodes.get(tensor.node), Product):
