@@ -158,10 +158,15 @@ def _refusal(needed: Footprint, core: CoreName, memory: Core, *, bound: str) -> 
             f"ram: needed are {needed.ram_bytes:,} bytes ({STACK_BYTES:,} of them for the stack), available "
             f"{memory.ram.size_bytes:,}; largest: {_largest(needed, 'ram_bytes')}"
         )
+    whole = f"the emulated board of {core}, {board.machine}, has"
+    more = (
+        f"; more than this {whole} not"
+        if memory == board
+        else f", or more memory: {whole} {board.flash.size_bytes:,} bytes of flash, {board.ram.size_bytes:,} of ram"
+    )
     return (
         f"the network does not fit the memory of {core}: {'; '.join(lines)}. Use smaller layers or fewer bits of their "
-        f"weights, or more memory by c{{core=..., flash=..., ram=...}} (the emulated board of {core}, {board.machine}, "
-        f"has {board.flash.size_bytes:,} and {board.ram.size_bytes:,} bytes)"
+        f"weights{more}"
     )
 
 
