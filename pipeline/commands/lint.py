@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.commands.rehearse_run import MODEL_FILE, export_untrained
 from pipeline.errors import ConfigError, GateError
 from pipeline.import_config import source_file
 from pipeline.input_type import parse_input_type
@@ -22,8 +23,6 @@ from pipeline.stage import StageContext
 from pipeline.support import Verdict, ask, require_options
 from pipeline.target import OPTIONS, TargetSpec, require_target
 from pipeline.yaml_file import read_config
-
-MODEL_FILE = "model.onnx"
 
 
 class Examined(Protocol):
@@ -122,12 +121,7 @@ def _examine_config(path: Path, assignments: tuple[str, ...]) -> tuple[Examined,
     config = read_config(path, assignments)
     require_options(config.targets)
     with tempfile.TemporaryDirectory(prefix="bitproof-lint-") as name:
-        folder = Path(name)
-        checkpoint = resolve(FUNCTIONS, "untrained-network")(config.data, config.model, folder / "train", config.seed)
-        made, scratch = folder / config.name, folder / "scratch"
-        made.mkdir()
-        scratch.mkdir()
-        resolve(STAGES, "export")().run(checkpoint, StageContext(made, scratch, config.seed))
+        made = export_untrained(config, Path(name))
         examined: Examined = resolve(FUNCTIONS, "lint-file")(made / MODEL_FILE, config.name)
     return examined, config.targets
 

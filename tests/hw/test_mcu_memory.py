@@ -111,8 +111,8 @@ def test_the_three_largest_layers_and_both_sizes_are_named() -> None:
     assert f"ram: needed are {needed.ram_bytes:,} bytes (2,048 of them for the stack), available 2,300" in text
     assert "largest: fc0 264 bytes, act0 250 bytes, fc1 210 bytes" in text
     assert text.endswith(
-        "Use smaller layers or fewer bits of their weights, or more memory: the emulated board of cortex-m3, mps2-an385, "
-        "has 4,194,304 bytes of flash, 4,194,304 of ram"
+        "Use smaller layers or fewer bits of their weights, or more memory: the emulated board of cortex-m3, "
+        "mps2-an385, has 4,194,304 bytes of flash, 4,194,304 of ram"
     )
 
 
