@@ -15,7 +15,16 @@ from export.integer import IntegerModel, IntegerType, propagate, run, trace
 from export.proofs import prove_matrix_units, prove_requantization
 from hw.mcu import BuildFirmware, CoreName, FirmwareExecutor, GenerateC, flip_weight_bit, measure
 from hw.mcu.elf import file_offset, sections
-from pipeline import Artifact, MatrixUnit, Requantizer, StageContext, StageError, ToolMissingError, compare_codes
+from pipeline import (
+    Artifact,
+    MatrixUnit,
+    Requantizer,
+    StageContext,
+    StageError,
+    TooLargeError,
+    ToolMissingError,
+    compare_codes,
+)
 from pipeline.toolchain import GCC, Tool
 
 pytestmark = pytest.mark.tool
@@ -199,10 +208,11 @@ def test_what_the_executor_refuses(tmp_path: Path) -> None:
         sections(b"MZ")
 
 
-def test_too_large_a_network_is_an_error_of_the_linker(tmp_path: Path) -> None:
+def test_too_large_a_network_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     model = random_network((1300, 1000, 4), weight_range=(-1, 1), act_bits=(1,))
-    with pytest.raises(StageError, match="region `FLASH' overflowed"):
+    with pytest.raises(TooLargeError, match=r"flash: needed are .*, available 262,144; largest: fc0 326,000 bytes"):
         built(model, tmp_path, "cortex-m0")
+    assert list((tmp_path / "c").iterdir()) == []
 
 
 def test_without_a_host_compiler_counting_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

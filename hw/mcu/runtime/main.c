@@ -32,6 +32,8 @@ typedef struct {
 static const uint32_t matmul_inputs[] = NETWORK_MATMUL_INPUTS;
 static const uint32_t matmul_outputs[] = NETWORK_MATMUL_OUTPUTS;
 static const uint32_t activation_channels[] = NETWORK_ACTIVATION_CHANNELS;
+/* Not the constant itself in a comparison: where it is 0, the compiler takes "layer < 0u" for a mistake. */
+static const uint32_t activation_count = NETWORK_ACTIVATIONS;
 
 static uint8_t codes[NETWORK_MOST_CODES];
 static int32_t accumulators[NETWORK_MOST_ACCUMULATORS];
@@ -120,7 +122,7 @@ static int is_valid(const command *order) {
         return 1;
     case REQUANTIZE:
     case REQUANTIZE_AT:
-        return order->layer < NETWORK_ACTIVATIONS;
+        return order->layer < activation_count;
     case MULTIPLY:
         return order->layer < NETWORK_MATMULS;
     default:
