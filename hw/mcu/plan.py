@@ -145,6 +145,7 @@ class Draft:
     """What is known of the network before its weights are packed and its requantizations solved.
 
     Attributes:
+        model: the network, without what moves nothing.
         ranges: of every node, one interval a channel.
         layouts: of each matrix product, in execution order.
     """
@@ -180,6 +181,7 @@ def plan_network(model: IntegerModel) -> Plan:
         StageError: a layer cannot be carried out with 8-bit codes and 32-bit accumulators; the message names it.
     """
     draft = draft_network(model)
+    model = draft.model
     layouts = dict(zip((node.name for node in model.matmuls), draft.layouts, strict=True))
     matmuls = []
     activations = []
