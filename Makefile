@@ -76,7 +76,7 @@ bench-estimators: setup ## measure the gradient estimators (hours; goes on where
 bench-calibration: setup ## measure calibration on simulated chips (25 minutes; goes on where it was stopped)
 	@.venv/bin/python -m benchmarks.calibration
 
-bench-integer: setup ## measure lowering, proofs and interpreter on networks of the literature (5 minutes)
+bench-integer: setup ## measure lowering, proofs, interpreter and imports (8 minutes)
 	@.venv/bin/python -m benchmarks.integer
 
 test: setup ## pass all tests

@@ -1,4 +1,4 @@
-"""What lowering, proofs and interpreter cost: five networks of the literature, and two that grow.
+"""What lowering, proofs, interpreter and whole imports cost: networks of the literature, ordinary ones, two that grow.
 
 ``python -m benchmarks.integer [KEY...|report]`` measures all networks (or those named) and writes
 ``benchmarks/results/integer.json``, the tables of ``docs/integer-model.md`` and README, and the picture of the page.
@@ -21,12 +21,14 @@ from typing import Any
 from benchmarks.lab.integer_networks import SUBJECTS, WHOLE, Subject
 from benchmarks.lab.integer_page import write_pages
 from benchmarks.lab.integer_picture import draw
+from benchmarks.lab.ordinary_networks import ORDINARY, Ordinary
 from benchmarks.results import RESULTS, Row, write_results
 from export.qonnx import FILE
 from pipeline.toolchain import run_python_module
 
 COMMAND = "make bench-integer"
 RAW = RESULTS / "integer"
+KEYS = (*SUBJECTS, *ORDINARY)
 REPORT = "report"
 IMAGES, IMAGES_OF_GROWING = 1000, 100
 SECONDS, MIB = 60, 2048
@@ -37,18 +39,18 @@ PEER = "qonnx's executor, same codes"
 
 def main(arguments: Sequence[str]) -> None:
     """Measure the networks named in *arguments*, or all; then write rows, pages and picture of all that are there."""
-    unknown = [key for key in arguments if key not in (*SUBJECTS, REPORT)]
+    unknown = [key for key in arguments if key not in (*KEYS, REPORT)]
     if unknown:
-        sys.exit(f"unknown network {unknown[0]!r}; known: {', '.join((*SUBJECTS, REPORT))}")
+        sys.exit(f"unknown network {unknown[0]!r}; known: {', '.join((*KEYS, REPORT))}")
     RAW.mkdir(parents=True, exist_ok=True)
-    for key in arguments or SUBJECTS:
+    for key in arguments or KEYS:
         if key != REPORT:
             with _on_one_core():
-                content = _measure(key)
+                content = _measure_import(key) if key in ORDINARY else _measure(key)
             partial = _path(key).with_suffix(".partial")
             partial.write_text(json.dumps(content, indent=1) + "\n")
             partial.replace(_path(key))
-    found = {key: json.loads(_path(key).read_text()) for key in SUBJECTS if _path(key).is_file()}
+    found = {key: json.loads(_path(key).read_text()) for key in KEYS if _path(key).is_file()}
     draw()
     write_pages(found)
     rows = [row for key, content in found.items() for row in rows_of(key, content)]
@@ -80,6 +82,20 @@ def _measure(key: str) -> dict[str, Any]:
     return content
 
 
+def _measure_import(key: str) -> dict[str, Any]:
+    """Export the ordinary network *key* and import the file as a user would, each in a process of its own."""
+    subject = ORDINARY[key]
+    options = () if subject.samples is None else ("--samples", str(subject.samples))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        file = folder / FILE
+        _python("benchmarks.lab.ordinary_networks", [key, file], folder)
+        printed = _python("benchmarks.lab.import_cost", [file, folder / "runs", *options], folder)
+    content: dict[str, Any] = json.loads(printed.splitlines()[-1])
+    print(f"{key}: {content['import_s']:.2f} s", file=sys.stderr, flush=True)
+    return content
+
+
 def _python(module: str, arguments: Sequence[str | Path], folder: Path) -> str:
     root = Path(__file__).parents[1]
     return run_python_module(
@@ -94,7 +110,9 @@ def _python(module: str, arguments: Sequence[str | Path], folder: Path) -> str:
 
 
 def rows_of(key: str, content: Mapping[str, Any]) -> list[Row]:
-    """Return the rows of the network *key*; only those of the literature have goals and a peer."""
+    """Return the rows of the network *key*; only those of the literature and the ordinary ones have goals."""
+    if key in ORDINARY:
+        return [_import_row(ORDINARY[key], content)]
     subject, whole = SUBJECTS[key], key in WHOLE
     work = f"{subject.title}, W4A4, samples of {'x'.join(map(str, subject.shape))}"
     seconds = content["lowering_s"] + content["proving_s"]
@@ -113,6 +131,22 @@ def rows_of(key: str, content: Mapping[str, Any]) -> list[Row]:
         ),
     ]
     return rows + (_compared(work, subject, content) if whole else [])
+
+
+def _import_row(subject: Ordinary, content: Mapping[str, Any]) -> Row:
+    checks = "; ".join(
+        f"{name}: {differing} of {of} codes differ" for name, (differing, of) in content["checks"].items()
+    )
+    failed = "".join(f"; {name} failed" for name in content["failed"])
+    return Row(
+        work=subject.title,
+        metric="import_s",
+        unit="processor s",
+        ours=content["import_s"],
+        goal=f"at most {subject.goal_s}",
+        met=content["import_s"] <= subject.goal_s,
+        note=f"the command and all its processes, {content['wall_s']:.0f} s by the clock on one core; {checks}{failed}",
+    )
 
 
 def _bounded(work: str, metric: str, unit: str, value: float, goal: int | None, note: str) -> Row:

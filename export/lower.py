@@ -18,6 +18,7 @@ from export.qonnx import FILE, load_qonnx
 from pipeline import Artifact, InputError, Stage, StageContext
 from pipeline.artifact import MANIFEST
 from pipeline.ledger import ProofEntry
+from pipeline.progress import Progress, silent
 
 PROOFS = "proofs.json"
 
@@ -34,15 +35,15 @@ class LowerToInteger(Stage):
     def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
         """Write the integer model, ``proofs.json`` and ``origins.json``."""
         assert source is not None, "lowering consumes a QONNX file"
-        write_lowered(lower_file(source.path / FILE), ctx.workdir)
+        write_lowered(lower_file(source.path / FILE), ctx.workdir, ctx.progress)
         return {}
 
 
-def write_lowered(lowered: Lowered, folder: Path) -> list[ProofEntry]:
+def write_lowered(lowered: Lowered, folder: Path, progress: Progress = silent) -> list[ProofEntry]:
     """Prove *lowered*, write model, origins and proofs into the existing *folder*, and return the proofs."""
     save(lowered.model, folder)
     save_origins(lowered, folder)
-    proofs = prove_lowering(lowered)
+    proofs = prove_lowering(lowered, progress)
     text = json.dumps([proof.model_dump(mode="json") for proof in proofs], indent=1, sort_keys=True)
     (folder / PROOFS).write_text(text + "\n")
     return proofs

@@ -22,6 +22,7 @@ from export.qonnx import FILE, load_qonnx
 from export.subgraph import cut, with_outputs
 from pipeline import Artifact, Codes, InputError, Observation, StageError, WeightSign
 from pipeline.float_error import PRECISION, sum_error
+from pipeline.progress import Progress, silent
 
 ROWS_AT_ONCE = 1 << 15
 ELEMENTS_AT_ONCE = 1 << 24
@@ -74,6 +75,7 @@ class QonnxExecutor:
 
         What evaluates the file is *evaluate*, qonnx unless it is given, and is called *name*.
         """
+        self.progress: Progress = silent
         self.name = name
         self._evaluate = evaluate or by_qonnx
         self._onnx = file
@@ -194,6 +196,7 @@ class QonnxExecutor:
         scale = float(self._model.input_scale)
         pieces: dict[str, list[FloatArray]] = {name: [] for name in nodes}
         for start in range(0, max(len(codes), 1), rows):
+            self.progress("samples", start, len(codes))
             chosen = codes[start : start + rows]
             sample_codes = chosen.reshape(len(chosen), *self._model.shape)
             given = sample_codes.astype(np.float64)

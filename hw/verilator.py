@@ -56,16 +56,37 @@ class RtlExecutor:
         Raises:
             InputError: the unit's input type does not hold one of them.
         """
+        unit = self._thresholding(layer, first, last)
+        accumulators = np.arange(first, last + 1, dtype=np.int64)[:, None]
+        words = unit.input.pack(np.repeat(accumulators, unit.input.elements, axis=1))
+        stimulus = Stimulus(words, repeat=unit.input.words, outputs=len(words) * unit.output.words)
+        return self._simulate(unit, stimulus)[0]
+
+    def requantize_at(self, layer: int, accumulators: Codes) -> Codes:
+        """Run *accumulators*, shape (N, channels), through thresholding unit *layer*.
+
+        Raises:
+            InputError: the unit takes another number of channels, or its input type does not hold one of them.
+        """
+        unit = self._thresholding(layer, int(accumulators.min(initial=0)), int(accumulators.max(initial=0)))
+        return self._vectors(unit, accumulators)[0]
+
+    def why_monotone(self, layer: int, lows: Codes, highs: Codes) -> str:
+        """Say why the codes of thresholding unit *layer* are decided by the ends of their runs."""
+        del layer, lows, highs  # the input type is wide enough, or the simulation refuses them
+        return (
+            "a search in a table, one comparison a stage: an accumulator takes the way of the ends of its run, which "
+            "pass each comparison on that way on either side of it"
+        )
+
+    def _thresholding(self, layer: int, first: int, last: int) -> Unit:
         unit = self._unit_of(self._description.activations, layer)
         if not unit.input.minimum <= first <= last <= unit.input.maximum:
             raise InputError(
                 f"accumulators {first}..{last} do not fit the input of {unit.name}, "
                 f"{unit.input.minimum}..{unit.input.maximum}"
             )
-        accumulators = np.arange(first, last + 1, dtype=np.int64)[:, None]
-        words = unit.input.pack(np.repeat(accumulators, unit.input.elements, axis=1))
-        stimulus = Stimulus(words, repeat=unit.input.words, outputs=len(words) * unit.output.words)
-        return self._simulate(unit, stimulus)[0]
+        return unit
 
     def multiply(self, layer: int, codes: Codes) -> Codes:
         """Run *codes*, shape (N, inputs), through matrix unit *layer* with its weight memory.

@@ -8,6 +8,7 @@ from pipeline.errors import (
     InputError,
     IntegrityError,
     StageError,
+    TooLargeError,
     ToolMissingError,
 )
 from pipeline.executor import (
@@ -46,6 +47,7 @@ __all__ = [
     "Stage",
     "StageContext",
     "StageError",
+    "TooLargeError",
     "ToolMissingError",
     "Unexplained",
     "Vectors",

@@ -18,6 +18,7 @@ from pipeline.import_config import ImportConfig
 from pipeline.ledger import CheckEntry, ProofEntry
 from pipeline.parity import ParityReport, compare_codes
 from pipeline.plan import ExecutorStep, make_executor
+from pipeline.progress import Progress, ShowsProgress, silent
 from pipeline.registry import EXECUTORS, FUNCTIONS, resolve
 from pipeline.run_folder import RunFolder
 from pipeline.toolchain import QEMU_ARM, VERILATOR
@@ -97,7 +98,7 @@ def require_affordable(operations: int, samples: int) -> None:
         )
 
 
-def run_check(run: RunFolder, step: ExecutorStep) -> CheckResult:
+def run_check(run: RunFolder, step: ExecutorStep, progress: Progress = silent) -> CheckResult:
     """Run executor *step* on the test vectors and through every proof that it allows."""
     executor = make_executor(
         step, run.artifact(step.source), run.artifact("integer"), workdir=run.workdir(step.slot), cache=run.cache
@@ -107,6 +108,8 @@ def run_check(run: RunFolder, step: ExecutorStep) -> CheckResult:
     config = run.config()
     if isinstance(config, ImportConfig) and config.vectors is None:
         require_affordable(resolve(FUNCTIONS, "operations-of-sample")(model), len(vectors))
+    if isinstance(executor, ShowsProgress):
+        executor.progress = progress
     # Asked only if a float executor differs: the file is lowered again for them.
     activations = cache(lambda: resolve(FUNCTIONS, "activations-of")(model, run.artifact("export").path))
     if isinstance(executor, FloatReference):
@@ -116,7 +119,7 @@ def run_check(run: RunFolder, step: ExecutorStep) -> CheckResult:
         report, outputs = compare(run, step, executor, vectors)
     proofs: list[ProofEntry] = []
     if isinstance(executor, Requantizer):
-        proofs.extend(resolve(FUNCTIONS, "prove-requantization")(model, executor, activations))
+        proofs.extend(resolve(FUNCTIONS, "prove-requantization")(model, executor, activations, progress))
     if isinstance(executor, MatrixUnit):
         proofs.extend(resolve(FUNCTIONS, "prove-matrix-units")(model, executor, run.config().seed))
     resources = dict(executor.measure(vectors.codes)) if isinstance(executor, Measured) else {}

@@ -43,6 +43,10 @@ class InputError(BitproofError):
     exit_code = 2
 
 
+class TooLargeError(InputError):
+    """The network does not fit the memory of a target."""
+
+
 class ToolMissingError(BitproofError):
     """An external program or Python package that a stage needs is not on this machine."""
 

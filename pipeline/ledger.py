@@ -144,9 +144,9 @@ class ProofEntry(Record):
         actual: the executor the claim is about; ``integer`` for the model itself.
         first: where the claim fails first, or null.
         failing: how many cases contradict it.
-        warning: it holds, and is seldom what was wanted: the run's summary says it.
         exact_differs: cases that exact arithmetic would decide otherwise, where binary32 is the definition: codes of
             weights and biases.
+        warning: it holds, and is seldom what was wanted: the run's summary says it.
     """
 
     layer: str
@@ -158,8 +158,8 @@ class ProofEntry(Record):
     actual: str = "integer"
     first: dict[str, int] | None = None
     failing: Annotated[int, Field(ge=0)] = 0
-    warning: bool = False
     exact_differs: Annotated[int, Field(ge=0)] = 0
+    warning: bool = False
 
 
 class FailureEntry(Record):

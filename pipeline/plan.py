@@ -78,7 +78,7 @@ class Plan:
             name, arguments = self.front.stage(slot)
         elif isinstance(options, COptions):
             name = slot.removesuffix(f"-{options.core}")
-            arguments = {"core": options.core}
+            arguments = {"core": options.core, "flash_bytes": options.flash, "ram_bytes": options.ram}
         elif isinstance(options, FinnOptions):
             fifo = {"fifo_depth": options.fifo_depth}
             arguments = fifo if slot == "rtl" else {"board": options.board, "fps": options.fps}

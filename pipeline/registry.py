@@ -50,10 +50,17 @@ REPROGRAM = {"rtl": "hw.finn.reprogram:reprogram_thresholds"}
 
 SUPPORT = {
     "onnx-int8": "export.onnx_int8:build",
-    "c": "hw.mcu.plan:plan_network",
+    "c": "hw.mcu.plan:draft_network",
     "finn": "hw.finn.supported:require_supported",
 }
 """For each kind of target the function that refuses, by a StageError, an integer model that it has no form for."""
+
+MEMORY = {"c": "hw.mcu.memory:require_memory"}
+"""For each kind of target with a memory of its own the function that refuses, by a TooLargeError, an integer model that
+does not fit; it takes the options of the target behind the model."""
+
+OPTION_LIMITS = {"c": "hw.mcu.cores:require_board_memory"}
+"""For each kind of target the function that refuses, by a ConfigError, options that :mod:`pipeline.target` cannot."""
 
 FUNCTIONS = {
     "load-network": "train.checkpoint:load_network",

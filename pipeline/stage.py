@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline.artifact import Artifact, seal
+from pipeline.progress import Progress, silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +23,14 @@ class StageContext:
         seed: seed of every random generator that the stage makes.
         resume: a folder for what lets a stage that was interrupted go on; it need not exist, outlives failures and is
             removed when the stage succeeds. None: the stage is not to keep anything.
+        progress: what work that takes long calls before each of its parts.
     """
 
     workdir: Path
     scratch: Path
     seed: int
     resume: Path | None = None
+    progress: Progress = silent
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ def execute(
     seed: int,
     versions: Mapping[str, str],
     slot: str,
+    progress: Progress = silent,
 ) -> Artifact:
     """Run *stage* in a temporary folder beside *final* and commit the result by a rename.
 
@@ -78,7 +82,7 @@ def execute(
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
     resume = run_folder / "resume" / slot
-    tools = stage.run(source, StageContext(partial, scratch, seed, resume))
+    tools = stage.run(source, StageContext(partial, scratch, seed, resume, progress))
     made_from = () if source is None else (source.sha256,)
     artifact = seal(
         partial,

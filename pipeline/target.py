@@ -11,9 +11,9 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pipeline.errors import ConfigError
 
@@ -24,14 +24,44 @@ class TargetOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+SUFFIXES = {"": 1, "k": 1 << 10, "M": 1 << 20}
+
+
+def parse_bytes(text: object) -> object:
+    """Return the number of bytes that *text* means: digits, with ``k`` (1,024) or ``M`` (1,048,576) behind them.
+
+    What is no text is returned as it is.
+
+    >>> parse_bytes("256k"), parse_bytes("1M"), parse_bytes("4096")
+    (262144, 1048576, 4096)
+
+    Raises:
+        ValueError: *text* is none.
+    """
+    if not isinstance(text, str):
+        return text
+    match = re.fullmatch(r"([0-9]{1,10})([kM]?)", text)
+    if match is None:
+        raise ValueError("write a number of bytes, such as 65536, 64k or 1M")
+    return int(match.group(1)) * SUFFIXES[match.group(2)]
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1, le=1 << 30)]
+
+
 class OnnxInt8Options(TargetOptions):
     """Packed-int8 ONNX for onnxruntime; no options."""
 
 
 class COptions(TargetOptions):
-    """Bare-metal C: *core* is the processor it is compiled for and run on in QEMU."""
+    """Bare-metal C: *core* is the processor it is compiled for and run on in QEMU.
+
+    *flash* and *ram* are the bytes that there are of each; None: as many as the emulated board has.
+    """
 
     core: Literal["cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7"] = "cortex-m4"
+    flash: Bytes | None = None
+    ram: Bytes | None = None
 
 
 class FinnOptions(TargetOptions):
@@ -58,7 +88,8 @@ class TargetSpec:
         return f"c-{self.options.core}" if isinstance(self.options, COptions) else self.kind
 
     def __str__(self) -> str:
-        pairs = ", ".join(f"{key}={value}" for key, value in self.options.model_dump().items())
+        given = self.options.model_dump(exclude_none=True)
+        pairs = ", ".join(f"{key}={value}" for key, value in given.items())
         return f"{self.kind}{{{pairs}}}" if pairs else self.kind
 
 

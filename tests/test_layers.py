@@ -68,6 +68,6 @@ def test_every_registry_line_names_something_that_exists() -> None:
     from pipeline import registry
 
     tables = (registry.STAGES, registry.EXECUTORS, registry.FAULTS, registry.REPROGRAM, registry.SUPPORT)
-    for table in (*tables, registry.FUNCTIONS):
+    for table in (*tables, registry.MEMORY, registry.OPTION_LIMITS, registry.FUNCTIONS):
         for name in table:
             assert registry.resolve(table, name) is not None

@@ -14,6 +14,7 @@ from torch import nn
 from pipeline import Artifact, Codes, InputError, Observation, StageError, WeightSign
 from pipeline.float_error import PRECISION, sum_error
 from pipeline.output_coding import OutputCoding, Reals
+from pipeline.progress import Progress, silent
 from train.activations import ActivationLayer, activations_of
 from train.checkpoint import load_network
 from train.frozen import ACTIVATIONS
@@ -46,6 +47,7 @@ class TorchExecutor:
             activations: names in the integer model of its quantizers behind the input's, in the order in which they
                 run; None: ``act0``, ``act1``, ...
         """
+        self.progress: Progress = silent
         self._network, self._inputs = load_network(artifact)
         self._outputs = coding_of(ends_of(self._network, self._inputs)) if outputs is None else outputs
         self._input_scale = input_scale_of(self._network)
@@ -85,6 +87,7 @@ class TorchExecutor:
             raise InputError(f"{self.name}: input codes have shape {codes.shape}; expected (N, {self._inputs})")
         pieces = [np.empty((0, len(self._outputs.scales)))]
         for start in range(0, len(codes), SAMPLES_AT_ONCE):
+            self.progress("samples", start, len(codes))
             chosen = torch.from_numpy(codes[start : start + SAMPLES_AT_ONCE].astype(np.float32))
             values = self._network(chosen * self._input_scale)
             outputs = np.asarray(getattr(values, "value", values), dtype=np.float64).reshape(len(chosen), -1)

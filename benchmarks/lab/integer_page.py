@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lab.integer_networks import GROWING, SUBJECTS, WHOLE
+from benchmarks.lab.ordinary_networks import ORDINARY
 
 ROOT = Path(__file__).parents[2]
 PAGE, README = ROOT / "docs" / "integer-model.md", ROOT / "README.md"
@@ -18,6 +19,7 @@ def write_pages(found: Found) -> None:
     """Fill the tables of both pages with what was *found*, by the key of the network."""
     fill(PAGE, "figures", figures(found))
     fill(PAGE, "growth", growth(found))
+    fill(PAGE, "imports", imports(found))
     fill(README, "integer", short(found))
 
 
@@ -105,6 +107,22 @@ def growth(found: Found) -> str:
                 f"{1000 * each:.2g} ms a sample",
             ]
         )
+    return table(headings, rows)
+
+
+def imports(found: Found) -> str:
+    """Return the table of whole imports."""
+    headings = ["`import --target onnx-int8`", "processor time", "at most", "codes of onnx-int8 that differ"]
+    rows = [
+        [
+            subject.title,
+            f"{found[key]['import_s']:.1f} s",
+            f"{subject.goal_s} s",
+            "{:,} of {:,}".format(*found[key]["checks"]["onnx-int8"]),
+        ]
+        for key, subject in ORDINARY.items()
+        if key in found
+    ]
     return table(headings, rows)
 
 

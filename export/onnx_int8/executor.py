@@ -16,6 +16,7 @@ from export.onnx_int8.monotone import why_monotone
 from export.onnx_int8.writer import FILE, LAYERS
 from export.subgraph import cut
 from pipeline import Artifact, Codes, InputError, WeightSign
+from pipeline.progress import Progress, silent
 
 ROWS_AT_ONCE = 1 << 15
 ELEMENTS_AT_ONCE = 1 << 21
@@ -32,6 +33,7 @@ class OnnxInt8Executor:
     weight_sign: WeightSign = "lowered"
 
     def __init__(self, artifact: Artifact) -> None:
+        self.progress: Progress = silent
         try:
             self._onnx = onnx.load(artifact.path / FILE, load_external_data=False)
             layers = json.loads((artifact.path / LAYERS).read_text())
@@ -52,8 +54,11 @@ class OnnxInt8Executor:
         codes = codes + self._zero_point
         shape = self._session.get_inputs()[0].shape[1:]
         rows = max(1, ELEMENTS_AT_ONCE // codes.shape[1])
-        groups = [codes[start : start + rows] for start in range(0, max(len(codes), 1), rows)]
-        outputs = [_run(self._session, group.astype(kind.dtype).reshape(len(group), *shape)) for group in groups]
+        outputs = []
+        for start in range(0, max(len(codes), 1), rows):
+            self.progress("samples", start, len(codes))
+            group = codes[start : start + rows]
+            outputs.append(_run(self._session, group.astype(kind.dtype).reshape(len(group), *shape)))
         return np.concatenate(outputs).reshape(len(codes), -1)
 
     def trace(self, codes: Codes) -> dict[str, Codes]:

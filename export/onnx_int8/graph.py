@@ -172,5 +172,5 @@ def is_wide(reachable: Interval) -> bool:
 
 def column(values: NDArray[np.int64], shape: Shape, *, wide: bool = False) -> NDArray[np.int32] | NDArray[np.int64]:
     """Return one value a channel as an int32 or int64 array that broadcasts to (N, *shape)."""
-    each = values.reshape(-1, *(1,) * (len(shape) - 1))
-    return each if wide else each.astype(np.int32)
+    sizes = (-1, *(1,) * (len(shape) - 1))
+    return values.reshape(sizes) if wide else values.astype(np.int32).reshape(sizes)

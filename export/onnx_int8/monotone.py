@@ -52,7 +52,7 @@ def why_monotone(part: onnx.GraphProto, lows: Codes, highs: Codes) -> str | None
     would be in unbounded integers.
     """
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in part.initializer}
-    known = _Known(lows.astype(object), highs.astype(object), TensorProto.INT32)
+    known = _Known(lows.astype(object), highs.astype(object), part.input[0].type.tensor_type.elem_type)
     tensor, position, steps = part.input[0].name, 0, dict[str, None]()
     while position < len(part.node):
         length = _rounding_length(part, position, tensor, constants)
@@ -157,4 +157,4 @@ def _rounded(known: _Known, part: onnx.GraphProto, start: int, constants: Mappin
     shift = int(constants[part.node[start + 1].input[1]])
     if min(known.low) < 0 or not _Known(known.low, known.high + (1 << shift), known.kind).fits:
         return None
-    return _Known(known.low >> shift, (known.high + (1 << shift)) >> shift, TensorProto.UINT32)
+    return _Known(known.low >> shift, (known.high + (1 << (shift - 1))) >> shift, TensorProto.UINT32)

@@ -78,9 +78,9 @@ def _by_digits(
     reachable = hull(context.ranges[source[0]])
     digits = graph.digits(source[1], reachable, name)
     if len(digits) == 1:
-        reached = hull(context.ranges[name])
-        if is_wide(reached):
-            raise _too_wide(name, reached)
+        sums = hull(context.ranges[name])
+        if is_wide(sums):
+            raise _too_wide(name, sums)
         return Sums(multiply(digits[0], name))
     parts = [Interval(-digit.zero_point, MAX_STORED - digit.zero_point) for digit in digits]
     bounds = [hull(node.ranges((part,) * context.shapes[source[0]][0])) for part in parts]

@@ -40,13 +40,11 @@ def threshold(context: Context, node: Threshold, inputs: Inputs) -> Value:
     kind = IntegerType.smallest_for(lowest, lowest + node.levels)
     counting = replace(node, lowest=lowest, step=1, output=kind)
     form = solve_requantization(counting, context.ranges[source]) if node.step == 1 else None
+    # A threshold that is never met is the largest accumulator plus one.
     reach = hull(context.ranges[source])
-    # a threshold that is never met is the largest accumulator plus one
     sums = graph.sums(value, wide=is_wide(Interval(reach.low, reach.high + 1)))
     tensor, shape = sums.tensor, context.shapes[source]
-    if sums.wide:
-        form = None
-    if isinstance(form, MultiplyShift) and form.word_bits == 64 and not _divides(form, context.ranges[source]):
+    if not _has_form(form, sums, context.ranges[source]):
         form = None
     if isinstance(form, MultiplyShift):
         write = _multiply_shift if form.word_bits == 32 else _multiply_divide
@@ -65,6 +63,13 @@ def threshold(context: Context, node: Threshold, inputs: Inputs) -> Value:
     width = {"type": "int64" if sums.wide else "int32", "shape": [node.channels, *(1,) * (len(shape) - 1)]}
     context.activations.append({**entry, **width})
     return Stored(made, zero_point)
+
+
+def _has_form(form: MultiplyShift | RoundingShift | None, sums: Sums, reachable: Ranges) -> bool:
+    """Tell whether the nodes of *form* take these *sums*: 32 bits, or 64 where each quotient fits 32."""
+    if isinstance(form, MultiplyShift) and form.word_bits == 64:
+        return _divides(form, reachable)
+    return form is not None and not sums.wide
 
 
 def _divides(form: MultiplyShift, reachable: Ranges) -> bool:
@@ -150,9 +155,8 @@ def _compare(graph: Graph, node: Threshold, step: int, source: Sums, shape: Shap
     name = node.name
     axis = graph.constant(f"{name}.axis", np.array([-1]))
     last = graph.operation("Unsqueeze", [source.tensor, axis], f"{name}.column")
-    rows = node.thresholds.astype(np.int64 if source.wide else np.int32).reshape(
-        node.channels, *(1,) * (len(shape) - 1), node.levels
-    )
+    kind = np.int64 if source.wide else np.int32
+    rows = node.thresholds.astype(kind).reshape(node.channels, *(1,) * (len(shape) - 1), node.levels)
     met = graph.operation("GreaterOrEqual", [last, graph.constant(f"{name}.thresholds", rows)], f"{name}.met")
     ones = graph.cast(met, TensorProto.INT32, f"{name}.ones")
     count = graph.operation("ReduceSum", [ones, axis], f"{name}.count", keepdims=0)

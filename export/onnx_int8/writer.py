@@ -19,6 +19,7 @@ from export.onnx_int8.context import Context
 from export.onnx_int8.graph import INT8, Graph, Stored, Sums, Value, zero_point_of
 from export.onnx_int8.operations import WRITERS
 from pipeline import Artifact, Stage, StageContext, StageError
+from pipeline.progress import Progress, silent
 
 FILE = "model.onnx"
 LAYERS = "layers.json"
@@ -39,13 +40,13 @@ class WriteOnnxInt8(Stage):
     def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
         """Write ``model.onnx`` and ``layers.json`` (where each layer's integers are, how activations are computed)."""
         assert source is not None, "this stage consumes an integer model"
-        model, layers = build(load(source.path))
+        model, layers = build(load(source.path), ctx.progress)
         onnx.save_model(model, ctx.workdir / FILE)
         (ctx.workdir / LAYERS).write_text(json.dumps(layers, indent=1, sort_keys=True) + "\n")
         return {}
 
 
-def build(model: IntegerModel) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def build(model: IntegerModel, progress: Progress = silent) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """Return the ONNX form of *model*, and a description of its layers.
 
     The graph takes codes ``codes``, shape (N, *shape of a sample): uint8; int8 where they may be negative; uint8 with a
@@ -68,7 +69,8 @@ def build(model: IntegerModel) -> tuple[onnx.ModelProto, dict[str, Any]]:
     context = Context(graph, propagate(model), shapes)
     source, kind, shift = _input(graph, model)
     values: dict[str, Value] = {INPUT: source}
-    for node, sources in model.wired():
+    for number, (node, sources) in enumerate(model.wired()):
+        progress(f"writing {node.name}", number, len(model.nodes))
         if model.heads and node is model.nodes[-1]:  # its outputs stay apart
             continue
         values[node.name] = WRITERS[type(node)](context, node, [(source, values[source]) for source in sources])

@@ -10,14 +10,16 @@ from export.proofs.order import prove_order
 from export.proofs.thresholds import prove_thresholds
 from export.proofs.widths import prove_widths
 from pipeline.ledger import ProofEntry
+from pipeline.progress import Progress, silent
 
 
-def prove_lowering(lowered: Lowered) -> list[ProofEntry]:
+def prove_lowering(lowered: Lowered, progress: Progress = silent) -> list[ProofEntry]:
     """Prove thresholds, float order, widths and weights of *lowered*; what was dropped at the end is said here, too."""
     model = lowered.model
     ranges, sums = propagate(model), sums_of(model)
     entries = []
-    for node in model.activations:
+    for number, node in enumerate(model.activations):
+        progress(f"thresholds of {node.name}", number, len(model.activations))
         (source,) = model.sources(node.name)
         activations = lowered.activations[node.name]
         entries.append(prove_thresholds(node, activations, ranges[source]))

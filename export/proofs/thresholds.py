@@ -3,8 +3,9 @@
 1. **By monotony.** Thresholds cut a channel's accumulators into runs of one code. The activation does not fall, so the
    two are equal iff the activation reaches the run's code at its first accumulator and no higher one at its last:
    two exact signs a run, whatever the length.
-2. **By enumeration**, for channels of at most 2^20 accumulators: the activation of every accumulator is evaluated in
-   binary64 with a bound on its error, which decides all but the few next to a boundary; those are decided exactly.
+2. **By enumeration**, for channels of at most 2^20 accumulators, and 2^28 a layer: the activation of every accumulator
+   is evaluated in binary64 with a bound on its error, which decides all but the few next to a boundary; those are
+   decided exactly.
 
 Neither looks at how the thresholds were derived. Each finds every fault alone; that they agree checks the provers.
 """
@@ -27,6 +28,8 @@ from pipeline.ledger import ProofEntry
 
 ENUMERATED = 1 << 20
 """Channels of at most this many accumulators are enumerated."""
+ENUMERATED_OF_LAYER = 1 << 28
+"""At most so many accumulators of a layer are enumerated, channel by channel: three seconds of a processor."""
 
 UNIT = 2.0**-53
 """Largest relative error of one rounding to binary64."""
@@ -85,15 +88,18 @@ def prove_thresholds(node: Staircase, activations: Sequence[Activation], reachab
         ValueError: an activation falls, or there is not one activation and one interval a channel.
     """
     runs = enumerated = failing = channels = 0
-    first = None
+    first, left_out = None, ""
     for channel, (row, activation, interval) in enumerate(zip(node.thresholds, activations, reachable, strict=True)):
         if activation.chain.direction < 0:
             raise ValueError(f"the activation of {node.name!r}, channel {channel}, falls; negate it like its channel")
         verdicts = [_by_monotony(node, row, activation, interval)]
         runs += verdicts[0].cases
-        if interval.high - interval.low < ENUMERATED:
+        size = interval.high - interval.low + 1
+        if size <= ENUMERATED and enumerated + size <= ENUMERATED_OF_LAYER:
             verdicts.append(_by_enumeration(node, row, activation, interval))
             enumerated, channels = enumerated + verdicts[1].cases, channels + 1
+        elif size <= ENUMERATED:
+            left_out = ", while they are at most 2^28 together"
         assert len({verdict.failing > 0 for verdict in verdicts}) == 1, f"{node.name}, channel {channel}: {verdicts}"
         failing += sum(verdict.failing for verdict in verdicts)
         if first is None and verdicts[-1].wrong is not None:
@@ -104,8 +110,8 @@ def prove_thresholds(node: Staircase, activations: Sequence[Activation], reachab
         layer=node.name,
         claim="the integer thresholds equal the exported activation in exact arithmetic on every reachable accumulator",
         method=f"two ways that agree: exact signs at both ends of every run of one code ({runs} cases; both sides are "
-        f"monotone), and every accumulator of {channels} of {len(activations)} channels, those of at most 2^20 "
-        f"({enumerated} cases; binary64 with an error bound, exactly where that does not decide)",
+        f"monotone), and every accumulator of {channels} of {len(activations)} channels, those of at most 2^20"
+        f"{left_out} ({enumerated} cases; binary64 with an error bound, exactly where that does not decide)",
         cases=runs + enumerated,
         holds=failing == 0,
         first=first,

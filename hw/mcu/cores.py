@@ -1,16 +1,17 @@
 """The processors that the C back-end builds for: one table row each.
 
 The C sources are the same for all of them. A row says how the cross compiler is told about the core, which QEMU machine
-has it, and where that machine's memories are.
+has it, where that machine's memories are, and how much code the kernels are for it. The linker is given the memories
+from here, so that they are written down once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from pipeline import StageError
+from pipeline import ConfigError, StageError
 
 CoreName = Literal["cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7"]
 
@@ -32,12 +33,41 @@ class Core:
         machine: the QEMU machine that has it.
         flash: where code and constants go.
         ram: where everything else goes.
+        kernel_bytes: size of the code of each kernel, by the layout of the weights, and of both requantizing kernels
+            together under ``requantize``; as arm-none-eabi-gcc 12.2 compiles them with -O2.
     """
 
     flags: tuple[str, ...]
     machine: str
     flash: Region
     ram: Region
+    kernel_bytes: Mapping[str, int]
+
+    def with_memory(self, flash_bytes: int | None, ram_bytes: int | None) -> Core:
+        """Return this core with smaller memories; None: those of the emulated board.
+
+        Raises:
+            ConfigError: the emulated board has less.
+        """
+        for option, asked, region in (("flash", flash_bytes, self.flash), ("ram", ram_bytes, self.ram)):
+            if asked is not None and asked > region.size_bytes:
+                raise ConfigError(
+                    f"{option} = {asked} bytes is more than the emulated board {self.machine} has, on which the "
+                    f"firmware is run: at most {region.size_bytes}; give less, or leave {option} out"
+                )
+        return replace(
+            self,
+            flash=replace(self.flash, size_bytes=self.flash.size_bytes if flash_bytes is None else flash_bytes),
+            ram=replace(self.ram, size_bytes=self.ram.size_bytes if ram_bytes is None else ram_bytes),
+        )
+
+
+STACK_BYTES = 2048
+"""RAM that the linker keeps free for the stack at least."""
+
+
+def _kernels(ternary: int, u2: int, u4: int, u8: int, requantize: int) -> Mapping[str, int]:
+    return {"ternary": ternary, "u2": u2, "u4": u4, "u8": u8, "requantize": requantize}
 
 
 _MPS2_FLASH = Region(0x0000_0000, 4 << 20)
@@ -46,12 +76,31 @@ _SOFT = ("-mthumb", "-mfloat-abi=soft")
 
 CORES: Mapping[CoreName, Core] = {
     "cortex-m0": Core(
-        ("-mcpu=cortex-m0", *_SOFT), "microbit", Region(0x0000_0000, 256 << 10), Region(0x2000_0000, 16 << 10)
+        ("-mcpu=cortex-m0", *_SOFT),
+        "microbit",
+        Region(0x0000_0000, 256 << 10),
+        Region(0x2000_0000, 16 << 10),
+        _kernels(1224, 1196, 800, 576, 180),
     ),
-    "cortex-m3": Core(("-mcpu=cortex-m3", *_SOFT), "mps2-an385", _MPS2_FLASH, _MPS2_RAM),
-    "cortex-m4": Core(("-mcpu=cortex-m4", *_SOFT), "mps2-an386", _MPS2_FLASH, _MPS2_RAM),
-    "cortex-m7": Core(("-mcpu=cortex-m7", *_SOFT), "mps2-an500", _MPS2_FLASH, _MPS2_RAM),
+    "cortex-m3": Core(
+        ("-mcpu=cortex-m3", *_SOFT), "mps2-an385", _MPS2_FLASH, _MPS2_RAM, _kernels(896, 1024, 628, 444, 164)
+    ),
+    "cortex-m4": Core(
+        ("-mcpu=cortex-m4", *_SOFT), "mps2-an386", _MPS2_FLASH, _MPS2_RAM, _kernels(692, 632, 488, 392, 164)
+    ),
+    "cortex-m7": Core(
+        ("-mcpu=cortex-m7", *_SOFT), "mps2-an500", _MPS2_FLASH, _MPS2_RAM, _kernels(696, 632, 488, 392, 160)
+    ),
 }
+
+
+def require_board_memory(core: CoreName, flash: int | None = None, ram: int | None = None) -> None:
+    """Check that the emulated board of *core* has *flash* and *ram* bytes.
+
+    Raises:
+        ConfigError: it has less.
+    """
+    core_of(core).with_memory(flash, ram)
 
 
 def core_of(name: CoreName) -> Core:

@@ -7,6 +7,7 @@ documents them). No C library is linked. The same sources give the same bytes, w
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from hw.mcu.codegen import make_environment
-from hw.mcu.cores import Core, CoreName, core_of
+from hw.mcu.cores import STACK_BYTES, Core, CoreName, core_of
 from hw.mcu.elf import NO_BITS, sections
 from hw.mcu.manifest import FILE as MANIFEST_FILE
 from hw.mcu.manifest import Manifest
@@ -50,10 +51,14 @@ class BuildFirmware(Stage):
     Attributes:
         core: the processor; the sources must have been generated for it.
         definitions: preprocessor definitions, for example ``BITPROOF_LANES=0``; they change no result.
+        flash_bytes: how much flash the linker is given; None: what the emulated board has.
+        ram_bytes: how much RAM likewise.
     """
 
     core: CoreName = "cortex-m4"
     definitions: tuple[str, ...] = ()
+    flash_bytes: int | None = None
+    ram_bytes: int | None = None
 
     name: ClassVar[str] = "firmware"
     consumes: ClassVar[str | None] = "c-sources"
@@ -63,12 +68,13 @@ class BuildFirmware(Stage):
         """Write ``firmware.elf``, ``size.json`` and the manifest of the sources.
 
         Raises:
+            ConfigError: the emulated board has less memory than was asked for.
             StageError: the sources are for another core, do not compile, or do not fit the memory.
             ToolMissingError: the cross compiler is not installed.
         """
         if source is None:
             raise StageError("firmware needs C sources to be built from")
-        core = core_of(self.core)
+        core = core_of(self.core).with_memory(self.flash_bytes, self.ram_bytes)
         manifest = Manifest.load(source.path)
         if manifest.core != self.core:
             raise StageError(f"the C sources are for {manifest.core}, not {self.core}: generate them for {self.core}")
@@ -123,11 +129,37 @@ def _compile(core: Core, manifest: Manifest, build: Path, definitions: tuple[str
         "flash_size": core.flash.size_bytes,
         "ram_origin": core.ram.origin,
         "ram_size": core.ram.size_bytes,
+        "stack_least": STACK_BYTES,
     }
     symbols = [f"-Wl,--defsym={name}={value:#x}" for name, value in memory.items()]
     options = ["-nostdlib", "-nostartfiles", "-Wl,--gc-sections", "-Wl,--build-id=none", "-Wl,--no-warn-rwx-segments"]
-    _gcc([*core.flags, *options, *symbols, "-T", LINKER_SCRIPT, *objects, "-lgcc", "-o", ELF], build, log)
+    try:
+        _gcc([*core.flags, *options, *symbols, "-T", LINKER_SCRIPT, *objects, "-lgcc", "-o", ELF], build, log)
+    except StageError as error:
+        raise _link_error(core, str(error)) from error
     return build / ELF
+
+
+def _link_error(core: Core, said: str) -> StageError:
+    """Return what the linker *said* in terms of the target, where it is about memory."""
+    regions = {"FLASH": ("flash", core.flash), "RAM": ("ram", core.ram)}
+    over = dict(re.findall(r"region `(\w+)' overflowed by (\d+) bytes", said))
+    section = {region: name for name, region in re.findall(r"section `([.\w]+)' will not fit in region `(\w+)'", said)}
+    lines = [
+        f"section {section.get(region, 'unknown')} exceeds the {regions[region][1].size_bytes:,} bytes of "
+        f"{regions[region][0]} by {int(count):,} bytes"
+        for region, count in over.items()
+        if region in regions
+    ]
+    if "too little RAM is left for the stack" in said:
+        lines.append(f"the {core.ram.size_bytes:,} bytes of ram leave less than {STACK_BYTES:,} bytes for the stack")
+    if not lines:
+        return StageError(said)
+    return StageError(
+        f"the firmware does not fit: {'; '.join(lines)}. The estimate before compiling was too small for this "
+        f"compiler; use smaller layers or fewer bits of their weights, or a target with more "
+        f"memory. The linker said: {said}"
+    )
 
 
 def _gcc(arguments: list[str], build: Path, log: Path) -> None:

@@ -16,6 +16,10 @@ FILE = "manifest.json"
 FORMAT: Literal[1] = 1
 
 
+Method = Literal["multiply-shift", "rounding-shift", "multiply-shift-64", "thresholds"]
+"""How codes are computed from accumulators; see :mod:`export.integer.requantize`."""
+
+
 class Record(BaseModel):
     """Base of the entries: immutable, no unknown keys."""
 
@@ -52,15 +56,15 @@ class ActivationEntry(Record):
     """One requantizing layer and how it is computed.
 
     Attributes:
-        method: ``multiply-shift`` where constants exist that equal the thresholds on every reachable accumulator.
-        shift: of a multiply-shift; None otherwise.
+        method: ``thresholds`` only where no constants of another form equal them on every reachable accumulator.
+        shift: None of thresholds.
     """
 
     kind: Literal["activation"] = "activation"
     name: str
     inputs: int
     outputs: int
-    method: Literal["multiply-shift", "thresholds"]
+    method: Method
     shift: int | None
     levels: int
     lowest: int

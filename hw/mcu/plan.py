@@ -7,7 +7,8 @@ the codes, that every accumulator fits 32 bits, and which requantization equals 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,14 +18,18 @@ from export.integer import (
     Interval,
     MatMul,
     MultiplyShift,
+    Ranges,
+    Requantization,
+    RoundingShift,
     Threshold,
     hull,
     propagate,
     require_operations,
-    solve_multiply_shift,
+    solve_requantization,
     without_moves,
 )
 from hw.mcu.layout import TERNARY_SECOND_ROW, WeightLayout, Words
+from hw.mcu.manifest import Method
 from pipeline import Codes, StageError
 
 INT32_MAX = (1 << 31) - 1
@@ -54,13 +59,51 @@ class PlannedActivation:
     """One requantization; *constants* is None where only the thresholds themselves are exact."""
 
     node: Threshold
-    constants: MultiplyShift | None
+    constants: Requantization | None
+
+    @property
+    def method(self) -> Method:
+        """How the codes are computed."""
+        match self.constants:
+            case MultiplyShift(word_bits=64):
+                return "multiply-shift-64"
+            case MultiplyShift():
+                return "multiply-shift"
+            case RoundingShift():
+                return "rounding-shift"
+            case _:
+                return "thresholds"
+
+    @property
+    def kernel(self) -> str:
+        """What the type and the function of that method are called in C, behind their prefixes."""
+        return self.method.replace("-", "_")
+
+    @property
+    def table_bytes(self) -> int:
+        """Size of the constants of all channels."""
+        if self.constants is None:
+            return 4 * self.padded_thresholds.size
+        return BYTES_OF_FORM[self.method] * self.node.channels
 
     @property
     def padded_thresholds(self) -> Codes:
         """The thresholds, shape (channels, 2**n - 1), with levels added that no accumulator reaches."""
-        missing = (1 << self.node.levels.bit_length()) - 1 - self.node.levels
+        missing = padded_levels(self.node.levels) - self.node.levels
         return np.pad(self.node.thresholds, ((0, 0), (0, missing)), constant_values=INT32_MAX)
+
+
+BYTES_OF_FORM: Mapping[Method, int] = {"multiply-shift": 8, "multiply-shift-64": 12, "rounding-shift": 4}
+"""Constants of one channel in each solved form of requantization."""
+
+
+def padded_levels(levels: int) -> int:
+    """Return how many thresholds a channel of *levels* has where they are stored: the next 2**n - 1.
+
+    >>> [padded_levels(levels) for levels in (1, 2, 3, 4, 15)]
+    [1, 3, 3, 7, 15]
+    """
+    return (1 << levels.bit_length()) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +140,22 @@ class Plan:
         return self.widest_hidden * 4 + -(-self.widest_hidden // 4) * 4
 
 
-def plan_network(model: IntegerModel) -> Plan:
-    """Decide layout and kernel of every layer of *model*.
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What is known of the network before its weights are packed and its requantizations solved.
+
+    Attributes:
+        ranges: of every node, one interval a channel.
+        layouts: of each matrix product, in execution order.
+    """
+
+    model: IntegerModel
+    ranges: Mapping[str, Ranges]
+    layouts: tuple[WeightLayout, ...]
+
+
+def draft_network(model: IntegerModel) -> Draft:
+    """Check that every layer of *model* has a form, without packing or solving anything: in seconds for any size.
 
     Raises:
         StageError: a layer cannot be carried out with 8-bit codes and 32-bit accumulators; the message names it.
@@ -108,17 +165,34 @@ def plan_network(model: IntegerModel) -> Plan:
     _check_codes(model)
     _check_order(model)
     ranges = propagate(model)
+    for node in model.nodes:
+        if isinstance(node, MatMul):
+            _check_accumulators(node, hull(ranges[node.name]))
+        elif isinstance(node, Affine):
+            _check_sums(node, hull(ranges[node.name]))
+    return Draft(model, ranges, tuple(WeightLayout.of(node) for node in model.matmuls))
+
+
+def plan_network(model: IntegerModel) -> Plan:
+    """Decide layout and kernel of every layer of *model*.
+
+    Raises:
+        StageError: a layer cannot be carried out with 8-bit codes and 32-bit accumulators; the message names it.
+    """
+    draft = draft_network(model)
+    layouts = dict(zip((node.name for node in model.matmuls), draft.layouts, strict=True))
     matmuls = []
     activations = []
     bias = None
     largest_code = model.input.maximum
     for node in model.nodes:
+        outputs = hull(draft.ranges[node.name])
         if isinstance(node, MatMul):
-            matmuls.append(_plan_matmul(node, hull(ranges[node.name]), largest_code))
+            matmuls.append(_plan_matmul(node, layouts[node.name], outputs, largest_code))
         elif isinstance(node, Affine):
-            bias = _plan_bias(node, hull(ranges[node.name]))
+            bias = PlannedBias(node, outputs)
         elif isinstance(node, Threshold):
-            activations.append(PlannedActivation(node, _constants(node, ranges[matmuls[-1].node.name])))
+            activations.append(PlannedActivation(node, solve_requantization(node, draft.ranges[matmuls[-1].node.name])))
             largest_code = node.lowest + node.levels
     return Plan(prefix_of(model.name), model, tuple(matmuls), tuple(activations), bias)
 
@@ -167,34 +241,26 @@ def _check_order(model: IntegerModel) -> None:
         )
 
 
-def _plan_matmul(node: MatMul, outputs: Interval, largest_code: int) -> PlannedMatMul:
+def _check_accumulators(node: MatMul, outputs: Interval) -> None:
     # A threshold that is never met is the largest accumulator plus one, so that must fit as well.
     if outputs.low < INT32_MIN or outputs.high + 1 > INT32_MAX:
         raise StageError(
             f"accumulators of layer {node.name!r} reach [{outputs.low}, {outputs.high}]; allowed are "
             f"{INT32_MIN} to {INT32_MAX - 1}: use fewer inputs or fewer bits"
         )
-    layout = WeightLayout.of(node)
-    run = 0
-    if layout.kind == "ternary":
-        largest_sum_of_word = 2 * largest_code * layout.columns_per_word
-        run = ((1 << TERNARY_SECOND_ROW) - 1) // largest_sum_of_word
-    return PlannedMatMul(node, layout, layout.pack(node.weights), run, outputs)
 
 
-def _plan_bias(node: Affine, outputs: Interval) -> PlannedBias:
+def _check_sums(node: Affine, outputs: Interval) -> None:
     if outputs.low < INT32_MIN or outputs.high > INT32_MAX:
         raise StageError(
             f"sums of layer {node.name!r} reach [{outputs.low}, {outputs.high}]; allowed are {INT32_MIN} to "
             f"{INT32_MAX}: use smaller offsets"
         )
-    return PlannedBias(node, outputs)
 
 
-def _constants(node: Threshold, reachable: tuple[Interval, ...]) -> MultiplyShift | None:
-    """Return multiply-shift constants for all channels, or None; gives up at the first channel that has none."""
-    for channel, interval in enumerate(reachable):
-        alone = replace(node, thresholds=node.thresholds[[channel]], flipped=np.zeros(1, dtype=np.bool_))
-        if solve_multiply_shift(alone, (interval,), word_bits=32) is None:
-            return None
-    return solve_multiply_shift(node, reachable, word_bits=32)
+def _plan_matmul(node: MatMul, layout: WeightLayout, outputs: Interval, largest_code: int) -> PlannedMatMul:
+    run = 0
+    if layout.kind == "ternary":
+        largest_sum_of_word = 2 * largest_code * layout.columns_per_word
+        run = ((1 << TERNARY_SECOND_ROW) - 1) // largest_sum_of_word
+    return PlannedMatMul(node, layout, layout.pack(node.weights), run, outputs)

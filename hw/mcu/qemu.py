@@ -14,7 +14,7 @@ import numpy as np
 
 from hw.mcu.cores import CoreName, core_of
 from hw.mcu.firmware import ELF
-from hw.mcu.manifest import Manifest
+from hw.mcu.manifest import Manifest, Method
 from pipeline import Artifact, Codes, StageError, WeightSign
 from pipeline.toolchain import QEMU_ARM
 
@@ -31,6 +31,16 @@ INSTRUCTIONS_PER_ROW = 4000
 INSTRUCTIONS_PER_S = 5_000_000
 """Far below what QEMU does (over 100 million): the time limit is for firmware that hangs."""
 
+AFFINE = (
+    "each step is monotone (a product with a constant, an addition, an arithmetic shift, a clamp) and none overflows"
+)
+WHY_MONOTONE: Mapping[Method, str] = {
+    "multiply-shift": AFFINE,
+    "multiply-shift-64": AFFINE,
+    "rounding-shift": "rounding to the nearest integer, ties to one side, is monotone, so is the clamp; none overflows",
+    "thresholds": "a search in a table: an accumulator takes the way of the ends of its run, which pass each "
+    "comparison on that way on either side of it",
+}
 
 E = TypeVar("E")
 
@@ -42,6 +52,7 @@ class Mode(IntEnum):
     REQUANTIZE = 2
     MULTIPLY = 3
     MEASURE = 4
+    REQUANTIZE_AT = 5
 
 
 class FirmwareExecutor:
@@ -105,6 +116,27 @@ class FirmwareExecutor:
         rows = last - first + 1
         output = self._command(Mode.REQUANTIZE, layer, rows, first, b"", macs=entry.outputs * entry.levels)
         return _array(output, "u1", (rows, entry.outputs))
+
+    def requantize_at(self, layer: int, accumulators: Codes) -> Codes:
+        """Run activation *layer* on *accumulators*, shape (N, channels), and return its codes.
+
+        Raises:
+            StageError: there is no such layer, the accumulators have another shape or range, or the firmware failed.
+        """
+        entry = _layer(self.manifest.activations, layer, "activation")
+        if accumulators.ndim != 2 or accumulators.shape[1] != entry.inputs:
+            raise StageError(f"{entry.name} takes accumulators of shape (N, {entry.inputs}), not {accumulators.shape}")
+        if accumulators.size and not -(1 << 31) <= accumulators.min() <= accumulators.max() < 1 << 31:
+            raise StageError(f"accumulators {accumulators.min()} to {accumulators.max()} do not fit int32")
+        raw = accumulators.astype("<i4").tobytes()
+        macs = entry.outputs * entry.levels
+        output = self._command(Mode.REQUANTIZE_AT, layer, len(accumulators), 0, raw, macs=macs)
+        return _array(output, "u1", (len(accumulators), entry.outputs))
+
+    def why_monotone(self, layer: int, lows: Codes, highs: Codes) -> str:
+        """Say why the codes of activation *layer* are decided by the ends of their runs, by its method."""
+        del lows, highs  # that no accumulator between them overflows was proven when the constants were chosen
+        return WHY_MONOTONE[_layer(self.manifest.activations, layer, "activation").method]
 
     def measure(self, codes: Codes) -> Mapping[str, int | float | str]:
         """Return what one inference costs, measured on the first of *codes*; see :func:`hw.mcu.cost.measure`."""

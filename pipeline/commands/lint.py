@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,16 +14,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.errors import ConfigError, GateError, StageError
+from pipeline.commands.rehearse_run import MODEL_FILE, export_untrained
+from pipeline.errors import ConfigError, GateError
 from pipeline.import_config import source_file
 from pipeline.input_type import parse_input_type
 from pipeline.ledger import warnings_of
-from pipeline.registry import FUNCTIONS, STAGES, SUPPORT, resolve
+from pipeline.registry import FUNCTIONS, STAGES, resolve
 from pipeline.stage import StageContext
+from pipeline.support import Verdict, ask, require_options
 from pipeline.target import OPTIONS, TargetSpec, require_target
 from pipeline.yaml_file import read_config
-
-MODEL_FILE = "model.onnx"
 
 
 class Examined(Protocol):
@@ -42,19 +41,6 @@ class Examined(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether one target takes the network; *why* is empty where it does."""
-
-    target: str
-    why: str
-
-    @property
-    def takes(self) -> bool:
-        """It does."""
-        return not self.why
-
-
 def lint(
     path: Path, targets: tuple[str, ...], assignments: tuple[str, ...], *, input_type: str | None, as_json: bool
 ) -> None:
@@ -68,9 +54,10 @@ def lint(
         ConfigError: the configuration or a target is not valid, the file is of neither kind, or *input_type* is given
             for a configuration, *assignments* for a file.
         InputError: the file cannot be read, or the network not be built.
-        GateError: a target that was asked for refuses the network.
+        GateError: a target that was asked for refuses the network, or a proof of a file's integers fails.
     """
     asked = tuple(require_target(spec) for spec in targets)
+    require_options(asked)
     if input_type is not None:
         _require_input_type(input_type)
     if path.suffix == ".onnx":
@@ -88,6 +75,8 @@ def lint(
     verdicts = [_ask(target, examined) for target in chosen]
     all_must = bool(asked) or path.suffix != ".onnx"
     ok = all(v.takes for v in verdicts) if all_must else any(v.takes for v in verdicts)
+    # An import judges the same proofs; those of a network that is not trained yet are only an example.
+    ok = ok and (path.suffix != ".onnx" or all(proof.holds for proof in examined.proofs))
     if not as_json and path.suffix != ".onnx":
         typer.echo("not trained: weights, scales and thresholds are those of a start by the seed", err=True)
     if as_json:
@@ -110,6 +99,9 @@ def _reason(path: Path, examined: Examined, verdicts: list[Verdict]) -> str:
     if examined.model is None:
         refused = len(examined.unsupported)
         return f"{path}: {'1 node' if refused == 1 else f'{refused} nodes'} cannot be lowered to integers exactly"
+    failing = [proof for proof in examined.proofs if not proof.holds]
+    if failing and path.suffix == ".onnx":
+        return f"{path}: layer {failing[0].layer}: this does not hold: {failing[0].claim} ({len(failing)} such proofs)"
     return f"{path} cannot be deployed to {', '.join(v.target for v in verdicts if not v.takes)}"
 
 
@@ -128,13 +120,9 @@ def _examine_file(path: Path, input_type: str | None) -> Examined:
 def _examine_config(path: Path, assignments: tuple[str, ...]) -> tuple[Examined, tuple[TargetSpec, ...]]:
     """Build the network of the configuration without training it, export it, and examine the file."""
     config = read_config(path, assignments)
+    require_options(config.targets)
     with tempfile.TemporaryDirectory(prefix="bitproof-lint-") as name:
-        folder = Path(name)
-        checkpoint = resolve(FUNCTIONS, "untrained-network")(config.data, config.model, folder / "train", config.seed)
-        made, scratch = folder / config.name, folder / "scratch"
-        made.mkdir()
-        scratch.mkdir()
-        resolve(STAGES, "export")().run(checkpoint, StageContext(made, scratch, config.seed))
+        made = export_untrained(config, Path(name))
         examined: Examined = resolve(FUNCTIONS, "lint-file")(made / MODEL_FILE, config.name)
     return examined, config.targets
 
@@ -142,11 +130,7 @@ def _examine_config(path: Path, assignments: tuple[str, ...]) -> tuple[Examined,
 def _ask(target: TargetSpec, examined: Examined) -> Verdict:
     if examined.model is None:
         return Verdict(str(target), "the network cannot be lowered to integers")
-    try:
-        resolve(SUPPORT, target.kind)(examined.model)
-    except StageError as error:
-        return Verdict(str(target), str(error))
-    return Verdict(str(target), "")
+    return ask(target, examined.model)
 
 
 def _print(examined: Examined, verdicts: list[Verdict]) -> None:

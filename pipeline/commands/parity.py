@@ -11,6 +11,7 @@ from pipeline.errors import IntegrityError
 from pipeline.import_config import ImportConfig
 from pipeline.ledger import (
     ArtifactEntry,
+    CheckEntry,
     FailureEntry,
     Ledger,
     ProofEntry,
@@ -115,6 +116,10 @@ def _accuracy(run: RunFolder, results: dict[str, CheckResult]) -> dict[str, floa
     return accuracy
 
 
+def _reason(ledger: Ledger, check: CheckEntry) -> str:
+    return check.summary() + ("" if check.first is None else head_of(ledger, check.first["output"]))
+
+
 def judge(ledger: Ledger, config_targets: tuple[str, ...]) -> list[str]:
     """Return why the run fails its gates, one line each; empty: it passes.
 
@@ -122,13 +127,11 @@ def judge(ledger: Ledger, config_targets: tuple[str, ...]) -> list[str]:
     its failure is recorded under ``failures``.
     """
     strict = ledger.gates.get("float_reference") == "strict"
-    reasons = [
-        check.summary() + ("" if check.first is None else head_of(ledger, check.first["output"]))
-        for check in ledger.checks
-        if not check.ok
-    ]
+    reasons = [_reason(ledger, check) for check in ledger.checks if not check.ok]
     reasons += [
-        f"gate float_reference = strict: {check.summary()}" for check in ledger.checks if strict and check.rounded
+        f"gate float_reference = strict: {_reason(ledger, check)}"
+        for check in ledger.checks
+        if strict and check.ok and check.rounded
     ]
     for proof in ledger.proofs:
         if not proof.holds:

@@ -1,7 +1,8 @@
 """Read the files of an import in a folder of its own first: one that is refused leaves no run and changes none.
 
 Snakemake deletes what a stage is about to make again before the stage can say that it will not. What the user gave is
-therefore read, and the network lowered, before anything of the run is touched.
+therefore read, the network lowered, and the targets asked whether they have the memory for it, before anything of the
+run is touched.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pipeline.plan import Plan
 from pipeline.registry import FUNCTIONS, resolve
 from pipeline.run_folder import CONFIG, RunFolder
 from pipeline.stage import execute
+from pipeline.support import ask, require_memory, require_options
 
 
 def rehearse_import(run: RunFolder, config: ImportConfig) -> None:
@@ -24,9 +26,12 @@ def rehearse_import(run: RunFolder, config: ImportConfig) -> None:
     Nothing is done where *run* holds what the same files gave.
 
     Raises:
+        ConfigError: an option of a target asks for what the target does not have.
         InputError: a file cannot be imported, the vectors or labels do not fit it, or it cannot be lowered.
+        TooLargeError: it does not fit the memory of a target.
         ToolMissingError: a package that reads it is not installed.
     """
+    require_options(config.targets)
     if _is_made(run, config):
         return
     with tempfile.TemporaryDirectory(prefix="bitproof-import-") as folder:
@@ -50,12 +55,13 @@ def _import_into(folder: Path, config: ImportConfig) -> None:
         stage = plan.make_stage(slot)
         made[slot] = execute(stage, origin, folder / slot, seed=config.seed, versions={}, slot=slot)
         if slot == "export":  # before the vectors: they do not matter to a network that is not supported
-            resolve(FUNCTIONS, "lower-file")(made[slot].path / _FILE)
+            lowered = resolve(FUNCTIONS, "lower-file")(made[slot].path / _FILE)
+            require_memory(ask(target, lowered.model) for target in config.targets)
 
 
 def _is_made(run: RunFolder, config: ImportConfig) -> bool:
-    """Return whether *run* holds the artifacts that the files and options of *config* give."""
-    if not (run.path / CONFIG).is_file():
+    """Return whether *run* holds the artifacts that the files and options of *config* give, for the same targets."""
+    if not (run.path / CONFIG).is_file() or run.config().targets != config.targets:
         return False
     held, wanted = Plan(run.config()), Plan(config)
     slots = (*wanted.front.sources, "integer")

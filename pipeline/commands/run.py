@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from pipeline.commands.parity import judge, require_ledger, worst_failure
+from pipeline.commands.rehearse_run import rehearse_run
 from pipeline.commands.summary import summarize, summarize_part
 from pipeline.config import RunConfig
 from pipeline.errors import BitproofError, ConfigError, GateError, StageError
@@ -44,10 +45,15 @@ def run_pipeline(
 
     Raises:
         ConfigError: the configuration or *until* is not valid.
+        InputError: the network cannot be built or lowered; nothing was trained.
+        StageError: a target refuses the network; nothing was trained.
         RunFailedError: a stage failed.
         GateError: a parity check, a proof or a gate does not hold.
     """
-    carry_out(read_config(config_path, assignments), runs=runs, until=until, cores=cores, as_json=as_json)
+    config = read_config(config_path, assignments)
+    plan = Plan(config)
+    rehearse_run(RunFolder.named(config.name, runs=runs), config, _slots_of(plan, goal_of(plan, until)))
+    carry_out(config, runs=runs, until=until, cores=cores, as_json=as_json)
 
 
 def carry_out(config: Config, *, runs: Path, until: str | None, cores: int | None, as_json: bool) -> None:
@@ -118,6 +124,12 @@ def goal_of(plan: Plan, until: str | None) -> str:
         return f"{until}/artifact.json"
     known = [*plan.slots, *(f"check-{step.slot}" for step in plan.executors), "parity", "report"]
     raise ConfigError(f"no stage {until!r} in this run; it has {', '.join(known)}")
+
+
+def _slots_of(plan: Plan, goal: str) -> frozenset[str]:
+    """Return the slots that the way to *goal* leads over."""
+    files = goals_of(plan, goal, plan.executors)
+    return frozenset(file.removesuffix("/artifact.json") for file in files if file.endswith("/artifact.json"))
 
 
 def _forget_failures(run: RunFolder) -> None:

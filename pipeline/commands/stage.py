@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -15,6 +16,7 @@ from pipeline.commands.report import write_report
 from pipeline.errors import INTERNAL_ERROR, BitproofError, ConfigError, error_of
 from pipeline.ledger import FailureEntry
 from pipeline.plan import Plan
+from pipeline.progress import ProgressLines
 from pipeline.registry import missing_package
 from pipeline.run_folder import RunFolder
 from pipeline.stage import execute
@@ -73,7 +75,7 @@ def _dispatch(run: RunFolder, slot: str, only: str | None) -> None:
     if slot.startswith(CHECK_PREFIX):
         step = plan.executor(slot.removeprefix(CHECK_PREFIX))
         if step is not None:
-            write_result(run_check(run, step), run.check(step.slot))
+            write_result(run_check(run, step, progress=_lines(slot)), run.check(step.slot))
             return
     elif slot == "parity":
         record_ledger(run, None if only is None else tuple(filter(None, only.split(","))))
@@ -95,4 +97,10 @@ def _make_artifact(run: RunFolder, plan: Plan, slot: str) -> None:
     if source is not None:
         source.verify()
     versions = {name: distribution_version(name) or "not installed" for name in stage.distributions}
-    execute(stage, source, run.path / slot, seed=plan.config.seed, versions=versions, slot=slot)
+    seed = plan.config.seed
+    execute(stage, source, run.path / slot, seed=seed, versions=versions, slot=slot, progress=_lines(slot))
+
+
+def _lines(slot: str) -> ProgressLines:
+    """Return what says on standard error how far *slot* is."""
+    return ProgressLines(slot, partial(typer.echo, err=True))

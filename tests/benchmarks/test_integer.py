@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from qonnx_files import qonnx_executor, random_mlp
 
-from benchmarks.integer import RAW, describe, rows_of
+from benchmarks.integer import KEYS, RAW, describe, rows_of
 from benchmarks.lab import integer_page
 from benchmarks.lab.integer_cost import macs_of, partings
 from benchmarks.lab.integer_networks import SUBJECTS, WHOLE
 from benchmarks.lab.integer_picture import PATH, draw
+from benchmarks.lab.ordinary_networks import ORDINARY
 from export.integer import IntegerModel, Threshold, run, trace
 from export.integer.ops import OPERATIONS as INTEGER_OPERATIONS
 from export.lower import lower_file
@@ -66,10 +68,11 @@ def test_the_page_names_every_operation() -> None:
 
 
 def test_pages_show_the_figures_that_were_measured() -> None:
-    found = {key: json.loads((RAW / f"{key}.json").read_text()) for key in SUBJECTS}
+    found = {key: json.loads((RAW / f"{key}.json").read_text()) for key in KEYS}
     page, readme = integer_page.PAGE.read_text(), integer_page.README.read_text()
     assert integer_page.figures(found) in page
     assert integer_page.growth(found) in page
+    assert integer_page.imports(found) in page
     assert integer_page.short(found) in readme
     rows = json.loads((RAW.parent / "integer.json").read_text())["rows"]
     assert len(rows) == sum(len(rows_of(key, content)) for key, content in found.items())
@@ -83,6 +86,17 @@ def test_a_figure_that_misses_its_goal_is_not_met() -> None:
     assert [row.met for row in rows_of("resnet8", content)] == [True] * 5
     assert [row.peer for row in rows_of("mlp-64", {**content}) if row.peer] == []
     assert set(WHOLE) < set(SUBJECTS)
+
+
+@pytest.mark.parametrize("key", ORDINARY)
+def test_an_import_that_takes_too_long_is_not_met(key: str) -> None:
+    content = json.loads((RAW / f"{key}.json").read_text())
+    (row,) = rows_of(key, content)
+    assert (row.work, row.metric, row.unit) == (ORDINARY[key].title, "import_s", "processor s")
+    assert row.met is (row.ours is not None and row.ours <= ORDINARY[key].goal_s)
+    (late,) = rows_of(key, {**content, "import_s": ORDINARY[key].goal_s + 0.1})
+    assert late.met is False
+    assert content["checks"]["onnx-int8"][0] == 0
 
 
 def test_the_picture_is_the_one_that_the_code_draws(tmp_path: Path) -> None:

@@ -12,10 +12,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.integer import IntegerModel, IntegerType, Interval, MatMul, Ranges, Threshold
+from export.integer import (
+    Activation,
+    Chain,
+    IntegerModel,
+    IntegerType,
+    Interval,
+    MatMul,
+    Quantizer,
+    Ranges,
+    Rounding,
+    Threshold,
+    thresholds_of,
+)
 from export.proofs import prove_requantization, requantization
 from export.proofs.boundaries import differing
-from pipeline import Codes, WeightSign
+from pipeline import Codes, Observation, WeightSign
 from pipeline.ledger import ProofEntry
 
 
@@ -60,7 +72,12 @@ class Staircase:
 
 
 class FloatStaircase(Staircase):
-    float_reference = True
+    """A float reference: what it gives otherwise may be a rounding error."""
+
+    precision_bits = 24
+
+    def observe(self, codes: Codes) -> Observation:
+        raise AssertionError("proofs run single activations alone")
 
 
 LOW, HIGH = -20, 20
@@ -104,16 +121,26 @@ def test_every_threshold_that_is_off_by_one_is_found_in_either_sign(monkeypatch:
         assert decided.first == run.first
 
 
+STEP, LEAST = 4_000_000, -500_000_000
+
+
+def exact() -> dict[str, list[Activation]]:
+    """The activation whose thresholds are ``STEP * k + LEAST``, k from 0 to 254."""
+    chain = Chain.of(Fraction(1, STEP)).plus(Fraction(1, 2) - Fraction(LEAST, STEP))
+    return {"act0": [Activation(chain, Quantizer(Fraction(1), 0, 0, 255, Rounding.HALF_UP))]}
+
+
 def wide_proof(executor: Staircase, node: Threshold) -> ProofEntry:
     """Prove *executor* on 1.2 thousand million accumulators; it must be a matter of moments."""
     started = time.process_time()
-    (proof,) = prove_requantization(model_of(node, -600_000_000, 600_000_000), executor)
+    (proof,) = prove_requantization(model_of(node, -600_000_000, 600_000_000), executor, exact)
     assert time.process_time() - started < 5
     return proof
 
 
 def test_a_thousand_million_accumulators_are_decided_at_once_and_differences_are_counted_exactly() -> None:
-    rows = [[k * 4_000_000 - 500_000_000 for k in range(255)]]
+    rows = [[STEP * k + LEAST for k in range(255)]]
+    assert thresholds_of(exact()["act0"][0], Interval(-600_000_000, 600_000_000)) == rows[0]
     node = threshold(rows)
     right = Staircase(node)
     proof = wide_proof(right, node)
@@ -125,7 +152,7 @@ def test_a_thousand_million_accumulators_are_decided_at_once_and_differences_are
     assert (proof.failing, proof.holds) == (1003, False)
     assert proof.first == {"channel": 0, "accumulator": rows[0][17], "expected": 18, "actual": 17}
     proof = wide_proof(FloatStaircase(threshold(late)), node)
-    assert not proof.holds, "a thousand accumulators off is more than a rounding beside a boundary"
+    assert not proof.holds, "a thousand accumulators off is more than rounding gives"
     beside = [[t + (k == 17) for k, t in enumerate(rows[0])]]
     proof = wide_proof(FloatStaircase(threshold(beside)), node)
     assert (proof.failing, proof.holds) == (1, True)

@@ -23,6 +23,7 @@ from export.integer.activation import (
 )
 from export.integer.surd import Surd
 from export.proofs import prove_thresholds, prove_widths
+from export.proofs import thresholds as thresholds_module
 from export.proofs.thresholds import _by_enumeration, _by_monotony, levels_of
 
 CASES = 1000
@@ -274,6 +275,20 @@ def test_wide_channels_are_decided_by_monotony_alone_and_the_entry_counts_both_w
     proof = prove_thresholds(replace(case.node, thresholds=wrong), case.activations, case.reachable)
     assert not proof.holds
     assert proof.first == {"channel": 1, "accumulator": 3 << 17, "expected": 2, "actual": 1}
+
+
+def test_a_layer_of_many_channels_is_enumerated_as_far_as_agreed(monkeypatch: pytest.MonkeyPatch) -> None:
+    activation = Activation(Chain.of(Fraction(1, 4)), Quantizer(Fraction(1), 0, 0, 3, Rounding.ROUND))
+    case = case_of([activation] * 3, [Interval(0, 99)] * 3)
+    whole = prove_thresholds(case.node, case.activations, case.reachable)
+    assert "3 of 3 channels, those of at most 2^20 (300 cases;" in whole.method
+    monkeypatch.setattr(thresholds_module, "ENUMERATED_OF_LAYER", 200)
+    proof = prove_thresholds(case.node, case.activations, case.reachable)
+    assert "2 of 3 channels, those of at most 2^20, while they are at most 2^28 together (200 cases;" in proof.method
+    assert proof.cases == whole.cases - 100
+    wrong = case.node.thresholds.copy()
+    wrong[2, 1] += 1
+    assert not prove_thresholds(replace(case.node, thresholds=wrong), case.activations, case.reachable).holds
 
 
 def test_a_falling_activation_and_missing_channels_are_refused() -> None:

@@ -9,13 +9,22 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from integer_networks import random_codes, random_network, saved
+from integer_networks import network_for, random_codes, random_network, saved
 
-from export.integer import IntegerModel, IntegerType, run, trace
+from export.integer import IntegerModel, IntegerType, propagate, run, trace
 from export.proofs import prove_matrix_units, prove_requantization
 from hw.mcu import BuildFirmware, CoreName, FirmwareExecutor, GenerateC, flip_weight_bit, measure
 from hw.mcu.elf import file_offset, sections
-from pipeline import Artifact, MatrixUnit, Requantizer, StageContext, StageError, ToolMissingError, compare_codes
+from pipeline import (
+    Artifact,
+    MatrixUnit,
+    Requantizer,
+    StageContext,
+    StageError,
+    TooLargeError,
+    ToolMissingError,
+    compare_codes,
+)
 from pipeline.toolchain import GCC, Tool
 
 pytestmark = pytest.mark.tool
@@ -67,6 +76,31 @@ def test_every_reachable_accumulator_is_requantized_alike(tmp_path: Path) -> Non
         (proof,) = prove_requantization(model, executor)
         assert proof.holds
         assert proof.cases > 6 * 1000
+
+
+@pytest.mark.parametrize("core", get_args(CoreName))
+@pytest.mark.parametrize("method", ["multiply-shift-64", "rounding-shift"])
+def test_every_core_requantizes_to_8_bits_without_thresholds(tmp_path: Path, core: CoreName, method: str) -> None:
+    model = network_for(method)
+    executor = FirmwareExecutor(built(model, tmp_path, core), tmp_path / "run", core)
+    assert executor.manifest.activations[0].method == method
+    require_equal(model, executor)
+    (proof,) = prove_requantization(model, executor)
+    assert proof.holds
+    assert proof.method.startswith("every reachable" if method == "rounding-shift" else "decided at the boundaries")
+    node = model.activations[0]
+    ends = np.concatenate([node.thresholds.T, node.thresholds.T - 1])
+    low, high = (np.array([getattr(i, end) for i in propagate(model)["fc0"]]) for end in ("low", "high"))
+    accumulators = np.clip(ends, low, high)
+    np.testing.assert_array_equal(node.apply(accumulators), executor.requantize_at(0, accumulators), strict=True)
+
+
+def test_accumulators_of_another_shape_or_width_are_refused(tmp_path: Path) -> None:
+    executor = FirmwareExecutor(built(random_network((5, 4, 3)), tmp_path), tmp_path / "run")
+    with pytest.raises(StageError, match=r"^act0 takes accumulators of shape \(N, 4\), not \(2, 3\)$"):
+        executor.requantize_at(0, np.zeros((2, 3), dtype=np.int64))
+    with pytest.raises(StageError, match=r"^accumulators 0 to 2147483648 do not fit int32$"):
+        executor.requantize_at(0, np.array([[0, 1, 2, 1 << 31]]))
 
 
 def test_dual_lane_and_single_products_give_the_same_integers(tmp_path: Path) -> None:
@@ -174,10 +208,11 @@ def test_what_the_executor_refuses(tmp_path: Path) -> None:
         sections(b"MZ")
 
 
-def test_too_large_a_network_is_an_error_of_the_linker(tmp_path: Path) -> None:
+def test_too_large_a_network_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     model = random_network((1300, 1000, 4), weight_range=(-1, 1), act_bits=(1,))
-    with pytest.raises(StageError, match="region `FLASH' overflowed"):
+    with pytest.raises(TooLargeError, match=r"flash: needed are .*, available 262,144; largest: fc0 326,000 bytes"):
         built(model, tmp_path, "cortex-m0")
+    assert list((tmp_path / "c").iterdir()) == []
 
 
 def test_without_a_host_compiler_counting_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from integer_networks import Spacing, random_codes, random_network
+from integer_networks import Spacing, network_for, random_codes, random_network
 from mcu_host import HostExecutor, compile_host, host_executor
 
 from export.integer import IntegerModel, IntegerType, run
@@ -69,6 +70,23 @@ def test_both_requantizations_on_every_reachable_accumulator(
     if bits > 1:  # one threshold a channel is always reproduced by a multiplication
         assert executor.manifest.activations[0].method == method
     require_proven(model, executor)
+
+
+@pytest.mark.parametrize("method", ["multiply-shift-64", "rounding-shift"])
+def test_eight_bit_codes_need_no_table_of_thresholds(tmp_path: Path, method: str) -> None:
+    model = network_for(method)
+    executor = host_executor(model, tmp_path / "host", lanes=1)
+    assert executor.manifest.activations[0].method == method
+    assert executor.manifest.activations[0].table_bytes <= 12 * 6
+    require_equal(model, executor)
+    require_proven(model, executor)
+    node = model.activations[0]
+    moved = replace(node, thresholds=node.thresholds + (np.arange(6) == 4)[:, None])
+    other = replace(model, nodes=(model.nodes[0], moved, model.nodes[2]))
+    (proof,) = prove_requantization(other, executor)
+    assert not proof.holds
+    assert proof.first is not None
+    assert proof.first["channel"] == 4
 
 
 def test_a_flipped_weight_bit_is_found(tmp_path: Path) -> None:

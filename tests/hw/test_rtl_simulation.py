@@ -17,7 +17,7 @@ from hw.finn.memory import threshold_field, weight_field
 from hw.rtl_node import read_description
 from hw.simulator import Stimulus, simulator_for
 from hw.verilator import RtlExecutor
-from pipeline import Artifact, Codes, InputError, StageError
+from pipeline import Artifact, Codes, InputError, PointRequantizer, StageError
 
 pytestmark = pytest.mark.tool
 
@@ -97,6 +97,17 @@ def test_activations_equal_the_thresholds_on_every_reachable_accumulator(
     for layer in range(len(model.activations)):
         actual = executor.requantize(layer, *reachable(model, layer))
         np.testing.assert_array_equal(every_accumulator(model, layer), actual, strict=True)
+
+
+def test_channels_take_accumulators_of_their_own(case: tuple[Case, RtlBuild], cache: Path, tmp_path: Path) -> None:
+    model, build = case[1].model, case[1]
+    executor = RtlExecutor(build.rtl, tmp_path, cache)
+    assert isinstance(executor, PointRequantizer)
+    for layer, node in enumerate(model.activations):
+        ends = np.concatenate([node.thresholds.T - 1, node.thresholds.T])
+        accumulators = np.clip(ends, *reachable(model, layer))
+        actual = executor.requantize_at(layer, accumulators)
+        np.testing.assert_array_equal(node.apply(accumulators), actual, strict=True)
 
 
 @pytest.mark.parametrize("stall_percent", [0, 60])

@@ -10,6 +10,7 @@ from pipeline.config import RunConfig
 from pipeline.config_file import validate
 from pipeline.errors import ConfigError
 from pipeline.run_folder import RunFolder
+from pipeline.target import parse_target
 from pipeline.yaml_file import read_config
 
 ROOT = Path(__file__).parent.parent.parent
@@ -60,7 +61,7 @@ def test_configuration_survives_its_record_in_the_run_folder(tmp_path: Path) -> 
         ),
         (
             MINIMAL.replace("onnx-int8", "'c{core=z80}'"),
-            "core = 'z80': Input should be 'cortex-m0', 'cortex-m3', 'cortex-m4' or 'cortex-m7' (options: core)",
+            "core = 'z80': Input should be 'cortex-m0', 'cortex-m3', 'cortex-m4' or 'cortex-m7' (options: core, ",
         ),
         (MINIMAL.replace("[8]", "32"), "tiny.yaml: model.hidden = 32: must be a list, for example [64, 64]"),
         (
@@ -69,7 +70,7 @@ def test_configuration_survives_its_record_in_the_run_folder(tmp_path: Path) -> 
         ),
         (
             MINIMAL.replace("onnx-int8", "'c{cores=cortex-m4}'"),
-            "cores = 'cortex-m4': Extra inputs are not permitted (options: core)",
+            "cores = 'cortex-m4': Extra inputs are not permitted (options: core, flash, ram)",
         ),
         (MINIMAL.replace("onnx-int8", "'finn{fps=0}'"), "fps = '0': Input should be greater than or equal to 1"),
         (MINIMAL.replace("[onnx-int8]", "[]"), "targets = ()"),
@@ -137,6 +138,20 @@ def test_values_are_replaced_by_dotted_name(tmp_path: Path) -> None:
     config = read(tmp_path, MINIMAL, "train.epochs=3", "train.estimator.start=0.5", "targets=[c]")
     assert (config.train.epochs, config.train.estimator.start) == (3, 0.5)
     assert [str(target) for target in config.targets] == ["c{core=cortex-m4}"]
+
+
+@pytest.mark.parametrize(("text", "size"), [("65536", 65536), ("64k", 65536), ("1M", 1 << 20), ("1024M", 1 << 30)])
+def test_a_memory_is_a_number_of_bytes(tmp_path: Path, text: str, size: int) -> None:
+    config = read(tmp_path, MINIMAL, f"targets=['c{{core=cortex-m4, flash={text}, ram=512}}']")
+    (target,) = config.targets
+    assert str(target) == f"c{{core=cortex-m4, flash={size}, ram=512}}"
+    assert parse_target(str(target)) == target
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "64K", "64 k", "1.5M", "1025M", "0x10", "k"])
+def test_a_memory_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="flash = "):
+        read(tmp_path, MINIMAL, f"targets=['c{{flash={text}}}']")
 
 
 @pytest.mark.parametrize(("text", "lr"), [("1e-5", 1e-5), ("2.5e-3", 2.5e-3), ("1E-2", 1e-2), ("0.01", 0.01)])

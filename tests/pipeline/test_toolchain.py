@@ -52,7 +52,7 @@ def test_a_header_is_looked_for_beside_those_of_the_python_that_runs(
     found = Path(sysconfig.get_path("include")) / "Python.h"
     assert PYTHON_H.find() == (found if found.exists() else None)
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path / name))
-    assert PYTHON_H.version() is PYTHON_H.find() is None
+    assert (PYTHON_H.version(), PYTHON_H.find()) == (None, None)
     (tmp_path / "include").mkdir()
     (tmp_path / "include" / "Python.h").touch()
     assert PYTHON_H.find() == tmp_path / "include" / "Python.h"

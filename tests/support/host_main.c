@@ -1,4 +1,4 @@
-/* Runs a generated network on the host: host MODE LAYER COUNT FIRST, codes from input.bin, results to output.bin. */
+/* Runs a generated network on the host: host MODE LAYER COUNT FIRST, codes (or accumulators) from input.bin, results to output.bin. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +21,7 @@ static int one_row(char mode, unsigned layer, unsigned row, int first, FILE *inp
     if (codes == NULL || accumulators == NULL || scratch == NULL) {
         return -1;
     }
-    if (mode != 'q' && fread(codes, 1, codes_size, input) != codes_size) {
+    if ((mode == 'r' || mode == 'm') && fread(codes, 1, codes_size, input) != codes_size) {
         return -1;
     }
     if (mode == 'r') {
@@ -29,12 +29,15 @@ static int one_row(char mode, unsigned layer, unsigned row, int first, FILE *inp
     } else if (mode == 'm') {
         status = (int)network_multiply(layer, codes, accumulators);
     } else {
-        for (i = 0; i < accumulators_size; ++i) {
+        if (mode == 'p' && fread(accumulators, sizeof(int32_t), accumulators_size, input) != accumulators_size) {
+            return -1;
+        }
+        for (i = 0; mode == 'q' && i < accumulators_size; ++i) {
             accumulators[i] = (int32_t)((uint32_t)first + row);
         }
         status = (int)network_requantize(layer, accumulators, codes);
     }
-    if (mode == 'q') {
+    if (mode == 'q' || mode == 'p') {
         fwrite(codes, 1, codes_size, output);
     } else {
         fwrite(accumulators, sizeof(int32_t), accumulators_size, output);

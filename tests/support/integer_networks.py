@@ -102,3 +102,28 @@ def saved(model: IntegerModel, folder: Path) -> Artifact:
     folder.mkdir(parents=True)
     save(model, folder)
     return Artifact("integer", KIND, folder, digest_of(folder))
+
+
+def network_for(method: str, seed: int = 0) -> IntegerModel:
+    """A product of 8-bit weights, an activation of 255 levels that needs *method* to be exact, and a product."""
+    generator = np.random.default_rng(seed)
+    kind = IntegerType(8, signed=True)
+    small = method == "rounding-shift"
+    inputs, channels, largest = (4, 6, 1) if small else (60, 6, 127)
+    weights = generator.integers(-largest, largest, size=(channels, inputs), endpoint=True)
+    if small:
+        weights[:, 0], weights[:, 1] = 1, 1
+    first = MatMul("fc0", weights, kind)
+    reachable = first.ranges((Interval(0, 255),) * inputs)
+    codes = [Fraction(2 * code - 1, 2) for code in range(1, 256)]
+    rows = []
+    for interval in reachable:
+        if small:  # a / 4, a tie to the even code: one more where the tie goes down
+            row = [int(4 * boundary) + (boundary.numerator % 4 == 1) for boundary in codes]
+        else:
+            slope = Fraction(int(generator.integers(300, 500)), 1_000_003)
+            row = [-(-(boundary * slope.denominator) // slope.numerator) for boundary in codes]
+        rows.append([min(max(int(t), interval.low), interval.high + 1) for t in row])
+    act = Threshold("act0", np.array(rows), IntegerType(8, signed=False), 0, np.zeros(channels, dtype=np.bool_))
+    last = MatMul("fc1", generator.integers(-9, 9, size=(3, channels)), kind)
+    return IntegerModel("mlp", IntegerType(8, signed=False), Fraction(1), (inputs,), (first, act, last), Fraction(1))

@@ -13,6 +13,7 @@ from hw.mcu.codegen import write_sources
 from hw.mcu.firmware import adapter_header
 from hw.mcu.manifest import Manifest
 from hw.mcu.plan import plan_network
+from hw.mcu.qemu import WHY_MONOTONE
 from pipeline import Codes, WeightSign
 from pipeline.toolchain import GCC, run_program
 
@@ -44,6 +45,14 @@ class HostExecutor:
     def requantize(self, layer: int, first: int, last: int) -> Codes:
         width = self.manifest.activations[layer].outputs
         return self._run("q", layer, last - first + 1, first, np.empty((0, 0), dtype=np.int64), "u1", width)
+
+    def requantize_at(self, layer: int, accumulators: Codes) -> Codes:
+        width = self.manifest.activations[layer].outputs
+        raw = np.frombuffer(accumulators.astype("<i4").tobytes(), dtype=np.uint8)
+        return self._run("p", layer, len(accumulators), 0, raw.astype(np.int64), "u1", width)
+
+    def why_monotone(self, layer: int, lows: Codes, highs: Codes) -> str:
+        return WHY_MONOTONE[self.manifest.activations[layer].method]
 
     def _run(self, mode: str, layer: int, count: int, first: int, codes: Codes, dtype: str, width: int) -> Codes:
         (self.folder / "input.bin").write_bytes(codes.astype(np.uint8).tobytes())

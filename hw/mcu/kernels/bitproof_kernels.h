@@ -55,6 +55,38 @@ void bitproof_requantize_multiply_shift(const bitproof_multiply_shift *layer, co
                                         uint8_t *codes);
 
 /*
+ * The same in 64 bits, for codes that 32 do not tell apart:
+ * code = clamp(((int64_t)accumulator * multiplier + offset) >> shift, lowest, highest).
+ */
+typedef struct {
+    const int32_t *multiplier;
+    const int64_t *offset;
+    uint32_t channels;
+    uint32_t shift;
+    int32_t lowest;
+    int32_t highest;
+} bitproof_multiply_shift_64;
+
+void bitproof_requantize_multiply_shift_64(const bitproof_multiply_shift_64 *layer, const int32_t *accumulators,
+                                           uint8_t *codes);
+
+/*
+ * code = clamp((accumulator + offset) / 2^shift rounded to the nearest integer, lowest, highest); a tie goes to the
+ * even integer, or to the odd one where to_odd is 1 and not 0.
+ */
+typedef struct {
+    const int32_t *offset;
+    uint32_t channels;
+    uint32_t shift;
+    uint32_t to_odd;
+    int32_t lowest;
+    int32_t highest;
+} bitproof_rounding_shift;
+
+void bitproof_requantize_rounding_shift(const bitproof_rounding_shift *layer, const int32_t *accumulators,
+                                        uint8_t *codes);
+
+/*
  * code = lowest + number of thresholds of the channel that are <= accumulator. Rows of `levels` ascend; `levels` is one
  * less than a power of two, shorter rows end in INT32_MAX, which no accumulator reaches.
  */

@@ -9,6 +9,7 @@
  *         first, first + 1, ... (`count` rows)
  *   3     matrix product `layer`                uint8 [count][its inputs]   int32 [count][its outputs]
  *   4     as 1, each between two markers        as 1                        as 1; then stack.bin: uint32 [1]
+ *   5     activation `layer`                    int32 [count][channels]     uint8 [count][channels]
  *
  * stack.bin holds the most bytes of stack that one call of the network used.
  */
@@ -18,7 +19,7 @@
 
 #define FIRMWARE_MAGIC 0x31435042u
 
-typedef enum { RUN = 1, REQUANTIZE = 2, MULTIPLY = 3, MEASURE = 4 } mode;
+typedef enum { RUN = 1, REQUANTIZE = 2, MULTIPLY = 3, MEASURE = 4, REQUANTIZE_AT = 5 } mode;
 
 typedef struct {
     uint32_t magic;
@@ -31,6 +32,8 @@ typedef struct {
 static const uint32_t matmul_inputs[] = NETWORK_MATMUL_INPUTS;
 static const uint32_t matmul_outputs[] = NETWORK_MATMUL_OUTPUTS;
 static const uint32_t activation_channels[] = NETWORK_ACTIVATION_CHANNELS;
+/* Not the constant itself in a comparison: where it is 0, the compiler takes "layer < 0u" for a mistake. */
+static const uint32_t activation_count = NETWORK_ACTIVATIONS;
 
 static uint8_t codes[NETWORK_MOST_CODES];
 static int32_t accumulators[NETWORK_MOST_ACCUMULATORS];
@@ -75,11 +78,17 @@ static uint32_t sample(const command *order, int32_t input, int32_t output) {
     return semihosting_write(output, accumulators, outputs * sizeof accumulators[0]) ? EXIT_DONE : EXIT_FILE;
 }
 
-static uint32_t sweep(const command *order, uint32_t row, int32_t output) {
+static uint32_t requantize(const command *order, uint32_t row, int32_t input, int32_t output) {
     const uint32_t channels = activation_channels[order->layer];
     uint32_t channel;
-    for (channel = 0; channel < channels; ++channel) {
-        accumulators[channel] = (int32_t)((uint32_t)order->first + row);
+    if (order->mode == REQUANTIZE_AT) {
+        if (!semihosting_read(input, accumulators, channels * sizeof accumulators[0])) {
+            return EXIT_FILE;
+        }
+    } else {
+        for (channel = 0; channel < channels; ++channel) {
+            accumulators[channel] = (int32_t)((uint32_t)order->first + row);
+        }
     }
     if (network_requantize(order->layer, accumulators, codes) != 0) {
         return EXIT_NETWORK;
@@ -94,7 +103,8 @@ static uint32_t obey(const command *order, int32_t output) {
         return EXIT_FILE;
     }
     for (row = 0; row < order->count; ++row) {
-        const uint32_t code = order->mode == REQUANTIZE ? sweep(order, row, output) : sample(order, input, output);
+        const int activation = order->mode == REQUANTIZE || order->mode == REQUANTIZE_AT;
+        const uint32_t code = activation ? requantize(order, row, input, output) : sample(order, input, output);
         if (code != EXIT_DONE) {
             return code;
         }
@@ -111,7 +121,8 @@ static int is_valid(const command *order) {
     case MEASURE:
         return 1;
     case REQUANTIZE:
-        return order->layer < NETWORK_ACTIVATIONS;
+    case REQUANTIZE_AT:
+        return order->layer < activation_count;
     case MULTIPLY:
         return order->layer < NETWORK_MATMULS;
     default:

@@ -1,0 +1,178 @@
+"""How much flash and RAM the firmware of a network takes, known before anything is compiled.
+
+Constants are exact, vectors up to alignment: their sizes follow from the plan. Code is an allowance: what
+arm-none-eabi-gcc 12.2 makes of the kernels (:attr:`hw.mcu.cores.Core.kernel_bytes`), of the test harness and of the
+calls of each layer, rounded up. So a network that is let through fits, and the estimate is at most :data:`SLACK_BYTES`
+above what the linker would take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from export.integer import Affine, IntegerModel, MatMul, Threshold
+from hw.mcu.cores import STACK_BYTES, Core, CoreName, core_of
+from hw.mcu.plan import BYTES_OF_FORM, Draft, draft_network, padded_levels, plan_network
+from pipeline import TooLargeError
+
+HARNESS_BYTES = 1216
+"""Start-up, semihosting, commands of the test firmware, and the checks of the network's own entry: 948 to 1,240."""
+LAYER_BYTES = 124
+"""Calls, descriptors and dimensions of one matrix product with its activation: 102 to 121."""
+SLACK_BYTES = 1024
+"""By how much the allowance may exceed the code that is really there, in a network of up to 32 layers."""
+WORD_BYTES = 4
+HARNESS_WORDS = 4
+"""Counters of the harness, and the gaps that alignment leaves."""
+NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMemory:
+    """What one node of the integer model takes: constants in flash, input codes and accumulators in RAM."""
+
+    name: str
+    flash_bytes: int
+    ram_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What the firmware takes.
+
+    Attributes:
+        layers: its nodes, in execution order.
+        code_bytes: an upper allowance for code and test harness.
+        ram_bytes: vectors of the network and of the harness, and the stack.
+    """
+
+    layers: tuple[LayerMemory, ...]
+    code_bytes: int
+    ram_bytes: int
+
+    @property
+    def constant_bytes(self) -> int:
+        """Weights, requantization tables and output biases, exactly."""
+        return sum(layer.flash_bytes for layer in self.layers)
+
+    @property
+    def flash_bytes(self) -> int:
+        """Constants and code."""
+        return self.constant_bytes + self.code_bytes
+
+
+def least_and_most(draft: Draft, core: CoreName) -> tuple[Footprint, Footprint]:
+    """Return the footprints with the smallest and with the largest of the forms of each requantization."""
+    sizes = [_table_sizes(node) for node in draft.model.activations]
+    return tuple(_footprint(draft, core, [pick(forms) for forms in sizes]) for pick in (min, max))  # type: ignore[return-value]
+
+
+def footprint(model: IntegerModel, core: CoreName) -> Footprint:
+    """Return what the firmware of *model* for *core* takes.
+
+    Raises:
+        StageError: a layer has no form in C; the message names it.
+    """
+    plan = plan_network(model)
+    return _footprint(draft_network(model), core, [planned.table_bytes for planned in plan.activations])
+
+
+def require_memory(model: IntegerModel, core: CoreName, flash: int | None = None, ram: int | None = None) -> None:
+    """Check that the firmware of *model* for *core* fits *flash* and *ram* bytes; None: those of the emulated board.
+
+    Requantizations are solved only where their form decides.
+
+    Raises:
+        ConfigError: the emulated board has less than *flash* or *ram*.
+        StageError: a layer has no form in C; the message names it.
+        TooLargeError: it does not fit; the message tells both sizes and the largest layers.
+    """
+    memory = core_of(core).with_memory(flash, ram)
+    least, most = least_and_most(draft_network(model), core)
+    if _fits(most, memory):
+        return
+    if _fits(least, memory):
+        exact = footprint(model, core)
+        if _fits(exact, memory):
+            return
+        raise TooLargeError(_refusal(exact, core, memory, bound=""))
+    raise TooLargeError(_refusal(least, core, memory, bound="" if least == most else "at least "))
+
+
+def _table_sizes(node: Threshold) -> tuple[int, ...]:
+    """Return the bytes of the constants of *node* in each of the solved forms, and as padded thresholds."""
+    solved = (size * node.channels for size in BYTES_OF_FORM.values())
+    return (*solved, WORD_BYTES * node.channels * padded_levels(node.levels))
+
+
+def _footprint(draft: Draft, core: CoreName, table_bytes: Sequence[int]) -> Footprint:
+    model, products = draft.model, draft.model.matmuls
+    tables = dict(zip((node.name for node in model.activations), table_bytes, strict=True))
+    layouts = dict(zip((node.name for node in products), draft.layouts, strict=True))
+    layers = []
+    for node in model.nodes:
+        if isinstance(node, MatMul):
+            words = layouts[node.name].words
+            layers.append(LayerMemory(node.name, WORD_BYTES * words, node.inputs + WORD_BYTES * node.outputs))
+        elif isinstance(node, Threshold):
+            layers.append(LayerMemory(node.name, tables[node.name], (WORD_BYTES + 1) * node.channels))
+        elif isinstance(node, Affine):
+            layers.append(LayerMemory(node.name, WORD_BYTES * node.offsets.size, WORD_BYTES * node.offsets.size))
+    kernels = core_of(core).kernel_bytes
+    code = HARNESS_BYTES + LAYER_BYTES * len(model.activations)
+    code += sum(kernels[kind] for kind in {layout.kind for layout in draft.layouts})
+    code += kernels["requantize"] if tables else 0
+    return Footprint(tuple(layers), code, _ram_bytes(draft))
+
+
+def _ram_bytes(draft: Draft) -> int:
+    """Return the vectors of the harness, the scratch of the network, and the stack that the linker keeps free."""
+    products = draft.model.matmuls
+    codes = _whole_words(max(node.inputs for node in products))
+    accumulators = WORD_BYTES * max(node.outputs for node in products)
+    hidden = max((node.channels for node in draft.model.activations), default=0)
+    scratch = max(WORD_BYTES, WORD_BYTES * hidden + _whole_words(hidden))
+    return codes + accumulators + scratch + WORD_BYTES * HARNESS_WORDS + STACK_BYTES
+
+
+def _whole_words(size_bytes: int) -> int:
+    return -(-size_bytes // WORD_BYTES) * WORD_BYTES
+
+
+def _fits(needed: Footprint, memory: Core) -> bool:
+    return needed.flash_bytes <= memory.flash.size_bytes and needed.ram_bytes <= memory.ram.size_bytes
+
+
+def _refusal(needed: Footprint, core: CoreName, memory: Core, *, bound: str) -> str:
+    board = core_of(core)
+    lines = []
+    if needed.flash_bytes > memory.flash.size_bytes:
+        lines.append(
+            f"flash: needed are {bound}{needed.flash_bytes:,} bytes ({needed.constant_bytes:,} of weights and tables, "
+            f"{needed.code_bytes:,} allowed for code and test harness), available {memory.flash.size_bytes:,}; "
+            f"largest: {_largest(needed, 'flash_bytes')}"
+        )
+    if needed.ram_bytes > memory.ram.size_bytes:
+        lines.append(
+            f"ram: needed are {needed.ram_bytes:,} bytes ({STACK_BYTES:,} of them for the stack), available "
+            f"{memory.ram.size_bytes:,}; largest: {_largest(needed, 'ram_bytes')}"
+        )
+    whole = f"the emulated board of {core}, {board.machine}, has"
+    more = (
+        f"; more than this {whole} not"
+        if memory == board
+        else f", or more memory: {whole} {board.flash.size_bytes:,} bytes of flash, {board.ram.size_bytes:,} of ram"
+    )
+    return (
+        f"the network does not fit the memory of {core}: {'; '.join(lines)}. Use smaller layers or fewer bits of their "
+        f"weights{more}"
+    )
+
+
+def _largest(needed: Footprint, memory: str) -> str:
+    def size(layer: LayerMemory) -> int:
+        return layer.flash_bytes if memory == "flash_bytes" else layer.ram_bytes
+
+    order = sorted(needed.layers, key=size, reverse=True)
+    return ", ".join(f"{layer.name} {size(layer):,} bytes" for layer in order[:NAMED])

@@ -1,0 +1,83 @@
+"""Whether targets take an integer model: asked before anything is built, by lint, by an import and by a run alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import StageError, TooLargeError
+from pipeline.registry import MEMORY, OPTION_LIMITS, SUPPORT, resolve
+from pipeline.target import TargetSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether one target takes the network.
+
+    Attributes:
+        target: its spec.
+        why: what it refuses; empty where it takes the network.
+        too_large: it has a form for every layer, but not the memory.
+    """
+
+    target: str
+    why: str = ""
+    too_large: bool = False
+
+    @property
+    def takes(self) -> bool:
+        """It does."""
+        return not self.why
+
+
+def require_options(targets: Iterable[TargetSpec]) -> None:
+    """Check the options of *targets* as far as that takes no network.
+
+    Raises:
+        ConfigError: an option asks for what the target does not have.
+    """
+    for target in targets:
+        if target.kind in OPTION_LIMITS:
+            resolve(OPTION_LIMITS, target.kind)(**target.options.model_dump())
+
+
+def ask(target: TargetSpec, model: Any) -> Verdict:  # noqa: ANN401  the integer model belongs to a package above
+    """Ask *target* for its forms of all layers of *model*, and whether they fit its memory, without building anything.
+
+    Raises:
+        ToolMissingError: a Python package of *target* is not installed.
+    """
+    try:
+        resolve(SUPPORT, target.kind)(model)
+        if target.kind in MEMORY:
+            resolve(MEMORY, target.kind)(model, **target.options.model_dump())
+    except TooLargeError as error:
+        return Verdict(str(target), str(error), too_large=True)
+    except StageError as error:
+        return Verdict(str(target), str(error))
+    return Verdict(str(target))
+
+
+def require_memory(verdicts: Iterable[Verdict]) -> None:
+    """Refuse a network that is too large for a target.
+
+    Raises:
+        TooLargeError: one of *verdicts* says so; the message holds all that do.
+    """
+    reasons = [f"{verdict.target}: {verdict.why}" for verdict in verdicts if verdict.too_large]
+    if reasons:
+        raise TooLargeError("\n".join(reasons))
+
+
+def require_all(verdicts: Iterable[Verdict]) -> None:
+    """Refuse a network that one of the targets does not take.
+
+    Raises:
+        StageError: a target has no form for it; the message holds all refusals.
+        TooLargeError: targets have its forms, but not the memory.
+    """
+    refused = [verdict for verdict in verdicts if not verdict.takes]
+    if any(not verdict.too_large for verdict in refused):
+        raise StageError("\n".join(f"{verdict.target}: {verdict.why}" for verdict in refused))
+    require_memory(refused)
