@@ -59,6 +59,7 @@ class RtlDescription(Record):
         files: the Verilog sources in compile order, relative to the artifact.
         nodes: the chain from input to output.
         estimates: FINN's estimates, from the graph the RTL was made from.
+        output_bias: what whoever reads the outputs adds to them, one number each; empty: nothing.
     """
 
     part: str
@@ -67,6 +68,7 @@ class RtlDescription(Record):
     files: tuple[str, ...]
     nodes: tuple[RtlNode, ...]
     estimates: Mapping[str, int]
+    output_bias: tuple[int, ...] = ()
 
     @property
     def input(self) -> StreamLayout:

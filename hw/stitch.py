@@ -72,6 +72,7 @@ class StitchRtl(Stage):
             fifo_depth=self.fifo_depth,
             files=tuple(f"rtl/{name}" for name in (*generated["sources"], f"{TOP}.sv")),
             nodes=nodes,
+            output_bias=tuple(summary["output_bias"]),
             estimates={"initiation_interval": summary["estimated_initiation_interval"], **summary["finn_estimates"]},
         )
         _write_json(description, ctx.workdir / FILE)

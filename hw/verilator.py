@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hw.bench import Unit
+from hw.output_bias import add_output_bias
 from hw.rtl_node import RtlNode, read_description
 from hw.simulator import Measurement, Simulator, Stimulus, simulator_for
 from pipeline import Artifact, Codes, InputError, WeightSign
@@ -42,8 +43,12 @@ class RtlExecutor:
         self._simulator: Simulator | None = None
 
     def __call__(self, codes: Codes) -> Codes:
-        """Run *codes*, shape (N, inputs), through the stitched top and return the output codes, shape (N, outputs)."""
-        return self._vectors(self._compiled().units[0], codes)[0]
+        """Run *codes*, shape (N, inputs), through the stitched top and return the output codes, shape (N, outputs).
+
+        A bias of the outputs, which the RTL does not hold, is added to what it gives.
+        """
+        accumulators = self._vectors(self._compiled().units[0], codes)[0]
+        return add_output_bias(accumulators, self._description.output_bias)
 
     def requantize(self, layer: int, first: int, last: int) -> Codes:
         """Run every accumulator from *first* to *last* through thresholding unit *layer*, in all its channels.
@@ -106,6 +111,7 @@ class RtlExecutor:
             "cycles_per_image": measured.initiation_interval,
             "latency_cycles": measured.latency_cycles,
             "images_per_s_at_clock": round(1e9 / (description.clock_ns * measured.initiation_interval)),
+            **({"output_bias": "added to what the RTL gives"} if description.output_bias else {}),
             **{f"finn_estimate_{name.lower()}": value for name, value in description.estimates.items()},
         }
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 
 from hw.finn.process import run_child
+from hw.output_bias import add_output_bias
 from pipeline import Artifact, Codes, InputError
 
 HARDWARE = "hw.onnx"
+SUMMARY = "graph.json"
 
 
 class FinnExecutor:
-    """FINN's Python execution of ``hw.onnx``, the layers before RTL is chosen, in a child process."""
+    """FINN's Python execution of ``hw.onnx``, the layers before RTL is chosen, in a child process.
+
+    A bias of the outputs, which FINN has no layer for, is added to what they give.
+    """
 
     name = "finn-hw"
 
@@ -23,6 +29,7 @@ class FinnExecutor:
         if not self._graph.is_file():
             raise InputError(f"{artifact.path} holds no FINN graph ({HARDWARE} is missing)")
         self._workdir = workdir
+        self._summary = artifact.path / SUMMARY
 
     def __call__(self, codes: Codes) -> Codes:
         """Run *codes*, shape (N, inputs), and return the output codes, shape (N, outputs)."""
@@ -33,4 +40,10 @@ class FinnExecutor:
         outputs.unlink(missing_ok=True)
         run_child("execute", [self._graph, inputs, outputs], needed_by=self.name, scratch=self._workdir)
         result: Codes = np.load(outputs, allow_pickle=False)
-        return result
+        return add_output_bias(result, self._output_bias())
+
+    def _output_bias(self) -> tuple[int, ...]:
+        try:
+            return tuple(map(int, json.loads(self._summary.read_text())["output_bias"]))
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise InputError(f"{self._summary} does not describe a FINN graph: {error!r}") from error

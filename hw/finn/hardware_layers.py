@@ -30,8 +30,9 @@ from qonnx.transformation.general import GiveReadableTensorNames, GiveUniqueNode
 from qonnx.transformation.infer_datatypes import InferDataTypes
 from qonnx.transformation.infer_shapes import InferShapes
 
-from export.integer import IntegerModel, MatMul, load, without_moves
+from export.integer import IntegerModel, MatMul, load
 from hw.finn.qonnx_graph import to_qonnx
+from hw.finn.supported import hardware_part
 from pipeline import StageError
 
 HARDWARE = "hw.onnx"
@@ -47,14 +48,14 @@ def build_graphs(folder: Path, out: Path, *, part: str, clock_ns: int, target_cy
     Raises:
         StageError: FINN has no RTL for a layer, or does not reach *target_cycles* a sample.
     """
-    model = without_moves(load(folder))
+    model, bias = hardware_part(load(folder))
     hardware = minimize(to_hardware(model))
     save(hardware, out / HARDWARE)
     rtl = specialize(hardware, part, model)
     folded = minimize(fold(rtl, target_cycles))
     require_rtl(folded, model)
     save(folded, out / FOLDED)
-    summary = summarize(folded, model, part)
+    summary = {**summarize(folded, model, part), "output_bias": list(bias)}
     if summary["estimated_initiation_interval"] > target_cycles:
         slowest = max(summary["layers"], key=lambda layer: int(layer["cycles"]))
         raise StageError(

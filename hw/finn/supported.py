@@ -5,6 +5,8 @@ FINN itself falls back to HLS without an error, or ends with one that names no l
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from export.integer import (
@@ -48,13 +50,25 @@ def input_types(model: IntegerModel) -> dict[str, IntegerType]:
     return types
 
 
+def hardware_part(model: IntegerModel) -> tuple[IntegerModel, tuple[int, ...]]:
+    """Return what FINN builds of *model*, and the bias of the outputs, which is added to what the hardware gives.
+
+    The bias is empty where there is none. Nodes that move nothing are left out.
+    """
+    flat = without_moves(model)
+    last = flat.nodes[-1]
+    if len(flat.nodes) == 1 or not flat.is_chain or not isinstance(last, Affine) or not last.is_bias:
+        return flat, ()
+    return replace(flat, nodes=flat.nodes[:-1], wiring=None), tuple(last.offsets.tolist())
+
+
 def require_supported(model: IntegerModel) -> None:
     """Check that FINN's RTL layers can carry out *model*.
 
     Raises:
         StageError: they cannot; the message names the layer and what would work.
     """
-    model = without_moves(model)
+    model, _ = hardware_part(model)
     require_operations(model, "FINN's RTL", (MatMul, Threshold, Affine))
     _require_alternation(model)
     for node in model.nodes:
@@ -69,8 +83,8 @@ def _require_alternation(model: IntegerModel) -> None:
     for position, node in enumerate(model.nodes):
         if isinstance(node, Affine):
             raise StageError(
-                f"layer {node.name!r} adds a bias to the output accumulators, which FINN's RTL has no layer for. "
-                "Calibrate thresholds only, without output biases"
+                f"layer {node.name!r} adds a bias inside of the network, which FINN's RTL has no layer for; a bias "
+                "before an activation belongs into its thresholds, and one of the outputs comes last"
             )
         if isinstance(node, MatMul) != (position % 2 == 0):
             raise StageError(

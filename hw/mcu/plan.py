@@ -180,6 +180,7 @@ def plan_network(model: IntegerModel) -> Plan:
     Raises:
         StageError: a layer cannot be carried out with 8-bit codes and 32-bit accumulators; the message names it.
     """
+    model = without_moves(model)
     draft = draft_network(model)
     model = draft.model
     layouts = dict(zip((node.name for node in model.matmuls), draft.layouts, strict=True))

@@ -1,20 +1,26 @@
-"""The output bias in C, on the host and as firmware; and its refusal by FINN."""
+"""The output bias in C, on the host and as firmware, and behind FINN's hardware."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from integer_nets import random_and_extreme_codes
+from integer_nets import random_network as small_network
 from integer_networks import random_codes, random_network
 from mcu_host import host_executor
+from rtl_builds import build_rtl
 
 from export.integer import Affine, IntegerModel, run
 from export.proofs import prove_matrix_units, prove_requantization
+from hw.finn import FinnExecutor
 from hw.finn.supported import require_supported
 from hw.mcu.plan import plan_network
-from pipeline import StageError, compare_codes
+from hw.verilator import RtlExecutor
+from pipeline import InputError, StageError, compare_codes
 
 
 def with_bias(*offsets: int) -> IntegerModel:
@@ -45,8 +51,29 @@ def test_c_refuses_sums_over_32_bits_and_a_bias_inside() -> None:
         plan_network(inside)
 
 
-def test_finn_refuses_a_bias_and_names_it() -> None:
+def test_finn_refuses_a_bias_inside_and_names_it() -> None:
     model = with_bias(0, 0, 0)
-    require_supported(replace(model, nodes=model.nodes[:-1]))
-    with pytest.raises(StageError, match=r"layer 'bias0' adds a bias .* Calibrate thresholds only"):
-        require_supported(model)
+    require_supported(model)
+    first, *rest, bias = model.nodes
+    inside = replace(model, nodes=(first, Affine.bias("early", np.zeros(7, dtype=np.int64)), *rest, bias))
+    with pytest.raises(StageError, match=r"layer 'early' adds a bias inside of the network"):
+        require_supported(inside)
+
+
+@pytest.mark.tool
+def test_what_finn_builds_gives_the_accumulators_to_which_the_bias_is_added(tmp_path: Path) -> None:
+    plain = small_network((16, 8, 3), 11)
+    model = replace(plain, nodes=(*plain.nodes, Affine.bias("bias0", np.array([-5, 0, 1 << 33]))))
+    built = build_rtl(model, tmp_path / "run", fps=1_000_000)
+    codes = random_and_extreme_codes(model, 50)
+    executors = (FinnExecutor(built.graph, tmp_path), RtlExecutor(built.rtl, tmp_path, tmp_path / "cache"))
+    for executor in executors:
+        np.testing.assert_array_equal(run(model, codes), executor(codes), strict=True)
+    assert executors[1].measure(codes)["output_bias"] == "added to what the RTL gives"
+    summary = built.graph.path / "graph.json"
+    for wrong, message in (([-5, 0], "2 output biases for 3 outputs"), (None, "does not describe a FINN graph")):
+        summary.write_text(json.dumps({**json.loads(summary.read_text()), "output_bias": wrong}))
+        with pytest.raises(InputError, match=message):
+            FinnExecutor(built.graph, tmp_path)(codes)
+    summary.write_text(json.dumps({**json.loads(summary.read_text()), "output_bias": [-5, 1, 1 << 33]}))
+    assert (FinnExecutor(built.graph, tmp_path)(codes) - run(model, codes)).any(axis=0).tolist() == [False, True, False]
