@@ -21,6 +21,7 @@ from pipeline.input_type import parse_input_type
 from pipeline.registry import FUNCTIONS, STAGES, SUPPORT, resolve
 from pipeline.stage import StageContext
 from pipeline.target import OPTIONS, TargetSpec, require_target
+from pipeline.user_files import blaming_users_lines, users_names
 from pipeline.yaml_file import read_config
 
 MODEL_FILE = "model.onnx"
@@ -127,7 +128,8 @@ def _examine_file(path: Path, input_type: str | None) -> Examined:
 def _examine_config(path: Path, assignments: tuple[str, ...]) -> tuple[Examined, tuple[TargetSpec, ...]]:
     """Build the network of the configuration without training it, export it, and examine the file."""
     config = read_config(path, assignments)
-    with tempfile.TemporaryDirectory(prefix="bitproof-lint-") as name:
+    names = users_names(config)
+    with blaming_users_lines(names), tempfile.TemporaryDirectory(prefix="bitproof-lint-") as name:
         folder = Path(name)
         checkpoint = resolve(FUNCTIONS, "untrained-network")(config.data, config.model, folder / "train", config.seed)
         made, scratch = folder / config.name, folder / "scratch"

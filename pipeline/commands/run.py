@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from pipeline.commands.parity import judge, require_ledger, worst_failure
+from pipeline.commands.rehearse_training import rehearse_training
 from pipeline.commands.summary import summarize, summarize_part
 from pipeline.config import RunConfig
 from pipeline.errors import BitproofError, ConfigError, GateError, StageError
@@ -55,6 +56,7 @@ def carry_out(config: Config, *, runs: Path, until: str | None, cores: int | Non
 
     Raises:
         ConfigError: *until* is not a stage of the run.
+        InputError: a network of the user's cannot be built or exported.
         ToolMissingError: the training needs a tool that is not on this machine.
         RunFailedError: a stage failed.
         GateError: a parity check, a proof or a gate does not hold.
@@ -64,6 +66,8 @@ def carry_out(config: Config, *, runs: Path, until: str | None, cores: int | Non
     run = RunFolder.named(config.name, runs=runs)
     plan = Plan(config)
     goal = goal_of(plan, until)
+    if isinstance(config, RunConfig) and until != "data":
+        rehearse_training(run, config)
     with run.locked():
         made_before = _time_of(run.path / goal)
         run.write_config(config)
