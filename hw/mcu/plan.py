@@ -35,6 +35,8 @@ from pipeline import Codes, StageError
 INT32_MAX = (1 << 31) - 1
 INT32_MIN = -(1 << 31)
 CODE_BITS = 8
+BYTES_OF_FORM: Mapping[Method, int] = {"multiply-shift": 8, "multiply-shift-64": 12, "rounding-shift": 4}
+"""Constants of one channel in the forms whose size does not depend on the number of levels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +93,6 @@ class PlannedActivation:
         """The thresholds, shape (channels, 2**n - 1), with levels added that no accumulator reaches."""
         missing = padded_levels(self.node.levels) - self.node.levels
         return np.pad(self.node.thresholds, ((0, 0), (0, missing)), constant_values=INT32_MAX)
-
-
-BYTES_OF_FORM: Mapping[Method, int] = {"multiply-shift": 8, "multiply-shift-64": 12, "rounding-shift": 4}
-"""Constants of one channel in each solved form of requantization."""
 
 
 def padded_levels(levels: int) -> int:
