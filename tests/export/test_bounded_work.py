@@ -91,7 +91,7 @@ def test_the_boundaries_of_a_float_chain_say_what_all_its_accumulators_say(
 def test_of_a_function_that_is_not_known_to_rise_nothing_is_claimed(tmp_path: Path, op: str, known: bool) -> None:
     file = QonnxFile()
     codes = file.quant("input", 0.25, 4, signed=1)
-    sums = file.add("MatMul", [codes, file.weights(np.arange(-6, 6).reshape(4, 3), 1.0, 4)])
+    sums = file.add("MatMul", [codes, file.weights(np.arange(-6.0, 6).reshape(4, 3), 1.0, 4)])
     hidden = file.quant(file.add("Relu", [sums]), 2.0**-3, 4, signed=1)
     output = file.add("MatMul", [hidden, file.weights(np.ones((3, 2)), 1.0, 4)])
     path = file.save(tmp_path / "net" / "model.onnx", 4, output, 2)
@@ -106,7 +106,7 @@ def test_of_a_function_that_is_not_known_to_rise_nothing_is_claimed(tmp_path: Pa
 def test_a_constant_divided_by_a_number_turns_back(tmp_path: Path, turned: bool, known: bool) -> None:
     file = QonnxFile()
     codes = file.quant("input", 0.25, 4, signed=1)
-    sums = file.add("MatMul", [codes, file.weights(np.arange(-6, 6).reshape(4, 3), 1.0, 4)])
+    sums = file.add("MatMul", [codes, file.weights(np.arange(-6.0, 6).reshape(4, 3), 1.0, 4)])
     two = file.quant(file.constant(2.0), 2.0, 4, signed=1)  # a constant, too, though no initializer
     hidden = file.quant(file.add("Div", [sums, two]), 2.0**-3, 4, signed=1)
     output = file.add("MatMul", [hidden, file.weights(np.ones((3, 2)), 1.0, 4)])
