@@ -201,7 +201,7 @@ class QonnxExecutor:
             sample_codes = chosen.reshape(len(chosen), *self._model.shape)
             given = sample_codes.astype(np.float64)
             outputs = self._evaluate(model, self._origins.input, given, scale, tensors) if len(chosen) else {}
-            for name in nodes:
+            for name in pieces:  # an activation at the end is asked for twice
                 origin = self._origins.nodes[name]
                 shape = self._shapes[name]
                 empty = np.zeros((0, *shape))
