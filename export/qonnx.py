@@ -8,11 +8,12 @@ unsigned activations; :mod:`export.brevitas_handlers` puts that right.
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import onnx
@@ -21,6 +22,10 @@ from onnx import numpy_helper
 
 from pipeline import Artifact, InputError, Stage, StageContext, StageError
 from pipeline.registry import load_network
+from pipeline.user_files import causes_of, users_line
+
+if TYPE_CHECKING:
+    from torch import nn
 
 FILE = "model.onnx"
 KIND = "qonnx"
@@ -47,10 +52,32 @@ class ExportQonnx(Stage):
             warnings.simplefilter("ignore")  # the exporter warns about its own internals, from its import on
             from export.brevitas_handlers import QonnxManager
 
-            QonnxManager.export(network, args=torch.zeros(1, inputs), export_path=str(raw), dynamo=True, verbose=False)
+            try:
+                QonnxManager.export(
+                    network, args=torch.zeros(1, inputs), export_path=str(raw), dynamo=True, verbose=False
+                )
+            except Exception as error:  # it runs the network, which may raise anything
+                raise refusal(error, network) from error
         model = clean(onnx.load(raw))
         onnx.save_model(model, ctx.workdir / FILE)
         return {}
+
+
+def refusal(error: BaseException, network: nn.Module) -> InputError:
+    """Return what an *error* of the exporter says of *network*, a torch module: layer, text, and line of the user's."""
+    names = {id(module): name for name, module in network.named_modules() if name}
+    causes = causes_of(error)
+    where, said = "its forward pass", users_line(error) or f"{type(causes[0]).__name__}: {causes[0]}"
+    for cause in causes:
+        selves = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(cause.__traceback__)]
+        layers = [module for module in selves if id(module) in names]
+        if layers:
+            where = f"its layer {names[id(layers[-1])]} ({type(layers[-1]).__name__})"
+            break
+    return InputError(
+        f"the network cannot be exported to QONNX: {where} raised {said}. In an export the layers of brevitas take and "
+        "give plain tensors, which have no .value and no .scale"
+    )
 
 
 def clean(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -196,7 +196,8 @@ class QonnxExecutor:
         scale = float(self._model.input_scale)
         pieces: dict[str, list[FloatArray]] = {name: [] for name in nodes}
         for start in range(0, max(len(codes), 1), rows):
-            self.progress("samples", start, len(codes))
+            if len(codes) > rows:  # else the caller knows more
+                self.progress("samples", start, len(codes))
             chosen = codes[start : start + rows]
             sample_codes = chosen.reshape(len(chosen), *self._model.shape)
             given = sample_codes.astype(np.float64)

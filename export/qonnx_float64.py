@@ -26,6 +26,7 @@ from export.qonnx import FILE, load_qonnx
 from export.qonnx_executor import QonnxExecutor
 from pipeline import Artifact, Codes, Observation, StageError
 from pipeline.float_error import DOUBLE_PRECISION
+from pipeline.progress import Progress, silent
 
 Reals = NDArray[np.float64]
 Attributes = dict[str, Any]
@@ -66,6 +67,7 @@ class QonnxFloat64Executor:
 
     def __init__(self, file: onnx.ModelProto, model: IntegerModel, origins: Origins) -> None:
         """Run *file*, from which *model* was lowered; *origins* tells where its nodes come from."""
+        self.progress: Progress = silent
         self._reader = QonnxExecutor(file, model, origins, name=self.name, evaluate=evaluate)
 
     @classmethod

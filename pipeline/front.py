@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.artifact import sha256_of_bytes
 from pipeline.config import RunConfig
 from pipeline.import_config import ImportConfig
+from pipeline.user_files import digest_of_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +96,14 @@ class TrainedFront:
                 "seed": config.seed,
                 "data": config.data.model_dump(mode="json"),
                 "input_bits": config.model.input_bits,
-                "code": _digest_of_code(config.data.name),
+                "code": digest_of_code(config.data.name),
             }
         if slot == "export":
             return {}
         return {
             "seed": config.seed,
             "model": config.model.model_dump(mode="json"),
-            "code": _digest_of_code(config.model.name),
+            "code": digest_of_code(config.model.name),
             "train": config.train.model_dump(mode="json"),
         }
 
@@ -159,9 +158,3 @@ class ImportedFront:
 def front_of(config: RunConfig | ImportConfig) -> Front:
     """Return the front of a run of *config*."""
     return ImportedFront(config) if isinstance(config, ImportConfig) else TrainedFront(config)
-
-
-def _digest_of_code(name: str) -> str | None:
-    """Return the digest of the file in ``path/to/file.py:function``: who edits it wants the stage run again."""
-    file, colon, _ = name.rpartition(":")
-    return sha256_of_bytes(Path(file).read_bytes()) if colon and Path(file).is_file() else None

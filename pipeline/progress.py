@@ -36,7 +36,8 @@ class ShowsProgress(Protocol):
 class ProgressLines:
     """A :data:`Progress` that says at most every five seconds what is done, how far it is, and the time that is left.
 
-    The time left is that of the parts that are complete, scaled; a new number of parts begins a new piece of work.
+    The time left is that of the parts that are complete, scaled; a new number of parts begins a new piece of work, and
+    so does its first part. Parts may be weighed: then all counts are sums of weights.
 
     Attributes:
         label: whose work it is.
@@ -53,12 +54,13 @@ class ProgressLines:
     def __call__(self, part: str, done: int, total: int) -> None:
         """Note that *done* of *total* parts are complete and that *part* is next."""
         now = self.clock()
-        if self._began is None or self._began[1] != total or done < self._began[0]:
+        if self._began is None or self._began[1] != total or done <= self._began[0]:
             self._began = (done, total, now)
+            return
         first, _, since = self._began
         elapsed = now - since
         if elapsed < QUIET_S or (self._said is not None and now - self._said < BETWEEN_S):
             return
         self._said = now
-        left = "" if done == first else f", about {elapsed * (total - done) / (done - first):.0f} s left"
-        self.say(f"{self.label}: {part}, {done} of {total}{left}")
+        left = elapsed * (total - done) / (done - first)
+        self.say(f"{self.label}: {part}, {100 * done // total} % done, about {left:.0f} s left")

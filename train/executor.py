@@ -87,7 +87,8 @@ class TorchExecutor:
             raise InputError(f"{self.name}: input codes have shape {codes.shape}; expected (N, {self._inputs})")
         pieces = [np.empty((0, len(self._outputs.scales)))]
         for start in range(0, len(codes), SAMPLES_AT_ONCE):
-            self.progress("samples", start, len(codes))
+            if len(codes) > SAMPLES_AT_ONCE:  # else the caller knows more
+                self.progress("samples", start, len(codes))
             chosen = torch.from_numpy(codes[start : start + SAMPLES_AT_ONCE].astype(np.float32))
             values = self._network(chosen * self._input_scale)
             outputs = np.asarray(getattr(values, "value", values), dtype=np.float64).reshape(len(chosen), -1)

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
-from train.estimators import Estimator, Memory, Ramp
+from train.estimators import Estimator, Guided, Memory, Ramp
 from train.training_state import Entry, TrainingState
 
 CSV = "epochs.csv"
@@ -101,4 +101,6 @@ def readings(estimator: Estimator, progress: float, memory: Memory) -> Entry:
     for part in (getattr(estimator, "zeroth", None), estimator):
         ramps = {name: getattr(part, name, None) for name in SCHEDULED}
         found |= {name: ramp.at(progress) for name, ramp in ramps.items() if isinstance(ramp, Ramp)}
+    if isinstance(estimator, Guided) and estimator.beta is None:
+        found["noise"] = estimator.noise * progress
     return found | {name: float(memory[name]) for name in SCHEDULED if name in memory}

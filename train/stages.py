@@ -15,6 +15,7 @@ from torch import nn
 from pipeline import Artifact, Stage, StageContext, sha256_of_bytes
 from pipeline.config import ModelConfig, TrainConfig
 from pipeline.toolchain import distribution_version, require_torch_compiler
+from pipeline.user_files import blaming_users_lines, digest_of_code
 from train.checkpoint import save_checkpoint
 from train.devices import launch, seeded
 from train.estimators import Schedule, StraightThrough, schedule_of
@@ -88,6 +89,12 @@ def _train_float(stage: TrainFloat, source: Artifact, ctx: StageContext, fabric:
 
 
 def _train_quantized(stage: TrainQuantized, source: Artifact, ctx: StageContext, fabric: Fabric) -> None:
+    # Also here, in a process of several: the first learns of an error of this project alone.
+    with blaming_users_lines({"model.name": stage.model.name}):
+        _train_network(stage, source, ctx, fabric)
+
+
+def _train_network(stage: TrainQuantized, source: Artifact, ctx: StageContext, fabric: Fabric) -> None:
     dataset, purpose = load_dataset(source, fabric.device), purpose_of(stage.model)
     schedule = schedule_of(stage.train.estimator, stage.model.surrogate or "identity")
     with seeded(ctx.seed):
@@ -142,11 +149,10 @@ def _resume_file(
     """Return where this training keeps its state, under a key of all that its weights depend on."""
     if ctx.resume is None:
         return None
-    custom = Path(stage.model.name.rpartition(":")[0])
     depends_on = {
         "stage": stage.name,
         "model": stage.model.model_dump(mode="json"),
-        "code": sha256_of_bytes(custom.read_bytes()) if custom.is_file() else None,
+        "code": digest_of_code(stage.model.name),
         "train": stage.train.model_dump(mode="json"),
         "data": source.sha256,
         "seed": ctx.seed,

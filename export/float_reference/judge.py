@@ -12,6 +12,7 @@ from export.float_reference.walk import Walk, walk
 from export.integer import IntegerModel, run
 from export.proofs import Activations
 from pipeline import Codes, FloatReference, ParityReport, compare_codes
+from pipeline.progress import ShowsProgress, silent
 
 ELEMENTS_AT_ONCE = 1 << 23
 """So many codes of all layers together are held at a time."""
@@ -39,7 +40,8 @@ def judge_reference(
         The report, and the reference's output codes.
     """
     found, outputs = walk_reference(executor, model, activations, codes)
-    expected = run(model, codes)
+    expected = outputs.copy()  # what the model gives, too, where no code of the sample differs
+    expected[found.differing] = run(model, codes[found.differing])
     report = compare_codes(expected, outputs, names=("integer", executor.name), origin=origin)
     explained = int(((expected != outputs) & ~found.faulty[:, None]).sum())
     return replace(report, explained=explained, explained_layers=found.explained, unexplained=found.first), outputs
@@ -49,15 +51,18 @@ def walk_reference(
     executor: FloatReference, model: IntegerModel, activations: Callable[[], Activations], codes: Codes
 ) -> tuple[Walk, Codes]:
     """Walk along *model* beside *executor* on *codes*, in groups of samples; return what was found and its outputs."""
-    total = Walk(0, {}, {}, np.zeros(len(codes), dtype=np.bool_))
+    total = Walk(0, {}, {}, *(np.zeros(len(codes), dtype=np.bool_) for _ in range(2)))
     outputs = [np.zeros((0, model.outputs), dtype=np.int64)]
+    progress = executor.progress if isinstance(executor, ShowsProgress) else silent
     for start, chosen in _groups(model, codes):
+        progress("samples beside the integer model", start, len(codes))
         observation = executor.observe(chosen)
         outputs.append(observation.codes)
         part = walk(model, chosen, observation, activations, precision=executor.precision_bits)
         total.compared += part.compared
         _count(total.explained, part.explained)
         _count(total.unexplained, part.unexplained)
+        total.differing[start : start + len(chosen)] = part.differing
         total.faulty[start : start + len(chosen)] = part.faulty
         if total.first is None and part.first is not None:
             total.first = replace(part.first, sample=part.first.sample + start)

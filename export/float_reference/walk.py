@@ -29,6 +29,8 @@ class Walk:
         explained: how many differ by rounding errors, by layer.
         unexplained: how many differ otherwise, by layer.
         faulty: for each sample whether a difference in it is unexplained.
+        differing: for each sample whether any code differs. Where none does, all that the reference gave is what the
+            integer model gives, by induction along it.
         first: the first unexplained one, by layer, then sample.
     """
 
@@ -36,6 +38,7 @@ class Walk:
     explained: dict[str, int]
     unexplained: dict[str, int]
     faulty: Mask
+    differing: Mask
     first: Unexplained | None = None
 
 
@@ -66,7 +69,7 @@ def walk(
     """
     differs = _differing_samples(model, codes, observation)
     compared = sum(layer.size for layer in observation.layers.values()) + observation.codes.size
-    found = Walk(compared, {}, {}, np.zeros(len(codes), dtype=np.bool_))
+    found = Walk(compared, {}, {}, np.zeros(len(codes), dtype=np.bool_), differs)
     (chosen,) = np.nonzero(differs)
     if len(chosen):
         part = Observation(

@@ -85,8 +85,9 @@ def prove_requantization(
     """
     ranges = propagate(model)
     entries = []
+    costs = [_cost(node, ranges[model.sources(node.name)[0]]) for node in model.activations]
     for layer, node in enumerate(model.activations):
-        progress(f"{executor.name}: {node.name}", layer, len(model.activations))
+        progress(f"activation {node.name}", sum(costs[:layer]), sum(costs))
         if isinstance(executor, PartialRequantizer) and not executor.requantizes(layer):
             entries.append(_not_alone(node, executor.name))
         else:
@@ -109,6 +110,12 @@ def _rounding(
         return ActivationBounds.of(node, exact, executor.precision_bits)
 
     return cache(bounds)
+
+
+def _cost(node: Threshold, reachable: Ranges) -> int:
+    """Return about how many codes the proof of *node* asks for, where its activation is monotone."""
+    total = hull(reachable)
+    return node.channels * min(total.high - total.low + 1, max(ALWAYS_RUN // node.channels, 2 * node.levels + 2))
 
 
 def _not_alone(node: Threshold, name: str) -> ProofEntry:

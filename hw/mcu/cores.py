@@ -33,8 +33,9 @@ class Core:
         machine: the QEMU machine that has it.
         flash: where code and constants go.
         ram: where everything else goes.
-        kernel_bytes: size of the code of each kernel, by the layout of the weights, and of both requantizing kernels
-            together under ``requantize``; as arm-none-eabi-gcc 12.2 compiles them with -O2.
+        kernel_bytes: size of the code of each matrix kernel, by the layout of the weights, as arm-none-eabi-gcc 12.2
+            compiles it with -O2.
+        requantize_bytes: likewise of each requantizing kernel, by its method, what it takes from libgcc included.
     """
 
     flags: tuple[str, ...]
@@ -42,6 +43,7 @@ class Core:
     flash: Region
     ram: Region
     kernel_bytes: Mapping[str, int]
+    requantize_bytes: Mapping[str, int]
 
     def with_memory(self, flash_bytes: int | None, ram_bytes: int | None) -> Core:
         """Return this core with smaller memories; None: those of the emulated board.
@@ -66,8 +68,17 @@ STACK_BYTES = 2048
 """RAM that the linker keeps free for the stack at least."""
 
 
-def _kernels(ternary: int, u2: int, u4: int, u8: int, requantize: int) -> Mapping[str, int]:
-    return {"ternary": ternary, "u2": u2, "u4": u4, "u8": u8, "requantize": requantize}
+def _products(ternary: int, u2: int, u4: int, u8: int) -> Mapping[str, int]:
+    return {"ternary": ternary, "u2": u2, "u4": u4, "u8": u8}
+
+
+def _requantizations(shift: int, shift_64: int, rounding: int, thresholds: int) -> Mapping[str, int]:
+    return {
+        "multiply-shift": shift,
+        "multiply-shift-64": shift_64,
+        "rounding-shift": rounding,
+        "thresholds": thresholds,
+    }
 
 
 _MPS2_FLASH = Region(0x0000_0000, 4 << 20)
@@ -80,16 +91,32 @@ CORES: Mapping[CoreName, Core] = {
         "microbit",
         Region(0x0000_0000, 256 << 10),
         Region(0x2000_0000, 16 << 10),
-        _kernels(1224, 1196, 800, 576, 180),
+        _products(1224, 1196, 800, 576),
+        _requantizations(64, 340, 124, 116),
     ),
     "cortex-m3": Core(
-        ("-mcpu=cortex-m3", *_SOFT), "mps2-an385", _MPS2_FLASH, _MPS2_RAM, _kernels(896, 1024, 628, 444, 164)
+        ("-mcpu=cortex-m3", *_SOFT),
+        "mps2-an385",
+        _MPS2_FLASH,
+        _MPS2_RAM,
+        _products(896, 1024, 628, 444),
+        _requantizations(64, 152, 88, 100),
     ),
     "cortex-m4": Core(
-        ("-mcpu=cortex-m4", *_SOFT), "mps2-an386", _MPS2_FLASH, _MPS2_RAM, _kernels(692, 632, 488, 392, 164)
+        ("-mcpu=cortex-m4", *_SOFT),
+        "mps2-an386",
+        _MPS2_FLASH,
+        _MPS2_RAM,
+        _products(692, 632, 488, 392),
+        _requantizations(64, 156, 88, 100),
     ),
     "cortex-m7": Core(
-        ("-mcpu=cortex-m7", *_SOFT), "mps2-an500", _MPS2_FLASH, _MPS2_RAM, _kernels(696, 632, 488, 392, 160)
+        ("-mcpu=cortex-m7", *_SOFT),
+        "mps2-an500",
+        _MPS2_FLASH,
+        _MPS2_RAM,
+        _products(696, 632, 488, 392),
+        _requantizations(60, 152, 92, 100),
     ),
 }
 

@@ -35,6 +35,8 @@ from pipeline import Codes, StageError
 INT32_MAX = (1 << 31) - 1
 INT32_MIN = -(1 << 31)
 CODE_BITS = 8
+BYTES_OF_FORM: Mapping[Method, int] = {"multiply-shift": 8, "multiply-shift-64": 12, "rounding-shift": 4}
+"""Constants of one channel in the forms whose size does not depend on the number of levels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +95,6 @@ class PlannedActivation:
         return np.pad(self.node.thresholds, ((0, 0), (0, missing)), constant_values=INT32_MAX)
 
 
-BYTES_OF_FORM: Mapping[Method, int] = {"multiply-shift": 8, "multiply-shift-64": 12, "rounding-shift": 4}
-"""Constants of one channel in each solved form of requantization."""
-
-
 def padded_levels(levels: int) -> int:
     """Return how many thresholds a channel of *levels* has where they are stored: the next 2**n - 1.
 
@@ -145,6 +143,7 @@ class Draft:
     """What is known of the network before its weights are packed and its requantizations solved.
 
     Attributes:
+        model: the network, without what moves nothing.
         ranges: of every node, one interval a channel.
         layouts: of each matrix product, in execution order.
     """
@@ -181,6 +180,7 @@ def plan_network(model: IntegerModel) -> Plan:
     """
     model = without_moves(model)
     draft = draft_network(model)
+    model = draft.model
     layouts = dict(zip((node.name for node in model.matmuls), draft.layouts, strict=True))
     matmuls = []
     activations = []

@@ -23,6 +23,7 @@ from pipeline.registry import FUNCTIONS, STAGES, resolve
 from pipeline.stage import StageContext
 from pipeline.support import Verdict, ask, require_options
 from pipeline.target import OPTIONS, TargetSpec, require_target
+from pipeline.user_files import blaming_users_lines, users_names
 from pipeline.yaml_file import read_config
 
 
@@ -121,7 +122,7 @@ def _examine_config(path: Path, assignments: tuple[str, ...]) -> tuple[Examined,
     """Build the network of the configuration without training it, export it, and examine the file."""
     config = read_config(path, assignments)
     require_options(config.targets)
-    with tempfile.TemporaryDirectory(prefix="bitproof-lint-") as name:
+    with blaming_users_lines(users_names(config)), tempfile.TemporaryDirectory(prefix="bitproof-lint-") as name:
         made = export_untrained(config, Path(name))
         examined: Examined = resolve(FUNCTIONS, "lint-file")(made / MODEL_FILE, config.name)
     return examined, config.targets

@@ -21,6 +21,7 @@ from pipeline.registry import FUNCTIONS, STAGES, resolve
 from pipeline.run_folder import CONFIG, RunFolder
 from pipeline.stage import StageContext
 from pipeline.support import ask, require_all, require_options
+from pipeline.user_files import blaming_users_lines, file_of, files_of, users_names
 
 MODEL_FILE = "model.onnx"
 EXPORTED = "export"
@@ -29,23 +30,29 @@ EXPORTED = "export"
 def rehearse_run(run: RunFolder, config: RunConfig, slots: frozenset[str]) -> None:
     """Build the network of *config* without training it, lower it, and ask the targets that *slots* belong to.
 
-    Nothing is done where no slot behind the training is wanted, or where *run* holds the trained network already.
+    A network of the user's own file is built and exported even if the training alone is wanted. Nothing is done where
+    *run* holds the trained network already, or where what is wanted needs none of it.
 
     Raises:
         ConfigError: an option of a target asks for what the target does not have.
-        InputError: the network cannot be built, or not be lowered to integers exactly.
+        InputError: the network cannot be built or exported, or not be lowered to integers exactly; the message names
+            the layer, or the line of the user's file.
         StageError: a target has no form for a layer; the message names both.
         TooLargeError: the network does not fit the memory of a target.
         ToolMissingError: a Python package that is needed for this is not installed.
     """
     require_options(config.targets)
     plan = Plan(config)
-    if not slots & {EXPORTED, "integer"} or _is_trained(run, plan):
+    is_lowered, is_own = bool(slots & {EXPORTED, "integer"}), file_of(config.model.name) is not None
+    if not (is_lowered or (is_own and slots & {"train", "train-float"})) or _is_trained(run, plan):
         return
-    typer.echo("asking the targets before the training", err=True)
+    if is_lowered:
+        typer.echo("asking the targets before the training", err=True)
     wanted = [target for target in config.targets if any(plan.target_of(slot) == target for slot in slots)]
-    with tempfile.TemporaryDirectory(prefix="bitproof-run-") as folder:
+    with blaming_users_lines(users_names(config)), tempfile.TemporaryDirectory(prefix="bitproof-run-") as folder:
         file = export_untrained(config, Path(folder)) / MODEL_FILE
+        if not is_lowered:
+            return
         try:
             model = resolve(FUNCTIONS, "lower-file")(file).model
         except InputError as error:
@@ -74,6 +81,13 @@ def _is_trained(run: RunFolder, plan: Plan) -> bool:
     config = run.config()
     if not isinstance(config, RunConfig) or config.targets != plan.config.targets:
         return False
-    held = Plan(config)
     slots = ("data", "train", EXPORTED, "integer")
-    return all((run.path / slot / MANIFEST).is_file() and held.options(slot) == plan.options(slot) for slot in slots)
+    manifests = [run.path / slot / MANIFEST for slot in slots]
+    if not all(manifest.is_file() for manifest in manifests):
+        return False
+    file, trained = file_of(config.model.name), manifests[1].stat().st_mtime_ns
+    edited = file is not None and any(
+        not path.is_file() or path.stat().st_mtime_ns > trained for path in files_of(file)
+    )
+    held = Plan(config)
+    return not edited and all(held.options(slot) == plan.options(slot) for slot in slots)

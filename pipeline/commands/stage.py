@@ -21,6 +21,7 @@ from pipeline.registry import missing_package
 from pipeline.run_folder import RunFolder
 from pipeline.stage import execute
 from pipeline.toolchain import distribution_version
+from pipeline.user_files import blaming_users_lines, users_names
 
 CHECK_PREFIX = "check-"
 
@@ -72,6 +73,11 @@ def _record(path: Path, slot: str, exit_code: int, message: str) -> None:
 
 def _dispatch(run: RunFolder, slot: str, only: str | None) -> None:
     plan = Plan(run.config())
+    with blaming_users_lines(users_names(plan.config)):
+        _carry_out(run, plan, slot, only)
+
+
+def _carry_out(run: RunFolder, plan: Plan, slot: str, only: str | None) -> None:
     if slot.startswith(CHECK_PREFIX):
         step = plan.executor(slot.removeprefix(CHECK_PREFIX))
         if step is not None:

@@ -10,7 +10,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from integer_networks import random_network, saved
+from integer_networks import network_for, random_network, saved
 
 from export.integer import Affine, IntegerModel, IntegerType, MultiplyShift
 from hw.mcu import BuildFirmware, CoreName, GenerateC
@@ -29,6 +29,8 @@ NETWORKS = {
         (20, 6, 6, 6, 4), weight_type=IntegerType(4, signed=True), input_bits=4, spacing="even"
     ),
     "eight bits": random_network((37, 6, 5, 7, 3), weight_type=EIGHT, act_bits=(2, 4, 8)),
+    "64-bit multiply-shift": network_for("multiply-shift-64"),
+    "rounding shift": network_for("rounding-shift"),
     "32 layers": random_network((20, *[6] * 31, 4), weight_type=EIGHT),
 }
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from integer_networks import random_network, saved
 
-from export.integer import IntegerModel, IntegerType, MatMul, Threshold
+from export.integer import IntegerModel, IntegerType, MatMul, Reshape, Threshold
 from hw.mcu import GenerateC, Manifest
 from hw.mcu.layout import WeightLayout
 from hw.mcu.plan import plan_network, prefix_of
@@ -52,6 +52,14 @@ def test_a_ternary_run_keeps_the_first_row_below_the_second(act_bits: int, run: 
     largest_sum = 2 * ((1 << act_bits) - 1) * 8
     assert plan.matmuls[1].ternary_run == run
     assert largest_sum * run < 4096 <= largest_sum * (run + 1)
+
+
+def test_a_reshape_that_moves_nothing_is_planned_as_if_it_were_not_there() -> None:
+    model = random_network((8, 4, 3))
+    flattened = replace(model, shape=(2, 2, 2), nodes=(Reshape("flat", (2, 2, 2), (8,)), *model.nodes))
+    plan, plain = plan_network(flattened), plan_network(model)
+    assert [planned.node.name for planned in plan.matmuls] == ["fc0", "fc1"]
+    assert (plan.model.shape, plan.scratch_bytes, plan.outputs) == ((8,), plain.scratch_bytes, plain.outputs)
 
 
 def test_names_become_identifiers() -> None:

@@ -28,8 +28,8 @@ def test_short_work_says_nothing() -> None:
 
 def test_the_time_left_is_that_of_the_parts_done() -> None:
     assert lines_of([(0, "act0", 0, 5), (3, "act1", 1, 5), (1, "act2", 2, 5), (5, "act3", 3, 5)]) == [
-        "check-qonnx: act1, 1 of 5, about 12 s left",
-        "check-qonnx: act3, 3 of 5, about 6 s left",
+        "check-qonnx: act1, 20 % done, about 12 s left",
+        "check-qonnx: act3, 60 % done, about 6 s left",
     ]
 
 
@@ -39,5 +39,9 @@ def test_a_line_comes_at_most_every_five_seconds() -> None:
 
 def test_another_number_of_parts_is_another_piece_of_work() -> None:
     assert lines_of([(0, "samples 0", 0, 10), (50, "act0", 0, 4), (3, "act1", 1, 4)]) == [
-        "check-qonnx: act1, 1 of 4, about 9 s left"
+        "check-qonnx: act1, 25 % done, about 9 s left"
     ]
+
+
+def test_work_of_one_part_says_nothing_of_itself() -> None:
+    assert lines_of([(9, "samples", 0, 1)] * 9) == []

@@ -107,6 +107,45 @@ def test_network_whose_codes_no_stage_could_read_is_refused(fault: str) -> None:
         require_own_network(MODEL, make(), 6, 6)
 
 
+class Runs(nn.Module):  # type: ignore[misc]  # torch is skipped
+    """Runs one layer on sequences of two steps, or leaves it unused."""
+
+    def __init__(self, layer: nn.Module, *, used: bool = True) -> None:
+        super().__init__()
+        self.input, self.inner, self.out, self.used = quantized_input(MODEL), nn.Sequential(layer), linear(), used
+        self.again = activation()
+
+    def forward(self, values: Tensor) -> object:
+        quantized = self.input(values)
+        if not self.used:
+            return self.out(self.again(quantized))
+        steps = quantized.value.reshape(-1, 2, 3)
+        layer = self.inner[0]
+        outputs = layer(steps, steps, steps) if isinstance(layer, ATTENTIVE) else layer(steps)
+        outputs = outputs[0] if isinstance(outputs, tuple) else outputs
+        return self.out(self.again(outputs.reshape(-1, 6)))
+
+
+ATTENTIVE = (nn.MultiheadAttention, qnn.QuantMultiheadAttention)
+NOT_INTEGERS: dict[str, Callable[[], nn.Module]] = {
+    "LSTM": lambda: nn.LSTM(3, 3, batch_first=True),
+    "GRU": lambda: nn.GRU(3, 3, batch_first=True),
+    "QuantLSTM": lambda: qnn.QuantLSTM(3, 3, batch_first=True),
+    "QuantRNN": lambda: qnn.QuantRNN(3, 3, batch_first=True),
+    "MultiheadAttention": lambda: nn.MultiheadAttention(3, 1, batch_first=True),
+    "QuantMultiheadAttention": lambda: qnn.QuantMultiheadAttention(3, 1, packed_in_proj=False, batch_first=True),
+    "TransformerEncoderLayer": lambda: nn.TransformerEncoderLayer(3, 1, batch_first=True),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_INTEGERS)
+def test_layer_without_a_form_in_integers_is_named_by_its_module(kind: str) -> None:
+    message = rf"^model\.name = 'mine\.py:network': its layer inner\.0 is a {kind}, a .* has no form in integers here"
+    with pytest.raises(InputError, match=message):
+        require_own_network(MODEL, Runs(NOT_INTEGERS[kind]()), 6, 6)
+    require_own_network(MODEL, Runs(NOT_INTEGERS[kind](), used=False), 6, 6)  # negative control: it is not run
+
+
 def test_network_that_keeps_the_rules_passes_and_stays_as_it_is() -> None:
     network = nn.Sequential(quantized_input(MODEL), linear(), nn.BatchNorm1d(6), activation(), linear())
     before = copy.deepcopy(network.state_dict())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +29,64 @@ def test_file_that_exits_on_import_is_an_input_error(tmp_path: Path) -> None:
     file.write_text("import sys\nsys.exit(0)\n")
     with pytest.raises(InputError, match="cannot be imported: SystemExit"):
         call_user_function("model.name", f"{file}:function")
+
+
+def test_error_is_told_by_the_line_of_the_user(tmp_path: Path) -> None:
+    (tmp_path / "helper.py").write_text("import json\ndef read():\n    return json.loads('no')\n")
+    (tmp_path / "mine.py").write_text("from helper import read\ndef function():\n    return read()\n")
+    with pytest.raises(InputError) as caught:
+        call_user_function("data.name", f"{tmp_path / 'mine.py'}:function")
+    assert str(caught.value).startswith(f"data.name = '{tmp_path / 'mine.py'}:function' raised JSONDecodeError: Expect")
+    assert str(caught.value).endswith(f"({tmp_path / 'helper.py'}, line 3)")
+
+
+def test_modules_beside_the_file_are_found_at_once_and_later_and_the_path_stays(tmp_path: Path) -> None:
+    before = list(sys.path)
+    (tmp_path / "beside_one.py").write_text("from beside_two import number\n")
+    (tmp_path / "beside_two.py").write_text("number = 7\n")
+    (tmp_path / "beside_late.py").write_text("number = 8\n")
+    (tmp_path / "mine.py").write_text(
+        "from beside_one import number\n"
+        "def function():\n    import beside_late\n    return number, beside_late.number\n"
+    )
+    assert call_user_function("data.name", f"{tmp_path / 'mine.py'}:function") == (7, 8)
+    assert sys.path == before
+    with pytest.raises(ModuleNotFoundError):  # negative control: a file of ours does not see them
+        importlib.import_module("beside_unseen")
+
+
+def test_each_folder_has_its_own_modules_of_one_name(tmp_path: Path) -> None:
+    for name, number in (("first", 1), ("second", 2), ("first", 1)):
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        (folder / "own_layers.py").write_text(f"number = {number}\n")
+        (folder / "mine.py").write_text("from own_layers import number\ndef function():\n    return number\n")
+        assert call_user_function("data.name", f"{folder / 'mine.py'}:function") == number
+
+
+def test_neither_ours_nor_what_is_installed_is_shadowed(tmp_path: Path) -> None:
+    for name in ("train", "pipeline", "json", "colorsys", "tabulate"):
+        (tmp_path / f"{name}.py").write_text("number = 9\n")
+    (tmp_path / "mine.py").write_text(
+        "import colorsys, json, pipeline, train\n"
+        "def function():\n    return [hasattr(m, 'number') for m in (colorsys, json, pipeline, train)]\n"
+    )
+    assert call_user_function("data.name", f"{tmp_path / 'mine.py'}:function") == [False] * 4
+    assert not hasattr(importlib.import_module("tabulate"), "number"), "an import of ours finds what is installed"
+
+
+def test_workers_of_a_data_loader_have_the_modules_too(tmp_path: Path) -> None:
+    (tmp_path / "loaded.py").write_text("def double(x):\n    return 2 * x\n")
+    (tmp_path / "mine.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nimport pickle, torch.utils.data\n"
+        "@dataclass\nclass Numbers(torch.utils.data.Dataset):\n    count: int\n"
+        "    def __len__(self):\n        return self.count\n"
+        "    def __getitem__(self, i):\n        from loaded import double\n        return double(i)\n"
+        "def function():\n    numbers = pickle.loads(pickle.dumps(Numbers(4)))\n"
+        "    loader = torch.utils.data.DataLoader(numbers, num_workers=1)\n"
+        "    return sorted(int(x) for x in loader)\n"
+    )
+    assert call_user_function("data.name", f"{tmp_path / 'mine.py'}:function") == [0, 2, 4, 6]
 
 
 def fails(values: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pipeline import InputError
 from pipeline.config import FIXED_SHAPES, ModelConfig
+from pipeline.user_files import file_of, where_raised
 from train.models.autoencoder import autoencoder
 from train.models.cnn import cnn, float_cnn
 from train.models.cnv import cnv
@@ -17,7 +18,7 @@ from train.models.mlp import float_mlp, mlp
 from train.models.mobilenet_v1 import mobilenet_v1
 from train.models.parts import FloatParts, Parts, QuantizedParts
 from train.models.resnet8 import resnet8
-from train.user_code import call_user_function, where_raised
+from train.user_code import call_user_function
 
 CLASSIFIERS: Mapping[str, Callable[[Parts, float, tuple[int, ...], int], nn.Module]] = {
     "cnv": cnv,
@@ -83,7 +84,9 @@ def require_logits(name: str, network: Callable[[Tensor], object], inputs: int, 
         with torch.no_grad():
             outputs = network(torch.zeros(2, inputs))
     except (Exception, SystemExit) as error:
-        raise InputError(f"model.name = {name!r}: its forward pass raised {where_raised(error)}") from error
+        file = file_of(name)
+        folder = None if file is None else file.parent
+        raise InputError(f"model.name = {name!r}: its forward pass raised {where_raised(error, folder)}") from error
     shape = tuple(getattr(outputs, "shape", ()))
     if shape != (2, classes):
         raise InputError(
