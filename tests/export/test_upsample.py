@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from foreign_files import ForeignFile, weights
+from onnx import helper
 from run_qonnx import run_qonnx
 
 from export.foreign import normalize
@@ -22,11 +23,16 @@ RESIZE_MODES = ("asymmetric", "half_pixel", "half_pixel_symmetric", "pytorch_hal
 ROUNDINGS = ("floor", "ceil", "round_prefer_floor", "round_prefer_ceil")
 
 
-def network(op: str, *inputs: object, opset: int = 19, **attributes: int | str | list[int]) -> onnx.ModelProto:
+FLOOR = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+
+
+def network(op: str, *inputs: object, attributes: dict[str, str], opset: int = 19) -> onnx.ModelProto:
     """Return codes of 2 x 3 x 4, resized by *op*, and a convolution of them."""
     file = ForeignFile(opset=opset)
     given = ["" if value is None else file.constant(*value) for value in inputs]  # type: ignore[misc]
-    wide = file.add(op, file.quant("input", 1.0, 4, signed=0), *given, **attributes)
+    codes = file.quant("input", 1.0, 4, signed=0)
+    wide = f"t{len(file.nodes)}"
+    file.nodes.append(helper.make_node(op, [codes, *given], [wide], **attributes))
     kernel = file.quant(file.constant(weights((2, 2, 2, 2), 1)), 0.25, 4, narrow=1)
     return file.model(file.add("Conv", wide, kernel), ["N", 2, 3, 4], None)
 
@@ -47,14 +53,8 @@ def gold(model: onnx.ModelProto) -> Codes:
 @pytest.mark.parametrize(("way", "rounding"), list(product(RESIZE_MODES, ROUNDINGS)))
 def test_every_way_that_is_taken_gives_what_onnxruntime_gives(tmp_path: Path, way: str, rounding: str) -> None:
     for factors in ((2.0, 3.0), (5.0, 1.0), (4.0, 7.0)):
-        model = network(
-            "Resize",
-            None,
-            ([1.0, 1.0, *factors],),
-            mode="nearest",
-            coordinate_transformation_mode=way,
-            nearest_mode=rounding,
-        )
+        ways = {"mode": "nearest", "coordinate_transformation_mode": way, "nearest_mode": rounding}
+        model = network("Resize", None, ([1.0, 1.0, *factors],), attributes=ways)
         if (way, rounding) in REPEATING:
             np.testing.assert_array_equal(lowered(model, tmp_path), gold(model), strict=True)
         else:
@@ -64,14 +64,17 @@ def test_every_way_that_is_taken_gives_what_onnxruntime_gives(tmp_path: Path, wa
 
 @pytest.mark.parametrize("opset", [9, 10, 13])
 def test_old_opsets_and_sizes_mean_the_same(tmp_path: Path, opset: int) -> None:
-    ways = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     if opset < 11:
-        model = network("Upsample" if opset < 10 else "Resize", ([1.0, 1.0, 2.0, 3.0],), opset=opset, mode="nearest")
+        model = network(
+            "Upsample" if opset < 10 else "Resize", ([1.0, 1.0, 2.0, 3.0],), opset=opset, attributes={"mode": "nearest"}
+        )
     else:
-        model = network("Resize", None, None, ([1, 2, 6, 12], np.int64), opset=opset, mode="nearest", **ways)
-    same = network("Resize", None, ([1.0, 1.0, 2.0, 3.0],), mode="nearest", **ways)
+        model = network(
+            "Resize", None, None, ([1, 2, 6, 12], np.int64), opset=opset, attributes={"mode": "nearest", **FLOOR}
+        )
+    same = network("Resize", None, ([1.0, 1.0, 2.0, 3.0],), attributes={"mode": "nearest", **FLOOR})
     np.testing.assert_array_equal(lowered(model, tmp_path / "a"), gold(same), strict=True)
-    other = network("Resize", None, ([1.0, 1.0, 3.0, 2.0],), mode="nearest", **ways)
+    other = network("Resize", None, ([1.0, 1.0, 3.0, 2.0],), attributes={"mode": "nearest", **FLOOR})
     assert gold(other).shape != gold(same).shape or (gold(other) != gold(same)).any()
 
 
@@ -88,6 +91,5 @@ def test_old_opsets_and_sizes_mean_the_same(tmp_path: Path, opset: int) -> None:
     ],
 )
 def test_other_factors_and_modes_are_refused(tmp_path: Path, factors: list[float], mode: str, said: str) -> None:
-    ways = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     with pytest.raises(InputError, match=said):
-        lowered(network("Resize", None, (factors,), mode=mode, **ways), tmp_path)
+        lowered(network("Resize", None, (factors,), attributes={"mode": mode, **FLOOR}), tmp_path)
