@@ -209,12 +209,12 @@ class QonnxExecutor:
             sample_codes = chosen.reshape(len(chosen), *self._model.shape)
             given = sample_codes.astype(np.float64)
             outputs = self._evaluate(model, self._origins.input, given, scale, tensors) if len(chosen) else {}
-            for name in nodes:
+            for name, parts in pieces.items():  # an activation at the end is asked for twice
                 origin = self._origins.nodes[name]
                 shape = self._shapes[name]
                 empty = np.zeros((0, *shape))
                 numbers = outputs.get(origin.tensor, empty).reshape(len(chosen), *(shape[axis] for axis in origin.axes))
-                pieces[name].append(_in_order(numbers, origin.axes))
+                parts.append(_in_order(numbers, origin.axes))
         return {name: np.concatenate(parts) for name, parts in pieces.items()}
 
     def _activation_codes(self, values: FloatArray, node: str) -> Codes:

@@ -81,6 +81,18 @@ def _softmax(node: onnx.NodeProto, _graph: Graph, shapes: Mapping[str, Shape]) -
     put(node, "axis", axis)
 
 
+def _resize(node: onnx.NodeProto, _graph: Graph, _shapes: Mapping[str, Shape]) -> None:
+    """Before opset 11 the nearest element was found by rounding down, and there was no region of interest."""
+    factors = input_of(node, 1)
+    if text(node, "mode", "nearest") != "nearest" or not factors:
+        return
+    del node.input[1:]
+    _set_input(node, 2, factors)
+    node.op_type = "Resize"
+    put(node, "coordinate_transformation_mode", "asymmetric")
+    put(node, "nearest_mode", "floor")
+
+
 def _slice(node: onnx.NodeProto, graph: Graph, _shapes: Mapping[str, Shape]) -> None:
     for index, name in enumerate(("starts", "ends", "axes"), start=1):
         values = integers(node, name)
@@ -115,12 +127,14 @@ _FORMS: Mapping[str, tuple[int, _Rewrite]] = {
     "ReduceMin": (18, _axes_to_input),
     "ReduceProd": (18, _axes_to_input),
     "ReduceSum": (13, _axes_to_input),
+    "Resize": (11, _resize),
     "Slice": (10, _slice),
     "Softmax": (13, _softmax),
     "Split": (18, _split),
     "Squeeze": (13, _axes_to_input),
     "TopK": (10, _topk),
     "Unsqueeze": (13, _axes_to_input),
+    "Upsample": (10, _resize),
 }
 """For each operation the opset that changed its form, and how the form before it is rewritten."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Final, Literal
 
 import onnx
@@ -229,6 +230,16 @@ def _reshape(node: onnx.NodeProto, shapes: list[Shape], constants: Mapping[str, 
     return tuple(given)
 
 
+def _resize(node: onnx.NodeProto, shapes: list[Shape], constants: Mapping[str, Array]) -> Shape | None:
+    if input_of(node, 3):
+        return (shapes[0][0], *whole_numbers(constants[node.input[3]])[1:])
+    factors = [Fraction(float(factor)) for factor in constants[input_of(node, 2)].reshape(-1)]
+    if len(factors) != len(shapes[0]) or factors[0] != 1:
+        raise ValueError("not a factor for each axis, 1 for the batch")
+    sizes = zip(shapes[0][1:], factors[1:], strict=True)
+    return (shapes[0][0], *(math.floor(size * factor) if isinstance(size, int) else None for size, factor in sizes))
+
+
 def _arg(node: onnx.NodeProto, shapes: list[Shape], _constants: Mapping[str, Array]) -> Shape | None:
     axis = integer(node, "axis", 0) % len(shapes[0])
     kept = (1,) if integer(node, "keepdims", 1) else ()
@@ -267,6 +278,7 @@ _RULES: Mapping[str, _Rule] = {
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
     "Reshape": _reshape,
+    "Resize": _resize,
     "Slice": _slice,
     "ArgMax": _arg,
     "ArgMin": _arg,

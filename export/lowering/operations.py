@@ -18,6 +18,7 @@ from export.lowering import (
     products,
     quantizers,
     staircases,
+    upsample,
 )
 from export.lowering.graph import Lowering
 from export.lowering.meaning import Meaning, Rounded
@@ -85,6 +86,7 @@ OPERATIONS: Mapping[str, Lowerer] = {
     "Squeeze": layout.squeeze,
     "Unsqueeze": layout.unsqueeze,
     "Pad": layout.pad,
+    "Resize": upsample.resize,
     "Identity": layout.identity,
     "Dropout": layout.identity,
     "TopK": heads.top_k,

@@ -146,3 +146,15 @@ def test_damaged_metadata_is_refused() -> None:
     model.metadata_props[0].value = "[1]"
     with pytest.raises(InputError, match=f"the metadata '{KEY}' of the file is damaged"):
         heads_of(model)
+
+
+def test_float_references_show_a_network_that_ends_with_codes(tmp_path: Path) -> None:
+    file = two_heads()
+    file.graph.output.remove(file.graph.output[1])
+    result = lowered(file, tmp_path)
+    model, codes = result.model, samples(result.model)
+    assert [node.name for node in model.nodes][-1] == model.activations[0].name
+    executor = QonnxExecutor(onnx.load(tmp_path / "model.onnx"), model, origins_of(result))
+    seen = executor.observe(codes)
+    np.testing.assert_array_equal(seen.codes, run(model, codes), strict=True)
+    np.testing.assert_array_equal(seen.layers[model.activations[0].name].reshape(len(codes), -1), seen.codes)

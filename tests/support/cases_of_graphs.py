@@ -44,6 +44,34 @@ for title, (sizes, kernels, options) in CONVOLUTIONS.items():
         return Case(file, sizes, convolution(file, source, 2, kernels, **options), (-1,))
 
 
+# Resize by whole factors.
+RESIZES: dict[str, tuple[tuple[float, ...], dict[str, object]]] = {
+    "as torch exports it": ((2.0, 3.0), {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}),
+    "half pixel": ((3.0, 1.0), {"coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_floor"}),
+    "half pixel, up": (
+        (4.0, 2.0),
+        {"coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_ceil"},
+    ),
+    "in its default way": ((2.0, 2.0), {}),
+    "by nothing": ((1.0, 1.0), {}),
+}
+for title, (factors, ways) in RESIZES.items():
+
+    @case(f"Resize, {title}, of codes")
+    def codes(factors: tuple[float, ...] = factors, ways: dict[str, object] = ways) -> Case:
+        file, source = image(bits=4)
+        middle = per_channel(file, convolution(file, source, 2), zero=-1.0)
+        wide = file.node("Resize", [middle, "", file.constant([1.0, 1.0, *factors])], {"mode": "nearest", **ways})
+        return Case(file, (3, 4, 4), convolution(file, wide, 3, (2, 4, 1, 1)), (2, -1, -1))
+
+    @case(f"Resize, {title}, of accumulators with falling and dead channels")
+    def accumulators(factors: tuple[float, ...] = factors, ways: dict[str, object] = ways) -> Case:
+        file, source = image(bits=4)
+        middle = file.batch_norm(convolution(file, source, 2), SIGNS, 0.0)
+        wide = file.node("Resize", [middle, "", file.constant([1.0, 1.0, *factors])], {"mode": "nearest", **ways})
+        return Case(file, (3, 4, 4), file.quant(wide, 0.5, 4, signed=1), (4, -1, -1))
+
+
 # Pools.
 POOLS: dict[str, tuple[str, dict[str, object]]] = {
     "max": ("MaxPool", {"kernel_shape": [2, 2], "strides": [2, 2]}),

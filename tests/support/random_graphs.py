@@ -19,6 +19,12 @@ from qonnx_files import CUSTOM, QonnxFile
 from random_drawing import ROUNDINGS, Value
 from random_layers import Layers
 
+NEAREST = (
+    {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+    {"coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_floor"},
+    {"coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_ceil"},
+)
+"""Ways of Resize to find the nearest element that repeat each."""
 MAX_BLOCK_BITS = 10
 """A block takes numbers of so many bits at most: more are quantized first, so that its sums stay exact in float32."""
 
@@ -55,7 +61,7 @@ class Blocks(Layers):
         """Append a product with its quantizer, branches that join, a pool, or nodes that move numbers."""
         value = self.quantized(value) if value.bits > MAX_BLOCK_BITS else value
         kinds = ["plain", "plain", "shared", "concat", "shape"]
-        spatial = ["residual", "pool", "mean", "pad", "layout", "permute", "sequence"]
+        spatial = ["residual", "pool", "mean", "pad", "resize", "layout", "permute", "sequence"]
         planar = ["shifted sum"] if len(value.shape) == 3 else []
         kind = self.choose(*kinds, *(spatial if len(value.shape) > 1 else []), *planar)
         if kind == "plain":
@@ -69,6 +75,7 @@ class Blocks(Layers):
             "mean": self.averaged_whole,
             "shifted sum": self.shifted_sum,
             "pad": self.padded,
+            "resize": self.upsampled,
             "layout": self.laid_out,
             "permute": self.permuted,
             "sequence": self.along_sequence,
@@ -127,6 +134,14 @@ class Blocks(Layers):
             inputs = [self.file.integers(0, 0, *begin, 0, 0, *end), *([zero] if self.flag() else [])]
         sizes = (size + b + e for size, b, e in zip(value.shape[1:], begin, end, strict=True))
         name = self.file.add("Pad", [value.name, *inputs])
+        return Value(name, (value.shape[0], *sizes), value.bits, value.unit, quantized=True)
+
+    def upsampled(self, value: Value) -> Value:
+        """Append a Resize by whole factors."""
+        factors = [self.among(1, 2) for _ in value.shape[1:]]
+        inputs = [value.name, "", self.file.constant([1.0, 1.0, *map(float, factors)])]
+        name = self.file.node("Resize", inputs, {**self.choose(*NEAREST), "mode": "nearest"})
+        sizes = (size * factor for size, factor in zip(value.shape[1:], factors, strict=True))
         return Value(name, (value.shape[0], *sizes), value.bits, value.unit, quantized=True)
 
     # Nodes that move numbers.

@@ -244,6 +244,13 @@ def _pad(taken: list[Tensor | None], given: Attributes) -> Tensor:
     return _padded(numbers, pads[2 : numbers.ndim], pads[numbers.ndim + 2 :], 0.0)
 
 
+def _resize(taken: list[Tensor | None], given: Attributes) -> Tensor:
+    numbers, factors = _given(taken, 0), _given(taken, 2).tolist()
+    for axis, factor in enumerate(factors):
+        numbers = numbers.repeat_interleave(int(factor), dim=axis)
+    return numbers
+
+
 def _reshape(taken: list[Tensor | None], given: Attributes) -> Tensor:
     numbers, wanted = _given(taken, 0), _given(taken, 1).tolist()
     return numbers.reshape([numbers.shape[i] if size == 0 else size for i, size in enumerate(wanted)])
@@ -293,6 +300,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
     "Pad": _pad,
+    "Resize": _resize,
     "Identity": lambda taken, _: _given(taken, 0),
     "Dropout": lambda taken, _: _given(taken, 0),
     "ArgMax": lambda taken, given: _first_largest(_given(taken, 0), given),
