@@ -34,7 +34,8 @@ def prove_lowering(lowered: Lowered) -> list[ProofEntry]:
 def _unknown_order(layer: str) -> ProofEntry:
     return ProofEntry(
         layer=layer,
-        claim="nothing is claimed of the order of float32 sums: a mean stands between batch norm and quantizer",
+        claim="nothing is claimed of the order of float32 sums: a mean, or a curve such as Tanh, stands before the "
+        "quantizer",
         method="none",
         cases=0,
         holds=True,

@@ -52,7 +52,7 @@ def test_every_release_and_exporter_is_there() -> None:
 def test_exported_network_gives_the_codes_of_brevitas(name: str) -> None:
     model, lowered = imported(EXPORTS / name)
     quantizer = require_input_quantizer(model)
-    values = np.load(EXPORTS / f"{name.split('-')[0]}.x.npy")
+    values = np.load(EXPORTS / f"{name.split('-', maxsplit=1)[0]}.x.npy")
     codes = quantizer.codes_of(run_head(model, quantizer, values)).reshape(len(values), -1)
     outputs = run(lowered.model, codes)
     assert (outputs == codes_of_brevitas(name, lowered.model)).all()

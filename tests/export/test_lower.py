@@ -96,7 +96,7 @@ def mistakes() -> dict[str, tuple[QonnxFile, str, str]]:
     cases["rounding"] = (file, output, "rounding mode 'NEAREST' is not one of QONNX")
     file, source, weights = start()
     output = file.add("Relu", [file.add("Gemm", [source, weights], transB=1)])
-    cases["relu at the end"] = (file, output, "is made of real numbers behind a ReLU or clip")
+    cases["relu at the end"] = (file, output, "is made of real numbers behind a ReLU, clip or curve")
     file, source, weights = start()
     cases["scale"] = (
         file,
