@@ -92,7 +92,7 @@ CURVES: dict[str, tuple[Chain, Real]] = {
     ),
 }
 
-QUANTIZERS = {
+QUANTIZERS: dict[str, Quantizer | Bipolar] = {
     "signed": Quantizer(Fraction(1, 10), 0, -16, 15, Rounding.ROUND),
     "ties up": Quantizer(QUARTER, 0, -8, 7, Rounding.HALF_UP),
     "floor": Quantizer(Fraction(1, 16), 0, -128, 127, Rounding.FLOOR),
