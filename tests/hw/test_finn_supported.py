@@ -57,18 +57,24 @@ def test_the_most_negative_code_is_never_used(weights: list[list[int]], bits: in
         ),
         (
             model(matmul([[1, 1]]), source=IntegerType(1, signed=False)),
-            "layer 'fc0' takes uint1 input codes; FINN's RTL takes 2..8 bits. "
-            "Quantize the input to as many (in a configuration: model.input_bits)",
+            (
+                "layer 'fc0' takes uint1 input codes; FINN's RTL takes 2..8 bits. "
+                "Quantize the input to as many (in a configuration: model.input_bits)"
+            ),
         ),
         (
             model(matmul([[1, 1]]), threshold(1)),
-            "layer 'act0' has 1-bit activations; FINN's RTL takes 2..8 bits. "
-            "Quantize them to as many (in a configuration: model.act_bits)",
+            (
+                "layer 'act0' has 1-bit activations; FINN's RTL takes 2..8 bits. "
+                "Quantize them to as many (in a configuration: model.act_bits)"
+            ),
         ),
         (
             model(matmul([[1, 1]]), threshold(256)),
-            "layer 'act0' has 9-bit activations; FINN's RTL takes 2..8 bits. "
-            "Quantize them to as many (in a configuration: model.act_bits)",
+            (
+                "layer 'act0' has 9-bit activations; FINN's RTL takes 2..8 bits. "
+                "Quantize them to as many (in a configuration: model.act_bits)"
+            ),
         ),
         (
             model(matmul([[1, 1]]), threshold(3, lowest=-2)),
