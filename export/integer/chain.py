@@ -57,6 +57,7 @@ class Chain:
         high: largest output, or None; at least *low*.
         floats: how floats evaluate it; not part of what the chain is. None where it is not known.
         curve: what is done to the clipped number, never falling; None: nothing.
+        entering: how floats evaluate what enters the curve; None where it is not known.
     """
 
     slope: Surd
@@ -65,6 +66,7 @@ class Chain:
     high: Surd | None = None
     floats: FloatForm | None = field(default=None, compare=False)
     curve: Curve | None = None
+    entering: FloatForm | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.slope.terms) > 1:
@@ -133,7 +135,8 @@ class Chain:
         Raises:
             ValueError: two steps of Tanh follow each other.
         """
-        return replace(self, floats=None, curve=(self.curve or Curve()).then(step))
+        entering = self.floats if self.curve is None else self.entering
+        return replace(self, floats=None, entering=entering, curve=(self.curve or Curve()).then(step))
 
     def negated(self) -> Chain:
         """Return the chain that gives the same output for the negated accumulator."""
@@ -161,7 +164,7 @@ class Chain:
             if gain.sign() < 0:
                 inner = inner.times(-1)
             curve = self.curve if gain.sign() > 0 else self.curve.reflected()
-            return replace(inner, curve=curve.then(Scaled(abs(gain), shift)))
+            return replace(inner, entering=self.entering, curve=curve.then(Scaled(abs(gain), shift)))
         floats = self.floats and FloatForm(
             self.floats.unit,
             self.floats.bias,

@@ -32,7 +32,7 @@ class Step(Protocol):
         ...
 
     def beside(self, number: Surd, side: int) -> tuple[Surd, bool]:
-        """Return the limit of the images of what rises (*side* -1) or falls (1) to *number*, and whether they change."""
+        """Return the limit of the images of what rises (*side* -1) or falls (1) to *number*; whether they change."""
         ...
 
     def cut(self, cut: Cut) -> Cut:
