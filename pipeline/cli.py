@@ -83,6 +83,13 @@ def import_model(
     ] = None,
     samples: Annotated[int | None, typer.Option(help="Inputs to compare on; default: all, 1000 drawn ones.")] = None,
     seed: Annotated[int, typer.Option(help="Of drawn inputs.")] = 0,
+    float_reference: Annotated[
+        str,
+        typer.Option(
+            metavar="RULE",
+            help="What qonnx may give otherwise in floats: explained (by its rounding errors) or strict (nothing).",
+        ),
+    ] = "explained",
     runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
     cores: Annotated[int | None, typer.Option(help="Stages to run at once; default: all cores.", min=1)] = None,
     as_json: Json = False,
@@ -100,6 +107,7 @@ def import_model(
         targets=tuple(targets or ()),
         samples=samples,
         seed=seed,
+        float_reference=float_reference,
     )
     carry_out_import(request, runs=runs, cores=cores, as_json=as_json)
 

@@ -105,7 +105,7 @@ def make_config(content: dict[str, object]) -> ImportConfig:
 
 
 def _explain(error: ValidationError) -> Iterator[str]:
-    options = {"parity": "samples", "targets": "target", "": "target"}
+    options = {"parity": "samples", "targets": "target", "gates": "float-reference", "": "target"}
     for problem in error.errors(include_url=False):
         key = str(problem["loc"][0]) if problem["loc"] else ""
         if key == "name":

@@ -28,6 +28,7 @@ class Request:
         targets: specs.
         samples: how many inputs are compared; None: all, or :data:`DRAWN_SAMPLES` drawn ones.
         seed: of drawn inputs.
+        float_reference: what the file run in floats may give otherwise: ``explained`` or ``strict``.
     """
 
     model: Path
@@ -38,6 +39,7 @@ class Request:
     targets: tuple[str, ...] = ()
     samples: int | None = None
     seed: int = 0
+    float_reference: str = "explained"
 
 
 def import_model(request: Request, *, runs: Path, cores: int | None, as_json: bool) -> None:
@@ -69,6 +71,7 @@ def _config_of(request: Request) -> ImportConfig:
             "seed": request.seed,
             "input": request.input,
             "targets": request.targets,
+            "gates": {"float_reference": request.float_reference},
             "parity": {"samples": default if request.samples is None else request.samples},
         }
     )

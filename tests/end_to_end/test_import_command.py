@@ -13,7 +13,7 @@ import onnx
 import pytest
 from bitproof_command import bitproof
 from foreign_files import FILES, ForeignFile, weights
-from qonnx_files import random_mlp
+from qonnx_files import random_mlp, ties
 
 from pipeline.ledger import json_schema
 
@@ -300,3 +300,24 @@ def test_files_of_other_tools_run(tmp_path: Path, name: str) -> None:
     outcome = bitproof("import", tmp_path / f"{name}.onnx", *declared, "--runs", tmp_path)
     assert outcome.code == 0, outcome.err
     assert [check["differing"] for check in ledger_of(tmp_path / name)["checks"]] == [0, 0]
+
+
+def test_codes_that_float_rounding_explains_are_counted_and_pass_unless_they_are_refused(tmp_path: Path) -> None:
+    path = ties(tmp_path / "ties.onnx")
+    done = bitproof("import", path, "--target", "onnx-int8", "--runs", tmp_path)
+    assert done.code == 0, done.err
+    checks = {check["actual"]: check for check in ledger_of(tmp_path / "ties")["checks"]}
+    differing = checks["qonnx"]["differing"]
+    assert differing == checks["qonnx"]["explained"] == checks["qonnx"]["explained_layers"]["act0"] > 0
+    assert checks["qonnx-f64"]["differing"] == checks["onnx-int8"]["differing"] == 0
+    assert "all explained" in done.out
+    assert f"<code>act0</code> {differing:,}" in (tmp_path / "ties" / "report.html").read_text()
+    assert bitproof("verify", tmp_path / "ties").code == 0
+    explained = bitproof("explain", tmp_path / "ties", "--executor", "qonnx", "--json")
+    (found,) = json.loads(explained.out)["executors"]
+    assert (explained.code, found["rounded"]) == (0, {"act0": differing})
+    strict = bitproof("import", path, "--float-reference", "strict", "--runs", tmp_path)
+    assert strict.code == 1
+    assert "gate float_reference = strict: qonnx against integer on drawn[0:1000]" in strict.err
+    wrong = bitproof("import", path, "--float-reference", "loose", "--runs", tmp_path)
+    assert (wrong.code, wrong.err) == (2, "error: --float-reference loose: Input should be 'explained' or 'strict'\n")

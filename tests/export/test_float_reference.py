@@ -11,7 +11,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from qonnx_files import QonnxFile
+from qonnx_files import FREE_SCALE, QonnxFile, ties
 
 from export.divergence import Cause
 from export.divergence.explain import explain_run
@@ -23,8 +23,6 @@ from export.qonnx import FILE, load_qonnx
 from export.qonnx_executor import QonnxExecutor
 from export.qonnx_float64 import QonnxFloat64Executor
 from pipeline import Codes, ParityReport, StageError
-
-SCALE = float(np.float32(0.1))
 
 
 def changed(file: onnx.ModelProto, name: str, values: object) -> onnx.ModelProto:
@@ -54,16 +52,6 @@ class Case:
         return report
 
 
-def ties(path: Path) -> Path:
-    """Sums whose exact values lie on boundaries: a quantizer of twice the unit; float32 sums come out beside them."""
-    file = QonnxFile()
-    source = file.quant("input", SCALE, 4, signed=1)
-    weights = file.quant(file.constant(np.array([[1, 1, 1], [3, -1, 2]]) * SCALE), SCALE, 4, signed=1)
-    product = file.add("Gemm", [source, weights], transB=1)
-    unit = float(np.float32(SCALE) * np.float32(SCALE))
-    return file.save(path, 3, file.quant(product, 2 * unit, 4, signed=1), 2)
-
-
 def test_ties_of_free_scales_are_explained_and_counted(tmp_path: Path) -> None:
     case = Case(ties(tmp_path / "export" / FILE))
     report = case.judge()
@@ -80,7 +68,7 @@ def test_ties_of_free_scales_are_explained_and_counted(tmp_path: Path) -> None:
 def test_one_fault_among_the_ties_is_named(tmp_path: Path) -> None:
     case = Case(ties(tmp_path / "export" / FILE))
     name = next(t.name for t in case.file.graph.initializer if len(t.dims) == 2)
-    report = case.judge(changed(case.file, name, np.array([[1, 1, 1], [3, -1, 3]]) * SCALE))
+    report = case.judge(changed(case.file, name, np.array([[1, 1, 1], [3, -1, 3]]) * FREE_SCALE))
     first = report.unexplained
     assert not report.ok
     assert first is not None
@@ -93,7 +81,7 @@ def test_one_fault_among_the_ties_is_named(tmp_path: Path) -> None:
 
 def test_a_fault_that_no_output_shows_is_unexplained_all_the_same(tmp_path: Path) -> None:
     file = QonnxFile()
-    source = file.quant("input", SCALE, 4, signed=1)
+    source = file.quant("input", FREE_SCALE, 4, signed=1)
     product = file.add("Gemm", [source, file.weights(np.eye(3) * 2)], transB=1)
     hidden = file.quant(product, 0.25, 4, signed=1)
     blind = file.add("Gemm", [hidden, file.weights(np.array([[1.0, 1, 0]]))], transB=1)
@@ -181,7 +169,7 @@ def test_explain_names_the_float_order_or_the_fault(tmp_path: Path) -> None:
     assert found.rounded == {"act0": found.differing_outputs}
     assert found.lines()[1].startswith("  cause: float order: ")
     name = next(t.name for t in case.file.graph.initializer if len(t.dims) == 2)
-    wrong = changed(case.file, name, np.array([[1, 1, 1], [3, -1, 3]]) * SCALE)
+    wrong = changed(case.file, name, np.array([[1, 1, 1], [3, -1, 3]]) * FREE_SCALE)
     broken = QonnxExecutor(wrong, case.model, origins_of(case.lowered))
     fault = explain_run(broken, folder, case.path.parent, case.codes, units=True)
     assert not fault.ok

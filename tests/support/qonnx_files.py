@@ -171,6 +171,19 @@ def random_mlp(
     return file.save(path, widths[0], tensor, widths[-1])
 
 
+FREE_SCALE = float(np.float32(0.1))
+
+
+def ties(path: Path) -> Path:
+    """Sums whose exact values lie on boundaries: a quantizer of twice the unit; float32 sums come out beside them."""
+    file = QonnxFile()
+    source = file.quant("input", FREE_SCALE, 4, signed=1)
+    weights = file.quant(file.constant(np.array([[1, 1, 1], [3, -1, 2]]) * FREE_SCALE), FREE_SCALE, 4, signed=1)
+    product = file.add("Gemm", [source, weights], transB=1)
+    unit = float(np.float32(FREE_SCALE) * np.float32(FREE_SCALE))
+    return file.save(path, 3, file.quant(product, 2 * unit, 4, signed=1), 2)
+
+
 def qonnx_executor(path: Path) -> QonnxExecutor:
     """The file at *path* as an executor, compared with what is lowered from it."""
     lowered = lower_file(path)
