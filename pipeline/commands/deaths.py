@@ -39,7 +39,7 @@ def logged(run: RunFolder, slot: str) -> Iterator[None]:
     for folder in (marker.parent, log.parent):
         folder.mkdir(parents=True, exist_ok=True)
     marker.write_text(f"{os.getpid()}\n")
-    before = faulthandler.is_enabled()
+    enabling = not faulthandler.is_enabled()  # who asked for it already has it on standard error
     with log.open("w", buffering=1) as file:
         handler = logging.StreamHandler(file)
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -49,14 +49,14 @@ def logged(run: RunFolder, slot: str) -> Iterator[None]:
         for each in added:
             root.addHandler(each)
         root.setLevel(logging.INFO)
-        faulthandler.enable(file)
+        if enabling:
+            faulthandler.enable(file)
         logging.getLogger(__name__).info("stage %s begins, process %d", slot, os.getpid())
         try:
             yield
         finally:
-            faulthandler.disable()
-            if before:
-                faulthandler.enable()
+            if enabling:
+                faulthandler.disable()
             for each in added:
                 root.removeHandler(each)
             root.setLevel(level)
