@@ -111,8 +111,10 @@ class LintReport:
         }
 
 
-def examine_file(path: Path, name: str) -> LintReport:
+def examine_file(path: Path, name: str, *, configured: bool = False) -> LintReport:
     """Lower the QONNX file at *path*, whose network is called *name*, prove what can be proven, and report.
+
+    *configured*: the network is that of a configuration, whose owner can change scales and training.
 
     Raises:
         InputError: it is not a readable ONNX file.
@@ -125,7 +127,7 @@ def examine_file(path: Path, name: str) -> LintReport:
         return LintReport(name, None, refused, (), (), hints)
     layers = _layers(lowered)
     proofs = tuple(prove_lowering(lowered))
-    return LintReport(name, lowered.model, (), layers, proofs, _advice(layers, proofs, lowered))
+    return LintReport(name, lowered.model, (), layers, proofs, _advice(layers, proofs, lowered, configured=configured))
 
 
 def _refusals(error: InputError) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -180,15 +182,18 @@ def _order(lowered: Lowered, name: str, reachable: Ranges, sums: Sums) -> dict[i
     return {channel: count for channel, count in enumerate(counts) if count}
 
 
-def _advice(layers: Sequence[LayerReport], proofs: Sequence[ProofEntry], lowered: Lowered) -> tuple[str, ...]:
+def _advice(
+    layers: Sequence[LayerReport], proofs: Sequence[ProofEntry], lowered: Lowered, *, configured: bool
+) -> tuple[str, ...]:
     advice = []
+    advice_on_scales = ". model.scale: power-of-two and train.nudge: true avoid them" if configured else ""
     for layer in layers:
         if layer.order_dependent:
             named = [f"{channel} ({count})" for channel, count in layer.order_dependent.items()]
             advice.append(
-                f"{layer.name}: torch, qonnx and onnxruntime may disagree on {sum(layer.order_dependent.values())} "
-                f"accumulators, in the channels {_listed(named)}; the integer model is exact. Power-of-two scales "
-                "avoid them; in a configuration, set model.scale: power-of-two and train.nudge: true"
+                f"{layer.name}: float32 may decide {sum(layer.order_dependent.values())} accumulators either way, in "
+                f"the channels {_listed(named)}: there torch and qonnx may differ, which a run counts as explained. "
+                f"The integer model and every target are exact{advice_on_scales}"
             )
         if layer.sums_round:
             advice.append(

@@ -41,6 +41,8 @@ MONOTONE = frozenset(
         "BatchNormalization",
         "Relu",
         "Clip",
+        "QuantizeLinear",
+        "DequantizeLinear",
         "Max",
         "Min",
         "Quant",
@@ -51,6 +53,8 @@ MONOTONE = frozenset(
 )
 """Operations that never turn back where all but one of their inputs are constants: each is an affine map, a clamp, a
 rounding, a comparison or a new shape, computed step by step in binary32, each step rounded to the nearest number."""
+EITHER_SIDE = frozenset({"Add", "Sub", "Mul", "Max", "Min"})
+"""Those of them that may take the constant first: a constant divided by a number turns back at 0."""
 
 
 class QonnxExecutor:
@@ -153,14 +157,17 @@ class QonnxExecutor:
         """Say why the nodes from accumulators to Quant are monotone; None where one of them is not known to be."""
         del lows, highs  # float32 does not wrap
         _, _, part = self._part(layer)
-        constants = {tensor.name for tensor in part.graph.initializer}
-        kinds = [node.op_type for node in part.graph.node]
-        joins = [
-            node.op_type for node in part.graph.node if sum(name not in constants for name in node.input if name) > 1
-        ]
-        if joins or not set(kinds) <= MONOTONE:
-            return None
-        return f"each float32 step is monotone ({', '.join(dict.fromkeys(kinds))}, with constants, rounded to nearest)"
+        constants = {"", *(tensor.name for tensor in part.graph.initializer)}
+        kinds: dict[str, None] = {}
+        for node in part.graph.node:
+            varying = [index for index, name in enumerate(node.input) if name not in constants]
+            if not varying:
+                constants.update(node.output)
+            elif len(varying) > 1 or (varying[0] and node.op_type not in EITHER_SIDE) or node.op_type not in MONOTONE:
+                return None
+            else:
+                kinds[node.op_type] = None
+        return f"each float32 step is monotone ({', '.join(kinds)}, with constants, rounded to nearest)"
 
     def _part(self, layer: int) -> tuple[Span, Origin, onnx.ModelProto]:
         """Return where activation *layer* begins and ends, what comes in, and the part of the file between."""

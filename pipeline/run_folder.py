@@ -129,6 +129,18 @@ class RunFolder:
         paths = sorted((self.path / "failures").glob("*.json"))
         return tuple(FailureEntry.model_validate_json(path.read_text()) for path in paths)
 
+    def log(self, slot: str) -> Path:
+        """Return where stage or check *slot* writes what it does."""
+        return self.path / "logs" / f"{slot}.log"
+
+    def running(self, slot: str) -> Path:
+        """Return the file that is there while stage or check *slot* is carried out; a killed process leaves it."""
+        return self.path / "running" / slot
+
+    def ended(self, slot: str) -> Path:
+        """Return where the shell leaves the exit code of *slot* where it is not 0."""
+        return self.path / "ended" / slot
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for this process; the lock ends with the process, however it ends.

@@ -7,6 +7,7 @@ time limit, and their whole output is kept in a log file that error messages nam
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import re
 import shutil
@@ -23,6 +24,8 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline.errors import StageError, ToolMissingError
+
+_log = logging.getLogger(__name__)
 
 LOG_TAIL_LINES = 15
 GRACE_S = 30
@@ -160,6 +163,7 @@ def run_program(
     Raises:
         StageError: it failed or exceeded *timeout_s* seconds; the message ends with the log's last lines.
     """
+    _log.info("runs %s, log %s", " ".join(argv), log)
     with subprocess.Popen(
         list(argv),
         cwd=cwd,

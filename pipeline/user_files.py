@@ -47,7 +47,7 @@ def files_of(file: Path) -> list[Path]:
         for name in _imported_by(waiting.pop()):
             package = folder / name
             beside = [package.with_suffix(".py")] if package.with_suffix(".py").is_file() else []
-            if (package / "__init__.py").is_file():
+            if package.is_dir():
                 beside = sorted(package.rglob("*.py"))
             new = [path for path in beside if path not in found]
             found.extend(new)

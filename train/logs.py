@@ -7,6 +7,7 @@ epochs without times.
 from __future__ import annotations
 
 import csv
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from tensorboardX import SummaryWriter
 
 from train.estimators import Estimator, Guided, Memory, Ramp
 from train.training_state import Entry, TrainingState
+
+_log = logging.getLogger(__name__)
 
 CSV = "epochs.csv"
 TENSORBOARD = "tensorboard"
@@ -83,7 +86,10 @@ def watched(label: str, state: TrainingState, total: int, logs: Path | None) -> 
                 return
             entry = state.history[-1]
             loss, accuracy = float(entry["train_loss"]), float(entry["validation_accuracy"])
-            progress.update(bar, note=f"epoch {entry['epoch']}, loss {loss:.3f}, validation {accuracy:.2f} %")
+            note = f"epoch {entry['epoch']}, loss {loss:.3f}, validation {accuracy:.2f} %"
+            progress.update(bar, note=note)
+            if logs is not None:
+                _log.info("training (%s): %s", label, note)
             if log is not None:
                 log.add({**entry, STEPS_PER_S: (state.step - first_step) / max(time.monotonic() - since, 1e-9)})
             since, first_step = time.monotonic(), state.step

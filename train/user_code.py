@@ -49,17 +49,20 @@ class BesideUsersFiles:
         """Return where the top-level module *name* is, for an import by a user's file; None for every other."""
         if path is not None or name in OURS or name in sys.stdlib_module_names:
             return None
-        importer = _importer(sys._getframe(1))  # noqa: SLF001  who imports is told by nothing else
-        folder = next((folder for folder in self.folders if importer and is_users(importer, folder)), None)
-        return None if folder is None else PathFinder.find_spec(name, [str(folder)], target)
+        holding = [folder for folder in self.folders if _holds(folder, name)]
+        importer = _importer(sys._getframe(1)) if holding else None  # noqa: SLF001  nothing else tells who imports
+        folder = next((folder for folder in holding if importer is not None and is_users(importer, folder)), None)
+        spec = None if folder is None else PathFinder.find_spec(name, [str(folder)], target)
+        plain_folder = spec is not None and spec.origin is None  # which an installed package of the name goes before
+        return None if plain_folder and PathFinder.find_spec(name, None, target) is not None else spec
 
     def add(self, folder: Path) -> None:
         """Serve the files in *folder*, and let them import their own where modules of another folder have the names."""
         others = [other for other in self.folders if other != folder]
-        for name, module in list(sys.modules.items()):
-            origin = getattr(module, "__file__", None)
-            theirs = origin is not None and any(is_users(origin, other) for other in others)
-            if theirs and ((folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file()):
+        for path in (*folder.glob("*.py"), *folder.glob("*/__init__.py")) if others else ():
+            name = path.parent.name if path.stem == "__init__" else path.stem
+            origin = getattr(sys.modules.get(name), "__file__", None)
+            if origin is not None and any(is_users(origin, other) for other in others):
                 _forget(name)
         if folder in self.folders:
             self.folders.remove(folder)
@@ -70,6 +73,10 @@ class BesideUsersFiles:
 
 BESIDE = BesideUsersFiles()
 """The one of this process: what imports find is a state of the process, whoever sets it."""
+
+
+def _holds(folder: Path, name: str) -> bool:
+    return (folder / f"{name}.py").is_file() or (folder / name).is_dir()
 
 
 def _forget(name: str) -> None:

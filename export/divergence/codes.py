@@ -81,8 +81,7 @@ def _on_boundary(activation: Activation, accumulator: int, expected: int, actual
     level = (max(expected, actual) - quantization.lowest) // quantization.step
     if not 1 <= level <= quantization.levels:
         return False
-    boundary, _ = quantization.boundary(level)
-    return activation.chain.value(accumulator) == boundary
+    return activation.is_on_boundary(level, accumulator)
 
 
 def _roundings(channels: Channels) -> list[str]:

@@ -14,7 +14,7 @@ from math import prod
 import numpy as np
 
 from export.integer import INPUT, IntegerModel, MatMul, Node, Threshold, trace
-from export.proofs import PartialRequantizer, rising_codes
+from export.proofs import PartialRequantizer, rising_codes, rising_codes_at, takes_points
 from pipeline import Codes, LayerTracer, MatrixUnit, Requantizer, StageError
 
 ELEMENTS_AT_ONCE = 1 << 23
@@ -211,7 +211,11 @@ def _run_unit(model: IntegerModel, executor: object, node: Node, source: Codes) 
 
 
 def _requantized(node: Threshold, layer: int, accumulators: Codes, executor: Requantizer) -> Codes:
-    """Return the executor's codes of *accumulators*, shape (N, C, *sizes): each is looked up in a sweep."""
+    """Return the executor's codes of *accumulators*, shape (N, C, *sizes), directly or looked up in a sweep."""
+    if takes_points(executor):
+        last = np.moveaxis(accumulators, 1, -1)
+        made = rising_codes_at(node, layer, last.reshape(-1, node.channels), executor)
+        return np.moveaxis(made.reshape(last.shape), -1, 1)
     codes = np.zeros_like(accumulators)
     for start in range(int(accumulators.min()), int(accumulators.max()) + 1, ROWS_AT_ONCE):
         stop = min(start + ROWS_AT_ONCE - 1, int(accumulators.max()))

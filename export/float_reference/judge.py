@@ -51,7 +51,8 @@ def walk_reference(
     executor: FloatReference, model: IntegerModel, activations: Callable[[], Activations], codes: Codes
 ) -> tuple[Walk, Codes]:
     """Walk along *model* beside *executor* on *codes*, in groups of samples; return what was found and its outputs."""
-    total = Walk(0, {}, {}, *(np.zeros(len(codes), dtype=np.bool_) for _ in range(2)))
+    nothing = np.zeros(len(codes), dtype=np.bool_)
+    total = Walk(0, {}, {}, nothing.copy(), nothing)
     outputs = [np.zeros((0, model.outputs), dtype=np.int64)]
     progress = executor.progress if isinstance(executor, ShowsProgress) else silent
     for start, chosen in _groups(model, codes):

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from export.integer.chain import Chain, FloatForm
+from export.integer.curve import Clamped, Curve, Image
+from export.integer.cut import ALWAYS, NEVER, Cut, moved
 from export.integer.quantizer import Bipolar, Quantization, Quantizer, Truncation
 from export.integer.rounding import Rounding
 from export.integer.surd import Line, Surd
@@ -38,6 +40,8 @@ class Activation:
     Attributes:
         chain: from the accumulator to a real number.
         quantization: from the real number to the code.
+
+    A chain's curve is looked at forward here, and backward where thresholds are derived.
     """
 
     chain: Chain
@@ -51,11 +55,22 @@ class Activation:
     def level(self, accumulator: int) -> int:
         """Return how many levels *accumulator* reaches; exact, any slope."""
         always, possible = self.clamp_levels
+        if self.chain.curve is not None:
+            image = self.chain.curve.image(self.chain.value(accumulator))
+            return _bisect(always, possible, lambda level: self._is_passed_by(image, level))
         return _bisect(always, possible, lambda level: self._passes(level, accumulator))
 
     def code(self, accumulator: int) -> int:
         """Return the code of *accumulator*; exact, any slope."""
         return self.quantization.lowest + self.quantization.step * self.level(accumulator)
+
+    def is_on_boundary(self, level: int, accumulator: int) -> bool:
+        """Decide whether the real number of *accumulator* is the boundary of *level*; exact."""
+        boundary, _ = self.quantization.boundary(level)
+        value = self.chain.value(accumulator)
+        if self.chain.curve is not None:
+            return self.chain.curve.image(value).sign_beyond(boundary) == 0
+        return value == boundary
 
     def negated(self) -> Activation:
         """Return the activation that gives the same code for the negated accumulator."""
@@ -78,13 +93,20 @@ class Activation:
         return Line.through(slope=self.chain.slope, intercept=self.chain.intercept)
 
     def _passes(self, level: int, accumulator: int) -> bool:
-        """Decide *level* by the chain without its clamps."""
+        """Decide *level* by the chain; its clamps, which :attr:`clamp_levels` stands for, matter only to a curve."""
+        if self.chain.curve is not None:
+            return self._is_passed_by(self.chain.curve.image(self.chain.value(accumulator)), level)
         numerator, denominator, inclusive = self.boundaries[level - 1]
         sign = self._line.sign_beyond(accumulator, numerator, denominator)
         return sign > 0 or (sign == 0 and inclusive)
 
+    def _is_passed_by(self, image: Image, level: int) -> bool:
+        boundary, inclusive = self.quantization.boundary(level)
+        sign = image.sign_beyond(boundary)
+        return sign > 0 or (sign == 0 and inclusive)
+
     def _level_of(self, value: Surd) -> int:
-        constant = replace(self, chain=Chain(Surd.of(0), value))
+        constant = replace(self, chain=Chain(Surd.of(0), value, curve=self.chain.curve))
         return constant.level(0)
 
 
@@ -92,6 +114,29 @@ class Activation:
 def _boundaries(quantization: Quantization) -> tuple[tuple[int, int, bool], ...]:
     pairs = (quantization.boundary(level) for level in range(1, quantization.levels + 1))
     return tuple((at.numerator, at.denominator, inclusive) for at, inclusive in pairs)
+
+
+@lru_cache(maxsize=256)
+def _cuts(curve: Curve, quantization: Quantization) -> tuple[Cut, ...]:
+    """Return for each level from 1 the numbers whose images by *curve* reach it."""
+    pairs = (quantization.boundary(level) for level in range(1, quantization.levels + 1))
+    return tuple(curve.cut(at, inclusive=inclusive) for at, inclusive in pairs)
+
+
+def _curved_thresholds(activation: Activation, curve: Curve, reachable: Interval) -> list[int]:
+    """Return the thresholds behind *curve*, taken back through it, of a chain that rises."""
+    per_unit, intercept = activation.chain.slope.inverse(), activation.chain.intercept
+    never = reachable.high + 1
+    ends = Clamped(activation.chain.low, activation.chain.high)
+    thresholds = []
+    for met in _cuts(curve, activation.quantization):
+        cut = met if met in (ALWAYS, NEVER) else ends.cut(met)
+        if cut in (ALWAYS, NEVER):
+            thresholds.append(reachable.low if cut is ALWAYS else never)
+            continue
+        at = moved(cut.at, per_unit, -(intercept * per_unit))
+        thresholds.append(min(max(Cut(at, inclusive=cut.inclusive).least_integer(), reachable.low), never))
+    return thresholds
 
 
 def _bisect(low: int, high: int, reached: Callable[[int], bool]) -> int:
@@ -118,6 +163,8 @@ def thresholds_of(activation: Activation, reachable: Interval) -> list[int]:
     if chain.direction == 0:
         reached = activation.level(reachable.low)
         return [reachable.low] * reached + [never] * (levels - reached)
+    if chain.curve is not None:
+        return _curved_thresholds(activation, chain.curve, reachable)
     per_unit = chain.slope.inverse()
     accumulator = Line.through(slope=per_unit, intercept=-(chain.intercept * per_unit))
     always, possible = activation.clamp_levels

@@ -7,6 +7,9 @@ Scales, biases, batch norms (Ioffe & Szegedy 2015), ReLUs and other clamps compo
 An affine map of such a chain is one again, clamps and all, and so is its clamp, since
 ``clip(clip(x, l, h), p, q) = clip(x, clip(l, p, q), clip(h, p, q))``. Each constant is a sum of rational multiples of
 square roots (:mod:`export.integer.surd`); the slope is a product and has one term.
+
+What a node such as Tanh does to the clipped number, and all that comes behind it, is a curve
+(:mod:`export.integer.curve`).
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
+from export.integer.curve import Clamped, Curve, Scaled, Step
 from export.integer.surd import Surd
 from pipeline.float_error import NORMALIZATION_ROUNDINGS
 
@@ -38,7 +42,7 @@ class FloatForm:
 
 @dataclass(frozen=True)
 class Chain:
-    """One channel's exact real value ``y(a) = clip(slope * a + intercept, low, high)`` of an accumulator ``a``.
+    """One channel's exact real value ``y(a) = curve(clip(slope * a + intercept, low, high))`` of an accumulator ``a``.
 
     >>> relu_then_norm = Chain.of(Fraction(1, 4)).clamped(0, None).normalized(
     ...     gamma=Fraction(-1), beta=Fraction(3), mean=Fraction(1), variance=Fraction(2)
@@ -52,6 +56,8 @@ class Chain:
         low: least output, or None.
         high: largest output, or None; at least *low*.
         floats: how floats evaluate it; not part of what the chain is. None where it is not known.
+        curve: what is done to the clipped number, never falling; None: nothing.
+        entering: how floats evaluate what enters the curve; None where it is not known.
     """
 
     slope: Surd
@@ -59,6 +65,8 @@ class Chain:
     low: Surd | None = None
     high: Surd | None = None
     floats: FloatForm | None = field(default=None, compare=False)
+    curve: Curve | None = None
+    entering: FloatForm | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.slope.terms) > 1:
@@ -111,6 +119,8 @@ class Chain:
         if low is not None and high is not None and low > high:
             raise ValueError(f"clamps to [{low}, {high}], which is empty")
         bounds = None if low is None else Surd.of(low), None if high is None else Surd.of(high)
+        if self.curve is not None:
+            return replace(self, curve=self.curve.then(Clamped(*bounds)))
         from_zero = max(0, low or 0, -(high or 0))
         return replace(
             self,
@@ -119,9 +129,24 @@ class Chain:
             floats=self.floats and replace(self.floats, constants=self.floats.constants + from_zero),
         )
 
+    def curved(self, step: Step) -> Chain:
+        """Return this with *step*, which never falls, behind it.
+
+        Raises:
+            ValueError: two steps of Tanh follow each other.
+        """
+        entering = self.floats if self.curve is None else self.entering
+        return replace(self, floats=None, entering=entering, curve=(self.curve or Curve()).then(step))
+
     def negated(self) -> Chain:
         """Return the chain that gives the same output for the negated accumulator."""
         return replace(self, slope=-self.slope)
+
+    @property
+    def constants(self) -> tuple[Surd, ...]:
+        """All numbers that it calculates with."""
+        own = (self.slope, self.intercept, self.low, self.high)
+        return *(part for part in own if part is not None), *(self.curve.constants if self.curve else ())
 
     @property
     def direction(self) -> int:
@@ -129,11 +154,17 @@ class Chain:
         return self.slope.sign()
 
     def value(self, accumulator: int) -> Surd:
-        """Return the exact output for *accumulator*."""
+        """Return the exact output for *accumulator*, before the curve."""
         return _clip(self.slope * accumulator + self.intercept, self.low, self.high)
 
     def _mapped(self, gain: Surd, shift: Surd, *, constants: Surd, roundings: int) -> Chain:
-        """Return ``gain * y + shift`` of this chain's ``y``."""
+        """Return ``gain * y + shift`` of this chain's ``y``; a negative gain reflects a curve and what it takes."""
+        if self.curve is not None and gain.sign():
+            inner = replace(self, curve=None)
+            if gain.sign() < 0:
+                inner = inner.times(-1)
+            curve = self.curve if gain.sign() > 0 else self.curve.reflected()
+            return replace(inner, entering=self.entering, curve=curve.then(Scaled(abs(gain), shift)))
         floats = self.floats and FloatForm(
             self.floats.unit,
             self.floats.bias,

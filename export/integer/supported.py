@@ -32,10 +32,8 @@ def require_operations(
             problems.append(f"{node.name} (affine with factors other than 1)")
     known = ", ".join(operation.op for operation in operations)
     if problems:
-        raise StageError(
-            f"{target} has no form for {', '.join(problems)} of {model.name!r}; it takes chains of {known}"
-        )
+        raise StageError(f"{target} has no form for {', '.join(problems)}; it takes chains of {known}")
     if not model.is_chain:
         chained = model.wiring in (None, chain_wiring(model.nodes))
         why = "works on more axes than the channels'" if chained else "branches"
-        raise StageError(f"{target} takes vectors that go through one chain of {known}; {model.name!r} {why}")
+        raise StageError(f"{target} takes vectors that go through one chain of {known}; the network {why}")

@@ -108,6 +108,11 @@ def clamped_codes(lowering: Lowering, tensor: Tensor) -> Tensor:
         "takes real numbers that no Quant node has turned into codes (behind a batch norm, ReLU or clip); put a Quant "
         "node before it"
     )
+    if any(chain.curve is not None for chain in tensor.chains):
+        raise UnsupportedError(
+            "takes real numbers behind a curve such as LeakyRelu or Tanh that no Quant node has turned into codes; put "
+            "a Quant node before it"
+        )
     units, ends = [], []
     for chain, interval in zip(tensor.chains, lowering.builder.ranges[tensor.node], strict=True):
         constants = [part for part in (chain.slope, chain.intercept, chain.low, chain.high) if part is not None]

@@ -77,7 +77,7 @@ class Effort:
             TooLargeError: a constant has too many square roots or bits, or all together take too much.
         """
         for chain in {id(chain): chain for chain in chains}.values():
-            constants = [c for c in (chain.slope, chain.intercept, chain.low, chain.high) if c is not None]
+            constants = chain.constants
             roots, bits = max(len(c.terms) for c in constants), max(map(_bits, constants))
             if roots > MAX_ROOTS:
                 raise TooLargeError(

@@ -17,7 +17,12 @@ from export.lowering.linear_quantizers import clipped
 from export.lowering.meaning import Constant, GraphInput, Meaning, QuantizedConstant, Rounded, Tensor
 
 
-def _constants(lowering: Lowering, tensor: Tensor, node: onnx.NodeProto, index: int) -> list[Fraction]:
+def constants_of(lowering: Lowering, tensor: Tensor, node: onnx.NodeProto, index: int) -> list[Fraction]:
+    """Return the constants at input *index* of *node* for each channel of the integer value behind *tensor*.
+
+    Raises:
+        UnsupportedError: they differ along another axis.
+    """
     _spend(lowering, tensor, node)
     constants = lowering.reals(node, index)
     values = along_channels(lowering, tensor, constants)
@@ -34,10 +39,11 @@ def _spend(lowering: Lowering, tensor: Tensor, node: onnx.NodeProto) -> None:
     lowering.builder.effort.spend(NODE + channels * CHAIN, f"the constants of {channels} channels of {node.op_type}")
 
 
-def _kept(lowering: Lowering, node: onnx.NodeProto, tensor: Tensor, chains: list[Chain]) -> Tensor:
-    kept = tensor.private and lowering.private(node.output[0])
+def kept(lowering: Lowering, node: onnx.NodeProto, tensor: Tensor, chains: list[Chain]) -> Tensor:
+    """Return *tensor* with *chains*, behind *node*; their constants are counted."""
+    private = tensor.private and lowering.private(node.output[0])
     lowering.builder.effort.elementwise(chains)
-    return replace(tensor, chains=tuple(chains), private=kept)
+    return replace(tensor, chains=tuple(chains), private=private)
 
 
 def batch_normalization(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
@@ -66,7 +72,7 @@ def batch_normalization(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
         chain.normalized(gamma=gamma, beta=beta, mean=mean, variance=variance + epsilon)
         for chain, gamma, beta, mean, variance in zip(tensor.chains, *parameters, strict=True)
     ]
-    return _kept(lowering, node, tensor, chains)
+    return kept(lowering, node, tensor, chains)
 
 
 def mul(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
@@ -99,13 +105,13 @@ def _multiplied(lowering: Lowering, node: onnx.NodeProto, index: int, *, divide:
     if isinstance(meaning, GraphInput):
         lowering.reals(node, 1 - index)
         return meaning
-    factors = _constants(lowering, meaning, node, 1 - index)
+    factors = constants_of(lowering, meaning, node, 1 - index)
     if divide:
         if not all(factors):
             raise UnsupportedError("divides by 0")
         factors = [1 / factor for factor in factors]
     chains = [chain.times(factor) for chain, factor in zip(meaning.chains, factors, strict=True)]
-    return _kept(lowering, node, meaning, chains)
+    return kept(lowering, node, meaning, chains)
 
 
 def _scaled_weights(
@@ -142,12 +148,12 @@ def _sum(lowering: Lowering, node: onnx.NodeProto, *, sign: int) -> Meaning:
         lowering.reals(node, 1 - index)
         return meaning
     tensor = lowering.tensor(node, index)
-    offsets = _constants(lowering, tensor, node, 1 - index)
+    offsets = constants_of(lowering, tensor, node, 1 - index)
     if sign < 0 and index == 1:  # constant minus computed
         tensor, sign = tensor.mapped(lambda chain: chain.times(-1)), 1
     offsets = _in_accumulator_units(lowering, tensor, lowering.meaning[node.input[1 - index]], offsets)
     chains = [chain.plus(sign * offset) for chain, offset in zip(tensor.chains, offsets, strict=True)]
-    return _kept(lowering, node, tensor, chains)
+    return kept(lowering, node, tensor, chains)
 
 
 def _in_accumulator_units(lowering: Lowering, tensor: Tensor, bias: Meaning, offsets: list[Fraction]) -> list[Fraction]:
@@ -164,7 +170,7 @@ def neg(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     if isinstance(meaning, GraphInput):
         return meaning
     tensor = lowering.tensor(node, 0).mapped(lambda chain: chain.times(-1))
-    return _kept(lowering, node, tensor, list(tensor.chains))
+    return kept(lowering, node, tensor, list(tensor.chains))
 
 
 def relu(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
@@ -173,7 +179,7 @@ def relu(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     if isinstance(meaning, GraphInput):
         return meaning
     tensor = lowering.tensor(node, 0).mapped(lambda chain: chain.clamped(0, None))
-    return _kept(lowering, node, tensor, list(tensor.chains))
+    return kept(lowering, node, tensor, list(tensor.chains))
 
 
 def clip(lowering: Lowering, node: onnx.NodeProto) -> Meaning | Rounded:
@@ -198,4 +204,4 @@ def clip(lowering: Lowering, node: onnx.NodeProto) -> Meaning | Rounded:
     if isinstance(meaning, GraphInput):
         return meaning
     tensor = lowering.tensor(node, 0).mapped(lambda chain: chain.clamped(low, high))
-    return _kept(lowering, node, tensor, list(tensor.chains))
+    return kept(lowering, node, tensor, list(tensor.chains))

@@ -181,7 +181,15 @@ def along_channels(lowering: Lowering, tensor: Tensor, constants: Rationals) -> 
 
 
 def value_range(lowering: Lowering, tensor: Tensor, scale: Fraction) -> tuple[int, int]:
-    """Return the smallest and the largest number of *tensor* over *scale*, rounded outwards."""
+    """Return the smallest and the largest number of *tensor* over *scale*, rounded outwards.
+
+    Raises:
+        UnsupportedError: they lie behind a curve.
+    """
+    if any(chain.curve is not None for chain in tensor.chains):
+        raise UnsupportedError(
+            "takes real numbers behind a curve such as LeakyRelu or Tanh; put a Quant node before it"
+        )
     ends: list[Fraction] = []
     for chain, interval in zip(tensor.chains, lowering.builder.ranges[tensor.node], strict=True):
         for code in (interval.low, interval.high):

@@ -54,7 +54,7 @@ def _comparable(lowering: Lowering, tensor: Tensor) -> str:
 
 
 def _clamps(tensor: Tensor) -> bool:
-    return any(chain.low is not None or chain.high is not None for chain in tensor.chains)
+    return any(chain.low is not None or chain.high is not None or chain.curve is not None for chain in tensor.chains)
 
 
 def drop_at_the_end(lowering: Lowering, node: onnx.NodeProto) -> Meaning:

@@ -290,14 +290,14 @@ def _decoded(lowering: Lowering, tensor: Tensor) -> tuple[Tensor, list[Coding]]:
 
 def _normalized(tensor: Tensor) -> list[Coding]:
     """Return the codings of channels behind a batch norm, whose square root they hold."""
-    clamped = any(chain.low is not None or chain.high is not None for chain in tensor.chains)
+    clamped = any(chain.low is not None or chain.high is not None or chain.curve is not None for chain in tensor.chains)
     codings = [] if clamped else [Coding.of(chain.slope, chain.intercept) for chain in tensor.chains]
     known = [coding for coding in codings if coding is not None]
     if clamped or len(known) < len(codings):
         raise UnsupportedError(
-            f"is made of real numbers behind {'a ReLU or clip' if clamped else 'several batch norms'} that no Quant "
-            "node has turned into codes, which has no integer form; end the network with a matrix product, with one "
-            "batch norm behind it, or with a Quant node"
+            f"is made of real numbers behind {'a ReLU, clip or curve' if clamped else 'several batch norms'} that no "
+            "Quant node has turned into codes, which has no integer form; end the network with a matrix product, with "
+            "one batch norm behind it, or with a Quant node"
         )
     return known
 

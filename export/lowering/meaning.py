@@ -123,7 +123,7 @@ Meaning = Constant | QuantizedConstant | GraphInput | Tensor
 
 def linear_of(chain: Chain) -> tuple[Fraction, Fraction] | None:
     """Return the rational (slope, intercept) of *chain*; None where it is clamped or holds a square root."""
-    if chain.low is not None or chain.high is not None:
+    if chain.low is not None or chain.high is not None or chain.curve is not None:
         return None
     if not (chain.slope.is_rational and chain.intercept.is_rational):
         return None
@@ -133,7 +133,7 @@ def linear_of(chain: Chain) -> tuple[Fraction, Fraction] | None:
 def _identity(chain: Chain) -> tuple[object, ...]:
     """Return what is equal for equal chains; unequal forms of one number only make a chain look different."""
     parts = (chain.slope, chain.intercept, chain.low, chain.high)
-    return tuple(None if part is None else (part.terms, part.denominator) for part in parts)
+    return *(None if part is None else (part.terms, part.denominator) for part in parts), chain.curve
 
 
 def rationals(values: NDArray[Any]) -> Rationals:

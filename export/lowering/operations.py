@@ -9,6 +9,7 @@ import onnx
 from export.foreign.domains import SYNONYMS
 from export.foreign.graph import GENERAL
 from export.lowering import (
+    curves,
     elementwise,
     heads,
     joins,
@@ -73,6 +74,10 @@ OPERATIONS: Mapping[str, Lowerer] = {
     "Neg": elementwise.neg,
     "Relu": elementwise.relu,
     "Clip": elementwise.clip,
+    "LeakyRelu": curves.leaky_relu,
+    "PRelu": curves.prelu,
+    "HardSigmoid": curves.hard_sigmoid,
+    "Sign": curves.sign,
     "Concat": joins.concat,
     "MaxPool": pools.max_pool,
     "GlobalMaxPool": pools.global_max_pool,
@@ -93,6 +98,6 @@ OPERATIONS: Mapping[str, Lowerer] = {
     "ArgMax": heads.arg_max,
     "Softmax": heads.drop_at_the_end,
     "LogSoftmax": heads.drop_at_the_end,
-    "Sigmoid": heads.drop_at_the_end,
-    "Tanh": heads.drop_at_the_end,
+    "Sigmoid": curves.sigmoid,
+    "Tanh": curves.tanh,
 }

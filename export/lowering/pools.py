@@ -122,7 +122,7 @@ def _sum(lowering: Lowering, tensor: Tensor, window: Window) -> Tensor:
 
 def _mean(lowering: Lowering, tensor: Tensor, window: Window) -> Tensor:
     """Append the sum over *window*; the mean is linear, so it passes through scales and offsets."""
-    if any(chain.low is not None or chain.high is not None for chain in tensor.chains):
+    if any(chain.low is not None or chain.high is not None or chain.curve is not None for chain in tensor.chains):
         tensor = clamped_codes(lowering, tensor)
     if window.padded and any(chain.intercept.sign() for chain in tensor.chains):
         tensor, _ = codes_of(lowering, tensor)

@@ -64,7 +64,7 @@ def build(model: IntegerModel, progress: Progress = silent) -> tuple[onnx.ModelP
     """
     missing = [f"{node.name} ({node.op})" for node in model.nodes if type(node) not in WRITERS]
     if missing:
-        raise StageError(f"onnx-int8 has no form for {', '.join(missing)} of {model.name!r}")
+        raise StageError(f"onnx-int8 has no form for {', '.join(missing)}")
     graph, shapes = Graph(), model.shapes()
     context = Context(graph, propagate(model), shapes)
     source, kind, shift = _input(graph, model)

@@ -13,6 +13,7 @@ from export.proofs.requantization import (
     prove_requantization,
     rising_codes,
     rising_codes_at,
+    takes_points,
 )
 from export.proofs.thresholds import Staircase, prove_thresholds
 from export.proofs.widths import prove_widths
@@ -32,4 +33,5 @@ __all__ = [
     "prove_widths",
     "rising_codes",
     "rising_codes_at",
+    "takes_points",
 ]

@@ -12,7 +12,7 @@ called a fault.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -26,6 +26,9 @@ from pipeline.float_error import OUTWARD, PRODUCT_ROUNDINGS, QUANTIZER_ROUNDINGS
 
 UNIT = 2.0**-53
 NO_UNDERFLOW = 2.0**-1000
+CURVE_ROUNDINGS = 64
+"""A curve is taken to be off by so many roundings of its largest constant: IEEE 754 bounds no tanh, and those of torch
+and onnxruntime stay within a few."""
 
 Mask = NDArray[np.bool_]
 Reals = NDArray[np.float64]
@@ -61,7 +64,8 @@ class ActivationBounds:
         boundaries: real numbers at which the code rises, shape (channels, levels).
         roundings: of a path from the sum to the code.
         exact_sums: up to which sum of magnitudes floats sum without rounding; -1: never.
-        known: the float form of the chain is known.
+        known: the float form of the chain is known, or of what enters its curve.
+        curved: the activations of the channels with a curve, by channel.
         precision: bits of the floats' significand.
     """
 
@@ -75,13 +79,14 @@ class ActivationBounds:
     roundings: Codes
     exact_sums: Codes
     known: Mask
+    curved: Mapping[int, Activation]
     precision: int
 
     @classmethod
     def of(cls, node: Threshold, activations: Sequence[Activation], precision: int) -> ActivationBounds:
         """Return the bounds of *node*, whose channels have the exact *activations*, in floats of *precision* bits."""
         chains = [activation.chain for activation in activations]
-        forms = [chain.floats for chain in chains]
+        forms = [chain.floats if chain.curve is None else chain.entering for chain in chains]
         ladders: dict[int, list[float]] = {}
         for activation in activations:
             if id(activation.boundaries) not in ladders:
@@ -103,6 +108,7 @@ class ActivationBounds:
                 dtype=np.int64,
             ),
             known=np.array([form is not None for form in forms]),
+            curved={number: each for number, each in enumerate(activations) if each.chain.curve is not None},
             precision=precision,
         )
 
@@ -128,9 +134,28 @@ class ActivationBounds:
             own = 8 * UNIT * (np.abs(scaled) + np.abs(intercepts) + np.abs(values)) + 4 * UNIT * np.abs(boundaries)
             bound = gamma * total * OUTWARD + own + NO_UNDERFLOW
             near = np.abs(values - boundaries) <= bound
+        for place in np.flatnonzero(np.isin(at, list(self.curved)) & beside & np.isfinite(bound)).tolist():
+            activation = self.curved[int(at[place])]
+            error = Fraction(float(gamma[place] * total[place] * OUTWARD + own[place]))
+            near[place] = self._reaches(activation, int(seen.accumulators[place]), int(levels[place]), error)
         bounded: Mask = (2 * roundings < 1 << self.precision) & np.isfinite(bound) & np.isfinite(values)
         explained: Mask = beside & near & bounded & self.known[at]
         return explained
+
+    def _reaches(self, activation: Activation, accumulator: int, level: int, error: Fraction) -> bool:
+        """Tell whether the curve of *activation* reaches the boundary of *level* from within *error* of its number."""
+        curve, (boundary, _) = activation.chain.curve, activation.quantization.boundary(level)
+        assert curve is not None, "this channel has a curve"
+        constants: list[Fraction] = [_above(abs(constant)) for constant in curve.constants]
+        total = sum(constants, abs(boundary) + activation.quantization.offset + 1)
+        slack = total * Fraction(CURVE_ROUNDINGS, 1 << self.precision)
+        number = activation.chain.value(accumulator)
+        highest, lowest = curve.image(number + error), curve.image(number - error)
+        return highest.sign_beyond(boundary - slack) >= 0 >= lowest.sign_beyond(boundary + slack)
+
+
+def _above(number: Surd) -> Fraction:
+    return number.interval(64)[1]
 
 
 def _reals(numbers: object) -> Reals:

@@ -38,7 +38,8 @@ def prove_lowering(lowered: Lowered, progress: Progress = silent) -> list[ProofE
 def _unknown_order(layer: str) -> ProofEntry:
     return ProofEntry(
         layer=layer,
-        claim="nothing is claimed of the order of float32 sums: a mean stands between batch norm and quantizer",
+        claim="nothing is claimed of the order of float32 sums: a mean, or a curve such as Tanh, stands before the "
+        "quantizer",
         method="none",
         cases=0,
         holds=True,

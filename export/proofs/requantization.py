@@ -170,14 +170,15 @@ class _Sweep:
 def _prove(node: Threshold, layer: int, reachable: Ranges, executor: NamedRequantizer, sweep: _Sweep) -> ProofEntry:
     total = hull(reachable)
     rows = total.high - total.low + 1
-    if rows * node.channels > ALWAYS_RUN and _takes_points(executor):
+    if rows * node.channels > ALWAYS_RUN and takes_points(executor):
         why = _why_monotone(node, layer, reachable, executor)
         if why is not None:
             return _by_boundaries(layer, reachable, executor, why, sweep)
     return _by_running(layer, reachable, executor, sweep, sampled=rows > MOST_ROWS)
 
 
-def _takes_points(executor: NamedRequantizer) -> TypeGuard[NamedPoints]:
+def takes_points(executor: object) -> TypeGuard[NamedPoints]:
+    """Tell whether *executor* can run an activation on any accumulators; every executor has a name."""
     return isinstance(executor, PointRequantizer)
 
 

@@ -153,6 +153,10 @@ def _by_enumeration(node: Staircase, thresholds: Codes, activation: Activation, 
 def levels_of(activation: Activation, interval: Interval) -> Codes:
     """Return the exact level that *activation* reaches at each accumulator of *interval*, ascending."""
     always, possible = activation.clamp_levels
+    if activation.chain.curve is not None:  # no bound is known of what binary64 makes of a curve
+        every = np.zeros(interval.high - interval.low + 1, dtype=np.int64)
+        _decide(activation, interval.low, every, 0, len(every))
+        return every
     levels, undecided = _filter(activation, interval, always, possible)
     for start, stop in _stretches(undecided):
         _decide(activation, interval.low, levels, start, stop)

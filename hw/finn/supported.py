@@ -102,7 +102,8 @@ def _require_activation(node: Threshold) -> None:
         )
     if not 2 <= bits <= MAX_BITS:
         raise StageError(
-            f"layer {node.name!r} has {bits}-bit activations; FINN's RTL takes 2..{MAX_BITS} bits. Set act_bits"
+            f"layer {node.name!r} has {bits}-bit activations; FINN's RTL takes 2..{MAX_BITS} bits. "
+            "Quantize them to as many (in a configuration: model.act_bits)"
         )
     if int(np.abs(node.thresholds).max()) >= EXACT_FLOAT32:
         raise StageError(
@@ -116,12 +117,13 @@ def _require_matmul(node: MatMul, codes: IntegerType) -> None:
     if weights.bits > MAX_BITS:
         raise StageError(
             f"layer {node.name!r} has weights {int(node.weights.min())}..{int(node.weights.max())}, which take "
-            f"{weights.bits} bits without the most negative code; FINN's RTL takes 2..{MAX_BITS}. Train with a narrow "
-            "range or fewer weight_bits"
+            f"{weights.bits} bits without the most negative code; FINN's RTL takes 2..{MAX_BITS}. Quantize them "
+            "to a narrow range, or to fewer bits (in a configuration: model.weight_bits)"
         )
     if not 2 <= codes.bits <= MAX_BITS:
         raise StageError(
-            f"layer {node.name!r} takes {codes} input codes; FINN's RTL takes 2..{MAX_BITS} bits. Set input_bits"
+            f"layer {node.name!r} takes {codes} input codes; FINN's RTL takes 2..{MAX_BITS} bits. "
+            "Quantize the input to as many (in a configuration: model.input_bits)"
         )
     largest_code = max(-codes.minimum, codes.maximum)
     largest_sum = largest_code * int(np.abs(node.weights).sum(axis=1).max())

@@ -58,7 +58,8 @@ class WeightLayout:
             if kind.bits <= bits:
                 return cls(name, node.outputs, node.inputs, 1 << (bits - 1) if kind.signed else 0)
         raise StageError(
-            f"layer {node.name!r} has {kind} weights; the C back-end takes 1 to 8 bits: train with weight_bits <= 8"
+            f"layer {node.name!r} has {kind} weights; the C back-end takes 1 to 8 bits: "
+            "quantize them to fewer (in a configuration: model.weight_bits)"
         )
 
     @property

@@ -213,7 +213,7 @@ def prefix_of(name: str) -> str:
 def _check_codes(model: IntegerModel) -> None:
     if model.input.signed or model.input.bits > CODE_BITS:
         raise StageError(
-            f"{model.name!r} takes {model.input} codes; the C back-end takes uint1 to uint{CODE_BITS}: "
+            f"the network takes {model.input} codes; the C back-end takes uint1 to uint{CODE_BITS}: "
             "quantize the network's input without a sign"
         )
     for node in model.activations:

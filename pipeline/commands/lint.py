@@ -124,7 +124,7 @@ def _examine_config(path: Path, assignments: tuple[str, ...]) -> tuple[Examined,
     require_options(config.targets)
     with blaming_users_lines(users_names(config)), tempfile.TemporaryDirectory(prefix="bitproof-lint-") as name:
         made = export_untrained(config, Path(name))
-        examined: Examined = resolve(FUNCTIONS, "lint-file")(made / MODEL_FILE, config.name)
+        examined: Examined = resolve(FUNCTIONS, "lint-file")(made / MODEL_FILE, config.name, configured=True)
     return examined, config.targets
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import typer
 
+from pipeline.commands.deaths import record_deaths
 from pipeline.commands.parity import judge, require_ledger, worst_failure
 from pipeline.commands.rehearse_run import rehearse_run
 from pipeline.commands.summary import summarize, summarize_part
@@ -134,8 +135,9 @@ def _slots_of(plan: Plan, goal: str) -> frozenset[str]:
 
 
 def _forget_failures(run: RunFolder) -> None:
-    for path in (run.path / "failures").glob("*.json"):
-        path.unlink()
+    for folder in ("failures", "running", "ended"):
+        for path in (run.path / folder).glob("*"):
+            path.unlink()
 
 
 def _time_of(file: Path) -> int | None:
@@ -198,7 +200,7 @@ def goals_of(plan: Plan, goal: str, executors: tuple[ExecutorStep, ...]) -> list
 
 def _snakemake(run: RunFolder, goals: list[str], cores: int | None, *extra: str) -> bool:
     """Bring *goals* up to date and say whether that succeeded; Snakemake's own messages go to its log."""
-    return run_in_foreground(
+    succeeded = run_in_foreground(
         [
             sys.executable,
             "-P",
@@ -220,3 +222,6 @@ def _snakemake(run: RunFolder, goals: list[str], cores: int | None, *extra: str)
         ],
         log=_log(run),
     )
+    if not succeeded:
+        record_deaths(run)
+    return succeeded

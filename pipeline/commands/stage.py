@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from pipeline.check import run_check, write_result
+from pipeline.commands.deaths import logged
 from pipeline.commands.parity import record_ledger
 from pipeline.commands.report import write_report
 from pipeline.errors import INTERNAL_ERROR, BitproofError, ConfigError, error_of
@@ -41,7 +42,8 @@ def run_stage(slot: str, run_path: Path, *, only: str | None = None) -> None:
     record.unlink(missing_ok=True)
     started = time.monotonic()
     try:
-        _dispatch(run, slot, only)
+        with logged(run, slot):
+            _dispatch(run, slot, only)
     except Exception as error:
         typer.echo(f"{slot}: failed after {time.monotonic() - started:.1f} s", err=True)
         failure = _failure_of(error, slot)

@@ -68,7 +68,7 @@ def manifest_times(run: Path) -> dict[str, int]:
 
 def test_ledger_has_qonnx_in_the_place_of_torch_and_the_digest_of_the_file(finished: Path) -> None:
     ledger = ledger_of(finished / "runs" / "net")
-    assert [check["actual"] for check in ledger["checks"]] == ["qonnx", "onnx-int8", "c:cortex-m4"]
+    assert [check["actual"] for check in ledger["checks"]] == ["qonnx", "qonnx-f64", "onnx-int8", "c:cortex-m4"]
     assert all(check["compared"] == 1200 and check["differing"] == 0 for check in ledger["checks"])
     assert {check["vectors"] for check in ledger["checks"]} == {"vectors[0:300]"}
     assert all(proof["holds"] for proof in ledger["proofs"])
@@ -76,7 +76,7 @@ def test_ledger_has_qonnx_in_the_place_of_torch_and_the_digest_of_the_file(finis
     assert swept >= {"qonnx", "onnx-int8", "c:cortex-m4"}
     assert ledger["inputs"].keys() == {"config", "data", "source"}
     accuracy = ledger["accuracy"]
-    assert accuracy.keys() == {"samples", "integer", "qonnx", "onnx-int8", "c:cortex-m4"}
+    assert accuracy.keys() == {"samples", "integer", "qonnx", "qonnx-f64", "onnx-int8", "c:cortex-m4"}
     assert len({accuracy[name] for name in ("integer", "qonnx", "onnx-int8", "c:cortex-m4")}) == 1
     assert [entry["stage"] for entry in ledger["artifacts"]][:3] == ["export", "data", "integer"]
 
@@ -164,7 +164,9 @@ def test_without_targets_and_vectors_drawn_codes_compare_the_file_with_the_integ
     outcome = bitproof("import", copy / "net.onnx", "--name", "drawn", "--seed", "7", "--runs", copy / "runs")
     assert outcome.code == 0, outcome.err
     ledger = ledger_of(copy / "runs" / "drawn")
-    assert [(c["actual"], c["vectors"]) for c in ledger["checks"]] == [("qonnx", "drawn[0:1000]")]
+    assert [(c["actual"], c["vectors"]) for c in ledger["checks"]] == [
+        (name, "drawn[0:1000]") for name in ("qonnx", "qonnx-f64")
+    ]
     assert ledger["accuracy"] == {"samples": 1000}
 
 
@@ -297,4 +299,4 @@ def test_files_of_other_tools_run(tmp_path: Path, name: str) -> None:
     declared = ["--input", "uint4*1/15"] if name == "binary" else []
     outcome = bitproof("import", tmp_path / f"{name}.onnx", *declared, "--runs", tmp_path)
     assert outcome.code == 0, outcome.err
-    assert [check["differing"] for check in ledger_of(tmp_path / name)["checks"]] == [0]
+    assert [check["differing"] for check in ledger_of(tmp_path / name)["checks"]] == [0, 0]

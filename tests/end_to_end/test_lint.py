@@ -121,9 +121,18 @@ def test_channels_that_the_order_of_a_sum_decides_are_named(tmp_path: Path, caps
             expected[str(channel)] = sum(interval.high - interval.low + 1 for interval in near)
     assert expected, "free scales have such accumulators"
     assert layer["order_dependent"] == expected
-    (advice,) = (line for line in found["advice"] if line.startswith("act0: torch, qonnx"))
+    (advice,) = (line for line in found["advice"] if line.startswith("act0: float32 may decide"))
     assert all(f"{channel} ({count})" in advice for channel, count in expected.items())
-    assert "model.scale: power-of-two" in advice
+    assert "power-of-two" not in advice, "who imports a file has no configuration"
+
+
+@pytest.mark.end_to_end
+def test_who_owns_the_configuration_is_told_which_scales_avoid_it(capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = linted(capsys, CONFIGS / "digits_mlp.yaml", "--set", "model.scale=free")
+    assert code == 0
+    advice = [line for line in found["advice"] if "float32 may decide" in line]
+    assert advice
+    assert all(line.endswith("model.scale: power-of-two and train.nudge: true avoid them") for line in advice)
 
 
 def test_codes_that_never_occur_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,7 +211,9 @@ def test_bad_input_is_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_the_table_names_layers_targets_and_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command_line(["lint", str(free_scales(tmp_path / "model.onnx"))]) == 0
     out = capsys.readouterr().out
-    assert all(word in out for word in ("fc0", "matmul", "by order", "takes it", "refuses", "- act0: torch, qonnx"))
+    assert all(
+        word in out for word in ("fc0", "matmul", "by order", "takes it", "refuses", "- act0: float32 may decide")
+    )
 
 
 @pytest.mark.end_to_end

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.tool, pytest.mark.end_to_end, pytest.mark.xdist_group(
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "digits_mlp.yaml"
 TARGETS = ["--target", "onnx-int8", "--target", "c{core=cortex-m4}"]
-REFUSED = "stage c-cortex-m4 failed (exit code 4): 'export' takes int4 codes"
+REFUSED = "stage c-cortex-m4 failed (exit code 4): the network takes int4 codes"
 
 
 @pytest.fixture(scope="module")

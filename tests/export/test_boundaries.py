@@ -185,3 +185,22 @@ def test_runs_of_no_accumulator_and_channels_of_one_are_decided() -> None:
     found = differing(node, ranges, lambda accumulators: node.apply(accumulators) * 0 + 1)
     assert found.channel.tolist() == [0, 1]
     assert found.count == 2
+
+
+def test_a_search_in_any_table_is_decided_by_the_ends_of_the_runs() -> None:
+    """The reason that C and RTL give, for every table of three entries, ascending or not, and all right thresholds."""
+    low, high = 0, 5
+    entries = range(low, high + 2)
+    tables = np.array([(a, b, c) for a in entries for b in entries for c in entries])
+    accumulators = np.arange(low, high + 1)
+    first = tables[:, [1]] <= accumulators  # half = 2, then half = 1, as the kernel does
+    second = np.where(first, tables[:, [2]], tables[:, [0]]) <= accumulators
+    found = 2 * first + second  # shape (tables, accumulators)
+    equal_somewhere = 0
+    for row in (table for table in tables if (np.diff(table) >= 0).all()):
+        right = (row[:, None] <= accumulators).sum(axis=0)
+        ends = [a for a in accumulators.tolist() if a in (low, high) or {a, a + 1} & set(row.tolist())]
+        decided = (found[:, ends] == right[ends]).all(axis=1)
+        assert (found[decided] == right).all()
+        equal_somewhere += int(decided.sum())
+    assert equal_somewhere > 84, "more tables than the ascending ones give the right codes"

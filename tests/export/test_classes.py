@@ -135,7 +135,7 @@ def test_a_wrong_coding_gives_other_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("behind", "words"), [("Relu", "a ReLU or clip"), ("BatchNormalization", "several batch norms")]
+    ("behind", "words"), [("Relu", "a ReLU, clip or curve"), ("BatchNormalization", "several batch norms")]
 )
 def test_what_has_no_coding_is_refused(tmp_path: Path, behind: str, words: str) -> None:
     file, source = vector()

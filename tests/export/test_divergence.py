@@ -384,11 +384,25 @@ def test_units_run_alone_find_a_wrong_weight_and_name_it() -> None:
     ]
 
 
-def test_units_run_alone_find_a_wrong_activation() -> None:
+class PointExecutor(UnitExecutor):
+    """Its activations take any accumulators, and nothing else: a sweep over all between them may be without end."""
+
+    def requantize(self, layer: int, first: int, last: int) -> Codes:
+        raise AssertionError("there is no need to sweep")
+
+    def requantize_at(self, layer: int, accumulators: Codes) -> Codes:
+        return self.other.activations[layer].apply(accumulators)
+
+    def why_monotone(self, layer: int, lows: Codes, highs: Codes) -> str | None:
+        return None
+
+
+@pytest.mark.parametrize("kind", [UnitExecutor, PointExecutor])
+def test_units_run_alone_find_a_wrong_activation(kind: type[UnitExecutor]) -> None:
     network = perceptron(18)
     node = node_of(network.model, "act0")
     assert isinstance(node, Threshold)
-    other = UnitExecutor(with_node(network.model, other_activation(network, node, Rounding.HALF_UP)))
+    other = kind(with_node(network.model, other_activation(network, node, Rounding.HALF_UP)))
     found = explain(other, network.model, inputs_of(network, SAMPLES), activations=network.activations).divergence
     assert found is not None
     assert (found.layer, found.finding.cause) == ("act0", Cause.TIE_ROUNDING)

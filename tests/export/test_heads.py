@@ -137,7 +137,7 @@ def test_heads_that_cannot_be_carried_are_refused_by_name(tmp_path: Path) -> Non
         lowered(two_heads(third="Softmax"), tmp_path)
     model = lowered(two_heads(), tmp_path).model
     for refuse in (plan_network, require_supported):
-        with pytest.raises(StageError, match=r"has no form for conv0 \(conv\), .*concat\d \(concat\) of"):
+        with pytest.raises(StageError, match=r"has no form for conv0 \(conv\), .*concat\d \(concat\);"):
             refuse(model)
 
 

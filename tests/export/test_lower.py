@@ -89,14 +89,14 @@ def mistakes() -> dict[str, tuple[QonnxFile, str, str]]:
         return file, source, file.quant(file.constant(np.ones((1, 2), dtype=np.float32)), 1.0, 2, signed=1, narrow=1)
 
     file, source, weights = start()
-    middle = file.add("Sigmoid", [file.add("Gemm", [source, weights], transB=1)])
-    cases["sigmoid"] = (file, file.quant(middle, 1.0, 4, signed=0), "t3 (Sigmoid): is not the last node")
+    middle = file.add("Softmax", [file.add("Gemm", [source, weights], transB=1)])
+    cases["softmax"] = (file, file.quant(middle, 1.0, 4, signed=0), "t3 (Softmax): is not the last node")
     file, source, weights = start()
     output = file.quant(file.add("Gemm", [source, weights], transB=1), 1.0, 4, signed=0, mode="NEAREST")
     cases["rounding"] = (file, output, "rounding mode 'NEAREST' is not one of QONNX")
     file, source, weights = start()
     output = file.add("Relu", [file.add("Gemm", [source, weights], transB=1)])
-    cases["relu at the end"] = (file, output, "is made of real numbers behind a ReLU or clip")
+    cases["relu at the end"] = (file, output, "is made of real numbers behind a ReLU, clip or curve")
     file, source, weights = start()
     cases["scale"] = (
         file,

@@ -68,9 +68,7 @@ def test_numbers_that_change_places_are_refused() -> None:
     turned = perceptron(Transpose("transpose0", (2, 3, 4), (1, 2, 0)), Reshape("reshape0", (3, 4, 2), (24,)))
     assert without_moves(turned) is turned
     for refuse in (plan_network, require_supported):
-        with pytest.raises(
-            StageError, match=r"has no form for transpose0 \(transpose\) of 'moved'; it takes chains of"
-        ):
+        with pytest.raises(StageError, match=r"has no form for transpose0 \(transpose\); it takes chains of"):
             refuse(turned)
 
 

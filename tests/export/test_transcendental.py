@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import mpmath
 import pytest
+
 from export.integer.transcendental import atanh, logarithm, tanh
 
 Enclosure = Callable[[Fraction, Fraction, int], tuple[Fraction, Fraction]]
@@ -30,9 +31,8 @@ def number(value: Fraction) -> mpmath.mpf:
 def test_enclosures_hold_the_number_and_are_narrow(enclose: Enclosure, function: object, bits: int) -> None:
     assert callable(function)
     with mpmath.workprec(600):
-        for argument in arguments():
-            if enclose is atanh:
-                argument = argument / (abs(argument) + 1)
+        for any_number in arguments():
+            argument = any_number / (abs(any_number) + 1) if enclose is atanh else any_number
             low, high = enclose(argument, argument, bits)
             assert number(low) <= function(number(argument)) <= number(high), argument
             assert high - low <= Fraction(1, 1 << bits), argument

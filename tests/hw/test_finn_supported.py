@@ -51,20 +51,30 @@ def test_the_most_negative_code_is_never_used(weights: list[list[int]], bits: in
             model(matmul([[-128, 1]])),
             (
                 "layer 'fc0' has weights -128..1, which take 9 bits without the most negative code; "
-                "FINN's RTL takes 2..8. Train with a narrow range or fewer weight_bits"
+                "FINN's RTL takes 2..8. Quantize them to a narrow range, or to fewer bits "
+                "(in a configuration: model.weight_bits)"
             ),
         ),
         (
             model(matmul([[1, 1]]), source=IntegerType(1, signed=False)),
-            "layer 'fc0' takes uint1 input codes; FINN's RTL takes 2..8 bits. Set input_bits",
+            (
+                "layer 'fc0' takes uint1 input codes; FINN's RTL takes 2..8 bits. "
+                "Quantize the input to as many (in a configuration: model.input_bits)"
+            ),
         ),
         (
             model(matmul([[1, 1]]), threshold(1)),
-            "layer 'act0' has 1-bit activations; FINN's RTL takes 2..8 bits. Set act_bits",
+            (
+                "layer 'act0' has 1-bit activations; FINN's RTL takes 2..8 bits. "
+                "Quantize them to as many (in a configuration: model.act_bits)"
+            ),
         ),
         (
             model(matmul([[1, 1]]), threshold(256)),
-            "layer 'act0' has 9-bit activations; FINN's RTL takes 2..8 bits. Set act_bits",
+            (
+                "layer 'act0' has 9-bit activations; FINN's RTL takes 2..8 bits. "
+                "Quantize them to as many (in a configuration: model.act_bits)"
+            ),
         ),
         (
             model(matmul([[1, 1]]), threshold(3, lowest=-2)),

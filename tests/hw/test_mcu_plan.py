@@ -90,7 +90,7 @@ def test_what_cannot_be_carried_out_is_named() -> None:
     model = random_network([4, 4, 4])
     activation = model.activations[0]
     cases = {
-        "'mlp' takes int8 codes; the C back-end takes uint1 to uint8": replace(
+        "the network takes int8 codes; the C back-end takes uint1 to uint8": replace(
             model, input=IntegerType(8, signed=True)
         ),
         "layer 'act0' gives int5 codes; the C back-end takes uint1 to uint8": with_output(

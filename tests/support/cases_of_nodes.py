@@ -16,6 +16,7 @@ from small_graphs import (
     convolution,
     image,
     multi_threshold,
+    norm,
     per_channel,
     product,
     vector,
@@ -155,6 +156,20 @@ def _() -> Case:
 
 
 # Chains before a quantizer.
+BESIDE_SATURATION = norm([2, -1, 0, 1], [0.125, 0, 1, -0.125], [0, 0, 0, 0], [1, 1, 1, 1])
+"""Floats round tanh to 1 early; no boundary lies where this takes 1 or -1."""
+
+
+def leaky(file: QonnxFile, source: str) -> str:
+    return file.add("LeakyRelu", [source], alpha=0.25)
+
+
+def slopes_of(file: QonnxFile, slopes: list[float]) -> Array:
+    """Return *slopes*, one a channel, as PRelu takes them: along the channels of vectors or of images."""
+    axes = 2 if any(node.op_type == "Conv" for node in file.nodes) else 0
+    return np.array(slopes).reshape((4,) + (1,) * axes)
+
+
 def chain(name: str, make: Callable[[QonnxFile, str], str]) -> None:
     activation(name, lambda file, source: file.quant(make(file, source), 0.5, 4, signed=1, mode="HALF_UP"))
 
@@ -171,6 +186,23 @@ chain(
 )
 chain("Clip from below alone", lambda f, x: f.add("Clip", [x, f.constant(0.75)]))
 chain("Clip from above alone", lambda f, x: f.add("Clip", [x, "", f.constant(0.75)]))
+chain("LeakyRelu", lambda f, x: f.add("LeakyRelu", [x], alpha=0.25))
+chain("LeakyRelu between batch norms", lambda f, x: f.batch_norm(leaky(f, f.batch_norm(x, SIGNS, 0.0)), SIGNS, 0.0))
+chain("LeakyRelu, clipped and negated", lambda f, x: f.add("Neg", [f.add("Clip", [leaky(f, x), f.constant(-0.25)])]))
+chain("PRelu", lambda f, x: f.add("PRelu", [x, f.constant(slopes_of(f, [0.5, 0.0, 2.0, 1.0]))]))
+chain("PRelu for all channels", lambda f, x: f.add("PRelu", [f.add("Neg", [x]), f.constant(0.5)]))
+chain("HardSigmoid", lambda f, x: f.add("HardSigmoid", [x], alpha=0.25, beta=0.5))
+chain("Sign", lambda f, x: f.add("Sign", [f.add("Add", [x, f.constant(0.25)])]))
+chain("Sign of both ways", lambda f, x: f.batch_norm(f.add("Sign", [f.batch_norm(x, SIGNS, 0.0)]), SIGNS, 0.0))
+chain("Tanh", lambda f, x: f.add("Tanh", [x]))
+chain(
+    "Tanh between batch norms",
+    lambda f, x: f.batch_norm(f.add("Tanh", [f.batch_norm(x, SIGNS, 0.0)]), BESIDE_SATURATION, 0.0),
+)
+chain("Relu of Tanh", lambda f, x: f.add("Relu", [f.add("Tanh", [x])]))
+chain("Tanh of LeakyRelu", lambda f, x: f.add("Tanh", [leaky(f, x)]))
+chain("LeakyRelu of Tanh", lambda f, x: f.add("LeakyRelu", [f.add("Tanh", [x])], alpha=0.5))
+chain("Sigmoid", lambda f, x: f.add("Mul", [f.add("Sigmoid", [x]), f.constant(3.0)]))
 chain("Mul by a constant", lambda f, x: f.add("Mul", [x, f.constant(-0.5)]))
 chain("Mul, constant first", lambda f, x: f.add("Mul", [f.constant([0.5]), x]))
 chain("Mul by 0", lambda f, x: f.add("Mul", [x, f.constant(0.0)]))

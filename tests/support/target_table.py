@@ -22,6 +22,7 @@ from export.integer import (  # noqa: E402
     Add,
     Affine,
     Concat,
+    Head,
     IntegerModel,
     IntegerType,
     MatMul,
@@ -104,6 +105,14 @@ def summed() -> IntegerModel:
     return classified(build, build.add(Add("sum"), one, two))
 
 
+def heads() -> IntegerModel:
+    """Two products of one activation, each an output of its own."""
+    build = Builder((6,))
+    hidden = build.threshold(build.matmul(INPUT, 4))
+    build.add(Concat("outputs"), build.matmul(hidden, 3), build.matmul(hidden, 2))
+    return replace(build.model(), heads=(Head("classes", (3,)), Head("places", (2,))))
+
+
 def ranked() -> IntegerModel:
     build = Builder((6,))
     build.add(TopK("top", 3, 1), build.matmul(INPUT, 3))
@@ -153,6 +162,7 @@ FEATURE_ROWS: Mapping[str, Callable[[], IntegerModel]] = {
         lambda b: b.add(SumPool("mean", window(16)), INPUT), (2, 16, 16)
     ),
     "a sum of branches that goes straight into a product": summed,
+    "several outputs": heads,
     "branches": lambda: branches(lambda b, one, two: b.add(Add("sum"), one, two)),
     "convolutions": lambda: images(lambda b: b.threshold(b.conv(INPUT, 3, window(3)))),
     "depthwise convolutions": lambda: images(lambda b: b.threshold(b.conv(INPUT, 2, window(3), groups=2))),

@@ -233,6 +233,11 @@ def _clip(taken: list[Tensor | None], given: Attributes) -> Tensor:
     return numbers
 
 
+def _hard_sigmoid(taken: list[Tensor | None], given: Attributes) -> Tensor:
+    alpha, beta = (float(np.float32(given.get(name, default))) for name, default in (("alpha", 0.2), ("beta", 0.5)))
+    return torch.clamp(alpha * _given(taken, 0) + beta, 0, 1)
+
+
 def _pad(taken: list[Tensor | None], given: Attributes) -> Tensor:
     numbers, pads = _given(taken, 0), _given(taken, 1).tolist()
     axes = _optional(taken, 3)
@@ -306,6 +311,10 @@ OPERATIONS: Mapping[str, Operation] = {
     "ArgMax": lambda taken, given: _first_largest(_given(taken, 0), given),
     "Softmax": lambda taken, _: torch.softmax(_given(taken, 0), dim=-1),
     "LogSoftmax": lambda taken, _: torch.log_softmax(_given(taken, 0), dim=-1),
+    "LeakyRelu": lambda taken, given: F.leaky_relu(_given(taken, 0), float(np.float32(given.get("alpha", 0.01)))),
+    "PRelu": lambda taken, _: torch.where(_given(taken, 0) < 0, _given(taken, 0) * _given(taken, 1), _given(taken, 0)),
+    "HardSigmoid": _hard_sigmoid,
+    "Sign": lambda taken, _: torch.sign(_given(taken, 0)),
     "Sigmoid": lambda taken, _: torch.sigmoid(_given(taken, 0)),
     "Tanh": lambda taken, _: torch.tanh(_given(taken, 0)),
 }

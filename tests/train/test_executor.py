@@ -15,9 +15,9 @@ from zoo_exports import lowered_network
 from zoo_networks import FREE_SHAPES, SMALL, initialized, mixed_bits, random_values, small
 
 from export.integer import run, trace
-from export.proofs import prove_requantization
+from export.proofs import prove_requantization, requantization
 from export.proofs.requantization import PartialRequantizer
-from pipeline import Requantizer, StageError
+from pipeline import PointRequantizer, Requantizer, StageError
 from pipeline.config import FIXED_SHAPES, ModelConfig
 from train.activations import activations_of
 from train.executor import TorchExecutor
@@ -67,6 +67,24 @@ def test_every_activation_equals_the_exact_thresholds_on_every_accumulator(tmp_p
     moved = executor.trace(inputs)
     assert list(moved) == [f"act{layer}" for layer in range(count)]
     assert not np.array_equal(moved[f"act{position}"], inside[f"act{position}"])
+
+
+@pytest.mark.parametrize("name", ["cnn", "mlp"])
+def test_boundaries_of_the_trained_chain_say_what_all_its_accumulators_say(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance = small(name, weight_bits=3, act_bits=5, scale="free", granularity="channel")
+    checkpoint, lowered = lowered_network(tmp_path, instance, initialized(instance))
+    executor = TorchExecutor(checkpoint)
+    assert isinstance(executor, PointRequantizer)
+    run = prove_requantization(lowered.model, executor, lambda: lowered.activations)
+    monkeypatch.setattr(requantization, "ALWAYS_RUN", 0)
+    decided = prove_requantization(lowered.model, executor, lambda: lowered.activations)
+    assert all(proof.method.startswith("every reachable accumulator") for proof in run)
+    assert all("each float32 step is monotone and rounded to nearest" in proof.method for proof in decided)
+    assert [proof.model_copy(update={"method": ""}) for proof in decided] == [
+        proof.model_copy(update={"method": ""}) for proof in run
+    ]
 
 
 def test_codes_of_free_scales_are_those_of_the_integers(tmp_path: Path) -> None:

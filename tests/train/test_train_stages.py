@@ -131,6 +131,35 @@ def test_stage_that_could_not_compile_is_refused_before_it_trains(
     assert not list((tmp_path / "scratch" / "train").iterdir())
 
 
+OWN = """
+from torch import nn
+from train.models import build
+from pipeline.config import ModelConfig
+
+class Net(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.calls = inner, 0
+
+    def forward(self, values):
+        self.calls += self.training
+        if self.calls > 9:
+            raise KeyError("tenth call")
+        return self.inner(values)
+
+def network(model, inputs, classes):
+    return Net(build(ModelConfig(name="mlp", hidden=(8,)), inputs, classes))
+"""
+
+
+def test_error_of_a_users_network_while_it_trains_is_told_by_its_line(digits: Artifact, tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(OWN)
+    with pytest.raises(InputError) as caught:
+        make(TrainQuantized(ModelConfig(name=f"{file}:network"), TRAIN), digits, tmp_path / "train")
+    assert str(caught.value) == f"model.name = '{file}:network' raised KeyError: 'tenth call' ({file}, line 14)"
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_without_a_device_is_refused() -> None:
     with pytest.raises(ConfigError, match="there is no CUDA device here; use 'auto' or 'cpu'"):

@@ -68,10 +68,15 @@ def test_neither_ours_nor_what_is_installed_is_shadowed(tmp_path: Path) -> None:
     for name in ("train", "pipeline", "json", "colorsys", "tabulate"):
         (tmp_path / f"{name}.py").write_text("number = 9\n")
     (tmp_path / "mine.py").write_text(
-        "import colorsys, json, pipeline, train\n"
-        "def function():\n    return [hasattr(m, 'number') for m in (colorsys, json, pipeline, train)]\n"
+        "import colorsys, json, own_folder.inner, pipeline, scipy, train\n"
+        "def function():\n"
+        "    modules = colorsys, json, pipeline, scipy, train, own_folder.inner\n"
+        "    return [hasattr(module, 'number') for module in modules]\n"
     )
-    assert call_user_function("data.name", f"{tmp_path / 'mine.py'}:function") == [False] * 4
+    for name in ("scipy", "own_folder"):  # folders without __init__.py
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "inner.py").write_text("number = 9\n")
+    assert call_user_function("data.name", f"{tmp_path / 'mine.py'}:function") == [*[False] * 5, True]
     assert not hasattr(importlib.import_module("tabulate"), "number"), "an import of ours finds what is installed"
 
 

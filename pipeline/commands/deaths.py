@@ -1,0 +1,99 @@
+"""What a stage leaves of its work while it runs, so that its death is told even where it cannot tell it itself.
+
+A process that is killed, runs out of memory or crashes in native code writes no failure. It leaves the file
+``running/STAGE``, its log, and through the shell that started it its exit code.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+
+from pipeline.errors import StageError
+from pipeline.ledger import FailureEntry
+from pipeline.run_folder import RunFolder
+from pipeline.toolchain import LOG_TAIL_LINES
+
+BY_SIGNAL = 128
+"""A shell adds this to the number of the signal that ended a program."""
+MEANINGS = {
+    signal.SIGKILL: "something killed it: is the memory full?",
+    signal.SIGSEGV: "native code crashed",
+    signal.SIGABRT: "native code gave up",
+    signal.SIGBUS: "native code crashed, or a disk is full",
+    signal.SIGILL: "it has an instruction that this processor lacks",
+    signal.SIGFPE: "native code divided by zero",
+}
+
+
+@contextmanager
+def logged(run: RunFolder, slot: str) -> Iterator[None]:
+    """Keep ``running/SLOT`` there and write ``logs/SLOT.log`` within the block; a crash adds where Python was."""
+    marker, log = run.running(slot), run.log(slot)
+    for folder in (marker.parent, log.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    marker.write_text(f"{os.getpid()}\n")
+    before = faulthandler.is_enabled()
+    with log.open("w", buffering=1) as file:
+        handler = logging.StreamHandler(file)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        root, level = logging.getLogger(), logging.getLogger().level
+        # Python shows warnings by its last resort, which steps back where there is another handler.
+        added = [handler] if root.handlers or logging.lastResort is None else [handler, logging.lastResort]
+        for each in added:
+            root.addHandler(each)
+        root.setLevel(logging.INFO)
+        faulthandler.enable(file)
+        logging.getLogger(__name__).info("stage %s begins, process %d", slot, os.getpid())
+        try:
+            yield
+        finally:
+            faulthandler.disable()
+            if before:
+                faulthandler.enable()
+            for each in added:
+                root.removeHandler(each)
+            root.setLevel(level)
+            marker.unlink(missing_ok=True)
+
+
+def record_deaths(run: RunFolder) -> None:
+    """Record and show every stage of *run* that ended without saying why; the stages have ended."""
+    known = {failure.stage for failure in run.failures()}
+    left = {path.name for folder in ("running", "ended") for path in (run.path / folder).glob("*")}
+    for slot in sorted(left - known):
+        message = f"its process ended without a result: {_how(run, slot)}. {_last_lines(run, slot)}"
+        entry = FailureEntry(stage=slot, exit_code=StageError.exit_code, message=message)
+        run.failure(slot).parent.mkdir(exist_ok=True)
+        run.failure(slot).write_text(entry.model_dump_json(indent=2) + "\n")
+        typer.echo(f"{slot}: {message}", err=True)
+
+
+def _how(run: RunFolder, slot: str) -> str:
+    """Return what the exit code tells, where the shell that started the stage lived to leave it."""
+    text = run.ended(slot).read_text().strip() if run.ended(slot).is_file() else ""
+    if not text.isdigit():
+        return "it was killed, or crashed"
+    number = int(text) - BY_SIGNAL
+    if number not in {int(known) for known in signal.Signals}:
+        return f"exit code {text}"
+    known = signal.Signals(number)
+    meaning = f" ({MEANINGS[known]})" if known in MEANINGS else ""
+    return f"ended by {known.name}{meaning}"
+
+
+def _last_lines(run: RunFolder, slot: str) -> str:
+    log = run.log(slot)
+    lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
+    if not lines:
+        return f"It wrote no log; that of the run is {run.path / 'logs' / 'snakemake.log'}"
+    crashed = [number for number, line in enumerate(lines) if line.startswith("Fatal Python error")]
+    # A crash is told by its innermost calls, which faulthandler writes first.
+    shown = lines[crashed[-1] :][:LOG_TAIL_LINES] if crashed else lines[-LOG_TAIL_LINES:]
+    return "\n".join([f"Its log is {log}; last lines:", *shown])
