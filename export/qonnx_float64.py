@@ -231,9 +231,41 @@ def _moved(
     return Quantized(made, source.scale)
 
 
+def _resized(
+    _node: onnx.NodeProto, given: Attributes, arguments: list[Value | None], _opsets: Mapping[str, int]
+) -> Value | None:
+    """Choose the nearest codes, which leaves their one scale alone."""
+    source, *others = arguments
+    if not isinstance(source, Quantized) or not source.uniform:
+        return None
+    chosen = _resize(given, [source.codes, *(None if o is None else _reals(o) for o in others)])
+    return Quantized(chosen, source.scale)
+
+
+def _resize(given: Attributes, arguments: Sequence[NDArray[Any] | None]) -> Reals:
+    """Take the nearest element at each place, where ONNX Resize says that it lies; whole factors alone."""
+    source, _, factors, sizes = [*arguments, None, None][:4]
+    assert source is not None, "Resize has an input"
+    wanted = source.shape if sizes is None else sizes.astype(np.int64)
+    way = given.get("coordinate_transformation_mode", b"half_pixel").decode()
+    rounding = given.get("nearest_mode", b"round_prefer_floor").decode()
+    for axis, size in enumerate(source.shape[1:], start=1):
+        factor = wanted[axis] / size if factors is None else float(factors[axis])
+        places = np.arange(int(size * factor))
+        at = places / factor if way == "asymmetric" else (places + 0.5) / factor - 0.5
+        rounded = {
+            "floor": np.floor(at),
+            "round_prefer_floor": np.ceil(at - 0.5),
+            "round_prefer_ceil": np.floor(at + 0.5),
+        }
+        source = np.take(source, np.clip(rounded[rounding], 0, size - 1).astype(np.int64), axis=axis)
+    return source
+
+
 ON_CODES: Mapping[str, Callable[[onnx.NodeProto, Attributes, list[Value | None], Mapping[str, int]], Value | None]] = {
     **dict.fromkeys(("MatMul", "Gemm", "Conv"), _product),
     "Add": _add,
+    "Resize": _resized,
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Relu", "Identity", "Pad"), _moved),
 }
 """Operations that some inputs leave on codes."""
@@ -334,5 +366,6 @@ ON_REALS: Mapping[str, Callable[[Attributes, Sequence[NDArray[Any] | None]], Rea
     "GlobalAveragePool": _mean_of_all,
     "MaxPool": _max_pool,
     "MultiThreshold": _multi_threshold,
+    "Resize": _resize,
 }
 """Operations that ONNX's reference evaluates slowly, or not in binary64, and those of qonnx."""

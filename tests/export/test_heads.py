@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from written_onnx import Written
 
-from export.foreign import normalize
+from export.foreign import PrepareVectors, normalize
 from export.foreign.join_heads import KEY, heads_of
 from export.integer import Head, IntegerModel, load, run, save
 from export.lower import lower_file
@@ -23,7 +23,8 @@ from export.qonnx_executor import QonnxExecutor
 from export.qonnx_executor import execute as execute_qonnx
 from hw.finn.supported import require_supported
 from hw.mcu.plan import plan_network
-from pipeline import Codes, InputError, StageError
+from pipeline import Artifact, Codes, InputError, StageContext, StageError
+from pipeline.import_config import source_file
 
 Reals = NDArray[np.float32]
 
@@ -158,3 +159,19 @@ def test_float_references_show_a_network_that_ends_with_codes(tmp_path: Path) ->
     seen = executor.observe(codes)
     np.testing.assert_array_equal(seen.codes, run(model, codes), strict=True)
     np.testing.assert_array_equal(seen.layers[model.activations[0].name].reshape(len(codes), -1), seen.codes)
+
+
+def test_labels_are_refused_for_several_outputs(tmp_path: Path) -> None:
+    for name in ("export", "data", "scratch"):
+        (tmp_path / name).mkdir()
+    onnx.save_model(normalize(two_heads()), tmp_path / "export" / "model.onnx")
+    np.save(tmp_path / "x.npy", np.zeros((4, 18), dtype=np.int64))
+    np.save(tmp_path / "y.npy", np.zeros(4, dtype=np.int64))
+    stage = PrepareVectors(source_file(tmp_path / "x.npy"), source_file(tmp_path / "y.npy"), samples=4, split="vectors")
+    with pytest.raises(
+        InputError, match=r"labels have no meaning for a network with several outputs \(features, logits\)"
+    ):
+        stage.run(
+            Artifact("export", "qonnx", tmp_path / "export", ""),
+            StageContext(tmp_path / "data", tmp_path / "scratch", 0),
+        )

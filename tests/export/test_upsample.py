@@ -15,7 +15,9 @@ from run_qonnx import run_qonnx
 from export.foreign import normalize
 from export.integer import run
 from export.lower import lower_file
+from export.lowering import origins_of
 from export.lowering.upsample import REPEATING
+from export.qonnx_float64 import QonnxFloat64Executor
 from pipeline import Codes, InputError
 
 CODES = np.random.default_rng(1).integers(0, 16, size=(20, 24))
@@ -45,6 +47,12 @@ def lowered(model: onnx.ModelProto, folder: Path) -> Codes:
     return run(found, CODES)
 
 
+def in_binary64(folder: Path) -> Codes:
+    """Return what the file in *folder* gives in the evaluation that shares nothing with the lowering."""
+    result = lower_file(folder / "model.onnx")
+    return QonnxFloat64Executor(onnx.load(folder / "model.onnx"), result.model, origins_of(result))(CODES)
+
+
 def gold(model: onnx.ModelProto) -> Codes:
     values = run_qonnx(model, CODES.astype(np.float32).reshape(-1, 2, 3, 4))
     return (values.reshape(len(CODES), -1) * 4).astype(np.int64)
@@ -57,6 +65,7 @@ def test_every_way_that_is_taken_gives_what_onnxruntime_gives(tmp_path: Path, wa
         model = network("Resize", None, ([1.0, 1.0, *factors],), attributes=ways)
         if (way, rounding) in REPEATING:
             np.testing.assert_array_equal(lowered(model, tmp_path), gold(model), strict=True)
+            np.testing.assert_array_equal(in_binary64(tmp_path), gold(model), strict=True)
         else:
             with pytest.raises(InputError, match=f"mode = 'nearest', '{way}', '{rounding}'; supported: the nearest"):
                 lowered(model, tmp_path)
