@@ -172,8 +172,9 @@ def _curved_levels(activation: Activation, curve: Curve, interval: Interval) -> 
     edges = [0, size]
     try:
         accumulators = np.arange(interval.low, interval.high + 1, dtype=np.float64)
-        ends = [None if end is None else float(end) for end in (chain.low, chain.high)]
-        numbers = np.clip(float(chain.slope) * accumulators + float(chain.intercept), *ends)
+        low = -np.inf if chain.low is None else float(chain.low)
+        high = np.inf if chain.high is None else float(chain.high)
+        numbers = np.clip(float(chain.slope) * accumulators + float(chain.intercept), low, high)
         boundaries = np.array([n / d for n, d, _ in activation.boundaries])
         guess = np.searchsorted(boundaries, curve.approximate(numbers), side="right")
         edges = [0, *(np.flatnonzero(np.diff(guess)) + 1).tolist(), size]
