@@ -174,9 +174,10 @@ def _curved_levels(activation: Activation, curve: Curve, interval: Interval) -> 
         accumulators = np.arange(interval.low, interval.high + 1, dtype=np.float64)
         low = -np.inf if chain.low is None else float(chain.low)
         high = np.inf if chain.high is None else float(chain.high)
-        numbers = np.clip(float(chain.slope) * accumulators + float(chain.intercept), low, high)
         boundaries = np.array([n / d for n, d, _ in activation.boundaries])
-        guess = np.searchsorted(boundaries, curve.approximate(numbers), side="right")
+        with np.errstate(all="ignore"):
+            numbers = np.clip(float(chain.slope) * accumulators + float(chain.intercept), low, high)
+            guess = np.searchsorted(boundaries, curve.approximate(numbers), side="right")
         edges = [0, *(np.flatnonzero(np.diff(guess)) + 1).tolist(), size]
     except OverflowError:
         pass  # constants beyond binary64: halves are looked at
