@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property, lru_cache
 
 from export.integer.chain import Chain, FloatForm
@@ -89,6 +90,10 @@ class Activation:
         return _boundaries(self.quantization)
 
     @cached_property
+    def _fractions(self) -> tuple[tuple[Fraction, bool], ...]:
+        return _fractions_of(self.quantization)
+
+    @cached_property
     def _line(self) -> Line:
         return Line.through(slope=self.chain.slope, intercept=self.chain.intercept)
 
@@ -101,7 +106,7 @@ class Activation:
         return sign > 0 or (sign == 0 and inclusive)
 
     def _is_passed_by(self, image: Image, level: int) -> bool:
-        boundary, inclusive = self.quantization.boundary(level)
+        boundary, inclusive = self._fractions[level - 1]
         sign = image.sign_beyond(boundary)
         return sign > 0 or (sign == 0 and inclusive)
 
@@ -112,15 +117,18 @@ class Activation:
 
 @lru_cache(maxsize=256)
 def _boundaries(quantization: Quantization) -> tuple[tuple[int, int, bool], ...]:
-    pairs = (quantization.boundary(level) for level in range(1, quantization.levels + 1))
-    return tuple((at.numerator, at.denominator, inclusive) for at, inclusive in pairs)
+    return tuple((at.numerator, at.denominator, inclusive) for at, inclusive in _fractions_of(quantization))
+
+
+@lru_cache(maxsize=256)
+def _fractions_of(quantization: Quantization) -> tuple[tuple[Fraction, bool], ...]:
+    return tuple(quantization.boundary(level) for level in range(1, quantization.levels + 1))
 
 
 @lru_cache(maxsize=256)
 def _cuts(curve: Curve, quantization: Quantization) -> tuple[Cut, ...]:
     """Return for each level from 1 the numbers whose images by *curve* reach it."""
-    pairs = (quantization.boundary(level) for level in range(1, quantization.levels + 1))
-    return tuple(curve.cut(at, inclusive=inclusive) for at, inclusive in pairs)
+    return tuple(curve.cut(at, inclusive=inclusive) for at, inclusive in _fractions_of(quantization))
 
 
 def _curved_thresholds(activation: Activation, curve: Curve, reachable: Interval) -> list[int]:

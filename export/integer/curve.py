@@ -17,10 +17,14 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from export.integer.cut import ALWAYS, NEVER, Cut, InverseTanh, moved, side
 from export.integer.surd import FIRST_BITS, Surd
 from export.integer.transcendental import tanh
 
+Floats = NDArray[np.float64]
 ZERO = Surd.of(0)
 
 
@@ -37,6 +41,10 @@ class Step(Protocol):
 
     def cut(self, cut: Cut) -> Cut:
         """Return the numbers whose images lie beyond *cut*."""
+        ...
+
+    def approximate(self, numbers: Floats) -> Floats:
+        """Return the images of *numbers* as binary64 calculates them, without a bound of the error."""
         ...
 
     def reflected(self) -> Step:
@@ -68,6 +76,10 @@ class Scaled:
     def beside(self, number: Surd, side: int) -> tuple[Surd, bool]:  # noqa: ARG002  the same on both sides
         """Return the limit of the images beside *number*, and whether they change there."""
         return self.image(number), True
+
+    def approximate(self, numbers: Floats) -> Floats:
+        """Return about the images of *numbers*."""
+        return float(self.gain) * numbers + float(self.shift)
 
     def cut(self, cut: Cut) -> Cut:
         """Return the numbers whose images lie beyond *cut*."""
@@ -108,6 +120,11 @@ class Clamped:
         at_once = below is not None and (number - below).sign() * -side <= 0
         beyond = above is not None and (number - above).sign() * -side > 0
         return self.image(number), not (at_once or beyond)
+
+    def approximate(self, numbers: Floats) -> Floats:
+        """Return about the images of *numbers*."""
+        low, high = (end if end is None else float(end) for end in (self.low, self.high))
+        return np.clip(numbers, low, high)
 
     def cut(self, cut: Cut) -> Cut:
         """Return the numbers whose images lie beyond *cut*."""
@@ -150,6 +167,10 @@ class Bent:
         slope = self.below if (number.sign() or side) < 0 else self.above
         return self.image(number), slope > 0
 
+    def approximate(self, numbers: Floats) -> Floats:
+        """Return about the images of *numbers*."""
+        return numbers * np.where(numbers < 0, float(self.below), float(self.above))
+
     def cut(self, cut: Cut) -> Cut:
         """Return the numbers whose images lie beyond *cut*."""
         sign = side(cut.at, ZERO)
@@ -188,6 +209,10 @@ class Sign:
         """Return the limit of the images beside *number*, and whether they change there."""
         return Surd.of(number.sign() or side), False
 
+    def approximate(self, numbers: Floats) -> Floats:
+        """Return about the images of *numbers*."""
+        return np.sign(numbers)
+
     def cut(self, cut: Cut) -> Cut:
         """Return the numbers whose images lie beyond *cut*."""
         beyond = [cut.holds(Surd.of(sign)) for sign in (-1, 0, 1)]
@@ -221,6 +246,10 @@ class Tanh:
     def beside(self, number: Surd, side: int) -> tuple[Surd, bool]:  # noqa: ARG002  the same on both sides
         """Return the limit of the images beside *number*, and whether they change there."""
         return self.image(number), True
+
+    def approximate(self, numbers: Floats) -> Floats:
+        """Return about the images of *numbers*."""
+        return np.tanh(numbers)
 
     def cut(self, cut: Cut) -> Cut:
         """Return the numbers whose images lie beyond *cut*."""
@@ -303,6 +332,12 @@ class Curve:
             cut = step.cut(cut)
         return cut
 
+    def approximate(self, numbers: Floats) -> Floats:
+        """Return about the images of *numbers*: where to look first, not what is so."""
+        for step in self.steps:
+            numbers = step.approximate(numbers)
+        return numbers
+
     @cached_property
     def key(self) -> tuple[object, ...]:
         """What is equal for equal curves."""
@@ -327,7 +362,7 @@ class Image:
     def sign_beyond(self, boundary: Fraction) -> int:
         """Return the sign of this minus *boundary*; exact."""
         if not self.is_tanh:
-            return (self.number - boundary).sign()
+            return self.number.sign_beyond(boundary)
         bits = FIRST_BITS
         while True:  # ends: a step that is flat there gives both ends one value, any other leaves it transcendental
             low, high = (end.sign_beyond(boundary) for end in self._enclosed(bits))
@@ -365,7 +400,7 @@ class _End:
 
     def sign_beyond(self, boundary: Fraction) -> int:
         """Return the sign of this minus *boundary*, as what is enclosed sees it."""
-        sign = (self.value - boundary).sign()
+        sign = self.value.sign_beyond(boundary)
         return self.side if self.open and not sign else sign
 
 

@@ -151,6 +151,8 @@ class Surd:
         return q, p
 
     def __add__(self, other: Surd | Fraction | int) -> Surd:
+        if self.is_rational and (not isinstance(other, Surd) or other.is_rational):
+            return Surd.of(self.fraction() + (other.fraction() if isinstance(other, Surd) else other))
         return _merge([*_pairs(self), *_pairs(_surd(other))])
 
     def __neg__(self) -> Surd:
@@ -160,6 +162,8 @@ class Surd:
         return self + -_surd(other)
 
     def __mul__(self, other: Surd | Fraction | int) -> Surd:
+        if self.is_rational and (not isinstance(other, Surd) or other.is_rational):
+            return Surd.of(self.fraction() * (other.fraction() if isinstance(other, Surd) else other))
         if isinstance(other, Surd):
             return _merge(_product(one, two) for one in _pairs(self) for two in _pairs(other))
         return _merge((r, q * other) for r, q in _pairs(self))
@@ -189,6 +193,13 @@ class Surd:
     def sign(self) -> int:
         """Return -1, 0 or 1; exact."""
         return sign_of(self.terms)
+
+    def sign_beyond(self, number: Fraction) -> int:
+        """Return the sign of this minus *number*; exact."""
+        rational = sum(c for r, c in self.terms if r == 1)
+        difference = rational * number.denominator - number.numerator * self.denominator
+        roots = [(r, c * number.denominator) for r, c in self.terms if r != 1]
+        return sign_of([(1, difference), *roots] if difference else roots)
 
     def floor(self) -> int:
         """Return the largest integer that is at most this; exact."""

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from export.integer import Activation, Chain, IntegerType, Quantization, Threshold, thresholds_of
-from export.lowering.effort import LEVEL, QUANTIZED_CHANNEL
+from export.lowering.effort import CURVED_LEVEL, LEVEL, QUANTIZED_CHANNEL
 from export.lowering.graph import Lowering, Span, UnsupportedError
 from export.lowering.meaning import Tensor
 
@@ -35,8 +35,10 @@ def quantize(
     builder = lowering.builder
     channels = len(tensor.chains)
     levels = max(q.levels for q in quantizations)
+    curved = any(chain.curve is not None for chain in tensor.chains)
     builder.effort.spend(
-        channels * (QUANTIZED_CHANNEL + levels * LEVEL), f"{levels} thresholds for {channels} channels"
+        channels * (QUANTIZED_CHANNEL + levels * (CURVED_LEVEL if curved else LEVEL)),
+        f"{levels} thresholds for {channels} channels",
     )
     each = list(quantizations) * channels if len(quantizations) == 1 else list(quantizations)
     tensor, flipped = builder.rising(tensor)

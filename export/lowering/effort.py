@@ -26,6 +26,8 @@ NODE, CHANNEL, LEVEL, CHAIN = 32, 1, 1, 16
 """Units for a node, an interval of a channel, a threshold, and what elementwise constants make of a channel."""
 QUANTIZED_CHANNEL = 32
 """Units for a channel of a quantizer, beside its thresholds."""
+CURVED_LEVEL = 64
+"""Units for a threshold behind a curve, such as Tanh."""
 WEIGHTS, EXACT_NUMBERS = 16, 2
 """So many weights, or exact fractions, take one unit."""
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.integer.activation import Activation
+from export.integer.curve import Curve
 from export.integer.types import Interval
 from pipeline import Codes
 from pipeline.ledger import ProofEntry
@@ -153,12 +154,34 @@ def _by_enumeration(node: Staircase, thresholds: Codes, activation: Activation, 
 def levels_of(activation: Activation, interval: Interval) -> Codes:
     """Return the exact level that *activation* reaches at each accumulator of *interval*, ascending."""
     always, possible = activation.clamp_levels
-    if activation.chain.curve is not None:  # no bound is known of what binary64 makes of a curve
-        every = np.zeros(interval.high - interval.low + 1, dtype=np.int64)
-        _decide(activation, interval.low, every, 0, len(every))
-        return every
+    if activation.chain.curve is not None:
+        return _curved_levels(activation, activation.chain.curve, interval)
     levels, undecided = _filter(activation, interval, always, possible)
     for start, stop in _stretches(undecided):
+        _decide(activation, interval.low, levels, start, stop)
+    return levels
+
+
+def _curved_levels(activation: Activation, curve: Curve, interval: Interval) -> Codes:
+    """Return the levels behind a curve, of which no error bound in binary64 is known: all are decided exactly.
+
+    Binary64 only guesses the stretches of one level; where both ends of one have one level, all of it has.
+    """
+    chain, size = activation.chain, interval.high - interval.low + 1
+    levels = np.zeros(size, dtype=np.int64)
+    edges = [0, size]
+    try:
+        accumulators = np.arange(interval.low, interval.high + 1, dtype=np.float64)
+        low = -np.inf if chain.low is None else float(chain.low)
+        high = np.inf if chain.high is None else float(chain.high)
+        boundaries = np.array([n / d for n, d, _ in activation.boundaries])
+        with np.errstate(all="ignore"):
+            numbers = np.clip(float(chain.slope) * accumulators + float(chain.intercept), low, high)
+            guess = np.searchsorted(boundaries, curve.approximate(numbers), side="right")
+        edges = [0, *(np.flatnonzero(np.diff(guess)) + 1).tolist(), size]
+    except OverflowError:
+        pass  # constants beyond binary64: halves are looked at
+    for start, stop in pairwise(edges):
         _decide(activation, interval.low, levels, start, stop)
     return levels
 

@@ -363,8 +363,9 @@ def test_refused_nodes_are_listed_up_to_a_limit() -> None:
     joint = file.add("Concat", *[node.output[0] for node in file.nodes[1:]], axis=1)
     said = refusal(file.model(joint, ["N", 3], None))
     assert "holds 1003 nodes that cannot be lowered" in said
-    assert len(said.splitlines()) == 1_002
-    assert said.endswith("and 3 more")
+    *listed, more, supported = said.splitlines()
+    assert (len(listed), more) == (1_001, "  and 3 more")
+    assert supported.strip().startswith("supported")
 
 
 def test_a_proof_finds_the_source_of_a_node_without_a_walk(monkeypatch: pytest.MonkeyPatch) -> None:
