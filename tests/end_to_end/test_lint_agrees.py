@@ -190,6 +190,6 @@ def test_a_run_that_stops_before_a_target_does_not_ask_it(tmp_path: Path) -> Non
     options = ("--set", "targets=['c{flash=2k}', onnx-int8]", "--set", "train.epochs=1", "--runs", tmp_path)
     outcome = bitproof("run", CONFIGS / "digits_mlp.yaml", *options, "--until", "onnx-int8")
     assert outcome.code == 0, outcome.err
-    refused = bitproof("run", CONFIGS / "digits_mlp.yaml", *options)
+    refused = bitproof("run", CONFIGS / "digits_mlp.yaml", *options, "--until", "c-cortex-m4")
     assert refused.code == 2, refused.err
     assert "these stages failed: c-cortex-m4 (exit code 2)" in refused.err
