@@ -30,16 +30,6 @@ CONFIGS = Path(__file__).parent.parent.parent / "configs"
 TARGETS = ("onnx-int8", "c{core=cortex-m4}")
 SMALL = "c{core=cortex-m4, flash=2048}"
 """A target that no network of more than some weights fits."""
-FLOAT_REFERENCE = frozenset(
-    {
-        "binary_activation_int32_bias",
-        "residual_free_scales_hang",
-        "residual_free_scales_ties",
-        "w8a8_default_cnn",
-        "w8a8_default_mlp",
-    }
-)
-"""Cases of which qonnx's float32 gives other codes, which no rule of lint knows of."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +138,7 @@ def test_an_import_does_what_lint_says(name: str, tmp_path: Path, capsys: pytest
 def shared_cases() -> list[Any]:
     if not CASES.is_dir():
         return [pytest.param(None, marks=pytest.mark.skip(reason=f"{CASES} is not there"))]
-    why = pytest.mark.xfail(run=False, reason="qonnx gives other codes in float32, which is no refusal of ours")
-    names = sorted(path.stem for path in CASES.glob("*.onnx"))
-    return [pytest.param(name, marks=[why] if name in FLOAT_REFERENCE else []) for name in names]
+    return sorted(path.stem for path in CASES.glob("*.onnx"))
 
 
 @pytest.mark.parametrize("name", shared_cases())
@@ -202,6 +190,6 @@ def test_a_run_that_stops_before_a_target_does_not_ask_it(tmp_path: Path) -> Non
     options = ("--set", "targets=['c{flash=2k}', onnx-int8]", "--set", "train.epochs=1", "--runs", tmp_path)
     outcome = bitproof("run", CONFIGS / "digits_mlp.yaml", *options, "--until", "onnx-int8")
     assert outcome.code == 0, outcome.err
-    refused = bitproof("run", CONFIGS / "digits_mlp.yaml", *options)
+    refused = bitproof("run", CONFIGS / "digits_mlp.yaml", *options, "--until", "c-cortex-m4")
     assert refused.code == 2, refused.err
     assert "these stages failed: c-cortex-m4 (exit code 2)" in refused.err

@@ -10,10 +10,10 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from integer_networks import network_for, random_network, saved
+from integer_networks import network_for, random_codes, random_network, saved
 
-from export.integer import Affine, IntegerModel, IntegerType, MultiplyShift
-from hw.mcu import BuildFirmware, CoreName, GenerateC
+from export.integer import Affine, IntegerModel, IntegerType, MultiplyShift, run
+from hw.mcu import BuildFirmware, CoreName, FirmwareExecutor, GenerateC
 from hw.mcu.cores import CORES, STACK_BYTES
 from hw.mcu.elf import sections
 from hw.mcu.memory import SLACK_BYTES, Footprint, footprint, least_and_most, require_memory
@@ -99,7 +99,9 @@ def test_what_just_fits_is_built_and_one_byte_less_is_refused(tmp_path: Path, me
     model = NETWORKS["eight bits"]
     needed = footprint(model, "cortex-m4")
     size = {"flash": needed.flash_bytes, "ram": needed.ram_bytes}[memory]
-    built(model, tmp_path / "fits", "cortex-m4", **{memory: size})
+    folder = built(model, tmp_path / "fits", "cortex-m4", **{memory: size})
+    executor, codes = FirmwareExecutor(Artifact("firmware", "firmware", folder, ""), tmp_path), random_codes(model, 20)
+    assert (run(model, codes) == executor(codes)).all(), "it runs within that memory"
     with pytest.raises(TooLargeError, match=f"{memory}: needed are (at least )?{size:,} bytes .* {size - 1:,}"):
         built(model, tmp_path / "not", "cortex-m4", **{memory: size - 1})
     assert not (tmp_path / "not" / "firmware").exists(), "nothing was compiled"
