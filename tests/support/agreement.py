@@ -17,9 +17,10 @@ from torch_graph import evaluate
 
 from export.integer import INPUT, IntegerModel, propagate, run, trace
 from export.lower import lower_file
-from export.lowering import Lowered
+from export.lowering import Lowered, origins_of
 from export.qonnx import load_qonnx
 from export.qonnx_executor import execute
+from export.qonnx_float64 import QonnxFloat64Executor
 from export.subgraph import with_outputs
 from pipeline import Codes
 
@@ -89,6 +90,8 @@ def differences(subject: Subject, codes: Codes, *, exact: bool = True, qonnx: bo
     values, steps, outputs = subject.inputs(codes), trace(model, codes), run(model, codes)
     found = [f"range: {name}" for name in out_of_range(model, steps)]
     found += ["run"] if (outputs != steps[model.nodes[-1].name].reshape(len(codes), -1)).any() else []
+    double = QonnxFloat64Executor(subject.proto, model, origins_of(lowered))
+    found += ["qonnx-f64: output"] if (double(codes) != outputs).any() else []
     reals = reals_of(model, outputs).reshape(len(codes), -1) if exact else None
     evaluators = {"torch": evaluate(subject.proto, values)}
     if qonnx:

@@ -84,7 +84,17 @@ class Drawing:
     # Quantizers of activations.
     def quantized(self, value: Value) -> Value:
         """Append a quantizer of activations of any kind, with a scale of about the numbers' size."""
-        kinds = ["Quant", "Quant", "Quant", "IntQuant", "per channel", "BipolarQuant", "MultiThreshold", "Trunc"]
+        kinds = [
+            "Quant",
+            "Quant",
+            "Quant",
+            "IntQuant",
+            "per channel",
+            "BipolarQuant",
+            "MultiThreshold",
+            "Trunc",
+            "linear",
+        ]
         kind, bits = self.choose(*kinds), self.among(1, 6)
         scale = self._size(value) / 2.0 ** (bits - 1)
         if kind == "BipolarQuant":
@@ -95,6 +105,8 @@ class Drawing:
             return self._truncated(value, bits)
         if kind == "MultiThreshold":
             return self._counted(value, bits, scale)
+        if kind == "linear":
+            return self._linear(value, bits, scale)
         return self._rounded(value, bits, scale, kind)
 
     def _size(self, value: Value) -> float:
@@ -115,6 +127,15 @@ class Drawing:
             op="IntQuant" if kind == "IntQuant" else "Quant",
         )
         return self._made(value, name, bits + 2 + 2 * each, scale / 2 if each else scale)
+
+    def _linear(self, value: Value, bits: int, scale: float) -> Value:
+        """Append QuantizeLinear to uint8 or int8, a Clip to fewer codes, and DequantizeLinear."""
+        kind: type[np.uint8 | np.int8] = np.uint8 if self.flag() else np.int8
+        limits = np.iinfo(kind)
+        zero = self.among(int(limits.min), int(limits.max))
+        low = max(int(limits.min), zero - self.among(0, 1 << bits))
+        ends = (low, min(int(limits.max), low + (1 << bits)))
+        return self._made(value, self.file.linear(value.name, scale, zero, kind, ends=ends), bits + 2, scale)
 
     def uniform(self, value: Value) -> Value:
         """Append a quantizer of one scale: what moves numbers between channels needs one."""

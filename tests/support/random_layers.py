@@ -79,7 +79,23 @@ class Layers(Drawing):
             value = self.average(value) if self.flag() else self.averaged_whole(value)
         for _ in range(self.among(0, 4)):
             value = self.mapped(value) if value.bits + 4 <= MAX_BITS else value
-        return value
+        return self.curved(value) if value.bits + 4 <= MAX_BITS and self.among(0, 3) == 0 else value
+
+    def curved(self, value: Value) -> Value:
+        """Append a function that never falls and is no affine map; powers of two keep float32 exact."""
+        kind = self.choose("PRelu", "PRelu", "LeakyRelu", "HardSigmoid", "Sign")
+        if kind == "LeakyRelu":
+            name = self.file.add(kind, [value.name], alpha=self.choose(0.25, 0.5))
+        elif kind == "PRelu":
+            slopes = self.numbers.choice([0.0, 0.25, 0.5, 1.0], size=value.shape[0])
+            name = self.file.add(kind, [value.name, self.file.constant(self.column(slopes, len(value.shape) - 1))])
+        elif kind == "Sign":
+            return self.same(value, self.file.add(kind, [value.name]), 2, 1.0)
+        else:
+            unit = min(value.unit / 4, 0.5)
+            name = self.file.add(kind, [value.name], alpha=0.25, beta=0.5)
+            return self.same(value, name, min(value.bits + 4, 2 - int(np.log2(unit))), unit)
+        return self.same(value, name, value.bits + 2, value.unit / 4)
 
     def mapped(self, value: Value) -> Value:
         """Append a node that maps each number."""
