@@ -14,8 +14,9 @@ from fractions import Fraction
 from functools import cached_property, lru_cache
 
 from export.integer.chain import Chain, FloatForm
-from export.integer.curve import Clamped, Curve, Image
+from export.integer.curve import Curve, Image
 from export.integer.cut import ALWAYS, NEVER, Cut, moved
+from export.integer.monotone import Clamped
 from export.integer.quantizer import Bipolar, Quantization, Quantizer, Truncation
 from export.integer.rounding import Rounding
 from export.integer.surd import Line, Surd

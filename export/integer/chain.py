@@ -17,7 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from export.integer.curve import Clamped, Curve, Scaled, Step
+from export.integer.curve import Curve
+from export.integer.monotone import Clamped, Scaled, Step
 from export.integer.surd import Surd
 from pipeline.float_error import NORMALIZATION_ROUNDINGS
 

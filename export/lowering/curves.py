@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from export.integer import Chain
-from export.integer.curve import Bent, Sign, Step, Tanh
+from export.integer.monotone import Bent, Sign, Step, Tanh
 from export.lowering.elementwise import constants_of, kept
 from export.lowering.graph import Lowering, UnsupportedError, attributes
 from export.lowering.heads import drop_at_the_end

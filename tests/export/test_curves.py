@@ -16,7 +16,8 @@ from small_graphs import product, vector
 
 from export.integer import Activation, Bipolar, Chain, IntegerType, Interval, Quantizer, Rounding, Threshold
 from export.integer.activation import thresholds_of
-from export.integer.curve import Bent, Clamped, Curve, Scaled, Sign, Tanh
+from export.integer.curve import Curve
+from export.integer.monotone import Bent, Clamped, Scaled, Sign, Tanh
 from export.integer.surd import Surd
 from export.lower import lower_file
 from export.proofs.thresholds import levels_of, prove_thresholds
