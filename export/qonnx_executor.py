@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from export.integer import INPUT, IntegerModel, load, require_codes
 from export.integer.magnitudes import Sums, sums_of
@@ -40,6 +40,7 @@ MONOTONE = frozenset(
         "Div",
         "BatchNormalization",
         "Relu",
+        "Sign",
         "Clip",
         "QuantizeLinear",
         "DequantizeLinear",
@@ -157,13 +158,14 @@ class QonnxExecutor:
         """Say why the nodes from accumulators to Quant are monotone; None where one of them is not known to be."""
         del lows, highs  # float32 does not wrap
         _, _, part = self._part(layer)
-        constants = {"", *(tensor.name for tensor in part.graph.initializer)}
+        numbers = {tensor.name: numpy_helper.to_array(tensor) for tensor in part.graph.initializer}
+        constants = {"", *numbers}
         kinds: dict[str, None] = {}
         for node in part.graph.node:
             varying = [index for index, name in enumerate(node.input) if name not in constants]
             if not varying:
                 constants.update(node.output)
-            elif len(varying) > 1 or (varying[0] and node.op_type not in EITHER_SIDE) or node.op_type not in MONOTONE:
+            elif not _is_monotone(node, varying, numbers):
                 return None
             else:
                 kinds[node.op_type] = None
@@ -268,6 +270,17 @@ def by_qonnx(
 ) -> dict[str, FloatArray]:
     """Run *model* by qonnx, in binary32, on ``codes * scale`` at its tensor *source*; return *targets*."""
     return execute(model, {source: (codes * scale).astype(np.float32)}, list(targets))
+
+
+def _is_monotone(node: onnx.NodeProto, varying: Sequence[int], numbers: Mapping[str, FloatArray]) -> bool:
+    """Tell whether *node*, whose inputs at *varying* are not constant, never turns back; *numbers* are constants."""
+    if len(varying) > 1 or (varying[0] and node.op_type not in EITHER_SIDE):
+        return False
+    if node.op_type == "LeakyRelu":
+        return all(attribute.f >= 0 for attribute in node.attribute if attribute.name == "alpha")
+    if node.op_type == "PRelu":
+        return node.input[1] in numbers and bool((numbers[node.input[1]] >= 0).all())
+    return node.op_type in MONOTONE
 
 
 def _in_order(values: FloatArray, axes: tuple[int, ...]) -> FloatArray:

@@ -87,8 +87,14 @@ def test_the_boundaries_of_a_float_chain_say_what_all_its_accumulators_say(
     ]
 
 
-@pytest.mark.parametrize(("op", "known"), [("Relu", True), ("Tanh", False), ("Neg", False)])
-def test_of_a_function_that_is_not_known_to_rise_nothing_is_claimed(tmp_path: Path, op: str, known: bool) -> None:
+CURVES = [("Relu", 0.0, True), ("Tanh", 0.0, False), ("Neg", 0.0, False), ("Sign", 0.0, True)]
+CURVES += [("LeakyRelu", 0.125, True), ("LeakyRelu", -0.125, False)]
+
+
+@pytest.mark.parametrize(("op", "alpha", "known"), CURVES)
+def test_of_a_function_that_is_not_known_to_rise_nothing_is_claimed(
+    tmp_path: Path, op: str, alpha: float, known: bool
+) -> None:
     file = QonnxFile()
     codes = file.quant("input", 0.25, 4, signed=1)
     sums = file.add("MatMul", [codes, file.weights(np.arange(-6.0, 6).reshape(4, 3), 1.0, 4)])
@@ -98,6 +104,8 @@ def test_of_a_function_that_is_not_known_to_rise_nothing_is_claimed(tmp_path: Pa
     executor, model = qonnx_executor(path), lower_file(path).model
     (node,) = [node for node in executor._onnx.graph.node if node.op_type == "Relu"]
     node.op_type = op
+    if alpha:
+        node.attribute.append(onnx.helper.make_attribute("alpha", alpha))
     ends = ends_of(propagate(model)[model.sources(model.activations[-1].name)[0]])
     assert (executor.why_monotone(len(model.activations) - 1, *ends) is not None) is known
 
