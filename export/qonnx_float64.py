@@ -337,14 +337,27 @@ def _mean_of_all(_given: Attributes, arguments: Sequence[NDArray[Any] | None]) -
 
 def _max_pool(given: Attributes, arguments: Sequence[NDArray[Any] | None]) -> Reals:
     (source,) = (a for a in arguments if a is not None)
-    if given.get("ceil_mode", 0):
-        raise NotImplementedError("ceil_mode = 1")
     kernel = given["kernel_shape"]
     ones, axes = [1] * len(kernel), len(kernel)
-    pads = given.get("pads", [0] * 2 * axes)
-    windows = _windows(source, kernel, given.get("strides", ones), given.get("dilations", ones), pads, -np.inf)
+    pads, strides = list(given.get("pads", [0] * 2 * axes)), given.get("strides", ones)
+    dilations = given.get("dilations", ones)
+    if given.get("ceil_mode", 0):
+        for axis, (size, stride) in enumerate(zip(source.shape[2:], strides, strict=True)):
+            span = dilations[axis] * (kernel[axis] - 1) + 1
+            pads[axes + axis] += _missing(size + pads[axis], pads[axes + axis], span, stride)
+    windows = _windows(source, kernel, strides, dilations, pads, -np.inf)
     largest: Reals = windows.max(axis=tuple(range(2 + axes, 2 + 2 * axes)))
     return largest
+
+
+def _missing(begun: int, end: int, span: int, stride: int) -> int:
+    """Return how many elements a last window lacks that begins before *begun*, where the data ends, and reaches over.
+
+    *end* elements of padding are there already.
+    """
+    start = (begun + end - span) // stride * stride
+    reaches_over = start + span < begun + end and start + stride < begun
+    return start + stride + span - (begun + end) if reaches_over else 0
 
 
 def _multi_threshold(given: Attributes, arguments: Sequence[NDArray[Any] | None]) -> Reals:
@@ -360,12 +373,38 @@ def _multi_threshold(given: Attributes, arguments: Sequence[NDArray[Any] | None]
     return made
 
 
+def _quant_avg_pool(given: Attributes, arguments: Sequence[NDArray[Any] | None]) -> Reals:
+    """Sum the integers of each window of images, channels first, and shift them right, which rounds down."""
+    (source,) = (a for a in arguments if a is not None)
+    kernel, strides = (given["kernel"],) * 2, (given["stride"],) * 2
+    total = np.rint(_windows(source, kernel, strides, (1, 1), (0, 0, 0, 0), 0.0).sum(axis=(4, 5)))
+    largest = ((1 << given["ibits"]) - 1) * given["kernel"] ** 2
+    return np.floor(total / 2.0 ** max(0, largest.bit_length() - given["obits"]))
+
+
+def _trunc(given: Attributes, arguments: Sequence[NDArray[Any] | None]) -> Reals:
+    """Truncate by qonnx's function of the version that has so many inputs."""
+    from qonnx.custom_op.general.trunc import trunc_v1, trunc_v2
+
+    values, scale, zero, bits, *rest = (a for a in arguments if a is not None)
+    mode = given.get("rounding_mode", b"FLOOR").decode()
+    narrow, signed = bool(given.get("narrow", 0)), bool(given.get("signed", 1))
+    made: Reals = (
+        trunc_v1(values, scale, zero, bits, rest[0], mode)
+        if len(rest) == 1
+        else trunc_v2(values, scale, zero, bits, narrow, signed, rest[0], rest[1], mode)
+    )
+    return made
+
+
 ON_REALS: Mapping[str, Callable[[Attributes, Sequence[NDArray[Any] | None]], Reals]] = {
     "AveragePool": _average_pool,
     "Conv": _conv,
     "GlobalAveragePool": _mean_of_all,
     "MaxPool": _max_pool,
     "MultiThreshold": _multi_threshold,
+    "QuantAvgPool2d": _quant_avg_pool,
     "Resize": _resize,
+    "Trunc": _trunc,
 }
 """Operations that ONNX's reference evaluates slowly, or not in binary64, and those of qonnx."""
