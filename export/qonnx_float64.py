@@ -16,10 +16,18 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from export.float64_pools import (
+    Attributes,
+    Reals,
+    average_pool,
+    max_pool,
+    mean_of_all,
+    quant_avg_pool,
+    windows_of,
+)
 from export.integer import IntegerModel, load
 from export.lowering import Origins, load_origins
 from export.qonnx import FILE, load_qonnx
@@ -27,9 +35,6 @@ from export.qonnx_executor import QonnxExecutor
 from pipeline import Artifact, Codes, Observation, StageError
 from pipeline.float_error import DOUBLE_PRECISION
 from pipeline.progress import Progress, silent
-
-Reals = NDArray[np.float64]
-Attributes = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -276,7 +281,7 @@ def _convolve(source: Reals, weights: Reals, given: Attributes) -> Reals:
     axes, groups = weights.ndim - 2, int(given.get("group", 1))
     kernel, strides = weights.shape[2:], given.get("strides", [1] * axes)
     dilations = given.get("dilations", [1] * axes)
-    windows = _windows(source, kernel, strides, dilations, given.get("pads", [0] * (2 * axes)), 0.0)
+    windows = windows_of(source, kernel, strides, dilations, given.get("pads", [0] * (2 * axes)), 0.0)
     rows, channels, *counts = windows.shape[: 2 + axes]
     members = channels // groups
     order = (0, 1, *range(2, 2 + axes), 2 + axes, *range(3 + axes, 3 + 2 * axes))
@@ -289,75 +294,10 @@ def _convolve(source: Reals, weights: Reals, given: Attributes) -> Reals:
     return sums
 
 
-def _windows(
-    source: Reals,
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-    pads: Sequence[int],
-    filler: float,
-) -> Reals:
-    """Return all windows of *source*, shape (N, C, *counts, *kernel)."""
-    axes = len(kernel)
-    around = [(0, 0), (0, 0), *zip(pads[:axes], pads[axes:], strict=True)]
-    padded = np.pad(source, around, constant_values=filler)
-    spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True))
-    views = sliding_window_view(padded, spans, axis=tuple(range(2, 2 + axes)))
-    steps = tuple(slice(None, None, stride) for stride in strides)
-    taps = tuple(slice(None, None, dilation) for dilation in dilations)
-    chosen: Reals = views[(slice(None), slice(None), *steps, *taps)]
-    return chosen
-
-
 def _conv(given: Attributes, arguments: Sequence[NDArray[Any] | None]) -> Reals:
     source, weights, *bias = (a for a in arguments if a is not None)
     made = _convolve(source, weights, given)
     return made + bias[0].reshape(-1, *(1,) * (weights.ndim - 2)) if bias else made
-
-
-def _average_pool(given: Attributes, arguments: Sequence[NDArray[Any] | None]) -> Reals:
-    """Return the mean of each window, padding included, summed first and divided then."""
-    (source,) = (a for a in arguments if a is not None)
-    kernel = given["kernel_shape"]
-    axes = len(kernel)
-    ones = [1] * axes
-    windows = _windows(
-        source, kernel, given.get("strides", ones), given.get("dilations", ones), given.get("pads", [0] * 2 * axes), 0.0
-    )
-    total: Reals = windows.sum(axis=tuple(range(2 + axes, 2 + 2 * axes)))
-    return total / int(np.prod(kernel))
-
-
-def _mean_of_all(_given: Attributes, arguments: Sequence[NDArray[Any] | None]) -> Reals:
-    (source,) = (a for a in arguments if a is not None)
-    axes = tuple(range(2, source.ndim))
-    total: Reals = source.sum(axis=axes, keepdims=True)
-    return total / int(np.prod(source.shape[2:]))
-
-
-def _max_pool(given: Attributes, arguments: Sequence[NDArray[Any] | None]) -> Reals:
-    (source,) = (a for a in arguments if a is not None)
-    kernel = given["kernel_shape"]
-    ones, axes = [1] * len(kernel), len(kernel)
-    pads, strides = list(given.get("pads", [0] * 2 * axes)), given.get("strides", ones)
-    dilations = given.get("dilations", ones)
-    if given.get("ceil_mode", 0):
-        for axis, (size, stride) in enumerate(zip(source.shape[2:], strides, strict=True)):
-            span = dilations[axis] * (kernel[axis] - 1) + 1
-            pads[axes + axis] += _missing(size + pads[axis], pads[axes + axis], span, stride)
-    windows = _windows(source, kernel, strides, dilations, pads, -np.inf)
-    largest: Reals = windows.max(axis=tuple(range(2 + axes, 2 + 2 * axes)))
-    return largest
-
-
-def _missing(begun: int, end: int, span: int, stride: int) -> int:
-    """Return how many elements a last window lacks that begins before *begun*, where the data ends, and reaches over.
-
-    *end* elements of padding are there already.
-    """
-    start = (begun + end - span) // stride * stride
-    reaches_over = start + span < begun + end and start + stride < begun
-    return start + stride + span - (begun + end) if reaches_over else 0
 
 
 def _multi_threshold(given: Attributes, arguments: Sequence[NDArray[Any] | None]) -> Reals:
@@ -371,15 +311,6 @@ def _multi_threshold(given: Attributes, arguments: Sequence[NDArray[Any] | None]
         values, thresholds, given.get("out_scale", 1.0), given.get("out_bias", 0.0), channels_last=last
     )
     return made
-
-
-def _quant_avg_pool(given: Attributes, arguments: Sequence[NDArray[Any] | None]) -> Reals:
-    """Sum the integers of each window of images, channels first, and shift them right, which rounds down."""
-    (source,) = (a for a in arguments if a is not None)
-    kernel, strides = (given["kernel"],) * 2, (given["stride"],) * 2
-    total = np.rint(_windows(source, kernel, strides, (1, 1), (0, 0, 0, 0), 0.0).sum(axis=(4, 5)))
-    largest = ((1 << given["ibits"]) - 1) * given["kernel"] ** 2
-    return np.floor(total / 2.0 ** max(0, largest.bit_length() - given["obits"]))
 
 
 def _trunc(given: Attributes, arguments: Sequence[NDArray[Any] | None]) -> Reals:
@@ -398,12 +329,12 @@ def _trunc(given: Attributes, arguments: Sequence[NDArray[Any] | None]) -> Reals
 
 
 ON_REALS: Mapping[str, Callable[[Attributes, Sequence[NDArray[Any] | None]], Reals]] = {
-    "AveragePool": _average_pool,
+    "AveragePool": average_pool,
     "Conv": _conv,
-    "GlobalAveragePool": _mean_of_all,
-    "MaxPool": _max_pool,
+    "GlobalAveragePool": mean_of_all,
+    "MaxPool": max_pool,
     "MultiThreshold": _multi_threshold,
-    "QuantAvgPool2d": _quant_avg_pool,
+    "QuantAvgPool2d": quant_avg_pool,
     "Resize": _resize,
     "Trunc": _trunc,
 }
