@@ -55,7 +55,7 @@ def mean_of_all(_given: Attributes, arguments: Sequence[NDArray[Any] | None]) ->
 
 
 def max_pool(given: Attributes, arguments: Sequence[NDArray[Any] | None]) -> Reals:
-    """Return the largest number of each window; padding never wins. ``ceil_mode`` adds a last window that reaches over."""
+    """Return the largest of each window; padding never wins. ``ceil_mode`` adds a last window that reaches over."""
     (source,) = (a for a in arguments if a is not None)
     kernel = given["kernel_shape"]
     ones, axes = [1] * len(kernel), len(kernel)
