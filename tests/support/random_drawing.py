@@ -133,7 +133,7 @@ class Drawing:
         kind: type[np.uint8 | np.int8] = np.uint8 if self.flag() else np.int8
         limits = np.iinfo(kind)
         zero = self.among(int(limits.min), int(limits.max))
-        low = max(int(limits.min), zero - self.among(0, 1 << bits))
+        low = min(max(int(limits.min), zero - self.among(0, 1 << bits)), int(limits.max) - 1)
         ends = (low, min(int(limits.max), low + (1 << bits)))
         return self._made(value, self.file.linear(value.name, scale, zero, kind, ends=ends), bits + 2, scale)
 
