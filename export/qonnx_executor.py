@@ -113,7 +113,7 @@ class QonnxExecutor:
         last = self._model.nodes[-1].name
         shown = [node.name for node in self._model.activations if node.name in self._origins.nodes]
         values = self._values(codes, [*shown, last])
-        outputs = values[last].reshape(len(codes), -1)
+        outputs = self._in_codes(values[last], last).reshape(len(codes), -1)
         nearest = self._decode(values[last], last, strict=False).reshape(outputs.shape)
         return Observation({name: self._activation_codes(values[name], name) for name in shown}, outputs, nearest)
 
@@ -233,6 +233,11 @@ class QonnxExecutor:
             )
         return codes
 
+    def _in_codes(self, values: FloatArray, node: str) -> FloatArray:
+        scales, offsets = _columns(self._origins.nodes[node], values.ndim)
+        numbers: FloatArray = (values - offsets) / scales
+        return numbers
+
     def _decode(self, values: FloatArray, node: str, *, strict: bool = True) -> Codes:
         return self._codes(values, self._origins.nodes[node], self._sums[node], node, strict=strict)
 
@@ -242,9 +247,8 @@ class QonnxExecutor:
         A number must lie within the float32 error of its sum (:mod:`pipeline.float_error`) from the nearest one that a
         code stands for. Where that error reaches half a step every number is near some code: refused if *strict*.
         """
-        column = (1, -1) + (1,) * (ordered.ndim - 2)
-        scales = np.array([float(scale) for scale in origin.scales]).reshape(column)
-        offsets = np.array([float(offset) for offset in origin.offsets]).reshape(column)
+        scales, offsets = _columns(origin, ordered.ndim)
+        column = scales.shape
         slack = np.array([sum_error(*channel, sums.terms) for channel in self._channels(origin, sums)]).reshape(column)
         if strict and (2 * slack >= np.abs(scales)).any():
             raise StageError(f"{self.name}: float32 cannot tell the accumulators of {node} apart")
@@ -263,6 +267,13 @@ class QonnxExecutor:
     def _channels(self, origin: Origin, sums: Sums) -> list[tuple[Fraction, Fraction, int]]:
         units = map(abs, origin.scales)
         return list(zip(units, origin.offsets, sums.magnitudes, strict=True))
+
+
+def _columns(origin: Origin, axes: int) -> tuple[FloatArray, FloatArray]:
+    """Return the scales and offsets of *origin* as arrays of *axes* axes, the channels second."""
+    column = (1, -1) + (1,) * (axes - 2)
+    scales, offsets = (np.array([float(number) for number in part]) for part in (origin.scales, origin.offsets))
+    return scales.reshape(column), offsets.reshape(column)
 
 
 def by_qonnx(

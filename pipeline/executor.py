@@ -64,7 +64,8 @@ class Observation:
     Attributes:
         layers: codes of the activations that it shows, by the name of the node of the integer model, shape
             (N, *sample shape).
-        outputs: real numbers of the outputs, shape (N, outputs), in the order of the integer model's output codes.
+        outputs: the real outputs in units of the output codes, ``(number - offset) / scale``, not rounded; shape
+            (N, outputs), in the order of the integer model's output codes.
         codes: the output codes nearest to them, the same shape.
     """
 

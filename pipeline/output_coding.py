@@ -18,7 +18,7 @@ class OutputCoding:
     """What the output codes stand for: ``scale * code + offset``; all arrays have the shape (outputs,).
 
     Attributes:
-        scales: real value of one code, > 0.
+        scales: real value of one code, not 0.
         offsets: real value of the code 0.
         errors: how far a float sum may lie from the exact one; 0: it is exact.
     """
@@ -26,6 +26,10 @@ class OutputCoding:
     scales: Reals
     offsets: Reals
     errors: Reals
+
+    def in_codes(self, values: Reals) -> Reals:
+        """Return *values*, shape (N, outputs), in units of the codes, not rounded."""
+        return (values - self.offsets) / self.scales
 
     def nearest(self, values: Reals, name: str) -> Codes:
         """Return the codes nearest to *values*, shape (N, outputs), that the executor *name* gave.
@@ -37,9 +41,9 @@ class OutputCoding:
         if not np.isfinite(values).all():
             row, output = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
             raise StageError(f"{name}: sample {row}, output {output} is {values[row, output]}; it must be finite")
-        codes: Codes = np.rint((values - self.offsets) / self.scales).astype(np.int64)
+        codes: Codes = np.rint(self.in_codes(values)).astype(np.int64)
         distance = np.abs(codes * self.scales + self.offsets - values)
-        off_grid = np.argwhere((distance > self.errors) & (2 * self.errors < self.scales))
+        off_grid = np.argwhere((distance > self.errors) & (2 * self.errors < np.abs(self.scales)))
         if len(off_grid):
             row, output = (int(i) for i in off_grid[0])
             raise StageError(

@@ -78,7 +78,7 @@ class TorchExecutor:
         layers = shown.layers(-(-len(codes) // SAMPLES_AT_ONCE))[1:]  # the first is the input's
         names = self._names or tuple(f"act{layer}" for layer in range(len(layers)))
         known = dict(zip(names, layers, strict=True)) if len(names) == len(layers) else {}
-        return Observation(known, values, self._outputs.nearest(values, self.name))
+        return Observation(known, self._outputs.in_codes(values), self._outputs.nearest(values, self.name))
 
     @torch.no_grad()
     def _values(self, codes: Codes) -> Reals:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 
+from export.float_reference.codings import constant_of, exact_limit, relative_error_of
 from export.integer import IntegerModel, TopK
 from export.integer.ir import Coding
 from export.integer.types import Sums
 from export.proofs.float_bounds import UNIT, Mask, Reals
 from pipeline import Codes, Observation
-from pipeline.float_error import OUTWARD, SUM_ROUNDINGS, largest_exact_sum
 
 
 def explained_outputs(
@@ -30,27 +32,17 @@ def explained_outputs(
     """
     if isinstance(model.nodes[-1], TopK):
         # Every class is worth the same unit there: the lowering has brought them to one.
-        error = _relative(sums.terms, precision) * magnitudes.astype(np.float64) * OUTWARD
+        error: Reals = relative_error_of(Coding(Fraction(1)), sums.terms, precision) * magnitudes.astype(np.float64)
         return _explained_order(observation.codes, exact, error)
     flat = exact.reshape(len(exact), -1)
     codings = model.output_codings or (Coding(model.output_scale),) * exact.shape[1]
     repeats = flat.shape[1] // len(codings)
-    scales, offsets = (
-        np.repeat(np.array([float(getattr(coding, name)) for coding in codings]), repeats)
-        for name in ("scale", "offset")
-    )
-    limits = np.repeat([largest_exact_sum(coding.scale, coding.offset, precision) for coding in codings], repeats)
-    behind = magnitudes.reshape(flat.shape).astype(np.float64)
-    total = scales * behind + np.abs(offsets)
-    error = _relative(sums.terms, precision) * total * OUTWARD + 8 * UNIT * total
-    error = np.where(behind <= limits, 0.0, error)
-    explained: Mask = np.abs(observation.outputs - (flat * scales + offsets)) <= error
+    limits = np.repeat([exact_limit(coding, precision) for coding in codings], repeats)
+    gamma = np.repeat([relative_error_of(coding, sums.terms, precision) for coding in codings], repeats)
+    total = magnitudes.reshape(flat.shape) + np.repeat([constant_of(coding) for coding in codings], repeats)
+    allowed = np.where(magnitudes.reshape(flat.shape) <= limits, 0.0, gamma * total + 8 * UNIT * total)
+    explained: Mask = np.abs(observation.outputs - flat) <= allowed
     return explained
-
-
-def _relative(terms: int, precision: int) -> float:
-    roundings = terms + SUM_ROUNDINGS
-    return roundings / ((1 << precision) - roundings) if 2 * roundings < 1 << precision else float("inf")
 
 
 def _explained_order(indices: Codes, exact: Codes, error: Reals) -> Mask:

@@ -17,7 +17,7 @@ from export.integer import INPUT, IntegerModel, Threshold, TopK
 from export.integer.magnitudes import sums_of
 from export.proofs import Activations
 from export.proofs.float_bounds import ActivationBounds, Mask, Seen
-from pipeline import Codes, Observation, Unexplained
+from pipeline import Codes, Observation, StageError, Unexplained
 
 
 @dataclass(slots=True)
@@ -90,6 +90,8 @@ def _differing_samples(model: IntegerModel, codes: Codes, observation: Observati
         made = node.apply(*(values[source] for source in sources))
         seen = observation.layers.get(node.name)
         if seen is not None and isinstance(node, Threshold):
+            if seen.shape != made.shape:
+                raise StageError(f"the reference gives {node.name} the shape {seen.shape}; expected {made.shape}")
             differs |= (seen != made).reshape(len(codes), -1).any(axis=1)
             made = seen
         values[node.name] = made

@@ -147,6 +147,30 @@ def test_an_import_of_a_case_does_what_lint_says(name: str, tmp_path: Path, caps
     path.write_bytes((CASES / f"{name}.onnx").read_bytes())
     linted, imported = both(capsys, path, tmp_path / "runs", TARGETS)
     require_agreement(linted, imported, tmp_path / "runs")
+    require_right(name, imported, tmp_path / "runs")
+
+
+REFUSED = {
+    "preprocessing_without_quantizer": "no code stands for exactly 0",
+    "relu_as_input_quantizer": "is not a readable ONNX file",  # some copies of it are damaged
+}
+"""Cases that may be refused, and why; all others are taken."""
+
+
+def require_right(name: str, imported: Outcome, runs: Path) -> None:
+    """Fail unless every integer form that the case *name* has is equal, and its float32 is explained."""
+    if imported.code == 2:
+        assert REFUSED[name] in imported.err
+        assert "e-11" not in imported.err, "no scale that the user never wrote"
+        return
+    ledger = json.loads((runs / "net" / "ledger.json").read_text())
+    assert {entry["stage"] for entry in ledger["failures"]} <= {"c-cortex-m4"}
+    checks = {check["actual"]: check for check in ledger["checks"]}
+    qonnx = checks.pop("qonnx")
+    assert (qonnx["differing"], qonnx["unexplained"]) == (qonnx["explained"], None)
+    assert checks.keys() >= {"qonnx-f64", "onnx-int8"}
+    assert {executor: check["differing"] for executor, check in checks.items()} == dict.fromkeys(checks, 0)
+    assert (name == "one_bit_relu") == any("constant" in line for line in imported.err.splitlines())
 
 
 def test_agreement_fails_where_lint_and_import_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,7 +55,8 @@ class Imported:
         values = torch.from_numpy((self.codes * float(model.input_scale)).astype(np.float32))
         names = [node.name for node in model.activations if node.name in self.lowered.origins]
         seen = observed(self.network, values.reshape(-1, *self.shape), names, self.codes)
-        return Observation(seen.layers, seen.outputs, output_coding(model).nearest(seen.outputs, "torch"))
+        coding = output_coding(model)
+        return Observation(seen.layers, coding.in_codes(seen.outputs), coding.nearest(seen.outputs, "torch"))
 
 
 def imported(seed: int, folder: Path) -> Imported | str:
