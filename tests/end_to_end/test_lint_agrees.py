@@ -151,7 +151,7 @@ def test_an_import_of_a_case_does_what_lint_says(name: str, tmp_path: Path, caps
 
 
 REFUSED = {
-    "preprocessing_without_quantizer": "no code stands for exactly 0",
+    "preprocessing_without_quantizer": "put a quantizer behind the normalization",
     "relu_as_input_quantizer": "is not a readable ONNX file",  # some copies of it are damaged
 }
 """Cases that may be refused, and why; all others are taken."""
