@@ -143,7 +143,8 @@ class ProofEntry(Record):
         order_dependent: cases that a float chain decides differently depending on its order of summation.
         actual: the executor the claim is about; ``integer`` for the model itself.
         first: where the claim fails first, or null.
-        failing: how many cases contradict it.
+        failing: how many cases contradict it; of a float reference whose claim holds, how many its rounding errors
+            decide otherwise.
         exact_differs: cases that exact arithmetic would decide otherwise, where binary32 is the definition: codes of
             weights and biases.
         warning: it holds, and is seldom what was wanted: the run's summary says it.

@@ -30,7 +30,7 @@ def require_operations(
             problems.append(f"{node.name} (threshold with codes in steps of {node.step})")
         elif isinstance(node, Affine) and not node.is_bias:
             problems.append(f"{node.name} (affine with factors other than 1)")
-    known = ", ".join(operation.op for operation in operations)
+    known = ", ".join("bias" if operation is Affine else operation.op for operation in operations)
     if problems:
         raise StageError(f"{target} has no form for {', '.join(problems)}; it takes chains of {known}")
     if not model.is_chain:

@@ -49,7 +49,7 @@ def threshold(context: Context, node: Threshold, inputs: Inputs) -> Value:
     if isinstance(form, MultiplyShift):
         write = _multiply_shift if form.word_bits == 32 else _multiply_divide
         made = write(graph, counting, form, tensor, shape)
-        method = f"multiply-shift by {form.shift} in {form.word_bits} bits"
+        method = f"multiply and shift right by {form.shift}, in {form.word_bits} bits"
     elif isinstance(form, RoundingShift):
         made = _rounding_shift(graph, counting, form, tensor, shape)
         method = f"rounding shift by {form.shift}, a tie to the {'odd' if form.to_odd else 'even'} stored code"

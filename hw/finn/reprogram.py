@@ -23,8 +23,15 @@ def reprogram_thresholds(source: Path, target: Path, original: IntegerModel, mod
         False, and nothing is copied, where *model* differs in more than its thresholds: it has to be generated.
 
     Raises:
-        StageError: a threshold does not fit its memory, or *source* does not hold the thresholds of *original*.
+        StageError: a threshold does not fit its memory, *source* does not hold the thresholds of *original*, or *model*
+            adds a bias to the outputs that *original* does not: no memory holds it.
     """
+    added = [node.name for node in model.nodes if isinstance(node, Affine)]
+    if added and not any(isinstance(node, Affine) for node in original.nodes):
+        raise StageError(
+            f"layer {added[-1]!r} adds a bias to the output accumulators, which no memory of the RTL holds. "
+            "Calibrate thresholds only, without output biases"
+        )
     if not _differ_in_thresholds_only(original, model):
         return False
     nodes = read_description(source).activations

@@ -66,6 +66,15 @@ def summarize(run: RunFolder, ledger: Ledger, reasons: list[str], *, as_json: bo
         )
     console = Console()
     console.print(table)
+    for check in ledger.checks:
+        if check.ok and check.rounded:
+            layers = ", ".join(f"{count} of {layer}" for layer, count in check.explained_layers.items())
+            console.print(
+                f"{check.actual}: float rounding decides {layers} the other way, and with them {check.explained} "
+                f"output codes; bitproof explain {run.path} --executor {check.actual}",
+                soft_wrap=True,
+                highlight=False,
+            )
     if "float" in ledger.accuracy:
         float_, quantized = ledger.accuracy["float"], ledger.accuracy["quantized"]
         console.print(f"float {float_:.2f} %, quantized {quantized:.2f} % of the test split")

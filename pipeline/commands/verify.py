@@ -13,7 +13,7 @@ from pathlib import Path
 import typer
 
 from pipeline.artifact import Artifact, sha256_of_bytes
-from pipeline.check import compare, run_check, run_vectors
+from pipeline.check import CheckResult, compare, run_check, run_vectors
 from pipeline.commands.parity import judge, require_ledger
 from pipeline.commands.recorded_artifacts import artifact_problems, finish_command
 from pipeline.commands.verify_calibrations import verify_calibrations
@@ -62,9 +62,17 @@ def verify_run(run_path: Path, *, as_json: bool) -> None:
         checks = [result.check.model_dump(mode="json") for result in results]
         typer.echo(json.dumps({"run": ledger.run, "ok": not reasons, "checks": checks, "reasons": reasons}))
     elif not reasons:
-        typer.echo(f"{ledger.run}: {len(ledger.artifacts)} artifacts and {len(results)} executors verified, all equal")
+        typer.echo(
+            f"{ledger.run}: {len(ledger.artifacts)} artifacts and {len(results)} executors verified, "
+            f"{_outcome(results)}"
+        )
     if reasons:
         raise GateError("\n".join(dict.fromkeys(reasons)))
+
+
+def _outcome(results: list[CheckResult]) -> str:
+    rounded = [result.check.actual for result in results if result.check.rounded]
+    return f"all equal but for what float rounding explains in {' and '.join(rounded)}" if rounded else "all equal"
 
 
 def _derive_again(run: RunFolder, ledger: Ledger) -> list[str]:

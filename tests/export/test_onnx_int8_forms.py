@@ -21,8 +21,8 @@ from export.proofs.boundaries import ends_of
 from pipeline import Artifact
 
 FORMS = {
-    "multiply-shift": "multiply-shift by ",
-    "multiply-shift-64": "multiply-shift by ",
+    "multiply-shift": "multiply and shift right by ",
+    "multiply-shift-64": "multiply and shift right by ",
     "rounding-shift": "rounding shift by 2, a tie to the even stored code",
     "odd": "rounding shift by 2, a tie to the odd stored code",
     "thresholds": "comparison with every threshold",

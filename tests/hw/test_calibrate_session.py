@@ -79,13 +79,15 @@ def test_the_same_seed_gives_the_same_model() -> None:
 
 @dataclass(frozen=True)
 class Finn:
-    """A device that refuses what FINN refuses."""
+    """A device that refuses what FINN refuses, and any bias of the outputs."""
 
     asked: list[str] = field(default_factory=list)
 
     def program(self, model: IntegerModel) -> Executor:
         self.asked.append(model.nodes[-1].name)
         require_supported(model)
+        if model.nodes[-1].name == "output_bias":
+            raise StageError("layer 'output_bias' adds a bias to the outputs. Calibrate thresholds only")
         return FaultyExecutor(model, None)
 
 
