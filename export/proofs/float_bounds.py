@@ -12,7 +12,7 @@ called a fault.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -158,8 +158,8 @@ def _above(number: Surd) -> Fraction:
     return number.interval(64)[1]
 
 
-def _reals(numbers: object) -> Reals:
-    return np.array([_float(number) for number in numbers])  # type: ignore[attr-defined]
+def _reals(numbers: Iterable[Surd | Fraction | float]) -> Reals:
+    return np.array([_float(number) for number in numbers])
 
 
 def _float(number: Surd | Fraction | float) -> float:
