@@ -28,8 +28,12 @@ def require_outputs(
     *nodes* are in order. A single one is returned as it is.
 
     Raises:
-        InputError: no output depends on the input.
+        InputError: no output depends on the input, or one is listed twice.
     """
+    names = [value.name for value in outputs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"the output {twice!r} is listed {names.count(twice)} times; list each output once")
     if len(outputs) == 1:
         return list(outputs)
     computed = {source}
@@ -38,8 +42,8 @@ def require_outputs(
             computed.update(name for name in node.output if name)
     found = [value for value in outputs if value.name in computed]
     if not found:
-        names = ", ".join(repr(value.name) for value in outputs) or "none"
-        raise InputError(f"no output of the file ({names}) depends on the input {source!r}")
+        listed = ", ".join(map(repr, names)) or "none"
+        raise InputError(f"no output of the file ({listed}) depends on the input {source!r}")
     return found
 
 

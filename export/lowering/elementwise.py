@@ -103,7 +103,8 @@ def _multiplied(lowering: Lowering, node: onnx.NodeProto, index: int, *, divide:
     if isinstance(meaning, QuantizedConstant | Constant):
         return _scaled_weights(lowering, node, meaning, divide)
     if isinstance(meaning, GraphInput):
-        lowering.reals(node, 1 - index)
+        if not lowering.reals(node, 1 - index).all() and divide:
+            raise UnsupportedError("divides by 0")
         return meaning
     factors = constants_of(lowering, meaning, node, 1 - index)
     if divide:

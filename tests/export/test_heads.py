@@ -12,6 +12,7 @@ import pytest
 from foreign_files import ForeignFile, weights
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from qonnx_files import QonnxFile
 from written_onnx import Written
 
 from export.foreign import PrepareVectors, normalize
@@ -175,3 +176,19 @@ def test_labels_are_refused_for_several_outputs(tmp_path: Path) -> None:
             Artifact("export", "qonnx", tmp_path / "export", ""),
             StageContext(tmp_path / "data", tmp_path / "scratch", 0),
         )
+
+
+def test_an_output_that_is_listed_twice_is_refused() -> None:
+    model = two_heads()
+    name = model.graph.output[0].name
+    model.graph.output.append(model.graph.output[0])
+    with pytest.raises(InputError, match=rf"^the output '{name}' is listed 2 times; list each output once$"):
+        normalize(model)
+
+
+def test_an_input_that_is_divided_by_0_is_refused(tmp_path: Path) -> None:
+    file = QonnxFile()
+    source = file.quant(file.add("Div", ["input", file.constant(0.0)]), 0.5, 4, signed=1)
+    output = file.add("Gemm", [source, file.weights(np.eye(2))], transB=1)
+    with pytest.raises(InputError, match=r"t0 \(Div\): divides by 0"):
+        lower_file(file.save(tmp_path / "net" / "m.onnx", 2, output, 2))
