@@ -80,7 +80,7 @@ bench-integer: setup ## measure lowering, proofs, interpreter and imports (8 min
 	@.venv/bin/python -m benchmarks.integer
 
 test: setup ## pass all tests
-	@.venv/bin/python -m pytest -n 2 --dist loadgroup
+	@.venv/bin/python -m pytest -n 2 --dist loadgroup --durations=25
 
 test-fast: setup ## pass the tests that need no external program
 	@.venv/bin/python -m pytest -n 2 -m "not tool and not end_to_end and not slow"

@@ -45,13 +45,16 @@ def test_other_thresholds_need_no_compilation_and_give_the_codes_of_their_model(
         compiled = programs
 
 
-def test_more_than_thresholds_is_left_to_the_generator(build: RtlBuild, tmp_path: Path) -> None:
+def test_other_weights_are_left_to_the_generator_and_an_added_bias_is_refused(build: RtlBuild, tmp_path: Path) -> None:
     first, *rest = build.model.nodes
     assert isinstance(first, MatMul)
     weights = replace(build.model, nodes=(replace(first, weights=-first.weights), *rest))
     biased = replace(build.model, nodes=(*build.model.nodes, Affine.bias("bias0", np.zeros(3, dtype=np.int64))))
-    for model in (weights, biased):
-        assert not reprogram_thresholds(build.rtl.path, tmp_path / "rtl", build.model, model)
+    assert not reprogram_thresholds(build.rtl.path, tmp_path / "rtl", build.model, weights)
+    with pytest.raises(
+        StageError, match=r"layer 'bias0' adds a bias .* no memory of the RTL holds\. Calibrate thresholds"
+    ):
+        reprogram_thresholds(build.rtl.path, tmp_path / "rtl", build.model, biased)
     assert not (tmp_path / "rtl").exists()
 
 
