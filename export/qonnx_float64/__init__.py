@@ -1,4 +1,4 @@
-"""The QONNX file a second time, in binary64 and on codes: an evaluation that shares nothing with the lowering.
+"""The QONNX file a second time, in binary64 and on codes: an evaluation whose arithmetic is not the lowering's.
 
 binary32 cannot decide networks of free scales, since their sums depend on the order of summation. Here a quantized
 tensor stays what it is, codes and a scale, until an operation needs its real numbers: sums of codes are exact whatever
