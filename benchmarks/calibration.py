@@ -32,7 +32,7 @@ from benchmarks.lab.chips import (
 )
 from benchmarks.lab.statistics import Interval, interval
 from benchmarks.results import RESULTS, Row, write_results
-from train.data.fashion_mnist import read_fashion_mnist
+from bitproof.train.data.fashion_mnist import read_fashion_mnist
 
 COMMAND = "make bench-calibration"
 NETWORKS = 8

@@ -24,8 +24,8 @@ from benchmarks.lab.integer_page import write_pages
 from benchmarks.lab.integer_picture import draw
 from benchmarks.lab.ordinary_networks import ORDINARY, Ordinary
 from benchmarks.results import RESULTS, Row, write_results
-from export.qonnx import FILE
-from pipeline.toolchain import run_python_module
+from bitproof.export.qonnx import FILE
+from bitproof.pipeline.toolchain import run_python_module
 
 COMMAND = "make bench-integer"
 RAW = RESULTS / "integer"

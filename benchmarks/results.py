@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.toolchain import cpu_count, distribution_version
+from bitproof.pipeline.toolchain import cpu_count, distribution_version
 
 RESULTS = Path(__file__).parent / "results"
 

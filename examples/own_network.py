@@ -10,8 +10,8 @@ from itertools import pairwise
 import brevitas.nn as qnn
 from torch import nn
 
-from pipeline.config import ModelConfig
-from train.models import activation_quantizer, quantized_input, weight_quantizer
+from bitproof.pipeline.config import ModelConfig
+from bitproof.train.models import activation_quantizer, quantized_input, weight_quantizer
 
 
 def network(model: ModelConfig, inputs: int, classes: int) -> nn.Module:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from export.integer import load, run, trace
-from pipeline import Artifact, Codes
+from bitproof.export.integer import load, run, trace
+from bitproof.pipeline import Artifact, Codes
 
 
 class IntegerExecutor:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.integer import (
+from bitproof.export.integer import (
     EXACT_FLOAT32,
     IntegerModel,
     IntegerType,
@@ -20,12 +20,12 @@ from export.integer import (
     hull,
     propagate,
 )
-from export.integer.magnitudes import Sums, sums_of
-from export.lowering import Lowered, lower_graph
-from export.proofs import order_dependent, prove_lowering
-from export.qonnx import load_qonnx
-from pipeline import InputError
-from pipeline.ledger import ProofEntry, warnings_of
+from bitproof.export.integer.magnitudes import Sums, sums_of
+from bitproof.export.lowering import Lowered, lower_graph
+from bitproof.export.proofs import order_dependent, prove_lowering
+from bitproof.export.qonnx import load_qonnx
+from bitproof.pipeline import InputError
+from bitproof.pipeline.ledger import ProofEntry, warnings_of
 
 NAMED = 8
 COMPUTING = ("matmul", "conv", "threshold")

@@ -11,14 +11,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from export.integer import KIND, IntegerModel, load, propagate, save
-from export.lowering import Lowered, lower_graph, save_origins
-from export.proofs import Activations, prove_lowering, prove_thresholds
-from export.qonnx import FILE, load_qonnx
-from pipeline import Artifact, InputError, Stage, StageContext
-from pipeline.artifact import MANIFEST
-from pipeline.ledger import ProofEntry
-from pipeline.progress import Progress, silent
+from bitproof.export.integer import KIND, IntegerModel, load, propagate, save
+from bitproof.export.lowering import Lowered, lower_graph, save_origins
+from bitproof.export.proofs import Activations, prove_lowering, prove_thresholds
+from bitproof.export.qonnx import FILE, load_qonnx
+from bitproof.pipeline import Artifact, InputError, Stage, StageContext
+from bitproof.pipeline.artifact import MANIFEST
+from bitproof.pipeline.ledger import ProofEntry
+from bitproof.pipeline.progress import Progress, silent
 
 PROOFS = "proofs.json"
 

@@ -3,7 +3,7 @@
 Brevitas 0.13 exports through torch's dynamo exporter, which fixes the batch size, lists weights as graph inputs, writes
 weights beside the file and leaves stack traces with absolute paths in it. All four are undone, so the file is portable
 and depends on the network alone. Brevitas also writes every quantizer of 1 bit as one to -1 and 1, which is wrong for
-unsigned activations; :mod:`export.brevitas_handlers` puts that right.
+unsigned activations; :mod:`bitproof.export.brevitas_handlers` puts that right.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
-from pipeline import Artifact, InputError, Stage, StageContext, StageError
-from pipeline.registry import load_network
-from pipeline.user_files import causes_of, users_line
+from bitproof.pipeline import Artifact, InputError, Stage, StageContext, StageError
+from bitproof.pipeline.registry import load_network
+from bitproof.pipeline.user_files import causes_of, users_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,7 +50,7 @@ class ExportQonnx(Stage):
         raw = ctx.scratch / "exported.onnx"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter warns about its own internals, from its import on
-            from export.brevitas_handlers import QonnxManager
+            from bitproof.export.brevitas_handlers import QonnxManager
 
             try:
                 QonnxManager.export(

@@ -12,17 +12,17 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from export.integer import INPUT, IntegerModel, load, require_codes
-from export.integer.magnitudes import Sums, sums_of
-from export.lowering import Origins, load_origins
-from export.lowering.builder import Origin
-from export.lowering.graph import Span
-from export.lowering.origins import ORIGINS
-from export.qonnx import FILE, load_qonnx
-from export.subgraph import cut, with_outputs
-from pipeline import Artifact, Codes, InputError, Observation, StageError, WeightSign
-from pipeline.float_error import PRECISION, sum_error
-from pipeline.progress import Progress, silent
+from bitproof.export.integer import INPUT, IntegerModel, load, require_codes
+from bitproof.export.integer.magnitudes import Sums, sums_of
+from bitproof.export.lowering import Origins, load_origins
+from bitproof.export.lowering.builder import Origin
+from bitproof.export.lowering.graph import Span
+from bitproof.export.lowering.origins import ORIGINS
+from bitproof.export.qonnx import FILE, load_qonnx
+from bitproof.export.subgraph import cut, with_outputs
+from bitproof.pipeline import Artifact, Codes, InputError, Observation, StageError, WeightSign
+from bitproof.pipeline.float_error import PRECISION, sum_error
+from bitproof.pipeline.progress import Progress, silent
 
 ROWS_AT_ONCE = 1 << 15
 ELEMENTS_AT_ONCE = 1 << 24
@@ -244,8 +244,9 @@ class QonnxExecutor:
     def _codes(self, ordered: FloatArray, origin: Origin, sums: Sums, node: str, *, strict: bool = True) -> Codes:
         """Return the codes nearest to the real numbers *ordered*, shape (N, *sample).
 
-        A number must lie within the float32 error of its sum (:mod:`pipeline.float_error`) from the nearest one that a
-        code stands for. Where that error reaches half a step every number is near some code: refused if *strict*.
+        A number must lie within the float32 error of its sum (:mod:`bitproof.pipeline.float_error`) from the nearest
+        one that a code stands for. Where that error reaches half a step every number is near some code: refused if
+        *strict*.
         """
         scales, offsets = _columns(origin, ordered.ndim)
         column = scales.shape

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hw.rtl_node import TOP, RtlDescription, RtlNode
-from hw.stitch import Stream, instance
-from hw.stream import StreamLayout
+from bitproof.hw.rtl_node import TOP, RtlDescription, RtlNode
+from bitproof.hw.stitch import Stream, instance
+from bitproof.hw.stream import StreamLayout
 
 BENCH = "bench"
 

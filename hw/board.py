@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline import ConfigError
+from bitproof.pipeline import ConfigError
 
 FOLDER = Path(__file__).parent / "boards"
 

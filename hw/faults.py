@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer import (
+from bitproof.export.integer import (
     IntegerModel,
     IntegerType,
     Node,
@@ -23,7 +23,7 @@ from export.integer import (
     propagate,
     run,
 )
-from pipeline import Codes, ConfigError, InputError
+from bitproof.pipeline import Codes, ConfigError, InputError
 
 WRAP_BITS = (7, 12)
 EXAMPLE = "stuck=0.05,offset=0.5,flip=0.001,wrap=9"

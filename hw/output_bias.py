@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline import Codes, InputError
+from bitproof.pipeline import Codes, InputError
 
 
 def add_output_bias(accumulators: Codes, bias: Sequence[int]) -> Codes:

@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hw.stream import StreamLayout
-from pipeline import InputError
+from bitproof.hw.stream import StreamLayout
+from bitproof.pipeline import InputError
 
 FILE = "rtl.json"
 TOP = "finn_top"

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hw.bench import BENCH, Unit, bench_module, bench_units
-from hw.rtl_node import RtlDescription
-from hw.stream import Bytes
-from pipeline import StageError
-from pipeline.toolchain import GXX, MAKE, VERILATOR, cpu_count, run_program
+from bitproof.hw.bench import BENCH, Unit, bench_module, bench_units
+from bitproof.hw.rtl_node import RtlDescription
+from bitproof.hw.stream import Bytes
+from bitproof.pipeline import StageError
+from bitproof.pipeline.toolchain import GXX, MAKE, VERILATOR, cpu_count, run_program
 
 HARNESS = Path(__file__).parent / "rtl" / "harness.cpp"
 EXECUTABLE = f"V{BENCH}"

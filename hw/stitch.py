@@ -9,10 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
-from hw.finn.patches import apply_patches
-from hw.finn.process import DISTRIBUTION, run_child
-from hw.rtl_node import FIFO, FILE, MATRIX_UNIT, THRESHOLDING, TOP, RtlDescription, RtlNode
-from pipeline import Artifact, ConfigError, Stage, StageContext, StageError
+from bitproof.hw.finn.patches import apply_patches
+from bitproof.hw.finn.process import DISTRIBUTION, run_child
+from bitproof.hw.rtl_node import FIFO, FILE, MATRIX_UNIT, THRESHOLDING, TOP, RtlDescription, RtlNode
+from bitproof.pipeline import Artifact, ConfigError, Stage, StageContext, StageError
 
 NODES = "nodes.json"
 AXI_LITE = ("AWVALID", "AWADDR", "WVALID", "WDATA", "WSTRB", "BREADY", "ARVALID", "ARADDR", "RREADY")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline import Codes
+from bitproof.pipeline import Codes
 
 Bytes: TypeAlias = NDArray[np.uint8]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hw.bench import Unit
-from hw.output_bias import add_output_bias
-from hw.rtl_node import RtlNode, read_description
-from hw.simulator import Measurement, Simulator, Stimulus, simulator_for
-from pipeline import Artifact, Codes, InputError, WeightSign
-from pipeline.toolchain import VERILATOR
+from bitproof.hw.bench import Unit
+from bitproof.hw.output_bias import add_output_bias
+from bitproof.hw.rtl_node import RtlNode, read_description
+from bitproof.hw.simulator import Measurement, Simulator, Stimulus, simulator_for
+from bitproof.pipeline import Artifact, Codes, InputError, WeightSign
+from bitproof.pipeline.toolchain import VERILATOR
 
 MEASURED_SAMPLES = 64
 

@@ -1,7 +1,7 @@
 """The kernel: artifacts, stages, executors, parity, the ledger and the command line."""
 
-from pipeline.artifact import Artifact, digest_of, sha256_of_bytes
-from pipeline.errors import (
+from bitproof.pipeline.artifact import Artifact, digest_of, sha256_of_bytes
+from bitproof.pipeline.errors import (
     BitproofError,
     ConfigError,
     GateError,
@@ -11,7 +11,7 @@ from pipeline.errors import (
     TooLargeError,
     ToolMissingError,
 )
-from pipeline.executor import (
+from bitproof.pipeline.executor import (
     Codes,
     Executor,
     FloatReference,
@@ -22,9 +22,9 @@ from pipeline.executor import (
     Requantizer,
     WeightSign,
 )
-from pipeline.parity import Mismatch, ParityCheck, ParityReport, Unexplained, compare_codes, outputs_sha256
-from pipeline.stage import Stage, StageContext
-from pipeline.vectors import Vectors, load_vectors
+from bitproof.pipeline.parity import Mismatch, ParityCheck, ParityReport, Unexplained, compare_codes, outputs_sha256
+from bitproof.pipeline.stage import Stage, StageContext
+from bitproof.pipeline.vectors import Vectors, load_vectors
 
 __all__ = [
     "Artifact",

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.errors import IntegrityError
+from bitproof.pipeline.errors import IntegrityError
 
 MANIFEST = "artifact.json"
 

@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.errors import InputError
-from pipeline.executor import Codes, Executor, FloatReference, MatrixUnit, Requantizer
-from pipeline.import_config import ImportConfig
-from pipeline.ledger import CheckEntry, ProofEntry
-from pipeline.parity import ParityReport, compare_codes
-from pipeline.plan import ExecutorStep, make_executor
-from pipeline.progress import Progress, ShowsProgress, silent
-from pipeline.registry import EXECUTORS, FUNCTIONS, resolve
-from pipeline.run_folder import RunFolder
-from pipeline.toolchain import QEMU_ARM, VERILATOR
-from pipeline.vectors import Vectors, load_vectors
+from bitproof.pipeline.errors import InputError
+from bitproof.pipeline.executor import Codes, Executor, FloatReference, MatrixUnit, Requantizer
+from bitproof.pipeline.import_config import ImportConfig
+from bitproof.pipeline.ledger import CheckEntry, ProofEntry
+from bitproof.pipeline.parity import ParityReport, compare_codes
+from bitproof.pipeline.plan import ExecutorStep, make_executor
+from bitproof.pipeline.progress import Progress, ShowsProgress, silent
+from bitproof.pipeline.registry import EXECUTORS, FUNCTIONS, resolve
+from bitproof.pipeline.run_folder import RunFolder
+from bitproof.pipeline.toolchain import QEMU_ARM, VERILATOR
+from bitproof.pipeline.vectors import Vectors, load_vectors
 
 MAX_OPERATIONS = 1 << 42
 """On all drawn samples together: ResNet-50 on 1,000."""

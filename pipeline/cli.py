@@ -13,8 +13,8 @@ from typing import Annotated
 
 import typer
 
-from pipeline.errors import INTERNAL_ERROR, BitproofError, error_of
-from pipeline.toolchain import Terminated, distribution_version, end_properly_on_signals, trust_exit_codes
+from bitproof.pipeline.errors import INTERNAL_ERROR, BitproofError, error_of
+from bitproof.pipeline.toolchain import Terminated, distribution_version, end_properly_on_signals, trust_exit_codes
 
 INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
@@ -61,7 +61,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a configuration from data to report; only what is stale is made again."""
-    from pipeline.commands.run import run_pipeline
+    from bitproof.pipeline.commands.run import run_pipeline
 
     run_pipeline(config, tuple(assignments or ()), runs=runs, until=until, cores=cores, as_json=as_json)
 
@@ -95,8 +95,8 @@ def import_model(
     as_json: Json = False,
 ) -> None:
     """Take a QONNX file that others made to every target, with the same integers in each; no training."""
-    from pipeline.commands.import_model import Request
-    from pipeline.commands.import_model import import_model as carry_out_import
+    from bitproof.pipeline.commands.import_model import Request
+    from bitproof.pipeline.commands.import_model import import_model as carry_out_import
 
     request = Request(
         model=model,
@@ -119,7 +119,7 @@ def stage(
     only: Annotated[str | None, typer.Option(help="For parity: the checks to record.", metavar="LIST")] = None,
 ) -> None:
     """Carry out one stage of a run (what the rules of the Snakefile call)."""
-    from pipeline.commands.stage import run_stage
+    from bitproof.pipeline.commands.stage import run_stage
 
     run_stage(slot, run_path, only=only)
 
@@ -138,7 +138,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Hash every artifact of a run again, run every executor again, and compare with the ledger."""
-    from pipeline.commands.verify import flip_and_verify, verify_run
+    from bitproof.pipeline.commands.verify import flip_and_verify, verify_run
 
     if flip_bit is None:
         verify_run(run_path, as_json=as_json)
@@ -162,7 +162,7 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Find the first layer where an executor parts from the integer model, and say why."""
-    from pipeline.commands.explain import explain_executors
+    from bitproof.pipeline.commands.explain import explain_executors
 
     explain_executors(run_path, executor=executor, samples=samples, flip_bit=flip_bit, as_json=as_json)
 
@@ -185,7 +185,7 @@ def lint(
     as_json: Json = False,
 ) -> None:
     """Say before any training whether a network deploys: what refuses it, and what floats may decide otherwise."""
-    from pipeline.commands.lint import lint as lint_path
+    from bitproof.pipeline.commands.lint import lint as lint_path
 
     lint_path(path, tuple(targets or ()), tuple(assignments or ()), input_type=input_type, as_json=as_json)
 
@@ -211,8 +211,8 @@ def calibrate(
     as_json: Json = False,
 ) -> None:
     """Tune thresholds, output scale and biases by the loss of the device that runs them; keep it if it is better."""
-    from pipeline.commands.calibrate import Request, calibrate_run
-    from pipeline.run_folder import RunFolder
+    from bitproof.pipeline.commands.calibrate import Request, calibrate_run
+    from bitproof.pipeline.run_folder import RunFolder
 
     request = Request(
         executor=executor,
@@ -233,7 +233,7 @@ def calibrate(
 @app.command()
 def report(run_path: RunPath, as_json: Json = False) -> None:
     """Write the report of a run again and say where it is."""
-    from pipeline.commands.report import make_report
+    from bitproof.pipeline.commands.report import make_report
 
     make_report(run_path, as_json=as_json)
 
@@ -241,7 +241,7 @@ def report(run_path: RunPath, as_json: Json = False) -> None:
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Show every tool: found or not, its version, the version wanted, how to install it."""
-    from pipeline.commands.doctor import examine
+    from bitproof.pipeline.commands.doctor import examine
 
     examine(as_json=as_json)
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from pipeline.target import TargetSpec, parse_target
+from bitproof.pipeline.target import TargetSpec, parse_target
 
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 

@@ -10,8 +10,8 @@ from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config import RunConfig
-from pipeline.errors import ConfigError
+from bitproof.pipeline.config import RunConfig
+from bitproof.pipeline.errors import ConfigError
 
 
 def validate(content: object, *, file: Path) -> RunConfig:

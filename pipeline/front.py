@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pipeline.config import RunConfig
-from pipeline.import_config import ImportConfig
-from pipeline.user_files import digest_of_code
+from bitproof.pipeline.config import RunConfig
+from bitproof.pipeline.import_config import ImportConfig
+from bitproof.pipeline.user_files import digest_of_code
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError, field_validator
 
-from pipeline.config import BaseConfig, FloatReferenceGate, Percent, Section
-from pipeline.errors import ConfigError, InputError
-from pipeline.input_type import parse_input_type
+from bitproof.pipeline.config import BaseConfig, FloatReferenceGate, Percent, Section
+from bitproof.pipeline.errors import ConfigError, InputError
+from bitproof.pipeline.input_type import parse_input_type
 
 MAX_BYTES = 1 << 32
 

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.artifact import sha256_of_bytes
-from pipeline.errors import IntegrityError
-from pipeline.parity import Mismatch, ParityReport, Unexplained
+from bitproof.pipeline.artifact import sha256_of_bytes
+from bitproof.pipeline.errors import IntegrityError
+from bitproof.pipeline.parity import Mismatch, ParityReport, Unexplained
 
 SCHEMA = 1
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import StageError
-from pipeline.executor import Codes
+from bitproof.pipeline.errors import StageError
+from bitproof.pipeline.executor import Codes
 
 Reals = NDArray[np.float64]
 

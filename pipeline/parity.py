@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.artifact import sha256_of_bytes
-from pipeline.errors import GateError
-from pipeline.executor import Codes, Executor
-from pipeline.vectors import Vectors
+from bitproof.pipeline.artifact import sha256_of_bytes
+from bitproof.pipeline.errors import GateError
+from bitproof.pipeline.executor import Codes, Executor
+from bitproof.pipeline.vectors import Vectors
 
 
 def outputs_sha256(codes: Codes) -> str:
@@ -70,8 +70,8 @@ class ParityReport:
     """What was compared and what came out; counts are in codes, not samples.
 
     Only of a float reference differences may be *explained*: by the rounding errors of floats, layer by layer from the
-    input (:mod:`export.float_reference`). *explained_layers* counts those of every layer, *unexplained* is the first
-    that is not explained, in whatever layer.
+    input (:mod:`bitproof.export.float_reference`). *explained_layers* counts those of every layer, *unexplained* is the
+    first that is not explained, in whatever layer.
     """
 
     expected: str

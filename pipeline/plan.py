@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifact import Artifact
-from pipeline.config import RunConfig
-from pipeline.executor import Executor
-from pipeline.front import ExecutorStep, Front, front_of
-from pipeline.import_config import ImportConfig
-from pipeline.registry import EXECUTORS, FUNCTIONS, STAGES, resolve
-from pipeline.stage import Stage
-from pipeline.target import COptions, FinnOptions, TargetSpec
+from bitproof.pipeline.artifact import Artifact
+from bitproof.pipeline.config import RunConfig
+from bitproof.pipeline.executor import Executor
+from bitproof.pipeline.front import ExecutorStep, Front, front_of
+from bitproof.pipeline.import_config import ImportConfig
+from bitproof.pipeline.registry import EXECUTORS, FUNCTIONS, STAGES, resolve
+from bitproof.pipeline.stage import Stage
+from bitproof.pipeline.target import COptions, FinnOptions, TargetSpec
 
 __all__ = ["ExecutorStep", "Plan", "fingerprint", "make_executor"]
 

@@ -9,82 +9,83 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from pipeline.artifact import Artifact
-from pipeline.errors import ToolMissingError
+from bitproof.pipeline.artifact import Artifact
+from bitproof.pipeline.errors import ToolMissingError
 
 STAGES = {
-    "data": "train.data:PrepareData",
-    "train-float": "train.stages:TrainFloat",
-    "train": "train.stages:TrainQuantized",
-    "export": "export.qonnx:ExportQonnx",
-    "import": "export.foreign:ImportQonnx",
-    "import-vectors": "export.foreign:PrepareVectors",
-    "integer": "export.lower:LowerToInteger",
-    "onnx-int8": "export.onnx_int8:WriteOnnxInt8",
-    "finn": "hw.finn:BuildFinnGraph",
-    "rtl": "hw.stitch:StitchRtl",
-    "c": "hw.mcu:GenerateC",
-    "firmware": "hw.mcu:BuildFirmware",
+    "data": "bitproof.train.data:PrepareData",
+    "train-float": "bitproof.train.stages:TrainFloat",
+    "train": "bitproof.train.stages:TrainQuantized",
+    "export": "bitproof.export.qonnx:ExportQonnx",
+    "import": "bitproof.export.foreign:ImportQonnx",
+    "import-vectors": "bitproof.export.foreign:PrepareVectors",
+    "integer": "bitproof.export.lower:LowerToInteger",
+    "onnx-int8": "bitproof.export.onnx_int8:WriteOnnxInt8",
+    "finn": "bitproof.hw.finn:BuildFinnGraph",
+    "rtl": "bitproof.hw.stitch:StitchRtl",
+    "c": "bitproof.hw.mcu:GenerateC",
+    "firmware": "bitproof.hw.mcu:BuildFirmware",
 }
 
 EXECUTORS = {
-    "integer": "export.executors:IntegerExecutor",
-    "torch": "train.executor:TorchExecutor",
-    "qonnx": "export.qonnx_executor:QonnxExecutor",
-    "qonnx-f64": "export.qonnx_float64:QonnxFloat64Executor",
-    "onnx-int8": "export.onnx_int8:OnnxInt8Executor",
-    "finn-hw": "hw.finn:FinnExecutor",
-    "rtl": "hw.verilator:RtlExecutor",
-    "c": "hw.mcu:FirmwareExecutor",
+    "integer": "bitproof.export.executors:IntegerExecutor",
+    "torch": "bitproof.train.executor:TorchExecutor",
+    "qonnx": "bitproof.export.qonnx_executor:QonnxExecutor",
+    "qonnx-f64": "bitproof.export.qonnx_float64:QonnxFloat64Executor",
+    "onnx-int8": "bitproof.export.onnx_int8:OnnxInt8Executor",
+    "finn-hw": "bitproof.hw.finn:FinnExecutor",
+    "rtl": "bitproof.hw.verilator:RtlExecutor",
+    "c": "bitproof.hw.mcu:FirmwareExecutor",
 }
 
 FAULTS = {
-    "integer": "export.integer:flip_weight_bit",
-    "onnx-int8": "export.onnx_int8:flip_weight_bit",
-    "rtl": "hw.finn.fault:flip_weight_bit",
-    "c": "hw.mcu:flip_weight_bit",
+    "integer": "bitproof.export.integer:flip_weight_bit",
+    "onnx-int8": "bitproof.export.onnx_int8:flip_weight_bit",
+    "rtl": "bitproof.hw.finn.fault:flip_weight_bit",
+    "c": "bitproof.hw.mcu:flip_weight_bit",
 }
 
-REPROGRAM = {"rtl": "hw.finn.reprogram:reprogram_thresholds"}
+REPROGRAM = {"rtl": "bitproof.hw.finn.reprogram:reprogram_thresholds"}
 """Executors whose artifact can be given other thresholds without being built again."""
 
 SUPPORT = {
-    "onnx-int8": "export.onnx_int8:build",
-    "c": "hw.mcu.plan:draft_network",
-    "finn": "hw.finn.supported:require_supported",
+    "onnx-int8": "bitproof.export.onnx_int8:build",
+    "c": "bitproof.hw.mcu.plan:draft_network",
+    "finn": "bitproof.hw.finn.supported:require_supported",
 }
 """For each kind of target the function that refuses, by a StageError, an integer model that it has no form for."""
 
-MEMORY = {"c": "hw.mcu.memory:require_memory"}
+MEMORY = {"c": "bitproof.hw.mcu.memory:require_memory"}
 """For each kind of target with a memory of its own the function that refuses, by a TooLargeError, an integer model that
 does not fit; it takes the options of the target behind the model."""
 
-OPTION_LIMITS = {"c": "hw.mcu.cores:require_board_memory"}
-"""For each kind of target the function that refuses, by a ConfigError, options that :mod:`pipeline.target` cannot."""
+OPTION_LIMITS = {"c": "bitproof.hw.mcu.cores:require_board_memory"}
+"""For each kind of target the function that refuses, by a ConfigError, options that the target spec
+alone cannot."""
 
 FUNCTIONS = {
-    "load-network": "train.checkpoint:load_network",
-    "classify": "export.integer:classify",
-    "load-integer-model": "export.integer:load",
-    "operations-of-sample": "export.integer:operations_of",
-    "choose-weight": "export.integer:choose_weight",
-    "lower-file": "export.lower:lower_file",
-    "derive-again": "export.lower:derive_again",
-    "prove-requantization": "export.proofs:prove_requantization",
-    "activations-of": "export.lower:activations_of",
-    "judge-reference": "export.float_reference:judge_reference",
-    "reference-codings": "export.float_reference:reference_codings",
-    "explain-divergence": "export.divergence:explain_run",
-    "lint-file": "export.lint:examine_file",
-    "untrained-network": "train.untrained:untrained_checkpoint",
-    "save-integer-model": "export.integer:save",
-    "fault-spec": "hw.faults:FaultSpec",
-    "calibration-settings": "hw.calibrate:Settings",
-    "calibration-samples": "hw.calibrate:Samples",
-    "calibrate": "hw.calibrate:run_session",
-    "calibration-loss": "hw.calibrate:held_out_loss",
-    "calibration-original": "hw.calibrate:original_of",
-    "prove-matrix-units": "export.proofs:prove_matrix_units",
+    "load-network": "bitproof.train.checkpoint:load_network",
+    "classify": "bitproof.export.integer:classify",
+    "load-integer-model": "bitproof.export.integer:load",
+    "operations-of-sample": "bitproof.export.integer:operations_of",
+    "choose-weight": "bitproof.export.integer:choose_weight",
+    "lower-file": "bitproof.export.lower:lower_file",
+    "derive-again": "bitproof.export.lower:derive_again",
+    "prove-requantization": "bitproof.export.proofs:prove_requantization",
+    "activations-of": "bitproof.export.lower:activations_of",
+    "judge-reference": "bitproof.export.float_reference:judge_reference",
+    "reference-codings": "bitproof.export.float_reference:reference_codings",
+    "explain-divergence": "bitproof.export.divergence:explain_run",
+    "lint-file": "bitproof.export.lint:examine_file",
+    "untrained-network": "bitproof.train.untrained:untrained_checkpoint",
+    "save-integer-model": "bitproof.export.integer:save",
+    "fault-spec": "bitproof.hw.faults:FaultSpec",
+    "calibration-settings": "bitproof.hw.calibrate:Settings",
+    "calibration-samples": "bitproof.hw.calibrate:Samples",
+    "calibrate": "bitproof.hw.calibrate:run_session",
+    "calibration-loss": "bitproof.hw.calibrate:held_out_loss",
+    "calibration-original": "bitproof.hw.calibrate:original_of",
+    "prove-matrix-units": "bitproof.export.proofs:prove_matrix_units",
 }
 
 EXTRA_OF_PACKAGE = {

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from pipeline.artifact import Artifact
-from pipeline.config import RunConfig
-from pipeline.errors import InputError
-from pipeline.import_config import ImportConfig
-from pipeline.ledger import FailureEntry
+from bitproof.pipeline.artifact import Artifact
+from bitproof.pipeline.config import RunConfig
+from bitproof.pipeline.errors import InputError
+from bitproof.pipeline.import_config import ImportConfig
+from bitproof.pipeline.ledger import FailureEntry
 
 CONFIG = "config.json"
 

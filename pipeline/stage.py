@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from pipeline.artifact import Artifact, seal
-from pipeline.progress import Progress, silent
+from bitproof.pipeline.artifact import Artifact, seal
+from bitproof.pipeline.progress import Progress, silent
 
 
 @dataclass(frozen=True, slots=True)

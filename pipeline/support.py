@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import StageError, TooLargeError
-from pipeline.registry import MEMORY, OPTION_LIMITS, SUPPORT, resolve
-from pipeline.target import TargetSpec
+from bitproof.pipeline.errors import StageError, TooLargeError
+from bitproof.pipeline.registry import MEMORY, OPTION_LIMITS, SUPPORT, resolve
+from bitproof.pipeline.target import TargetSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Where a network is deployed to: the ``name{key=value, ...}`` specs of a configuration.
 
 A target is a chain of stages that starts at the integer model, and the executors that run what they made. The chains
-themselves are listed in :mod:`pipeline.registry`; this module knows their names and options, so that a spec can be
-checked before anything heavy is imported.
+themselves are listed in :mod:`bitproof.pipeline.registry`; this module knows their names and options, so that a spec
+can be checked before anything heavy is imported.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from pipeline.errors import ConfigError
+from bitproof.pipeline.errors import ConfigError
 
 
 class TargetOptions(BaseModel):

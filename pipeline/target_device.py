@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifact import Artifact, digest_of
-from pipeline.errors import ConfigError
-from pipeline.executor import Executor
-from pipeline.plan import ExecutorStep, Plan, make_executor
-from pipeline.registry import FUNCTIONS, REPROGRAM, resolve
-from pipeline.run_folder import RunFolder
-from pipeline.stage import execute
+from bitproof.pipeline.artifact import Artifact, digest_of
+from bitproof.pipeline.errors import ConfigError
+from bitproof.pipeline.executor import Executor
+from bitproof.pipeline.plan import ExecutorStep, Plan, make_executor
+from bitproof.pipeline.registry import FUNCTIONS, REPROGRAM, resolve
+from bitproof.pipeline.run_folder import RunFolder
+from bitproof.pipeline.stage import execute
 
 INTEGER = "integer"
 

@@ -23,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from types import FrameType
 
-from pipeline.errors import StageError, ToolMissingError
+from bitproof.pipeline.errors import StageError, ToolMissingError
 
 _log = logging.getLogger(__name__)
 

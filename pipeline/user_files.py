@@ -13,14 +13,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.artifact import sha256_of_bytes
-from pipeline.config import RunConfig
-from pipeline.errors import BitproofError, InputError
+from bitproof.pipeline.artifact import sha256_of_bytes
+from bitproof.pipeline.config import RunConfig
+from bitproof.pipeline.errors import BitproofError, InputError
 
-OURS = ("pipeline", "train", "export", "hw")
-"""The packages of this project; a module of the user's with such a name never stands in for them."""
+OURS = "bitproof"
+"""The package of this project; a module of the user's with this name never stands in for it."""
 _ROOT = Path(__file__).resolve().parent.parent
-_NOT_USERS = (Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), *(_ROOT / name for name in OURS))
+_FOLDERS = (OURS, "pipeline", "train", "export", "hw")  # in a checkout they lie beside each other
+_NOT_USERS = (Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), *(_ROOT / name for name in _FOLDERS))
 
 
 def file_of(name: str) -> Path | None:
@@ -67,7 +68,7 @@ def _imported_by(file: Path) -> set[str]:
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             names.add(node.module)
-    return {name.partition(".")[0] for name in names} - set(OURS)
+    return {name.partition(".")[0] for name in names} - {OURS}
 
 
 def digest_of_code(name: str) -> str | None:

@@ -10,9 +10,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifact import Artifact
-from pipeline.errors import InputError
-from pipeline.executor import Codes
+from bitproof.pipeline.artifact import Artifact
+from bitproof.pipeline.errors import InputError
+from bitproof.pipeline.executor import Codes
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.config import RunConfig
-from pipeline.config_file import override, validate
-from pipeline.errors import ConfigError
+from bitproof.pipeline.config import RunConfig
+from bitproof.pipeline.config_file import override, validate
+from bitproof.pipeline.errors import ConfigError
 
 MAX_BYTES = 1 << 20
 

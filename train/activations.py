@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.float_error import sums_exactly
-from train.frozen import ACTIVATIONS, NORMS, PASSED_THROUGH, WEIGHTED, Grid
-from train.models.parts import Residual
+from bitproof.pipeline.float_error import sums_exactly
+from bitproof.train.frozen import ACTIVATIONS, NORMS, PASSED_THROUGH, WEIGHTED, Grid
+from bitproof.train.models.parts import Residual
 
 Reals = NDArray[np.float64]
 

@@ -11,9 +11,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from pipeline import Artifact, InputError
-from pipeline.config import ModelConfig
-from train.models import build
+from bitproof.pipeline import Artifact, InputError
+from bitproof.pipeline.config import ModelConfig
+from bitproof.train.models import build
 
 FILE = "checkpoint.pt"
 FORMAT = 1

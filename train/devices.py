@@ -16,10 +16,10 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch.multiprocessing import ProcessExitedException
 
-from pipeline import BitproofError, ConfigError, InputError, StageError
-from pipeline.config import TrainConfig
-from pipeline.toolchain import cpu_count
-from train.estimators import Ranks
+from bitproof.pipeline import BitproofError, ConfigError, InputError, StageError
+from bitproof.pipeline.config import TrainConfig
+from bitproof.pipeline.toolchain import cpu_count
+from bitproof.train.estimators import Ranks
 
 UNUSED_PARAMETER = "Expected to have finished reduction in the prior iteration"
 """How torch begins to say that a parameter got no gradient."""

@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline import Artifact, Codes, InputError, Observation, StageError, WeightSign
-from pipeline.float_error import PRECISION, sum_error
-from pipeline.output_coding import OutputCoding, Reals
-from pipeline.progress import Progress, silent
-from train.activations import ActivationLayer, activations_of
-from train.checkpoint import load_network
-from train.frozen import ACTIVATIONS
-from train.layers import Ends, ends_of, input_scale_of
-from train.watch import watched_quantizers
+from bitproof.pipeline import Artifact, Codes, InputError, Observation, StageError, WeightSign
+from bitproof.pipeline.float_error import PRECISION, sum_error
+from bitproof.pipeline.output_coding import OutputCoding, Reals
+from bitproof.pipeline.progress import Progress, silent
+from bitproof.train.activations import ActivationLayer, activations_of
+from bitproof.train.checkpoint import load_network
+from bitproof.train.frozen import ACTIVATIONS
+from bitproof.train.layers import Ends, ends_of, input_scale_of
+from bitproof.train.watch import watched_quantizers
 
 SAMPLES_AT_ONCE = 2000
 ROWS_AT_ONCE = 1 << 15

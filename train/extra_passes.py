@@ -9,8 +9,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from train.estimators import Loss
-from train.frozen import Forward, FrozenForward, weight_step
+from bitproof.train.estimators import Loss
+from bitproof.train.frozen import Forward, FrozenForward, weight_step
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
@@ -19,10 +19,11 @@ DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropou
 class ExtraPasses:
     """Evaluates the training loss of *network* again and again without side effects.
 
-    A ``Sequential`` of known layers runs by :class:`train.frozen.FrozenForward`. Any other network runs itself, in
-    evaluation mode, so that the run-time statistics of quantizers do not advance; batch norm keeps normalizing by the
-    batch, as in the training pass, with momentum 0, and all buffers are restored from copies. In both, dropout draws
-    the mask that it drew in the training pass, and torch's random stream goes on as if there had been no extra pass.
+    A ``Sequential`` of known layers runs by :class:`bitproof.train.frozen.FrozenForward`. Any other network runs
+    itself, in evaluation mode, so that the run-time statistics of quantizers do not advance; batch norm keeps
+    normalizing by the batch, as in the training pass, with momentum 0, and all buffers are restored from copies. In
+    both, dropout draws the mask that it drew in the training pass, and torch's random stream goes on as if there had
+    been no extra pass.
     """
 
     def __init__(self, network: nn.Module, *, compiled: bool = False) -> None:

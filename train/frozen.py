@@ -19,8 +19,8 @@ from brevitas.core.zero_point import ZeroZeroPoint
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.models.parts import Residual
-from train.surrogates import SurrogateRound
+from bitproof.train.models.parts import Residual
+from bitproof.train.surrogates import SurrogateRound
 
 Forward = Callable[[Tensor], Tensor]
 """Real inputs, shape (N, inputs), to outputs, shape (N, classes)."""

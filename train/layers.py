@@ -10,7 +10,7 @@ import torch
 from brevitas.core.scaling import StatsFromParameterScaling
 from torch import nn
 
-from pipeline import InputError
+from bitproof.pipeline import InputError
 
 BEGIN = (
     "begin it with train.models.quantized_input(model), or a QuantIdentity of model.input_bits unsigned bits and the "

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
-from train.estimators import Estimator, Guided, Memory, Ramp
-from train.training_state import Entry, TrainingState
+from bitproof.train.estimators import Estimator, Guided, Memory, Ramp
+from bitproof.train.training_state import Entry, TrainingState
 
 _log = logging.getLogger(__name__)
 

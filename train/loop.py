@@ -12,17 +12,17 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from pipeline import InputError, StageError
-from pipeline.config import TrainConfig
-from train.devices import ranks_of
-from train.estimators import Ranks, Schedule
-from train.extra_passes import statistics_collected
-from train.frozen import Forward
-from train.logs import readings, watched
-from train.network_problem import NetworkProblem
-from train.resume import Keeper, ResumeFile
-from train.split_tensors import DatasetTensors, SplitTensors, accuracy_percent, real_outputs
-from train.training_state import Entry, TrainingState
+from bitproof.pipeline import InputError, StageError
+from bitproof.pipeline.config import TrainConfig
+from bitproof.train.devices import ranks_of
+from bitproof.train.estimators import Ranks, Schedule
+from bitproof.train.extra_passes import statistics_collected
+from bitproof.train.frozen import Forward
+from bitproof.train.logs import readings, watched
+from bitproof.train.network_problem import NetworkProblem
+from bitproof.train.resume import Keeper, ResumeFile
+from bitproof.train.split_tensors import DatasetTensors, SplitTensors, accuracy_percent, real_outputs
+from bitproof.train.training_state import Entry, TrainingState
 
 _log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from train.estimators import Problem, Ranks
-from train.extra_passes import ExtraPasses
-from train.frozen import Forward
+from bitproof.train.estimators import Problem, Ranks
+from bitproof.train.extra_passes import ExtraPasses
+from bitproof.train.frozen import Forward
 
 
 class NetworkProblem:
@@ -20,7 +20,7 @@ class NetworkProblem:
         perturbed: its layers with quantized weights; only these weights are perturbed.
         backward: backpropagates a loss.
         ranks: the processes that train together.
-        compiled: compile the extra passes, see :class:`train.frozen.FrozenForward`.
+        compiled: compile the extra passes, see :class:`bitproof.train.frozen.FrozenForward`.
     """
 
     def __init__(

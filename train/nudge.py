@@ -6,8 +6,8 @@ A channel's boundary between two codes lies, in accumulator units, at the real n
 
 where ``y_i`` is the boundary of the quantizer. A float32 evaluation decides an integer accumulator wrongly only within
 a few roundings of ``t_i``; where scales are free, its sum is rounded too, and the error grows with the number of terms
-and their magnitudes (:mod:`pipeline.float_error`). Both follow from the types of the codes alone, so that one layer's
-nudge changes nothing for the next.
+and their magnitudes (:mod:`bitproof.pipeline.float_error`). Both follow from the types of the codes alone, so that one
+layer's nudge changes nothing for the next.
 
 Moving ``beta`` moves all boundaries of a channel together: the least shift that clears all of them is taken, of half an
 accumulator unit at most. With many codes there may be no such shift, since each boundary has a fraction of its own.
@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.float_error import (
+from bitproof.pipeline.float_error import (
     NORMALIZATION_ROUNDINGS,
     OUTWARD,
     PRODUCT_ROUNDINGS,
     QUANTIZER_ROUNDINGS,
     relative_error,
 )
-from train.activations import ActivationLayer, Reals, activations_of
+from bitproof.train.activations import ActivationLayer, Reals, activations_of
 
 LEAST_MARGIN = 1e-3
 """No boundary is left nearer to an integer than this, in accumulator units, where a shift can help it."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import ModelConfig
-from train.frozen import Forward
-from train.loop import Score, TrainingLoss, cross_entropy
-from train.split_tensors import SAMPLES_AT_ONCE, SplitTensors, accuracy_percent, real_outputs
+from bitproof.pipeline.config import ModelConfig
+from bitproof.train.frozen import Forward
+from bitproof.train.loop import Score, TrainingLoss, cross_entropy
+from bitproof.train.split_tensors import SAMPLES_AT_ONCE, SplitTensors, accuracy_percent, real_outputs
 
 
 @dataclass(frozen=True, slots=True, eq=False)

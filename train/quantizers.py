@@ -28,7 +28,7 @@ from brevitas.quant import (
 from brevitas.quant.fixed_point import Int8WeightPerChannelFixedPoint
 from torch import nn
 
-from train.surrogates import SurrogateName, SurrogateRound, sign_ste
+from bitproof.train.surrogates import SurrogateName, SurrogateRound, sign_ste
 
 Scale = Literal["power-of-two", "free"]
 Granularity = Literal["tensor", "channel"]

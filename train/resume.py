@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from pipeline import InputError
-from train.checkpoint import READING_ERRORS
-from train.training_state import TrainingState
+from bitproof.pipeline import InputError
+from bitproof.train.checkpoint import READING_ERRORS
+from bitproof.train.training_state import TrainingState
 
 FILE = "state"
 FORMAT = "bitproof-training-1"

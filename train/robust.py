@@ -20,13 +20,13 @@ from brevitas.core.quant import BinaryQuant, ClampedBinaryQuant
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipeline import InputError
-from pipeline.config import TrainConfig, TrainFaults, TrainWrap
-from train.extra_passes import statistics_collected
-from train.frozen import ACTIVATIONS, Forward
-from train.layers import quantized_weights
-from train.loop import TrainingLoss, cross_entropy
-from train.models.parts import Residual
+from bitproof.pipeline import InputError
+from bitproof.pipeline.config import TrainConfig, TrainFaults, TrainWrap
+from bitproof.train.extra_passes import statistics_collected
+from bitproof.train.frozen import ACTIVATIONS, Forward
+from bitproof.train.layers import quantized_weights
+from bitproof.train.loop import TrainingLoss, cross_entropy
+from bitproof.train.models.parts import Residual
 
 _log = logging.getLogger(__name__)
 BEYOND_EVERY_GRID = 1e6

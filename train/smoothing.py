@@ -22,7 +22,7 @@ import torch
 from scipy import integrate
 from torch import Tensor
 
-from train.surrogates import SURROGATES, Surrogate, surrogate_of
+from bitproof.train.surrogates import SURROGATES, Surrogate, surrogate_of
 
 Staircase = Literal["sign", "round"]
 

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torchmetrics.functional.classification import multiclass_stat_scores
 
-from pipeline import Artifact
-from train.data.augment import Augmentation, augmentation_from
+from bitproof.pipeline import Artifact
+from bitproof.train.data.augment import Augmentation, augmentation_from
 
 SAMPLES_AT_ONCE = 4096
 

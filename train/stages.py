@@ -12,22 +12,22 @@ from typing import Any, ClassVar
 from lightning_fabric import Fabric
 from torch import nn
 
-from pipeline import Artifact, Stage, StageContext, sha256_of_bytes
-from pipeline.config import ModelConfig, TrainConfig
-from pipeline.toolchain import distribution_version, require_torch_compiler
-from pipeline.user_files import blaming_users_lines, digest_of_code
-from train.checkpoint import save_checkpoint
-from train.devices import launch, seeded
-from train.estimators import Schedule, StraightThrough, schedule_of
-from train.extra_passes import ExtraPasses
-from train.layers import quantized_weights, require_fixed_steps, require_input_codes
-from train.loop import Score, Task, Trained, fit
-from train.models import build, build_float, require_own_network
-from train.nudge import nudge_metrics
-from train.purpose import purpose_of
-from train.resume import ResumeFile
-from train.robust import training_loss, warn_if_hardly_injected
-from train.split_tensors import DatasetTensors, load_dataset
+from bitproof.pipeline import Artifact, Stage, StageContext, sha256_of_bytes
+from bitproof.pipeline.config import ModelConfig, TrainConfig
+from bitproof.pipeline.toolchain import distribution_version, require_torch_compiler
+from bitproof.pipeline.user_files import blaming_users_lines, digest_of_code
+from bitproof.train.checkpoint import save_checkpoint
+from bitproof.train.devices import launch, seeded
+from bitproof.train.estimators import Schedule, StraightThrough, schedule_of
+from bitproof.train.extra_passes import ExtraPasses
+from bitproof.train.layers import quantized_weights, require_fixed_steps, require_input_codes
+from bitproof.train.loop import Score, Task, Trained, fit
+from bitproof.train.models import build, build_float, require_own_network
+from bitproof.train.nudge import nudge_metrics
+from bitproof.train.purpose import purpose_of
+from bitproof.train.resume import ResumeFile
+from bitproof.train.robust import training_loss, warn_if_hardly_injected
+from bitproof.train.split_tensors import DatasetTensors, load_dataset
 
 METRICS = "metrics.json"
 

@@ -1,8 +1,8 @@
 """Surrogates for the derivative of sign and round: exact forward, a chosen slope backward.
 
 A surrogate ``s`` is a rising odd function that stands for ``sign`` in the backward pass alone. ``round`` is a staircase
-of such jumps, one a unit cell, so its slope is ``sum over k of s'(2 (x - k - 1/2))``. :mod:`train.smoothing` derives
-which random perturbation of the input a surrogate implies.
+of such jumps, one a unit cell, so its slope is ``sum over k of s'(2 (x - k - 1/2))``. :mod:`bitproof.train.smoothing`
+derives which random perturbation of the input a surrogate implies.
 
     name          s(x)                        slope of sign       slope of round
     identity      x, unbounded                1                   1

@@ -10,8 +10,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from train.devices import gathered
-from train.estimators import Memory
+from bitproof.train.devices import gathered
+from bitproof.train.estimators import Memory
 
 Entry = dict[str, float | str]
 """How one epoch went: ``epoch``, ``train_loss``, ``validation_accuracy`` in percent, ``lr``, ``estimator``, ..."""

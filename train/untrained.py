@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 
-from pipeline import Artifact
-from pipeline.config import DataConfig, ModelConfig
-from train.checkpoint import save_checkpoint
-from train.data import cifar10, idx, speech_commands, toyadmos
-from train.data.custom import read_custom
-from train.devices import seeded
-from train.layers import require_input_codes
-from train.models import build, require_own_network
+from bitproof.pipeline import Artifact
+from bitproof.pipeline.config import DataConfig, ModelConfig
+from bitproof.train.checkpoint import save_checkpoint
+from bitproof.train.data import cifar10, idx, speech_commands, toyadmos
+from bitproof.train.data.custom import read_custom
+from bitproof.train.devices import seeded
+from bitproof.train.layers import require_input_codes
+from bitproof.train.models import build, require_own_network
 
 PASSES, SAMPLES = 2, 64
 """Passes that the quantizers take their first scales from, and the random samples of each."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-from pipeline import BitproofError, InputError, sha256_of_bytes
-from pipeline.user_files import OURS, is_users, where_raised
+from bitproof.pipeline import BitproofError, InputError, sha256_of_bytes
+from bitproof.pipeline.user_files import OURS, is_users, where_raised
 
 
 def call_user_function(key: str, name: str, *arguments: object) -> Any:  # noqa: ANN401  checked by the caller
@@ -37,7 +37,8 @@ class BesideUsersFiles:
     """Finds the modules beside a file of the user's, for imports that a file in the same folder makes.
 
     Imports of installed packages, of the standard library and of this project are none of its business: a user's
-    ``onnx.py`` is not what torch imports. Nor are this project's names: ``import train`` in a user's file is ours.
+    ``onnx.py`` is not what torch imports. Nor is this project's name; a user's own ``train.py`` or
+    ``export.py`` is like any other module of theirs.
     """
 
     def __init__(self) -> None:
@@ -47,7 +48,7 @@ class BesideUsersFiles:
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Return where the top-level module *name* is, for an import by a user's file; None for every other."""
-        if path is not None or name in OURS or name in sys.stdlib_module_names:
+        if path is not None or name == OURS or name in sys.stdlib_module_names:
             return None
         holding = [folder for folder in self.folders if _holds(folder, name)]
         importer = _importer(sys._getframe(1)) if holding else None  # noqa: SLF001  nothing else tells who imports

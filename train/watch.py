@@ -16,7 +16,7 @@ import torch
 from brevitas.proxy.runtime_quant import ActQuantProxyFromInjectorBase
 from torch import nn
 
-from pipeline import Codes
+from bitproof.pipeline import Codes
 
 
 @dataclass(slots=True)

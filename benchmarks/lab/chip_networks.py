@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from export.integer import (
+from bitproof.export.integer import (
     Activation,
     Chain,
     IntegerModel,
@@ -30,10 +30,10 @@ from export.integer import (
     Threshold,
     thresholds_of,
 )
-from pipeline.config import ModelConfig, TrainFaults, TrainWrap
-from train.layers import QuantizedLayer, quantized_layers
-from train.models import build
-from train.robust import RobustLoss
+from bitproof.pipeline.config import ModelConfig, TrainFaults, TrainWrap
+from bitproof.train.layers import QuantizedLayer, quantized_layers
+from bitproof.train.models import build
+from bitproof.train.robust import RobustLoss
 
 MODEL = ModelConfig(name="mlp", hidden=(32, 32), weight_bits=2, act_bits=2, input_bits=2, scale="free")
 INPUTS, CLASSES, INPUT_BITS = 784, 10, 2

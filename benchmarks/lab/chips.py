@@ -12,11 +12,11 @@ import numpy as np
 from torch import nn
 
 from benchmarks.lab.chip_networks import Split, lowered, new_network, trained
-from export.integer import IntegerModel
-from hw.calibrate import Evolution, LogitProbe, LossProbe, Parameters, Samples, StraightThrough
-from hw.faults import Chip, FaultSpec
-from pipeline import Executor
-from pipeline.config import TrainFaults, TrainWrap
+from bitproof.export.integer import IntegerModel
+from bitproof.hw.calibrate import Evolution, LogitProbe, LossProbe, Parameters, Samples, StraightThrough
+from bitproof.hw.faults import Chip, FaultSpec
+from bitproof.pipeline import Executor
+from bitproof.pipeline.config import TrainFaults, TrainWrap
 
 UNIT_STEPS = 1000
 """E: 384,000 images forward or twice as much backward, that is 1,000 training steps of 128 images."""

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.config import ModelConfig
-from train.estimators import Estimator, Guided, Schedule, StraightThrough
-from train.layers import quantized_weights
-from train.models import build
-from train.network_problem import NetworkProblem
-from train.split_tensors import real_outputs
+from bitproof.pipeline.config import ModelConfig
+from bitproof.train.estimators import Estimator, Guided, Schedule, StraightThrough
+from bitproof.train.layers import quantized_weights
+from bitproof.train.models import build
+from bitproof.train.network_problem import NetworkProblem
+from bitproof.train.split_tensors import real_outputs
 
 MODEL = ModelConfig(name="cnn", channels=(16, 32, 32), hidden=(), weight_bits=2, act_bits=2)
 BATCH = 64

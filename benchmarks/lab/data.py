@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from train.data.fashion_mnist import read_fashion_mnist
+from bitproof.train.data.fashion_mnist import read_fashion_mnist
 
 DatasetName = Literal["fashion-mnist", "mnist-5000"]
 SPLIT_SEED = 0

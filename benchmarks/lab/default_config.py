@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import EstimatorConfig
-from pipeline.stage import execute
-from pipeline.yaml_file import read_config
-from train.data import PrepareData
-from train.stages import TrainQuantized
+from bitproof.pipeline.config import EstimatorConfig
+from bitproof.pipeline.stage import execute
+from bitproof.pipeline.yaml_file import read_config
+from bitproof.train.data import PrepareData
+from bitproof.train.stages import TrainQuantized
 
 CONFIG = Path(__file__).parents[2] / "configs" / "fashion_mnist_mlp.yaml"
 SEEDS = tuple(range(8))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from benchmarks.lab.data import load
 from benchmarks.lab.networks import SCALES, NetworkSpec, quantize
 from benchmarks.lab.training import run
-from train.estimators import (
+from bitproof.train.estimators import (
     Adaptive,
     BiasCorrected,
     Estimator,
@@ -31,7 +31,7 @@ from train.estimators import (
     StraightThrough,
     Weighted,
 )
-from train.smoothing import implied_by
+from bitproof.train.smoothing import implied_by
 
 SAMPLES = 256
 SMALL_WEIGHTS = 12

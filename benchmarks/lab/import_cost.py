@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.toolchain import run_in_foreground
+from bitproof.pipeline.toolchain import run_in_foreground
 
 TARGET = "onnx-int8"
 NAME = "measured"
@@ -27,7 +27,7 @@ def measure(file: Path, folder: Path, options: Sequence[str]) -> dict[str, Any]:
         codes differ of how many; and the stages that failed.
     """
     folder.mkdir()
-    command = [sys.executable, "-P", "-m", "pipeline", "import", str(file), "--runs", str(folder), "--name", NAME]
+    command = [sys.executable, "-P", "-m", "bitproof", "import", str(file), "--runs", str(folder), "--name", NAME]
     before, started = _children_s(), time.monotonic()
     complete = run_in_foreground([*command, "--target", TARGET, *options], log=folder / "stdout")
     wall_s, import_s = time.monotonic() - started, _children_s() - before

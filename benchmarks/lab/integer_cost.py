@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from export.integer import IntegerModel, Threshold, propagate, run, trace
-from export.lower import lower_file
-from export.lowering import origins_of
-from export.proofs import prove_lowering
-from export.qonnx import load_qonnx
-from export.qonnx_executor import QonnxExecutor
-from pipeline import Codes
+from bitproof.export.integer import IntegerModel, Threshold, propagate, run, trace
+from bitproof.export.lower import lower_file
+from bitproof.export.lowering import origins_of
+from bitproof.export.proofs import prove_lowering
+from bitproof.export.qonnx import load_qonnx
+from bitproof.export.qonnx_executor import QonnxExecutor
+from bitproof.pipeline import Codes
 
 Result = TypeVar("Result")
 REPEATS = 3

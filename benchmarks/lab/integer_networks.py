@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.qonnx import FILE, clean
-from pipeline.config import ModelConfig
+from bitproof.export.qonnx import FILE, clean
+from bitproof.pipeline.config import ModelConfig
 
 BITS: dict[str, Any] = {"weight_bits": 4, "act_bits": 4}
 
@@ -87,7 +87,7 @@ def write_qonnx(network: Any, shape: tuple[int, ...], path: Path) -> None:  # no
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals, from its import on
-        from export.brevitas_handlers import QonnxManager
+        from bitproof.export.brevitas_handlers import QonnxManager
 
         raw = path.with_suffix(".raw.onnx")
         QonnxManager.export(network, args=torch.zeros(1, *shape), export_path=str(raw), dynamo=True, verbose=False)
@@ -99,7 +99,7 @@ def initialized(subject: Subject) -> Any:  # noqa: ANN401  torch is imported on 
     import torch
     from torch import nn
 
-    from train.models import build
+    from bitproof.train.models import build
 
     torch.manual_seed(0)
     network = build(subject.model, subject.inputs, subject.classes, subject.shape)

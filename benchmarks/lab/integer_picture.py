@@ -1,6 +1,6 @@
 """The picture of ``docs/integer-model.md``: a channel's exact value, its quantizer's boundaries, its thresholds.
 
-Values, codes and thresholds come from :mod:`export.integer`; only the float32 error is drawn far too wide.
+Values, codes and thresholds come from :mod:`bitproof.export.integer`; only the float32 error is drawn far too wide.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from export.integer import Activation, Chain, Interval, Quantizer, Rounding, thresholds_of
+from bitproof.export.integer import Activation, Chain, Interval, Quantizer, Rounding, thresholds_of
 
 PATH = Path(__file__).parents[2] / "docs" / "integer-model.svg"
 STYLE = {"svg.hashsalt": "bitproof", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.lab.networks import NetworkSpec
-from train.estimators import (
+from bitproof.train.estimators import (
     Adaptive,
     BiasCorrected,
     Estimator,
@@ -29,7 +29,7 @@ from train.estimators import (
     StraightThrough,
     Weighted,
 )
-from train.smoothing import implied_by
+from bitproof.train.smoothing import implied_by
 
 FORWARD, BACKWARD = 1.0, 2.0
 """Cost of one pass over one batch, in forward passes."""

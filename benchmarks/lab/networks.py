@@ -13,15 +13,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import ModelConfig
-from train.estimators import Problem
-from train.extra_passes import statistics_collected
-from train.frozen import FrozenForward
-from train.layers import quantized_weights
-from train.models import build
-from train.network_problem import NetworkProblem
-from train.split_tensors import real_outputs
-from train.surrogates import SurrogateName, round_ste, sign_ste
+from bitproof.pipeline.config import ModelConfig
+from bitproof.train.estimators import Problem
+from bitproof.train.extra_passes import statistics_collected
+from bitproof.train.frozen import FrozenForward
+from bitproof.train.layers import quantized_weights
+from bitproof.train.models import build
+from bitproof.train.network_problem import NetworkProblem
+from bitproof.train.split_tensors import real_outputs
+from bitproof.train.surrogates import SurrogateName, round_ste, sign_ste
 
 SCALES = (0.1, 0.35)
 """Weight scale of each layer of the perceptron."""

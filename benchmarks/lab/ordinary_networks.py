@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lab.integer_networks import write_qonnx
-from pipeline.config import ModelConfig
+from bitproof.pipeline.config import ModelConfig
 
 RESNET18 = ((64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1))
 """Channels and stride of the blocks of ResNet-18 (He et al., Deep Residual Learning for Image Recognition, 2015)."""
@@ -87,7 +87,7 @@ def resnet18() -> Any:  # noqa: ANN401
     import torch
     from torch import nn
 
-    from train.models.parts import QuantizedParts
+    from bitproof.train.models.parts import QuantizedParts
 
     torch.manual_seed(0)
     parts = QuantizedParts(ModelConfig.model_validate({"name": "resnet8", "weight_bits": 4, "act_bits": 4}))

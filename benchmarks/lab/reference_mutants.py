@@ -1,8 +1,8 @@
 """Faults put into a float reference of free scales, and whether the walk along its layers explains them away.
 
 The networks have scales that are no powers of two, so their float sums round; each mutant is the same file with one
-fault of the kind that a broken exporter makes. The walk (:mod:`export.float_reference`) compares the mutant with the
-integer model of the file without the fault.
+fault of the kind that a broken exporter makes. The walk (:mod:`bitproof.export.float_reference`) compares the mutant
+with the integer model of the file without the fault.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from export.float_reference import Walk, walk
-from export.integer import run
-from export.lowering import Lowered, lower_graph, origins_of
-from export.qonnx_executor import QonnxExecutor
-from pipeline import Codes, Observation
+from bitproof.export.float_reference import Walk, walk
+from bitproof.export.integer import run
+from bitproof.export.lowering import Lowered, lower_graph, origins_of
+from bitproof.export.qonnx_executor import QonnxExecutor
+from bitproof.pipeline import Codes, Observation
 
 QONNX = "qonnx.custom_op.general"
 WIDTHS = ((16, 12, 10, 10, 6), (400, 64, 32, 32, 6))

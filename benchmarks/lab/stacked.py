@@ -1,6 +1,6 @@
 """n-SPSA on the perceptron with many directions in one matrix product: the same estimate, several times faster.
 
-:class:`train.estimators.Spsa` serves any network, one pass at a time; a test holds this one to it.
+:class:`bitproof.train.estimators.Spsa` serves any network, one pass at a time; a test holds this one to it.
 """
 
 from __future__ import annotations

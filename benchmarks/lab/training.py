@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.lab.data import Images
 from benchmarks.lab.networks import NetworkSpec, Trainee
-from train.estimators import Memory, Schedule
+from bitproof.train.estimators import Memory, Schedule
 
 BATCH = 64
 AT_ONCE = 500

@@ -12,8 +12,8 @@ from benchmarks.lab.data import Images, load
 from benchmarks.lab.networks import NetworkSpec, Trainee
 from benchmarks.lab.stacked import stacked_losses, train
 from benchmarks.lab.training import mean_loss, run
-from train.estimators import Estimator, Guided, Ramp, Schedule, StraightThrough
-from train.smoothing import implied_by
+from bitproof.train.estimators import Estimator, Guided, Ramp, Schedule, StraightThrough
+from bitproof.train.smoothing import implied_by
 
 SPEC = NetworkSpec("mlp", 2)
 SEEDS = tuple(range(8))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.divergence.locate import Evidence
-from export.integer import Activation, Threshold
+from bitproof.export.divergence.locate import Evidence
+from bitproof.export.integer import Activation, Threshold
 
 MAX_EXACT = 1024
 """At most so many accumulators of a channel are decided exactly; those at fault come first."""

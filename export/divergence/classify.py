@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from export.divergence.cause import Cause, Finding
-from export.divergence.codes import find_wrong_codes
-from export.divergence.layout import find_input_order, find_permutation
-from export.divergence.locate import Evidence
-from export.divergence.sums import find_narrow_accumulator
-from export.divergence.weights import find_wrong_weight
-from export.integer import IntegerModel, Threshold
-from export.proofs import Activations
+from bitproof.export.divergence.cause import Cause, Finding
+from bitproof.export.divergence.codes import find_wrong_codes
+from bitproof.export.divergence.layout import find_input_order, find_permutation
+from bitproof.export.divergence.locate import Evidence
+from bitproof.export.divergence.sums import find_narrow_accumulator
+from bitproof.export.divergence.weights import find_wrong_weight
+from bitproof.export.integer import IntegerModel, Threshold
+from bitproof.export.proofs import Activations
 
 
 def classify(

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from export.divergence.cause import Cause, Finding
-from export.divergence.channel import Channel, Channels, channel_of
-from export.divergence.locate import Evidence
-from export.divergence.saturation import find_saturation
-from export.integer import Activation, IntegerModel, Quantizer, Rounding, Threshold, propagate
-from export.integer.magnitudes import sums_of
-from export.proofs.order import near_boundaries
+from bitproof.export.divergence.cause import Cause, Finding
+from bitproof.export.divergence.channel import Channel, Channels, channel_of
+from bitproof.export.divergence.locate import Evidence
+from bitproof.export.divergence.saturation import find_saturation
+from bitproof.export.integer import Activation, IntegerModel, Quantizer, Rounding, Threshold, propagate
+from bitproof.export.integer.magnitudes import sums_of
+from bitproof.export.proofs.order import near_boundaries
 
 MAX_CHANNELS = 16
 """At most so many channels that differ must be explained."""
@@ -35,7 +35,7 @@ def find_wrong_codes(
 
     Args:
         model: the integer model.
-        evidence: at a :class:`~export.integer.Threshold`.
+        evidence: at a :class:`~bitproof.export.integer.Threshold`.
         activations: the exact activation of each channel; None where it is not known.
         floats: the other executor computes with floats.
     """

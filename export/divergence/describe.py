@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.divergence.cause import Finding
-from export.divergence.locate import Evidence
-from export.integer import Conv, IntegerModel, MatMul, Product, Threshold
-from pipeline import Codes
+from bitproof.export.divergence.cause import Finding
+from bitproof.export.divergence.locate import Evidence
+from bitproof.export.integer import Conv, IntegerModel, MatMul, Product, Threshold
+from bitproof.pipeline import Codes
 
 SHOWN_INPUTS = 64
 

@@ -10,17 +10,17 @@ from typing import Literal
 
 import numpy as np
 
-from export.divergence.cause import Cause, Finding
-from export.divergence.classify import classify
-from export.divergence.describe import Divergence, describe
-from export.divergence.layout import find_permutation
-from export.divergence.locate import Search, UnreadableError, search_outputs, search_trace, search_units
-from export.divergence.reference import explain_unexplained
-from export.float_reference import walk_reference
-from export.integer import IntegerModel, load, require_codes, run
-from export.lower import activations_of
-from export.proofs import Activations
-from pipeline import Codes, Executor, FloatReference, LayerTracer, MatrixUnit, Requantizer, StageError
+from bitproof.export.divergence.cause import Cause, Finding
+from bitproof.export.divergence.classify import classify
+from bitproof.export.divergence.describe import Divergence, describe
+from bitproof.export.divergence.layout import find_permutation
+from bitproof.export.divergence.locate import Search, UnreadableError, search_outputs, search_trace, search_units
+from bitproof.export.divergence.reference import explain_unexplained
+from bitproof.export.float_reference import walk_reference
+from bitproof.export.integer import IntegerModel, load, require_codes, run
+from bitproof.export.lower import activations_of
+from bitproof.export.proofs import Activations
+from bitproof.pipeline import Codes, Executor, FloatReference, LayerTracer, MatrixUnit, Requantizer, StageError
 
 Method = Literal["layers", "units", "outputs"]
 """How far one can look into an executor: into its layers, into units that are run alone, at its outputs."""

@@ -8,10 +8,10 @@ from itertools import permutations
 
 import numpy as np
 
-from export.divergence.cause import Cause, Finding
-from export.divergence.locate import Evidence
-from export.integer import IntegerModel, MatMul, Product, Reshape, Shape
-from pipeline import Codes
+from bitproof.export.divergence.cause import Cause, Finding
+from bitproof.export.divergence.locate import Evidence
+from bitproof.export.integer import IntegerModel, MatMul, Product, Reshape, Shape
+from bitproof.pipeline import Codes
 
 TRIED_SAMPLES = 32
 """So many samples tell most orders apart; one that fits them is tried on all."""

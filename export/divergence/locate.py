@@ -13,9 +13,9 @@ from math import prod
 
 import numpy as np
 
-from export.integer import INPUT, IntegerModel, MatMul, Node, Threshold, trace
-from export.proofs import PartialRequantizer, rising_codes, rising_codes_at, takes_points
-from pipeline import Codes, LayerTracer, MatrixUnit, Requantizer, StageError
+from bitproof.export.integer import INPUT, IntegerModel, MatMul, Node, Threshold, trace
+from bitproof.export.proofs import PartialRequantizer, rising_codes, rising_codes_at, takes_points
+from bitproof.pipeline import Codes, LayerTracer, MatrixUnit, Requantizer, StageError
 
 ELEMENTS_AT_ONCE = 1 << 23
 """So many codes of all layers together are held at a time, for each of the two executors."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.divergence.cause import Cause, Finding
-from export.divergence.classify import classify
-from export.divergence.locate import Evidence, first_site
-from export.float_reference import Walk, values_beside
-from export.integer import IntegerModel, MaxPool, Node, Product
-from export.proofs import Activations
-from pipeline import Codes, FloatReference, LayerTracer, StageError
+from bitproof.export.divergence.cause import Cause, Finding
+from bitproof.export.divergence.classify import classify
+from bitproof.export.divergence.locate import Evidence, first_site
+from bitproof.export.float_reference import Walk, values_beside
+from bitproof.export.integer import IntegerModel, MaxPool, Node, Product
+from bitproof.export.proofs import Activations
+from bitproof.pipeline import Codes, FloatReference, LayerTracer, StageError
 
 MAX_SAMPLES = 1024
 """At most so many samples are looked at, the first at fault among them."""

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from export.divergence.cause import Cause, Finding
-from export.divergence.channel import Channel, Channels
-from export.divergence.sums import wrapped
-from export.integer import IntegerType, Quantizer
-from pipeline import Codes
+from bitproof.export.divergence.cause import Cause, Finding
+from bitproof.export.divergence.channel import Channel, Channels
+from bitproof.export.divergence.sums import wrapped
+from bitproof.export.integer import IntegerType, Quantizer
+from bitproof.pipeline import Codes
 
 CODE_BITS = range(16, 0, -1)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.divergence.cause import Cause, Finding
-from export.divergence.locate import Evidence
-from export.integer import IntegerType
-from pipeline import Codes
+from bitproof.export.divergence.cause import Cause, Finding
+from bitproof.export.divergence.locate import Evidence
+from bitproof.export.integer import IntegerType
+from bitproof.pipeline import Codes
 
 WIDTHS = range(32, 6, -1)
 """Widths that an accumulator may be narrowed to; the widest that explains all is the one."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.divergence.cause import Cause, Finding
-from export.divergence.locate import Evidence
-from export.integer import Affine, IntegerModel, MatMul, Product, propagate
-from pipeline import Codes, MatrixUnit
+from bitproof.export.divergence.cause import Cause, Finding
+from bitproof.export.divergence.locate import Evidence
+from bitproof.export.integer import Affine, IntegerModel, MatMul, Product, propagate
+from bitproof.pipeline import Codes, MatrixUnit
 
 PRIME = (1 << 31) - 1
 MAX_UNKNOWNS = 512

@@ -1,8 +1,8 @@
 """What a float evaluation of a network gives otherwise than the integers: explained by its rounding errors, or not."""
 
-from export.float_reference.codings import output_coding, reference_codings
-from export.float_reference.judge import judge_reference, walk_reference
-from export.float_reference.walk import Walk, values_beside, walk
+from bitproof.export.float_reference.codings import output_coding, reference_codings
+from bitproof.export.float_reference.judge import judge_reference, walk_reference
+from bitproof.export.float_reference.walk import Walk, values_beside, walk
 
 __all__ = [
     "Walk",

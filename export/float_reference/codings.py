@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from export.integer import IntegerModel, Threshold, load
-from export.integer.ir import Coding
-from export.integer.magnitudes import sums_of
-from export.integer.surd import Surd
-from export.lowering import load_origins
-from pipeline import InputError
-from pipeline.float_error import NORMALIZATION_ROUNDINGS, OUTWARD, PRECISION, SUM_ROUNDINGS, largest_exact_sum
-from pipeline.output_coding import OutputCoding
+from bitproof.export.integer import IntegerModel, Threshold, load
+from bitproof.export.integer.ir import Coding
+from bitproof.export.integer.magnitudes import sums_of
+from bitproof.export.integer.surd import Surd
+from bitproof.export.lowering import load_origins
+from bitproof.pipeline import InputError
+from bitproof.pipeline.float_error import NORMALIZATION_ROUNDINGS, OUTWARD, PRECISION, SUM_ROUNDINGS, largest_exact_sum
+from bitproof.pipeline.output_coding import OutputCoding
 
 
 def output_coding(model: IntegerModel) -> OutputCoding:

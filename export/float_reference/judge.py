@@ -8,11 +8,11 @@ from math import prod
 
 import numpy as np
 
-from export.float_reference.walk import Walk, walk
-from export.integer import IntegerModel, run
-from export.proofs import Activations
-from pipeline import Codes, FloatReference, ParityReport, compare_codes
-from pipeline.progress import ShowsProgress, silent
+from bitproof.export.float_reference.walk import Walk, walk
+from bitproof.export.integer import IntegerModel, run
+from bitproof.export.proofs import Activations
+from bitproof.pipeline import Codes, FloatReference, ParityReport, compare_codes
+from bitproof.pipeline.progress import ShowsProgress, silent
 
 ELEMENTS_AT_ONCE = 1 << 23
 """So many codes of all layers together are held at a time."""

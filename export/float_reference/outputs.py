@@ -6,12 +6,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from export.float_reference.codings import constant_of, exact_limit, relative_error_of
-from export.integer import IntegerModel, TopK
-from export.integer.ir import Coding
-from export.integer.types import Sums
-from export.proofs.float_bounds import UNIT, Mask, Reals
-from pipeline import Codes, Observation
+from bitproof.export.float_reference.codings import constant_of, exact_limit, relative_error_of
+from bitproof.export.integer import IntegerModel, TopK
+from bitproof.export.integer.ir import Coding
+from bitproof.export.integer.types import Sums
+from bitproof.export.proofs.float_bounds import UNIT, Mask, Reals
+from bitproof.pipeline import Codes, Observation
 
 
 def explained_outputs(

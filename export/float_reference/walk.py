@@ -2,7 +2,8 @@
 
 A code that floats round the other way changes everything behind it, so outputs that differ say little. The walk gives
 each layer the codes that the reference itself gave before it, and calculates the layer exactly. What differs then was
-made by that layer alone, and its rounding errors explain it (:mod:`export.proofs.float_bounds`) or nothing does.
+made by that layer alone, and its rounding errors explain it (:mod:`bitproof.export.proofs.float_bounds`) or nothing
+does.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from export.float_reference.outputs import explained_outputs
-from export.integer import INPUT, IntegerModel, Threshold, TopK
-from export.integer.magnitudes import sums_of
-from export.proofs import Activations
-from export.proofs.float_bounds import ActivationBounds, Mask, Seen
-from pipeline import Codes, Observation, StageError, Unexplained
+from bitproof.export.float_reference.outputs import explained_outputs
+from bitproof.export.integer import INPUT, IntegerModel, Threshold, TopK
+from bitproof.export.integer.magnitudes import sums_of
+from bitproof.export.proofs import Activations
+from bitproof.export.proofs.float_bounds import ActivationBounds, Mask, Seen
+from bitproof.pipeline import Codes, Observation, StageError, Unexplained
 
 
 @dataclass(slots=True)

@@ -9,11 +9,11 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from export.foreign.domains import is_standard
-from export.foreign.graph import GENERAL
-from export.foreign.input_quantizer import HEAD, PREPROCESSING, find_input_quantizer
-from pipeline import InputError
-from pipeline.input_type import InputType
+from bitproof.export.foreign.domains import is_standard
+from bitproof.export.foreign.graph import GENERAL
+from bitproof.export.foreign.input_quantizer import HEAD, PREPROCESSING, find_input_quantizer
+from bitproof.pipeline import InputError
+from bitproof.pipeline.input_type import InputType
 
 
 def declare_input(model: onnx.ModelProto, kind: InputType) -> onnx.ModelProto:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.foreign.input_quantizer import InputQuantizer
-from pipeline import Codes, InputError
+from bitproof.export.foreign.input_quantizer import InputQuantizer
+from bitproof.pipeline import Codes, InputError
 
 MAX_NUMBERS = 1 << 28
 """Of all samples together: 2 GiB."""

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from export.foreign.graph import Array, operations
-from pipeline import InputError
+from bitproof.export.foreign.graph import Array, operations
+from bitproof.pipeline import InputError
 
 MAX_ELEMENTS = 1 << 26
 """Of all results together: an Expand or Tile of a few bytes can ask for any number of them."""

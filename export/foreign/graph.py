@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, helper
 
-from pipeline import InputError
+from bitproof.pipeline import InputError
 
 Array = NDArray[Any]
 

@@ -9,14 +9,14 @@ from typing import ClassVar
 
 import onnx
 
-from export.foreign.declare_input import declare_input
-from export.foreign.input_quantizer import require_input_quantizer
-from export.foreign.normalize import normalize
-from export.foreign.read import BYTES
-from export.qonnx import FILE, KIND, load_qonnx
-from pipeline import Artifact, InputError, Stage, StageContext
-from pipeline.import_config import SourceFile
-from pipeline.input_type import parse_input_type
+from bitproof.export.foreign.declare_input import declare_input
+from bitproof.export.foreign.input_quantizer import require_input_quantizer
+from bitproof.export.foreign.normalize import normalize
+from bitproof.export.foreign.read import BYTES
+from bitproof.export.qonnx import FILE, KIND, load_qonnx
+from bitproof.pipeline import Artifact, InputError, Stage, StageContext
+from bitproof.pipeline.import_config import SourceFile
+from bitproof.pipeline.input_type import parse_input_type
 
 SOURCE = "source.json"
 

@@ -11,10 +11,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from export.foreign.domains import is_general, is_standard
-from export.foreign.graph import Array, input_of, integer, label, number, operations, refusal
-from pipeline import Codes, InputError
-from pipeline.input_type import EXAMPLES
+from bitproof.export.foreign.domains import is_general, is_standard
+from bitproof.export.foreign.graph import Array, input_of, integer, label, number, operations, refusal
+from bitproof.pipeline import Codes, InputError
+from bitproof.pipeline.input_type import EXAMPLES
 
 HEAD = operations("Add BatchNormalization Clip Div Flatten Mul Neg Pad Relu Reshape Squeeze Sub Transpose Unsqueeze")
 """What may stand between the input and its quantizer: it is run as it is, to turn real inputs into codes."""

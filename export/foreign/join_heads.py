@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 import onnx
 from onnx import TensorProto, helper
 
-from export.foreign.graph import Graph
-from export.foreign.shapes import Shape
-from pipeline import InputError
+from bitproof.export.foreign.graph import Graph
+from bitproof.export.foreign.shapes import Shape
+from bitproof.pipeline import InputError
 
 KEY = "bitproof.heads"
 """Of the metadata: a list of (name in the user's file, flattened tensor, shape of a sample)."""

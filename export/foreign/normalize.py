@@ -3,7 +3,7 @@
 A normalized file
 
 * has one input of float values, the batch ``N`` first, and one output; every constant is an initializer; several
-  outputs are flattened and joined (:mod:`export.foreign.join_heads`);
+  outputs are flattened and joined (:mod:`bitproof.export.foreign.join_heads`);
 * has no Constant, Identity or inference-time Dropout node, no Cast between floats, no node without effect;
 * has the operations of QONNX in one domain, ``qonnx.custom_op.general``, with Quant for IntQuant, and standard
   operations in the form of opset 20 or later: axes, pads and bounds are inputs;
@@ -22,14 +22,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from export.foreign.domains import unify_domains
-from export.foreign.graph import Graph
-from export.foreign.join_heads import note_heads
-from export.foreign.read import drop_dead, read
-from export.foreign.resolve import Walk
-from export.foreign.shapes import BATCH, Shape
-from export.foreign.signatures import require_well_formed
-from pipeline import InputError
+from bitproof.export.foreign.domains import unify_domains
+from bitproof.export.foreign.graph import Graph
+from bitproof.export.foreign.join_heads import note_heads
+from bitproof.export.foreign.read import drop_dead, read
+from bitproof.export.foreign.resolve import Walk
+from bitproof.export.foreign.shapes import BATCH, Shape
+from bitproof.export.foreign.signatures import require_well_formed
+from bitproof.pipeline import InputError
 
 IR_VERSION = 10
 MAX_NODES = 2_500

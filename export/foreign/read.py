@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto, numpy_helper
 
-from export.foreign.graph import Array, Graph, input_of, integer, label, refusal
-from export.foreign.join_heads import join_heads, require_outputs
-from pipeline import InputError
+from bitproof.export.foreign.graph import Array, Graph, input_of, integer, label, refusal
+from bitproof.export.foreign.join_heads import join_heads, require_outputs
+from bitproof.pipeline import InputError
 
 OLDEST_IR, NEWEST_IR = 3, 13
 OLDEST_OPSET, NEWEST_OPSET = 7, 26

@@ -8,13 +8,24 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from export.foreign.channels_first import channels_first
-from export.foreign.domains import is_general, is_standard
-from export.foreign.fold import Folder
-from export.foreign.graph import OPSET, Array, Graph, input_of, int64, integer, integers, operations, refusal, without
-from export.foreign.modernize import modernize, resolve_padding
-from export.foreign.shape_arithmetic import Sizes, sizes_of, target_of
-from export.foreign.shapes import (
+from bitproof.export.foreign.channels_first import channels_first
+from bitproof.export.foreign.domains import is_general, is_standard
+from bitproof.export.foreign.fold import Folder
+from bitproof.export.foreign.graph import (
+    OPSET,
+    Array,
+    Graph,
+    input_of,
+    int64,
+    integer,
+    integers,
+    operations,
+    refusal,
+    without,
+)
+from bitproof.export.foreign.modernize import modernize, resolve_padding
+from bitproof.export.foreign.shape_arithmetic import Sizes, sizes_of, target_of
+from bitproof.export.foreign.shapes import (
     BATCH,
     BROADCAST,
     CHANGES_SHAPE,
@@ -24,9 +35,9 @@ from export.foreign.shapes import (
     number_of,
     output_shape,
 )
-from export.foreign.streamlined import standard_form
-from export.foreign.weights import rearranged_weights
-from pipeline import InputError
+from bitproof.export.foreign.streamlined import standard_form
+from bitproof.export.foreign.weights import rearranged_weights
+from bitproof.pipeline import InputError
 
 MAX_ELEMENTS = 1 << 26
 """Of one tensor, for one sample."""

@@ -1,6 +1,6 @@
 """The integer model: intermediate representation, operations, interpreter, ranges, thresholds, requantization."""
 
-from export.integer.activation import (
+from bitproof.export.integer.activation import (
     Activation,
     Bipolar,
     Chain,
@@ -10,13 +10,13 @@ from export.integer.activation import (
     Truncation,
     thresholds_of,
 )
-from export.integer.classes import classify
-from export.integer.flip import ChosenWeight, choose_weight, flip_weight_bit
-from export.integer.interpret import require_codes, run, trace
-from export.integer.ir import INPUT, Coding, Head, IntegerModel
-from export.integer.moves import without_moves
-from export.integer.operations import operations_of, operations_of_node
-from export.integer.ops import (
+from bitproof.export.integer.classes import classify
+from bitproof.export.integer.flip import ChosenWeight, choose_weight, flip_weight_bit
+from bitproof.export.integer.interpret import require_codes, run, trace
+from bitproof.export.integer.ir import INPUT, Coding, Head, IntegerModel
+from bitproof.export.integer.moves import without_moves
+from bitproof.export.integer.operations import operations_of, operations_of_node
+from bitproof.export.integer.ops import (
     Add,
     Affine,
     Concat,
@@ -33,8 +33,8 @@ from export.integer.ops import (
     Transpose,
     Window,
 )
-from export.integer.ranges import accumulator_type, propagate
-from export.integer.requantize import (
+from bitproof.export.integer.ranges import accumulator_type, propagate
+from bitproof.export.integer.requantize import (
     MultiplyShift,
     Requantization,
     RoundingShift,
@@ -43,9 +43,9 @@ from export.integer.requantize import (
     solve_requantization,
     solve_rounding_shift,
 )
-from export.integer.store import DAMAGED, KIND, load, rational, save
-from export.integer.supported import require_operations
-from export.integer.types import EXACT_FLOAT32, EXACT_FLOAT64, IntegerType, Interval, Ranges, Shape, hull
+from bitproof.export.integer.store import DAMAGED, KIND, load, rational, save
+from bitproof.export.integer.supported import require_operations
+from bitproof.export.integer.types import EXACT_FLOAT32, EXACT_FLOAT64, IntegerType, Interval, Ranges, Shape, hull
 
 __all__ = [
     "DAMAGED",

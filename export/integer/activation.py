@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, lru_cache
 
-from export.integer.chain import Chain, FloatForm
-from export.integer.curve import Curve, Image
-from export.integer.cut import ALWAYS, NEVER, Cut, moved
-from export.integer.monotone import Clamped
-from export.integer.quantizer import Bipolar, Quantization, Quantizer, Truncation
-from export.integer.rounding import Rounding
-from export.integer.surd import Line, Surd
-from export.integer.types import Interval
+from bitproof.export.integer.chain import Chain, FloatForm
+from bitproof.export.integer.curve import Curve, Image
+from bitproof.export.integer.cut import ALWAYS, NEVER, Cut, moved
+from bitproof.export.integer.monotone import Clamped
+from bitproof.export.integer.quantizer import Bipolar, Quantization, Quantizer, Truncation
+from bitproof.export.integer.rounding import Rounding
+from bitproof.export.integer.surd import Line, Surd
+from bitproof.export.integer.types import Interval
 
 __all__ = [
     "Activation",

@@ -6,10 +6,10 @@ Scales, biases, batch norms (Ioffe & Szegedy 2015), ReLUs and other clamps compo
 
 An affine map of such a chain is one again, clamps and all, and so is its clamp, since
 ``clip(clip(x, l, h), p, q) = clip(x, clip(l, p, q), clip(h, p, q))``. Each constant is a sum of rational multiples of
-square roots (:mod:`export.integer.surd`); the slope is a product and has one term.
+square roots (:mod:`bitproof.export.integer.surd`); the slope is a product and has one term.
 
 What a node such as Tanh does to the clipped number, and all that comes behind it, is a curve
-(:mod:`export.integer.curve`).
+(:mod:`bitproof.export.integer.curve`).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from export.integer.curve import Curve
-from export.integer.monotone import Clamped, Scaled, Step
-from export.integer.surd import Surd
-from pipeline.float_error import NORMALIZATION_ROUNDINGS
+from bitproof.export.integer.curve import Curve
+from bitproof.export.integer.monotone import Clamped, Scaled, Step
+from bitproof.export.integer.surd import Surd
+from bitproof.pipeline.float_error import NORMALIZATION_ROUNDINGS
 
 
 @dataclass(frozen=True, slots=True)

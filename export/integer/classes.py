@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from export.integer.ir import Coding, IntegerModel
-from export.integer.ops import TopK
-from pipeline import Codes
+from bitproof.export.integer.ir import Coding, IntegerModel
+from bitproof.export.integer.ops import TopK
+from bitproof.pipeline import Codes
 
 UNIT, NO_UNDERFLOW = 2.0**-53, 2.0**-1000
 """Largest relative error of one rounding to binary64; more than all errors of gradual underflow here."""

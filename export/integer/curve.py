@@ -5,8 +5,8 @@ nothing: *forward*, the number's image is compared with a boundary (what the pro
 to the number from which on the image lies beyond it (what thresholds are derived from).
 
 All steps but Tanh map sums of square roots to such sums, exactly. The image of such a sum by Tanh is transcendental
-unless it is 0 (:mod:`export.integer.transcendental`), so it never equals a boundary, and enclosures decide. With a
-second Tanh behind the first, equality could not be excluded any more: a curve has one at most.
+unless it is 0 (:mod:`bitproof.export.integer.transcendental`), so it never equals a boundary, and enclosures decide.
+With a second Tanh behind the first, equality could not be excluded any more: a curve has one at most.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 
-from export.integer.cut import ALWAYS, NEVER, Cut
-from export.integer.monotone import Floats, Scaled, Step, Tanh
-from export.integer.surd import FIRST_BITS, Surd
-from export.integer.transcendental import tanh
+from bitproof.export.integer.cut import ALWAYS, NEVER, Cut
+from bitproof.export.integer.monotone import Floats, Scaled, Step, Tanh
+from bitproof.export.integer.surd import FIRST_BITS, Surd
+from bitproof.export.integer.transcendental import tanh
 
 
 @dataclass(frozen=True, eq=False)

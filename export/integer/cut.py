@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
 
-from export.integer.surd import FIRST_BITS, Surd
-from export.integer.transcendental import atanh
+from bitproof.export.integer.surd import FIRST_BITS, Surd
+from bitproof.export.integer.transcendental import atanh
 
 
 @dataclass(frozen=True, slots=True, eq=False)

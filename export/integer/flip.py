@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from export.integer.interpret import run, trace
-from export.integer.ir import INPUT, IntegerModel
-from export.integer.ops import Conv, Product
-from export.integer.store import load, save
-from export.integer.types import IntegerType
-from pipeline import Codes, ConfigError
+from bitproof.export.integer.interpret import run, trace
+from bitproof.export.integer.ir import INPUT, IntegerModel
+from bitproof.export.integer.ops import Conv, Product
+from bitproof.export.integer.store import load, save
+from bitproof.export.integer.types import IntegerType
+from bitproof.pipeline import Codes, ConfigError
 
 SAMPLES = 64
 """So many samples decide whether a weight shows at the outputs."""

@@ -1,4 +1,4 @@
-"""The int64 NumPy interpreter: runs a model node by node; what a node means is in :mod:`export.integer.ops`."""
+"""The int64 NumPy interpreter: runs a model node by node, as :mod:`bitproof.export.integer.ops` defines each."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from math import prod
 
 import numpy as np
 
-from export.integer.ir import INPUT, IntegerModel
-from export.integer.ops import Node
-from pipeline import Codes, InputError
+from bitproof.export.integer.ir import INPUT, IntegerModel
+from bitproof.export.integer.ops import Node
+from bitproof.pipeline import Codes, InputError
 
 After = Callable[[Node, Codes], Codes]
 """Is given a node and its output, shape (N, *sample shape), and returns what the nodes behind it are given instead."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from math import prod
 
-from export.integer.ops import MatMul, Node, Product, Threshold
-from export.integer.surd import Surd
-from export.integer.types import IntegerType, Interval, Ranges, Shape
+from bitproof.export.integer.ops import MatMul, Node, Product, Threshold
+from bitproof.export.integer.surd import Surd
+from bitproof.export.integer.types import IntegerType, Interval, Ranges, Shape
 
 INPUT = "input"
 """What a node's wiring calls the input of the model."""

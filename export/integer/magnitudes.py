@@ -1,12 +1,12 @@
 """How large the partial sums of a value may become, whatever their order: what float32 evaluation of it depends on.
 
-How an operation carries the sums behind its inputs on is in :mod:`export.integer.ops`.
+How an operation carries the sums behind its inputs on is in :mod:`bitproof.export.integer.ops`.
 """
 
 from __future__ import annotations
 
-from export.integer.ir import INPUT, IntegerModel
-from export.integer.types import Bounds, Sums
+from bitproof.export.integer.ir import INPUT, IntegerModel
+from bitproof.export.integer.types import Bounds, Sums
 
 __all__ = ["Sums", "sums_of"]
 

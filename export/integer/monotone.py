@@ -1,4 +1,4 @@
-"""Functions of the real numbers that never fall, of which a curve (:mod:`export.integer.curve`) is composed.
+"""Functions of the real numbers that never fall, of which a curve (:mod:`bitproof.export.integer.curve`) is composed.
 
 Each maps numbers forward and cuts backward; the two directions share nothing.
 """
@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer.cut import ALWAYS, NEVER, Cut, InverseTanh, moved, side
-from export.integer.surd import Surd
+from bitproof.export.integer.cut import ALWAYS, NEVER, Cut, InverseTanh, moved, side
+from bitproof.export.integer.surd import Surd
 
 Floats = NDArray[np.float64]
 ZERO = Surd.of(0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from export.integer.ir import IntegerModel, chain_wiring
-from export.integer.ops import Node, Reshape, Transpose
+from bitproof.export.integer.ir import IntegerModel, chain_wiring
+from bitproof.export.integer.ops import Node, Reshape, Transpose
 
 
 def without_moves(model: IntegerModel) -> IntegerModel:

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer.ops import Threshold
-from export.integer.types import Ranges
-from pipeline import Codes
+from bitproof.export.integer.ops import Threshold
+from bitproof.export.integer.types import Ranges
+from bitproof.pipeline import Codes
 
 MAX_MULTIPLIER = (1 << 31) - 1
 NONE = 3 << 61

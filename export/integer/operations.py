@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from math import prod
 
-from export.integer.ir import IntegerModel
-from export.integer.ops import MaxPool, Node, Product, SumPool
-from export.integer.types import Shape
+from bitproof.export.integer.ir import IntegerModel
+from bitproof.export.integer.ops import MaxPool, Node, Product, SumPool
+from bitproof.export.integer.types import Shape
 
 
 def operations_of_node(node: Node, shape: Shape) -> int:

@@ -1,7 +1,7 @@
 """Quantizers as staircases: at which real numbers the code rises, and on which side a tie falls.
 
-The boundaries are those of its rounding (:mod:`export.integer.rounding`). Saturation only drops some. QONNX saturates
-before it rounds, which is the same: its limits are integers, and every rounding keeps integers.
+The boundaries are those of its rounding (:mod:`bitproof.export.integer.rounding`). Saturation only drops some. QONNX
+saturates before it rounds, which is the same: its limits are integers, and every rounding keeps integers.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from fractions import Fraction
 from math import ceil, floor
 from typing import Protocol
 
-from export.integer.rounding import Rounding
-from pipeline.float_error import is_power_of_two
+from bitproof.export.integer.rounding import Rounding
+from bitproof.pipeline.float_error import is_power_of_two
 
 
 class Quantization(Protocol):

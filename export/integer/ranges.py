@@ -1,13 +1,13 @@
 """Accumulator ranges by exact interval arithmetic in Python integers, per channel, from the real weights.
 
 The interval of a value holds every code that any allowed input can cause (Moore, Interval Analysis, 1966), so a width
-that holds it cannot overflow. How an operation bounds its output is in :mod:`export.integer.ops`.
+that holds it cannot overflow. How an operation bounds its output is in :mod:`bitproof.export.integer.ops`.
 """
 
 from __future__ import annotations
 
-from export.integer.ir import INPUT, IntegerModel
-from export.integer.types import IntegerType, Ranges, hull
+from bitproof.export.integer.ir import INPUT, IntegerModel
+from bitproof.export.integer.types import IntegerType, Ranges, hull
 
 
 def propagate(model: IntegerModel) -> dict[str, Ranges]:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.integer.multiply_shift import Reached, least_multipliers, offsets_of
-from export.integer.ops import Threshold
-from export.integer.types import Ranges
-from pipeline import Codes, StageError
+from bitproof.export.integer.multiply_shift import Reached, least_multipliers, offsets_of
+from bitproof.export.integer.ops import Threshold
+from bitproof.export.integer.types import Ranges
+from bitproof.pipeline import Codes, StageError
 
 MAX_SHIFT = {32: 30, 64: 52}
 """Largest shift tried, by the bits of the word."""

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer.ir import Coding, Head, IntegerModel, Wiring, chain_wiring
-from export.integer.ops import OPERATIONS, Node, Window
-from export.integer.types import IntegerType
-from pipeline import Codes, InputError
+from bitproof.export.integer.ir import Coding, Head, IntegerModel, Wiring, chain_wiring
+from bitproof.export.integer.ops import OPERATIONS, Node, Window
+from bitproof.export.integer.types import IntegerType
+from bitproof.pipeline import Codes, InputError
 
 KIND = "integer-model"
 FORMAT = 2

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from export.integer.ir import IntegerModel, chain_wiring
-from export.integer.moves import moves_nothing
-from export.integer.ops import Affine, Node, Threshold
-from pipeline import StageError
+from bitproof.export.integer.ir import IntegerModel, chain_wiring
+from bitproof.export.integer.moves import moves_nothing
+from bitproof.export.integer.ops import Affine, Node, Threshold
+from bitproof.pipeline import StageError
 
 
 def require_operations(
@@ -13,7 +13,7 @@ def require_operations(
 ) -> None:
     """Refuse a *model* that is not a chain of *operations* on vectors without scaling, with codes in steps of 1.
 
-    Nodes that move nothing are left to :func:`export.integer.moves.without_moves`.
+    Nodes that move nothing are left to :func:`bitproof.export.integer.moves.without_moves`.
 
     *steps*: the target takes codes in other steps, too (bipolar codes).
 

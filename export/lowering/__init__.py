@@ -1,7 +1,7 @@
 """QONNX to the integer model: one walk over the graph, exact or refused."""
 
-from export.lowering.lower import Lowered, lower_graph
-from export.lowering.origins import Origins, load_origins, origins_of, save_origins
+from bitproof.export.lowering.lower import Lowered, lower_graph
+from bitproof.export.lowering.origins import Origins, load_origins, origins_of, save_origins
 
 __all__ = [
     "Lowered",

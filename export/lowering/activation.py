@@ -8,10 +8,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from export.integer import Activation, Chain, IntegerType, Quantization, Threshold, thresholds_of
-from export.lowering.effort import CURVED_LEVEL, LEVEL, QUANTIZED_CHANNEL
-from export.lowering.graph import Lowering, Span, UnsupportedError
-from export.lowering.meaning import Tensor
+from bitproof.export.integer import Activation, Chain, IntegerType, Quantization, Threshold, thresholds_of
+from bitproof.export.lowering.effort import CURVED_LEVEL, LEVEL, QUANTIZED_CHANNEL
+from bitproof.export.lowering.graph import Lowering, Span, UnsupportedError
+from bitproof.export.lowering.meaning import Tensor
 
 
 def quantize(

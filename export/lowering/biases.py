@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from export.lowering.meaning import Meaning, QuantizedConstant
+from bitproof.export.lowering.meaning import Meaning, QuantizedConstant
 
 
 def bias_offsets(bias: Meaning, reals: Sequence[Fraction], units: Sequence[Fraction]) -> list[Fraction]:

@@ -9,10 +9,10 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer import INPUT, Affine, IntegerType, MaxPool, Node, Product, Ranges, Shape
-from export.lowering.effort import Effort
-from export.lowering.meaning import Tensor
-from pipeline import Codes
+from bitproof.export.integer import INPUT, Affine, IntegerType, MaxPool, Node, Product, Ranges, Shape
+from bitproof.export.lowering.effort import Effort
+from bitproof.export.lowering.meaning import Tensor
+from bitproof.pipeline import Codes
 
 PREFIXES = {
     "matmul": "fc",

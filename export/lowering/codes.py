@@ -7,10 +7,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from export.integer import Affine, Chain, IntegerType, Quantizer, Rounding, Transpose
-from export.lowering.activation import quantize
-from export.lowering.graph import Lowering, UnsupportedError
-from export.lowering.meaning import Tensor, unit_of
+from bitproof.export.integer import Affine, Chain, IntegerType, Quantizer, Rounding, Transpose
+from bitproof.export.lowering.activation import quantize
+from bitproof.export.lowering.graph import Lowering, UnsupportedError
+from bitproof.export.lowering.meaning import Tensor, unit_of
 
 MAX_LEVELS = 255
 """So many thresholds a channel at most stand for a clamp on codes."""

@@ -8,12 +8,12 @@ from fractions import Fraction
 import numpy as np
 import onnx
 
-from export.integer import Chain
-from export.integer.monotone import Bent, Sign, Step, Tanh
-from export.lowering.elementwise import constants_of, kept
-from export.lowering.graph import Lowering, UnsupportedError, attributes
-from export.lowering.heads import drop_at_the_end
-from export.lowering.meaning import Meaning, Tensor
+from bitproof.export.integer import Chain
+from bitproof.export.integer.monotone import Bent, Sign, Step, Tanh
+from bitproof.export.lowering.elementwise import constants_of, kept
+from bitproof.export.lowering.graph import Lowering, UnsupportedError, attributes
+from bitproof.export.lowering.heads import drop_at_the_end
+from bitproof.export.lowering.meaning import Meaning, Tensor
 
 HALF = Fraction(1, 2)
 

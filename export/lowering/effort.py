@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from export.integer import Chain, Node, Product, Shape, operations_of_node
-from export.integer.surd import Surd
-from pipeline import InputError
+from bitproof.export.integer import Chain, Node, Product, Shape, operations_of_node
+from bitproof.export.integer.surd import Surd
+from bitproof.pipeline import InputError
 
 MAX_EFFORT = 1 << 24
 """Units for one network."""

@@ -8,13 +8,13 @@ from fractions import Fraction
 import numpy as np
 import onnx
 
-from export.integer import Chain, Product
-from export.lowering.biases import bias_offsets
-from export.lowering.effort import CHAIN, NODE
-from export.lowering.graph import Lowering, UnsupportedError, along_channels, attributes, has_input
-from export.lowering.joins import add_tensors
-from export.lowering.linear_quantizers import clipped
-from export.lowering.meaning import Constant, GraphInput, Meaning, QuantizedConstant, Rounded, Tensor
+from bitproof.export.integer import Chain, Product
+from bitproof.export.lowering.biases import bias_offsets
+from bitproof.export.lowering.effort import CHAIN, NODE
+from bitproof.export.lowering.graph import Lowering, UnsupportedError, along_channels, attributes, has_input
+from bitproof.export.lowering.joins import add_tensors
+from bitproof.export.lowering.linear_quantizers import clipped
+from bitproof.export.lowering.meaning import Constant, GraphInput, Meaning, QuantizedConstant, Rounded, Tensor
 
 
 def constants_of(lowering: Lowering, tensor: Tensor, node: onnx.NodeProto, index: int) -> list[Fraction]:

@@ -11,11 +11,11 @@ from typing import Any
 import onnx
 from onnx import numpy_helper
 
-from export.integer import Activation, IntegerType, Shape
-from export.lowering.builder import Builder
-from export.lowering.effort import EXACT_NUMBERS
-from export.lowering.meaning import Constant, Meaning, QuantizedConstant, Rationals, Rounded, Tensor, rationals
-from pipeline import InputError
+from bitproof.export.integer import Activation, IntegerType, Shape
+from bitproof.export.lowering.builder import Builder
+from bitproof.export.lowering.effort import EXACT_NUMBERS
+from bitproof.export.lowering.meaning import Constant, Meaning, QuantizedConstant, Rationals, Rounded, Tensor, rationals
+from bitproof.pipeline import InputError
 
 
 class UnsupportedError(InputError):

@@ -6,10 +6,10 @@ from fractions import Fraction
 
 import onnx
 
-from export.integer import Chain, TopK
-from export.lowering.codes import shift
-from export.lowering.graph import Lowering, UnsupportedError, attributes, require_only
-from export.lowering.meaning import Meaning, Tensor, unit_of
+from bitproof.export.integer import Chain, TopK
+from bitproof.export.lowering.codes import shift
+from bitproof.export.lowering.graph import Lowering, UnsupportedError, attributes, require_only
+from bitproof.export.lowering.meaning import Meaning, Tensor, unit_of
 
 
 def top_k(lowering: Lowering, node: onnx.NodeProto) -> Meaning:

@@ -7,11 +7,11 @@ from fractions import Fraction
 
 import onnx
 
-from export.integer import Add, Chain, Concat
-from export.integer.surd import Surd
-from export.lowering.codes import clamped_codes, in_order, shift
-from export.lowering.graph import Lowering, UnsupportedError, attributes, axis_of
-from export.lowering.meaning import Meaning, Tensor, unit_of
+from bitproof.export.integer import Add, Chain, Concat
+from bitproof.export.integer.surd import Surd
+from bitproof.export.lowering.codes import clamped_codes, in_order, shift
+from bitproof.export.lowering.graph import Lowering, UnsupportedError, attributes, axis_of
+from bitproof.export.lowering.meaning import Meaning, Tensor, unit_of
 
 
 def add_tensors(lowering: Lowering, first: Tensor, second: Tensor) -> Tensor:

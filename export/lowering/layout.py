@@ -8,10 +8,10 @@ from math import prod
 import numpy as np
 import onnx
 
-from export.integer import Pad, Reshape, Shape
-from export.lowering.codes import codes_of, in_order
-from export.lowering.graph import Lowering, UnsupportedError, attributes, axis_of, has_input, require_only
-from export.lowering.meaning import Constant, GraphInput, Meaning, QuantizedConstant, Tensor
+from bitproof.export.integer import Pad, Reshape, Shape
+from bitproof.export.lowering.codes import codes_of, in_order
+from bitproof.export.lowering.graph import Lowering, UnsupportedError, attributes, axis_of, has_input, require_only
+from bitproof.export.lowering.meaning import Constant, GraphInput, Meaning, QuantizedConstant, Tensor
 
 
 def transpose(lowering: Lowering, node: onnx.NodeProto) -> Meaning:

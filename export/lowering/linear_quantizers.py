@@ -14,12 +14,20 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from export.integer import Chain, IntegerType, Quantizer, Rounding
-from export.lowering.graph import Lowering, UnsupportedError, attributes, axis_of, has_input, require_only
-from export.lowering.meaning import Constant, GraphInput, Meaning, QuantizedConstant, Rationals, Rounded, Tensor
-from export.lowering.quantizer_constants import MAX_ACTIVATION_BITS, MAX_LEVELS, positive_scales
-from export.lowering.quantizers import per_channel, quantize_computed
-from pipeline import Codes
+from bitproof.export.integer import Chain, IntegerType, Quantizer, Rounding
+from bitproof.export.lowering.graph import Lowering, UnsupportedError, attributes, axis_of, has_input, require_only
+from bitproof.export.lowering.meaning import (
+    Constant,
+    GraphInput,
+    Meaning,
+    QuantizedConstant,
+    Rationals,
+    Rounded,
+    Tensor,
+)
+from bitproof.export.lowering.quantizer_constants import MAX_ACTIVATION_BITS, MAX_LEVELS, positive_scales
+from bitproof.export.lowering.quantizers import per_channel, quantize_computed
+from bitproof.pipeline import Codes
 
 TYPES = {
     0: IntegerType(8, signed=False),

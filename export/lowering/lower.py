@@ -9,15 +9,15 @@ from pathlib import Path
 
 import onnx
 
-from export.foreign.input_quantizer import ANY_QUANTIZER
-from export.foreign.join_heads import heads_of
-from export.integer import INPUT, Activation, Affine, Coding, Concat, Head, IntegerModel, TopK
-from export.lowering.builder import Origin
-from export.lowering.codes import affine, in_order
-from export.lowering.effort import TooLargeError
-from export.lowering.graph import InputCoding, Lowering, Span, UnsupportedError, name_of
-from export.lowering.meaning import GraphInput, Rounded, Tensor, linear_of, unit_of
-from export.lowering.operations import (
+from bitproof.export.foreign.input_quantizer import ANY_QUANTIZER
+from bitproof.export.foreign.join_heads import heads_of
+from bitproof.export.integer import INPUT, Activation, Affine, Coding, Concat, Head, IntegerModel, TopK
+from bitproof.export.lowering.builder import Origin
+from bitproof.export.lowering.codes import affine, in_order
+from bitproof.export.lowering.effort import TooLargeError
+from bitproof.export.lowering.graph import InputCoding, Lowering, Span, UnsupportedError, name_of
+from bitproof.export.lowering.meaning import GraphInput, Rounded, Tensor, linear_of, unit_of
+from bitproof.export.lowering.operations import (
     ON_INTEGERS,
     OPERATIONS,
     QONNX_DOMAINS,
@@ -25,7 +25,7 @@ from export.lowering.operations import (
     STANDARD_DOMAINS,
     hint_on,
 )
-from pipeline import InputError
+from bitproof.pipeline import InputError
 
 ACCUMULATOR_BITS = 32
 """An output bias becomes part of the codes where they stay within this, and of their decoding elsewhere."""
@@ -68,7 +68,7 @@ def lower_graph(model: onnx.ModelProto, path: Path, name: str) -> Lowered:
 
     Raises:
         InputError: some nodes cannot be lowered exactly; the message lists them, up to :data:`MAX_LISTED`. Or the
-            network asks for more arithmetic than :mod:`export.lowering.effort` allows.
+            network asks for more arithmetic than :mod:`bitproof.export.lowering.effort` allows.
     """
     opset = {entry.domain: entry.version for entry in model.opset_import}
     lowering = Lowering(model.graph, path, opset)

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer import Chain, IntegerType, Shape
-from pipeline import Codes
+from bitproof.export.integer import Chain, IntegerType, Shape
+from bitproof.pipeline import Codes
 
 Rationals = NDArray[Any]
 """An array of ``Fraction`` objects."""

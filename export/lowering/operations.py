@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 
 import onnx
 
-from export.foreign.domains import SYNONYMS
-from export.foreign.graph import GENERAL
-from export.lowering import (
+from bitproof.export.foreign.domains import SYNONYMS
+from bitproof.export.foreign.graph import GENERAL
+from bitproof.export.lowering import (
     curves,
     elementwise,
     heads,
@@ -21,8 +21,8 @@ from export.lowering import (
     staircases,
     upsample,
 )
-from export.lowering.graph import Lowering
-from export.lowering.meaning import Meaning, Rounded
+from bitproof.export.lowering.graph import Lowering
+from bitproof.export.lowering.meaning import Meaning, Rounded
 
 Lowerer = Callable[[Lowering, onnx.NodeProto], Meaning | Rounded]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.integer import DAMAGED, rational
-from export.lowering.builder import Origin
-from export.lowering.graph import Span
-from export.lowering.lower import Lowered
-from pipeline import InputError
+from bitproof.export.integer import DAMAGED, rational
+from bitproof.export.lowering.builder import Origin
+from bitproof.export.lowering.graph import Span
+from bitproof.export.lowering.lower import Lowered
+from bitproof.pipeline import InputError
 
 ORIGINS = "origins.json"
 

@@ -9,12 +9,12 @@ from math import prod
 
 import onnx
 
-from export.integer import Chain, IntegerType, MaxPool, Quantizer, Reshape, Rounding, SumPool, Window
-from export.lowering.activation import quantize
-from export.lowering.codes import clamped_codes, codes_of, in_order
-from export.lowering.graph import Lowering, UnsupportedError, attributes, axis_of, has_input, require_only
-from export.lowering.meaning import Meaning, Tensor
-from export.lowering.windows import window_of
+from bitproof.export.integer import Chain, IntegerType, MaxPool, Quantizer, Reshape, Rounding, SumPool, Window
+from bitproof.export.lowering.activation import quantize
+from bitproof.export.lowering.codes import clamped_codes, codes_of, in_order
+from bitproof.export.lowering.graph import Lowering, UnsupportedError, attributes, axis_of, has_input, require_only
+from bitproof.export.lowering.meaning import Meaning, Tensor
+from bitproof.export.lowering.windows import window_of
 
 MEAN_ROUNDINGS = 2
 """Two divisions: by the height and by the width of a window."""

@@ -8,15 +8,15 @@ from fractions import Fraction
 import numpy as np
 import onnx
 
-from export.integer import Chain, Conv, IntegerType, MatMul, Product, Shape, Window
-from export.lowering.biases import bias_offsets
-from export.lowering.builder import Origin, weight_type
-from export.lowering.codes import codes_of, in_order, off_grid
-from export.lowering.effort import Effort
-from export.lowering.graph import Lowering, UnsupportedError, attributes, has_input, require_only
-from export.lowering.meaning import Constant, Meaning, QuantizedConstant, Rationals, Tensor, unit_of
-from export.lowering.windows import window_of
-from pipeline import Codes
+from bitproof.export.integer import Chain, Conv, IntegerType, MatMul, Product, Shape, Window
+from bitproof.export.lowering.biases import bias_offsets
+from bitproof.export.lowering.builder import Origin, weight_type
+from bitproof.export.lowering.codes import codes_of, in_order, off_grid
+from bitproof.export.lowering.effort import Effort
+from bitproof.export.lowering.graph import Lowering, UnsupportedError, attributes, has_input, require_only
+from bitproof.export.lowering.meaning import Constant, Meaning, QuantizedConstant, Rationals, Tensor, unit_of
+from bitproof.export.lowering.windows import window_of
+from bitproof.pipeline import Codes
 
 MAX_WEIGHT = 1 << 31
 """Weights that different input scales would make larger than this are refused."""

@@ -8,16 +8,16 @@ from fractions import Fraction
 import numpy as np
 import onnx
 
-from export.integer import (
+from bitproof.export.integer import (
     Bipolar,
     IntegerType,
     Quantization,
     Quantizer,
     Rounding,
 )
-from export.lowering.graph import Lowering, UnsupportedError, attributes
-from export.lowering.meaning import Rationals
-from pipeline import Codes
+from bitproof.export.lowering.graph import Lowering, UnsupportedError, attributes
+from bitproof.export.lowering.meaning import Rationals
+from bitproof.pipeline import Codes
 
 MAX_WEIGHT_BITS = 32
 MAX_ACTIVATION_BITS = 8

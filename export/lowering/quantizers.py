@@ -8,20 +8,33 @@ from fractions import Fraction
 import numpy as np
 import onnx
 
-from export.integer import (
+from bitproof.export.integer import (
     Bipolar,
     Chain,
     IntegerType,
     Interval,
     Quantization,
 )
-from export.lowering.activation import quantize
-from export.lowering.effort import WEIGHTS
-from export.lowering.graph import InputCoding, Lowering, UnsupportedError, along_channels, value_range
-from export.lowering.meaning import Constant, GraphInput, Meaning, QuantizedConstant, Rationals, Tensor, linear_of
-from export.lowering.quantizer_constants import MAX_ACTIVATION_BITS, QuantConstants, positive_scales, read_quant
-from export.lowering.weights import round_weights, weight_signs
-from pipeline import Codes
+from bitproof.export.lowering.activation import quantize
+from bitproof.export.lowering.effort import WEIGHTS
+from bitproof.export.lowering.graph import InputCoding, Lowering, UnsupportedError, along_channels, value_range
+from bitproof.export.lowering.meaning import (
+    Constant,
+    GraphInput,
+    Meaning,
+    QuantizedConstant,
+    Rationals,
+    Tensor,
+    linear_of,
+)
+from bitproof.export.lowering.quantizer_constants import (
+    MAX_ACTIVATION_BITS,
+    QuantConstants,
+    positive_scales,
+    read_quant,
+)
+from bitproof.export.lowering.weights import round_weights, weight_signs
+from bitproof.pipeline import Codes
 
 
 def quant(lowering: Lowering, node: onnx.NodeProto) -> Meaning:

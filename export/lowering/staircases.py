@@ -8,12 +8,19 @@ from fractions import Fraction
 import numpy as np
 import onnx
 
-from export.integer import Chain, IntegerType, Truncation
-from export.lowering.activation import quantize
-from export.lowering.graph import Lowering, UnsupportedError, attributes, value_range
-from export.lowering.meaning import GraphInput, Meaning, unit_of
-from export.lowering.quantizer_constants import MAX_LEVELS, bit_width, limits_of, one_number, rounding_of, whole_number
-from export.lowering.quantizers import input_codes
+from bitproof.export.integer import Chain, IntegerType, Truncation
+from bitproof.export.lowering.activation import quantize
+from bitproof.export.lowering.graph import Lowering, UnsupportedError, attributes, value_range
+from bitproof.export.lowering.meaning import GraphInput, Meaning, unit_of
+from bitproof.export.lowering.quantizer_constants import (
+    MAX_LEVELS,
+    bit_width,
+    limits_of,
+    one_number,
+    rounding_of,
+    whole_number,
+)
+from bitproof.export.lowering.quantizers import input_codes
 
 INT8 = IntegerType(8, signed=True)
 

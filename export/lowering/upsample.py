@@ -6,10 +6,10 @@ from math import prod
 
 import onnx
 
-from export.integer import Concat, Reshape, Shape, Transpose
-from export.lowering.codes import in_order
-from export.lowering.graph import Lowering, UnsupportedError, attributes, has_input
-from export.lowering.meaning import Meaning, Tensor
+from bitproof.export.integer import Concat, Reshape, Shape, Transpose
+from bitproof.export.lowering.codes import in_order
+from bitproof.export.lowering.graph import Lowering, UnsupportedError, attributes, has_input
+from bitproof.export.lowering.meaning import Meaning, Tensor
 
 REPEATING = {("asymmetric", "floor")} | {
     (mode, rounding)

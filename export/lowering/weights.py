@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer import Rounding
-from export.lowering.meaning import Rationals
-from pipeline import Codes
+from bitproof.export.integer import Rounding
+from bitproof.export.lowering.meaning import Rationals
+from bitproof.pipeline import Codes
 
 UNDECIDED = 2.0**-30
 """A float64 quotient this close (relative) to where the rounding jumps is divided exactly instead."""

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import onnx
 
-from export.integer import Window
-from export.lowering.graph import UnsupportedError, attributes
+from bitproof.export.integer import Window
+from bitproof.export.lowering.graph import UnsupportedError, attributes
 
 
 def window_of(node: onnx.NodeProto, kernel: tuple[int, ...], sizes: tuple[int, ...]) -> Window:

@@ -1,7 +1,7 @@
 """The integer model as packed-int8 ONNX for onnxruntime: integer arithmetic only, two or more weights to a byte."""
 
-from export.onnx_int8.executor import OnnxInt8Executor
-from export.onnx_int8.fault import flip_weight_bit
-from export.onnx_int8.writer import WriteOnnxInt8, build
+from bitproof.export.onnx_int8.executor import OnnxInt8Executor
+from bitproof.export.onnx_int8.fault import flip_weight_bit
+from bitproof.export.onnx_int8.writer import WriteOnnxInt8, build
 
 __all__ = ["OnnxInt8Executor", "WriteOnnxInt8", "build", "flip_weight_bit"]

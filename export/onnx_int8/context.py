@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from export.integer import Ranges, Shape
-from export.onnx_int8.graph import Graph, Value
+from bitproof.export.integer import Ranges, Shape
+from bitproof.export.onnx_int8.graph import Graph, Value
 
 
 @dataclass

@@ -11,12 +11,12 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
-from export.integer import DAMAGED
-from export.onnx_int8.monotone import why_monotone
-from export.onnx_int8.writer import FILE, LAYERS
-from export.subgraph import cut
-from pipeline import Artifact, Codes, InputError, WeightSign
-from pipeline.progress import Progress, silent
+from bitproof.export.integer import DAMAGED
+from bitproof.export.onnx_int8.monotone import why_monotone
+from bitproof.export.onnx_int8.writer import FILE, LAYERS
+from bitproof.export.subgraph import cut
+from bitproof.pipeline import Artifact, Codes, InputError, WeightSign
+from bitproof.pipeline.progress import Progress, silent
 
 ROWS_AT_ONCE = 1 << 15
 ELEMENTS_AT_ONCE = 1 << 21

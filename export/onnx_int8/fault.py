@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from export.onnx_int8.packing import FieldLayout
-from export.onnx_int8.writer import FILE
+from bitproof.export.onnx_int8.packing import FieldLayout
+from bitproof.export.onnx_int8.writer import FILE
 
 PACKED = ".packed"
 """What the names of packed weights end with; they are written in the order of the products."""
@@ -35,7 +35,7 @@ def flip_weight(model: onnx.ModelProto, name: str, row: int, column: int) -> tup
     """Flip the lowest bit of a weight of the product *name* in *model*, which is edited.
 
     Args:
-        model: what :func:`export.onnx_int8.build` returns.
+        model: what :func:`bitproof.export.onnx_int8.build` returns.
         name: of a matrix product or a convolution.
         row: the output channel.
         column: which of its weights, in C order.

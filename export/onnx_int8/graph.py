@@ -9,8 +9,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from export.integer import EXACT_FLOAT32, EXACT_FLOAT64, Interval, Shape
-from pipeline import StageError
+from bitproof.export.integer import EXACT_FLOAT32, EXACT_FLOAT64, Interval, Shape
+from bitproof.pipeline import StageError
 
 MAX_STORED = 255
 INT8 = Interval(-128, 127)

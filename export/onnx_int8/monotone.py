@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline import Codes
+from bitproof.pipeline import Codes
 
 Bounds = NDArray[np.object_]
 """Python integers, one a channel, shape (channels,): they have no width."""

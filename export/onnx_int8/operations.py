@@ -1,6 +1,6 @@
 """How each operation of the integer model is written in ONNX: standard operators that are exact in onnxruntime.
 
-Sums are int32 where 32 bits hold them, else int64; products are in :mod:`export.onnx_int8.products`.
+Sums are int32 where 32 bits hold them, else int64; products are in :mod:`bitproof.export.onnx_int8.products`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from export.integer import (
+from bitproof.export.integer import (
     EXACT_FLOAT32,
     Add,
     Affine,
@@ -29,10 +29,10 @@ from export.integer import (
     Transpose,
     hull,
 )
-from export.onnx_int8.context import Context, Inputs
-from export.onnx_int8.graph import MAX_STORED, Stored, Sums, Value, column, is_wide
-from export.onnx_int8.products import conv, matmul, spatial, window_sums
-from export.onnx_int8.requantization import threshold
+from bitproof.export.onnx_int8.context import Context, Inputs
+from bitproof.export.onnx_int8.graph import MAX_STORED, Stored, Sums, Value, column, is_wide
+from bitproof.export.onnx_int8.products import conv, matmul, spatial, window_sums
+from bitproof.export.onnx_int8.requantization import threshold
 
 
 def affine(context: Context, node: Affine, inputs: Inputs) -> Value:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer import IntegerType
-from pipeline import Codes, StageError
+from bitproof.export.integer import IntegerType
+from bitproof.pipeline import Codes, StageError
 
 Bytes = NDArray[np.uint8]
 

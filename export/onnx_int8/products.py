@@ -12,11 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from export.integer import Conv, IntegerType, Interval, MatMul, Product, Window, hull
-from export.onnx_int8.context import Context, Inputs
-from export.onnx_int8.graph import INT32, MAX_STORED, Graph, Stored, Sums, Value, is_wide
-from export.onnx_int8.packing import FieldLayout, pack
-from pipeline import Codes, StageError
+from bitproof.export.integer import Conv, IntegerType, Interval, MatMul, Product, Window, hull
+from bitproof.export.onnx_int8.context import Context, Inputs
+from bitproof.export.onnx_int8.graph import INT32, MAX_STORED, Graph, Stored, Sums, Value, is_wide
+from bitproof.export.onnx_int8.packing import FieldLayout, pack
+from bitproof.pipeline import Codes, StageError
 
 
 def matmul(context: Context, node: MatMul, inputs: Inputs) -> Value:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from onnx import TensorProto
 
-from export.integer import (
+from bitproof.export.integer import (
     IntegerType,
     Interval,
     MultiplyShift,
@@ -24,8 +24,18 @@ from export.integer import (
     hull,
     solve_requantization,
 )
-from export.onnx_int8.context import Context, Inputs
-from export.onnx_int8.graph import INT32, MAX_STORED, Graph, Stored, Sums, Value, column, is_wide, zero_point_of
+from bitproof.export.onnx_int8.context import Context, Inputs
+from bitproof.export.onnx_int8.graph import (
+    INT32,
+    MAX_STORED,
+    Graph,
+    Stored,
+    Sums,
+    Value,
+    column,
+    is_wide,
+    zero_point_of,
+)
 
 
 def threshold(context: Context, node: Threshold, inputs: Inputs) -> Value:

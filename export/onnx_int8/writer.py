@@ -1,6 +1,6 @@
 """Write the ONNX file: integer products of unpacked fields, then requantization by integers, saturated.
 
-Only standard operators are used (opset 18 and up); which, is in :mod:`export.onnx_int8.operations`.
+Only standard operators are used (opset 18 and up); which, is in :mod:`bitproof.export.onnx_int8.operations`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from export.integer import INPUT, IntegerModel, hull, load, propagate
-from export.onnx_int8.context import Context
-from export.onnx_int8.graph import INT8, Graph, Stored, Sums, Value, zero_point_of
-from export.onnx_int8.operations import WRITERS
-from pipeline import Artifact, Stage, StageContext, StageError
-from pipeline.progress import Progress, silent
+from bitproof.export.integer import INPUT, IntegerModel, hull, load, propagate
+from bitproof.export.onnx_int8.context import Context
+from bitproof.export.onnx_int8.graph import INT8, Graph, Stored, Sums, Value, zero_point_of
+from bitproof.export.onnx_int8.operations import WRITERS
+from bitproof.pipeline import Artifact, Stage, StageContext, StageError
+from bitproof.pipeline.progress import Progress, silent
 
 FILE = "model.onnx"
 LAYERS = "layers.json"

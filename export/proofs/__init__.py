@@ -4,10 +4,10 @@ Images alone do not verify thresholds: one that is off by one often changes no i
 decides all reachable accumulators of all channels and reports how many cases it decided.
 """
 
-from export.proofs.lowering import prove_lowering
-from export.proofs.matrix_units import basis_vectors, prove_matrix_units
-from export.proofs.order import near_boundaries, order_dependent, prove_order
-from export.proofs.requantization import (
+from bitproof.export.proofs.lowering import prove_lowering
+from bitproof.export.proofs.matrix_units import basis_vectors, prove_matrix_units
+from bitproof.export.proofs.order import near_boundaries, order_dependent, prove_order
+from bitproof.export.proofs.requantization import (
     Activations,
     PartialRequantizer,
     prove_requantization,
@@ -15,8 +15,8 @@ from export.proofs.requantization import (
     rising_codes_at,
     takes_points,
 )
-from export.proofs.thresholds import Staircase, prove_thresholds
-from export.proofs.widths import prove_widths
+from bitproof.export.proofs.thresholds import Staircase, prove_thresholds
+from bitproof.export.proofs.widths import prove_widths
 
 __all__ = [
     "Activations",

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer import Ranges, Threshold
-from pipeline import Codes
+from bitproof.export.integer import Ranges, Threshold
+from bitproof.pipeline import Codes
 
 RunAt = Callable[[Codes], Codes]
 """From accumulators, shape (N, channels), to codes of that shape; it does not fall with the accumulator."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from export.integer import INPUT, Conv, IntegerModel, MatMul, Node, Ranges, Threshold, propagate
-from pipeline.ledger import ProofEntry
+from bitproof.export.integer import INPUT, Conv, IntegerModel, MatMul, Node, Ranges, Threshold, propagate
+from bitproof.pipeline.ledger import ProofEntry
 
 NAMED = 16
 """Channels that a message names."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from export.integer import hull, propagate
-from export.integer.magnitudes import sums_of
-from export.lowering.lower import Lowered
-from export.proofs.constants import warn_of_constants
-from export.proofs.order import prove_order
-from export.proofs.thresholds import prove_thresholds
-from export.proofs.widths import prove_widths
-from pipeline.ledger import ProofEntry
-from pipeline.progress import Progress, silent
+from bitproof.export.integer import hull, propagate
+from bitproof.export.integer.magnitudes import sums_of
+from bitproof.export.lowering.lower import Lowered
+from bitproof.export.proofs.constants import warn_of_constants
+from bitproof.export.proofs.order import prove_order
+from bitproof.export.proofs.thresholds import prove_thresholds
+from bitproof.export.proofs.widths import prove_widths
+from bitproof.pipeline.ledger import ProofEntry
+from bitproof.pipeline.progress import Progress, silent
 
 
 def prove_lowering(lowered: Lowered, progress: Progress = silent) -> list[ProofEntry]:

@@ -7,9 +7,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer import INPUT, IntegerModel, IntegerType, MatMul, Threshold
-from pipeline import Codes, MatrixUnit, StageError
-from pipeline.ledger import ProofEntry
+from bitproof.export.integer import INPUT, IntegerModel, IntegerType, MatMul, Threshold
+from bitproof.pipeline import Codes, MatrixUnit, StageError
+from bitproof.pipeline.ledger import ProofEntry
 
 RANDOM_VECTORS = 64
 

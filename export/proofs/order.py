@@ -11,8 +11,9 @@ where N is the largest number of roundings on a path from a number to ``y'``, an
 products and constants as ``y`` sees them (Higham, Accuracy and Stability of Numerical Algorithms, 2002, lemmas 3.1 and
 3.3: each path multiplies its number by N factors ``(1 + d)^(+-1)``, ``|d| <= u``; a clamp is exact, carries errors on
 without growth, and makes nothing larger than its distance from zero adds). On a path lie the scaling of code and weight
-and their product (3), the sum with its bias (n), what the chain counts (:class:`~export.integer.chain.FloatForm`), and
-the quantizer (4: reciprocal, product, zero point, the half of a rounding).
+and their product (3), the sum with its bias (n), what the chain counts
+(:class:`~bitproof.export.integer.chain.FloatForm`), and the quantizer (4: reciprocal, product, zero point, the half of
+a rounding).
 
 So an accumulator whose value lies further than that from each boundary has one code in every order. Where the unit of
 the accumulator is a power of two, the bias a multiple of it, and no partial sum exceeds 2^24 units, every partial sum
@@ -27,13 +28,13 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer.activation import Activation
-from export.integer.chain import FloatForm
-from export.integer.surd import Surd
-from export.integer.types import Interval
-from pipeline import float_error
-from pipeline.float_error import OUTWARD, PRECISION, PRODUCT_ROUNDINGS, QUANTIZER_ROUNDINGS
-from pipeline.ledger import ProofEntry
+from bitproof.export.integer.activation import Activation
+from bitproof.export.integer.chain import FloatForm
+from bitproof.export.integer.surd import Surd
+from bitproof.export.integer.types import Interval
+from bitproof.pipeline import float_error
+from bitproof.pipeline.float_error import OUTWARD, PRECISION, PRODUCT_ROUNDINGS, QUANTIZER_ROUNDINGS
+from bitproof.pipeline.ledger import ProofEntry
 
 NAMED_CHANNELS = 8
 

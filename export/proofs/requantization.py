@@ -1,8 +1,8 @@
 """An executor's activations equal the integer thresholds, on every reachable accumulator, not on samples.
 
 Three methods, and the ledger says which: every accumulator is run; or, where the executor says why its activation is
-monotone, the two ends of every run of one code are (:mod:`export.proofs.boundaries`); or, of ranges too wide to be run
-where nothing is said, stretches are, and then nothing is claimed of the rest.
+monotone, the two ends of every run of one code are (:mod:`bitproof.export.proofs.boundaries`); or, of ranges too wide
+to be run where nothing is said, stretches are, and then nothing is claimed of the rest.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Protocol, TypeGuard, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer import Activation, IntegerModel, Ranges, Threshold, hull, propagate
-from export.proofs.boundaries import differing, ends_of, values_at
-from export.proofs.float_bounds import ActivationBounds, Seen
-from pipeline import Codes, FloatReference, PointRequantizer, Requantizer, StageError
-from pipeline.ledger import ProofEntry
-from pipeline.progress import Progress, silent
+from bitproof.export.integer import Activation, IntegerModel, Ranges, Threshold, hull, propagate
+from bitproof.export.proofs.boundaries import differing, ends_of, values_at
+from bitproof.export.proofs.float_bounds import ActivationBounds, Seen
+from bitproof.pipeline import Codes, FloatReference, PointRequantizer, Requantizer, StageError
+from bitproof.pipeline.ledger import ProofEntry
+from bitproof.pipeline.progress import Progress, silent
 
 ROWS_AT_ONCE = 1 << 17
 CODES_AT_ONCE = 1 << 20

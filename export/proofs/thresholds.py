@@ -21,11 +21,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer.activation import Activation
-from export.integer.curve import Curve
-from export.integer.types import Interval
-from pipeline import Codes
-from pipeline.ledger import ProofEntry
+from bitproof.export.integer.activation import Activation
+from bitproof.export.integer.curve import Curve
+from bitproof.export.integer.types import Interval
+from bitproof.pipeline import Codes
+from bitproof.pipeline.ledger import ProofEntry
 
 ENUMERATED = 1 << 20
 """Channels of at most this many accumulators are enumerated."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from export.integer import EXACT_FLOAT32, IntegerModel, accumulator_type, hull, propagate
-from export.integer.magnitudes import sums_of
-from pipeline.ledger import ProofEntry
+from bitproof.export.integer import EXACT_FLOAT32, IntegerModel, accumulator_type, hull, propagate
+from bitproof.export.integer.magnitudes import sums_of
+from bitproof.pipeline.ledger import ProofEntry
 
 WIDTHS_BITS = (32, 64)
 """Accumulators of targets are two's complement integers of so many bits: of 64 where 32 do not hold them."""

@@ -8,7 +8,7 @@ training, and an integer bias is added to the codes, as the definition has it (d
 Nodes are evaluated one by one, by qonnx's functions for its own operations and by ONNX's reference for the others.
 """
 
-from export.qonnx_float64.evaluate import evaluate
-from export.qonnx_float64.executor import QonnxFloat64Executor
+from bitproof.export.qonnx_float64.evaluate import evaluate
+from bitproof.export.qonnx_float64.executor import QonnxFloat64Executor
 
 __all__ = ["QonnxFloat64Executor", "evaluate"]

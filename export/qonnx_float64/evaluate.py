@@ -10,10 +10,25 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from export.qonnx_float64.products import add, product
-from export.qonnx_float64.quantized import QUANTIZERS, Attributes, Quantized, Reals, Value, quantize_linear, reals_of
-from export.qonnx_float64.windows import average_pool, conv, largest_of_all, max_pool, mean_of_all, quant_avg_pool
-from pipeline import StageError
+from bitproof.export.qonnx_float64.products import add, product
+from bitproof.export.qonnx_float64.quantized import (
+    QUANTIZERS,
+    Attributes,
+    Quantized,
+    Reals,
+    Value,
+    quantize_linear,
+    reals_of,
+)
+from bitproof.export.qonnx_float64.windows import (
+    average_pool,
+    conv,
+    largest_of_all,
+    max_pool,
+    mean_of_all,
+    quant_avg_pool,
+)
+from bitproof.pipeline import StageError
 
 GENERAL = "qonnx.custom_op.general"
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import onnx
 
-from export.integer import IntegerModel, load
-from export.lowering import Origins, load_origins
-from export.qonnx import FILE, load_qonnx
-from export.qonnx_executor import QonnxExecutor
-from export.qonnx_float64.evaluate import evaluate
-from pipeline import Artifact, Codes, Observation
-from pipeline.float_error import DOUBLE_PRECISION
-from pipeline.progress import Progress, silent
+from bitproof.export.integer import IntegerModel, load
+from bitproof.export.lowering import Origins, load_origins
+from bitproof.export.qonnx import FILE, load_qonnx
+from bitproof.export.qonnx_executor import QonnxExecutor
+from bitproof.export.qonnx_float64.evaluate import evaluate
+from bitproof.pipeline import Artifact, Codes, Observation
+from bitproof.pipeline.float_error import DOUBLE_PRECISION
+from bitproof.pipeline.progress import Progress, silent
 
 
 class QonnxFloat64Executor:
-    """The QONNX file in binary64, on codes where it can be; see :mod:`export.qonnx_float64`."""
+    """The QONNX file in binary64, on codes where it can be; see :mod:`bitproof.export.qonnx_float64`."""
 
     name = "qonnx-f64"
     precision_bits = DOUBLE_PRECISION

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 
-from export.qonnx_float64.quantized import Attributes, Quantized, Reals, Value, reals_of
-from export.qonnx_float64.windows import convolve
+from bitproof.export.qonnx_float64.quantized import Attributes, Quantized, Reals, Value, reals_of
+from bitproof.export.qonnx_float64.windows import convolve
 
 
 def product(

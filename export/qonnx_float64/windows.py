@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from export.qonnx_float64.quantized import Attributes, Reals
+from bitproof.export.qonnx_float64.quantized import Attributes, Reals
 
 Arguments = Sequence[NDArray[Any] | None]
 

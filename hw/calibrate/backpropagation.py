@@ -7,10 +7,10 @@ from math import prod
 
 import numpy as np
 
-from export.integer import INPUT, IntegerModel, Product, Threshold, trace
-from hw.calibrate.backward import backward, by_weights
-from hw.calibrate.parameters import RELATIVE_STEP, Parameters, Reals
-from pipeline import Codes
+from bitproof.export.integer import INPUT, IntegerModel, Product, Threshold, trace
+from bitproof.hw.calibrate.backward import backward, by_weights
+from bitproof.hw.calibrate.parameters import RELATIVE_STEP, Parameters, Reals
+from bitproof.pipeline import Codes
 
 ELEMENTS_AT_ONCE = 1 << 24
 """Of all values of the model for the samples that go backward together, to bound the memory."""

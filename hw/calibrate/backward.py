@@ -3,7 +3,7 @@
 All operations but the activations, the maximum and the indices of the largest codes are affine: their gradient is the
 transposed linear map, whatever the codes. Numbers are float64; where gradient and weights are integers whose sums stay
 below 2^53, the result is exact. What an activation sends back is a choice of the calibrator
-(:mod:`hw.calibrate.straight_through`), and indices have no gradient, so both are missing here.
+(:mod:`bitproof.hw.calibrate.straight_through`), and indices have no gradient, so both are missing here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer import (
+from bitproof.export.integer import (
     Add,
     Affine,
     Concat,
@@ -30,7 +30,7 @@ from export.integer import (
     SumPool,
     Transpose,
 )
-from pipeline import Codes
+from bitproof.pipeline import Codes
 
 Reals = NDArray[np.float64]
 

@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer import IntegerModel
-from pipeline import Codes, Executor, InputError
+from bitproof.export.integer import IntegerModel
+from bitproof.pipeline import Codes, Executor, InputError
 
 Labels = NDArray[np.int64]
 Rows = NDArray[np.int64]

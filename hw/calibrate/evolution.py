@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.integer import IntegerModel
-from hw.calibrate.adam import Adam
-from hw.calibrate.device import LossProbe
-from hw.calibrate.parameters import Parameters, Reals
-from pipeline import InputError
+from bitproof.export.integer import IntegerModel
+from bitproof.hw.calibrate.adam import Adam
+from bitproof.hw.calibrate.device import LossProbe
+from bitproof.hw.calibrate.parameters import Parameters, Reals
+from bitproof.pipeline import InputError
 
 Progress = Callable[[int, int, float], None]
 """Is told the steps done, all steps, and the latest loss on a batch."""

@@ -19,10 +19,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer import INPUT, Affine, IntegerModel, Interval, Ranges, Threshold
-from hw.calibrate.supported import require_class_accumulators
-from hw.faults import spacing_of
-from pipeline import Codes, InputError
+from bitproof.export.integer import INPUT, Affine, IntegerModel, Interval, Ranges, Threshold
+from bitproof.hw.calibrate.supported import require_class_accumulators
+from bitproof.hw.faults import spacing_of
+from bitproof.pipeline import Codes, InputError
 
 Reals = NDArray[np.float64]
 Scope = Literal["output", "thresholds", "all"]

@@ -8,12 +8,12 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from export.integer import IntegerModel
-from hw.calibrate.device import Device, LogitProbe, LossProbe, Samples
-from hw.calibrate.evolution import Evolution, Progress, silent
-from hw.calibrate.parameters import Parameters, Scope
-from hw.calibrate.straight_through import StraightThrough
-from pipeline import InputError
+from bitproof.export.integer import IntegerModel
+from bitproof.hw.calibrate.device import Device, LogitProbe, LossProbe, Samples
+from bitproof.hw.calibrate.evolution import Evolution, Progress, silent
+from bitproof.hw.calibrate.parameters import Parameters, Scope
+from bitproof.hw.calibrate.straight_through import StraightThrough
+from bitproof.pipeline import InputError
 
 Access = Literal["scalar", "logits"]
 """What can be read from the device: the loss of a batch alone, or the output codes of every image."""

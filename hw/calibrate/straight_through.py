@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from export.integer import IntegerModel, Product
-from hw.calibrate.adam import Adam
-from hw.calibrate.backpropagation import backpropagate
-from hw.calibrate.device import Labels, LogitProbe, log_softmax
-from hw.calibrate.evolution import Progress, silent
-from hw.calibrate.parameters import Parameters, Reals
-from pipeline import Codes, InputError
+from bitproof.export.integer import IntegerModel, Product
+from bitproof.hw.calibrate.adam import Adam
+from bitproof.hw.calibrate.backpropagation import backpropagate
+from bitproof.hw.calibrate.device import Labels, LogitProbe, log_softmax
+from bitproof.hw.calibrate.evolution import Progress, silent
+from bitproof.hw.calibrate.parameters import Parameters, Reals
+from bitproof.pipeline import Codes, InputError
 
 IMAGE_COST = 4
 """Device images that one image is charged as: forward on the device, forward and backward (two) through the model."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
-from export.integer import INPUT, IntegerModel, Threshold, TopK
-from pipeline import InputError
+from bitproof.export.integer import INPUT, IntegerModel, Threshold, TopK
+from bitproof.pipeline import InputError
 
 
 def require_class_accumulators(model: IntegerModel) -> None:

@@ -1,6 +1,6 @@
 """FINN: the integer model as dataflow hardware layers, their RTL, and their execution in Python."""
 
-from hw.finn.executor import FinnExecutor
-from hw.finn.flow import BuildFinnGraph
+from bitproof.hw.finn.executor import FinnExecutor
+from bitproof.hw.finn.flow import BuildFinnGraph
 
 __all__ = ["BuildFinnGraph", "FinnExecutor"]

@@ -1,5 +1,6 @@
-"""The commands that import FINN: ``python -m hw.finn.child COMMAND REFUSAL ARGUMENT...``, see :mod:`hw.finn.process`.
+"""The commands that import FINN, run as ``python -m bitproof.hw.finn.child COMMAND REFUSAL ARGUMENT...``.
 
+:mod:`bitproof.hw.finn.process` starts them.
 A StageError that a command raises on purpose is written to the file REFUSAL, so that its text reaches the user without
 the log around it.
 """
@@ -10,26 +11,26 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pipeline import StageError
+from bitproof.pipeline import StageError
 
 
 def build(model: str, out: str, part: str, clock_ns: str, cycles: str) -> None:
     """Turn the integer model in *model* into FINN graphs in *out*."""
-    from hw.finn.hardware_layers import build_graphs
+    from bitproof.hw.finn.hardware_layers import build_graphs
 
     build_graphs(Path(model), Path(out), part=part, clock_ns=int(clock_ns), target_cycles=int(cycles))
 
 
 def generate(graph: str, out: str, part: str, clock_ns: str, fifo_depth: str) -> None:
     """Write the RTL of every node of the folded *graph* into *out*."""
-    from hw.finn.generate import generate_rtl
+    from bitproof.hw.finn.generate import generate_rtl
 
     generate_rtl(Path(graph), Path(out), part=part, clock_ns=int(clock_ns), fifo_depth=int(fifo_depth))
 
 
 def execute(graph: str, inputs: str, outputs: str) -> None:
     """Run the codes in the file *inputs* through the hardware layers of *graph*."""
-    from hw.finn.execute import execute_graph
+    from bitproof.hw.finn.execute import execute_graph
 
     execute_graph(Path(graph), Path(inputs), Path(outputs))
 

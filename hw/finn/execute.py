@@ -12,7 +12,7 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.core.onnx_exec import execute_onnx
 from qonnx.custom_op.registry import getCustomOp
 
-from pipeline import StageError
+from bitproof.pipeline import StageError
 
 SAMPLES_AT_ONCE = 2500
 """Bounds the memory that the comparisons with all thresholds take."""

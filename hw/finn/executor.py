@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hw.finn.process import run_child
-from hw.output_bias import add_output_bias
-from pipeline import Artifact, Codes, InputError
+from bitproof.hw.finn.process import run_child
+from bitproof.hw.output_bias import add_output_bias
+from bitproof.pipeline import Artifact, Codes, InputError
 
 HARDWARE = "hw.onnx"
 SUMMARY = "graph.json"

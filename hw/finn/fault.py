@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hw.finn.memory import Field, threshold_field, weight_field
-from hw.rtl_node import RtlNode, read_description
-from pipeline import InputError
+from bitproof.hw.finn.memory import Field, threshold_field, weight_field
+from bitproof.hw.rtl_node import RtlNode, read_description
+from bitproof.pipeline import InputError
 
 
 def flip_weight_bit(folder: Path, *, layer: int, row: int, column: int) -> str:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from export.integer import load
-from hw.board import Board, load_board
-from hw.finn.process import DISTRIBUTION, run_child
-from hw.finn.supported import require_supported
-from pipeline import Artifact, ConfigError, Stage, StageContext, StageError
+from bitproof.export.integer import load
+from bitproof.hw.board import Board, load_board
+from bitproof.hw.finn.process import DISTRIBUTION, run_child
+from bitproof.hw.finn.supported import require_supported
+from bitproof.pipeline import Artifact, ConfigError, Stage, StageContext, StageError
 
 SUMMARY = "graph.json"
 

@@ -1,4 +1,4 @@
-"""Width converters, FIFOs and the RTL of every node, by FINN's code generation; stitching is :mod:`hw.stitch`'s.
+"""Width converters, FIFOs and the RTL of every node, by FINN's code generation; stitching follows.
 
 Runs in the child process only. Every file is written with its final name and without paths of this machine.
 """
@@ -23,8 +23,8 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.custom_op.registry import getCustomOp
 from qonnx.transformation.general import GiveReadableTensorNames, GiveUniqueNodeNames
 
-from hw.rtl_node import FIFO, MATRIX_UNIT, THRESHOLDING, WIDTH_CONVERTER
-from pipeline import StageError
+from bitproof.hw.rtl_node import FIFO, MATRIX_UNIT, THRESHOLDING, WIDTH_CONVERTER
+from bitproof.pipeline import StageError
 
 NODES = "nodes.json"
 UNUSED_SOURCES = ("fifo_gauge.sv",)

@@ -30,10 +30,10 @@ from qonnx.transformation.general import GiveReadableTensorNames, GiveUniqueNode
 from qonnx.transformation.infer_datatypes import InferDataTypes
 from qonnx.transformation.infer_shapes import InferShapes
 
-from export.integer import IntegerModel, MatMul, load
-from hw.finn.qonnx_graph import to_qonnx
-from hw.finn.supported import hardware_part
-from pipeline import StageError
+from bitproof.export.integer import IntegerModel, MatMul, load
+from bitproof.hw.finn.qonnx_graph import to_qonnx
+from bitproof.hw.finn.supported import hardware_part
+from bitproof.pipeline import StageError
 
 HARDWARE = "hw.onnx"
 FOLDED = "folded.onnx"

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hw.rtl_node import RtlNode
-from pipeline import InputError
+from bitproof.hw.rtl_node import RtlNode
+from bitproof.pipeline import InputError
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline import StageError
+from bitproof.pipeline import StageError
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Run a command of :mod:`hw.finn.child` in a process of its own.
+"""Run a command of :mod:`bitproof.hw.finn.child` in a process of its own.
 
 FINN keeps its settings and its build folder in process-global state that is fixed at first use, reads them from the
 environment, and would create ``~/.finn``. In a child process with these variables set it touches nothing but *scratch*.
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import StageError, ToolMissingError
-from pipeline.toolchain import distribution_version, run_python_module
+from bitproof.pipeline import StageError, ToolMissingError
+from bitproof.pipeline.toolchain import distribution_version, run_python_module
 
 TIMEOUT_S = 1200
 DISTRIBUTION = "finn-plus"
@@ -33,7 +33,7 @@ def run_child(command: str, arguments: Sequence[str | Path], *, needed_by: str, 
     refusal.unlink(missing_ok=True)
     try:
         run_python_module(
-            "hw.finn.child",
+            "bitproof.hw.finn.child",
             [command, refusal, *(a.resolve() if isinstance(a, Path) else a for a in arguments)],
             needed_by=needed_by,
             cwd=scratch,

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
 
-from export.integer import IntegerModel, IntegerType, MatMul, Threshold
-from hw.finn.supported import code_type, weight_type
-from pipeline import StageError
+from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Threshold
+from bitproof.hw.finn.supported import code_type, weight_type
+from bitproof.pipeline import StageError
 
 INPUT = "input"
 QONNX_DOMAIN = "qonnx.custom_op.general"

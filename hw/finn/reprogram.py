@@ -10,10 +10,10 @@ import shutil
 from collections import defaultdict
 from pathlib import Path
 
-from export.integer import Affine, IntegerModel, Threshold
-from hw.finn.memory import Field, threshold_field
-from hw.rtl_node import RtlNode, read_description
-from pipeline import StageError
+from bitproof.export.integer import Affine, IntegerModel, Threshold
+from bitproof.hw.finn.memory import Field, threshold_field
+from bitproof.hw.rtl_node import RtlNode, read_description
+from bitproof.pipeline import StageError
 
 
 def reprogram_thresholds(source: Path, target: Path, original: IntegerModel, model: IntegerModel) -> bool:

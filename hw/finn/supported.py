@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from export.integer import (
+from bitproof.export.integer import (
     EXACT_FLOAT32,
     Affine,
     IntegerModel,
@@ -19,7 +19,7 @@ from export.integer import (
     require_operations,
     without_moves,
 )
-from pipeline import StageError
+from bitproof.pipeline import StageError
 
 MAX_BITS = 8
 

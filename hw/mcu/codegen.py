@@ -13,13 +13,13 @@ from typing import ClassVar
 
 import jinja2
 
-from export.integer import KIND, MultiplyShift, load
-from hw.mcu.cores import CoreName, core_of
-from hw.mcu.manifest import ActivationEntry, Entry, Manifest, MatMulEntry
-from hw.mcu.memory import require_memory
-from hw.mcu.plan import Plan, PlannedActivation, PlannedMatMul, plan_network
-from pipeline import Artifact, Stage, StageContext, StageError
-from pipeline.toolchain import distribution_version
+from bitproof.export.integer import KIND, MultiplyShift, load
+from bitproof.hw.mcu.cores import CoreName, core_of
+from bitproof.hw.mcu.manifest import ActivationEntry, Entry, Manifest, MatMulEntry
+from bitproof.hw.mcu.memory import require_memory
+from bitproof.hw.mcu.plan import Plan, PlannedActivation, PlannedMatMul, plan_network
+from bitproof.pipeline import Artifact, Stage, StageContext, StageError
+from bitproof.pipeline.toolchain import distribution_version
 
 HERE = Path(__file__).parent
 PRIVATE_HEADERS = ("bitproof_blocks.h", "bitproof_fields.h", "bitproof_kernels.h", "bitproof_lanes.h")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from pipeline import ConfigError, StageError
+from bitproof.pipeline import ConfigError, StageError
 
 CoreName = Literal["cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7"]
 

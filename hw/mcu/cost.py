@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hw.mcu.firmware import SIZES
-from pipeline import Codes, StageError
-from pipeline.toolchain import GCC
+from bitproof.hw.mcu.firmware import SIZES
+from bitproof.pipeline import Codes, StageError
+from bitproof.pipeline.toolchain import GCC
 
 if TYPE_CHECKING:
-    from hw.mcu.qemu import FirmwareExecutor
+    from bitproof.hw.mcu.qemu import FirmwareExecutor
 
 PLUGIN = Path(__file__).parent / "plugin" / "count_instructions.c"
 MEASURED_SAMPLES = 16
@@ -38,7 +38,7 @@ def measure(executor: FirmwareExecutor, codes: Codes) -> dict[str, int | float |
         ToolMissingError: QEMU or the host compiler is not installed.
         StageError: there is no sample, the firmware failed, or the count is implausible.
     """
-    from hw.mcu.qemu import Mode
+    from bitproof.hw.mcu.qemu import Mode
 
     if not len(codes):
         raise StageError("nothing to measure on: give at least one sample")

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline import StageError
+from bitproof.pipeline import StageError
 
 HEADER = struct.Struct("<16sHHIIIIIHHHHHH")
 SECTION = struct.Struct("<10I")

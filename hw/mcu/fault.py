@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hw.mcu.elf import file_offset
-from hw.mcu.firmware import ELF
-from hw.mcu.manifest import Manifest
-from pipeline import StageError
+from bitproof.hw.mcu.elf import file_offset
+from bitproof.hw.mcu.firmware import ELF
+from bitproof.hw.mcu.manifest import Manifest
+from bitproof.pipeline import StageError
 
 WORD_BYTES = 4
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from hw.mcu.codegen import make_environment
-from hw.mcu.cores import STACK_BYTES, Core, CoreName, core_of
-from hw.mcu.elf import NO_BITS, sections
-from hw.mcu.manifest import FILE as MANIFEST_FILE
-from hw.mcu.manifest import Manifest
-from pipeline import Artifact, Stage, StageContext, StageError
-from pipeline.toolchain import ARM_GCC
+from bitproof.hw.mcu.codegen import make_environment
+from bitproof.hw.mcu.cores import STACK_BYTES, Core, CoreName, core_of
+from bitproof.hw.mcu.elf import NO_BITS, sections
+from bitproof.hw.mcu.manifest import FILE as MANIFEST_FILE
+from bitproof.hw.mcu.manifest import Manifest
+from bitproof.pipeline import Artifact, Stage, StageContext, StageError
+from bitproof.pipeline.toolchain import ARM_GCC
 
 RUNTIME = Path(__file__).parent / "runtime"
 RUNTIME_FILES = ("firmware.h", "main.c", "semihosting.c", "semihosting.h", "startup.c")

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer import MatMul
-from pipeline import Codes, StageError
+from bitproof.export.integer import MatMul
+from bitproof.pipeline import Codes, StageError
 
 LayoutKind = Literal["ternary", "u2", "u4", "u8"]
 Words = NDArray[np.uint32]

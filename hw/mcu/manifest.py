@@ -8,16 +8,16 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hw.mcu.cores import CoreName
-from hw.mcu.layout import LayoutKind, WeightLayout
-from pipeline import IntegrityError
+from bitproof.hw.mcu.cores import CoreName
+from bitproof.hw.mcu.layout import LayoutKind, WeightLayout
+from bitproof.pipeline import IntegrityError
 
 FILE = "manifest.json"
 FORMAT: Literal[1] = 1
 
 
 Method = Literal["multiply-shift", "rounding-shift", "multiply-shift-64", "thresholds"]
-"""How codes are computed from accumulators; see :mod:`export.integer.requantize`."""
+"""How codes are computed from accumulators; see :mod:`bitproof.export.integer.requantize`."""
 
 
 class Record(BaseModel):
@@ -31,7 +31,7 @@ class MatMulEntry(Record):
 
     Attributes:
         bits_per_weight: width of a field in flash.
-        layout: how the fields are packed, see :class:`hw.mcu.layout.WeightLayout`.
+        layout: how the fields are packed, see :class:`bitproof.hw.mcu.layout.WeightLayout`.
         symbol: the C array that holds the words.
     """
 

@@ -1,9 +1,9 @@
 """How much flash and RAM the firmware of a network takes, known before anything is compiled.
 
 Constants are exact, vectors up to alignment: their sizes follow from the plan. Code is an allowance: what
-arm-none-eabi-gcc 12.2 makes of the kernels (:attr:`hw.mcu.cores.Core.kernel_bytes`), of the test harness and of the
-calls of each layer, rounded up. So a network that is let through fits, and the estimate is at most :data:`SLACK_BYTES`
-above what the linker would take.
+arm-none-eabi-gcc 12.2 makes of the kernels (:attr:`bitproof.hw.mcu.cores.Core.kernel_bytes`), of the test harness and
+of the calls of each layer, rounded up. So a network that is let through fits, and the estimate is at most
+:data:`SLACK_BYTES` above what the linker would take.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from export.integer import Affine, IntegerModel, MatMul, Threshold
-from hw.mcu.cores import STACK_BYTES, Core, CoreName, core_of
-from hw.mcu.plan import BYTES_OF_FORM, Draft, draft_network, padded_levels, plan_network
-from pipeline import TooLargeError
+from bitproof.export.integer import Affine, IntegerModel, MatMul, Threshold
+from bitproof.hw.mcu.cores import STACK_BYTES, Core, CoreName, core_of
+from bitproof.hw.mcu.plan import BYTES_OF_FORM, Draft, draft_network, padded_levels, plan_network
+from bitproof.pipeline import TooLargeError
 
 HARNESS_BYTES = 1344
 """Start-up, semihosting, commands of the test firmware, and the checks of the network's own entry: 968 to 1,288."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.integer import (
+from bitproof.export.integer import (
     Affine,
     IntegerModel,
     Interval,
@@ -28,9 +28,9 @@ from export.integer import (
     solve_requantization,
     without_moves,
 )
-from hw.mcu.layout import TERNARY_SECOND_ROW, WeightLayout, Words
-from hw.mcu.manifest import Method
-from pipeline import Codes, StageError
+from bitproof.hw.mcu.layout import TERNARY_SECOND_ROW, WeightLayout, Words
+from bitproof.hw.mcu.manifest import Method
+from bitproof.pipeline import Codes, StageError
 
 INT32_MAX = (1 << 31) - 1
 INT32_MIN = -(1 << 31)

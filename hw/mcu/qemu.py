@@ -12,11 +12,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from hw.mcu.cores import CoreName, core_of
-from hw.mcu.firmware import ELF
-from hw.mcu.manifest import Manifest, Method
-from pipeline import Artifact, Codes, StageError, WeightSign
-from pipeline.toolchain import QEMU_ARM
+from bitproof.hw.mcu.cores import CoreName, core_of
+from bitproof.hw.mcu.firmware import ELF
+from bitproof.hw.mcu.manifest import Manifest, Method
+from bitproof.pipeline import Artifact, Codes, StageError, WeightSign
+from bitproof.pipeline.toolchain import QEMU_ARM
 
 COMMAND_MAGIC = 0x31435042
 LARGEST_CODE = 255
@@ -139,8 +139,8 @@ class FirmwareExecutor:
         return WHY_MONOTONE[_layer(self.manifest.activations, layer, "activation").method]
 
     def measure(self, codes: Codes) -> Mapping[str, int | float | str]:
-        """Return what one inference costs, measured on the first of *codes*; see :func:`hw.mcu.cost.measure`."""
-        from hw.mcu.cost import measure
+        """Return what one inference costs, measured on the first of *codes* (:mod:`bitproof.hw.mcu.cost`)."""
+        from bitproof.hw.mcu.cost import measure
 
         return measure(self, codes)
 

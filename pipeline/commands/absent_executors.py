@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.artifact import MANIFEST
-from pipeline.plan import Plan
-from pipeline.run_folder import RunFolder
+from bitproof.pipeline.artifact import MANIFEST
+from bitproof.pipeline.plan import Plan
+from bitproof.pipeline.run_folder import RunFolder
 
 
 def why_absent(run: RunFolder, plan: Plan, slot: str) -> str | None:

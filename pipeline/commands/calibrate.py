@@ -11,19 +11,19 @@ from typing import Any
 
 import typer
 
-from pipeline.artifact import Artifact, digest_of, seal
-from pipeline.commands.calibration_display import Display
-from pipeline.commands.calibration_inputs import device_of, samples_of
-from pipeline.commands.parity import require_ledger
-from pipeline.commands.recorded_artifacts import require_recorded
-from pipeline.commands.report import write_report
-from pipeline.errors import ConfigError, error_of
-from pipeline.ledger import CalibrationEntry, replace_calibrations
-from pipeline.plan import Plan
-from pipeline.registry import FUNCTIONS, resolve
-from pipeline.run_folder import RunFolder
-from pipeline.target_device import INTEGER
-from pipeline.toolchain import distribution_version
+from bitproof.pipeline.artifact import Artifact, digest_of, seal
+from bitproof.pipeline.commands.calibration_display import Display
+from bitproof.pipeline.commands.calibration_inputs import device_of, samples_of
+from bitproof.pipeline.commands.parity import require_ledger
+from bitproof.pipeline.commands.recorded_artifacts import require_recorded
+from bitproof.pipeline.commands.report import write_report
+from bitproof.pipeline.errors import ConfigError, error_of
+from bitproof.pipeline.ledger import CalibrationEntry, replace_calibrations
+from bitproof.pipeline.plan import Plan
+from bitproof.pipeline.registry import FUNCTIONS, resolve
+from bitproof.pipeline.run_folder import RunFolder
+from bitproof.pipeline.target_device import INTEGER
+from bitproof.pipeline.toolchain import distribution_version
 
 DEFAULT_EVALUATIONS = {"scalar": {"c": 320, "finn-hw": 16, "rtl": 320}, "logits": {"c": 100, "finn-hw": 8, "rtl": 100}}
 """Where programming the device takes seconds or more; elsewhere the budgets of the published figures."""

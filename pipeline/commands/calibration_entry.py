@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import isfinite
 
-from pipeline.commands.calibrate import WITHOUT_OUTPUT_BIAS
-from pipeline.errors import ConfigError
-from pipeline.ledger import CalibrationEntry
-from pipeline.plan import Plan
-from pipeline.registry import FUNCTIONS, resolve
-from pipeline.run_folder import RunFolder
-from pipeline.target_device import INTEGER, programmable
-from pipeline.vectors import Vectors, load_vectors
+from bitproof.pipeline.commands.calibrate import WITHOUT_OUTPUT_BIAS
+from bitproof.pipeline.errors import ConfigError
+from bitproof.pipeline.ledger import CalibrationEntry
+from bitproof.pipeline.plan import Plan
+from bitproof.pipeline.registry import FUNCTIONS, resolve
+from bitproof.pipeline.run_folder import RunFolder
+from bitproof.pipeline.target_device import INTEGER, programmable
+from bitproof.pipeline.vectors import Vectors, load_vectors
 
 
 def contradictions(run: RunFolder, entries: tuple[CalibrationEntry, ...]) -> tuple[tuple[str, ...], ...]:

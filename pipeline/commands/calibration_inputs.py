@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.errors import ConfigError, InputError
-from pipeline.plan import Plan
-from pipeline.registry import FUNCTIONS, resolve
-from pipeline.run_folder import RunFolder
-from pipeline.target_device import INTEGER, TargetDevice, chain_of, programmable
-from pipeline.vectors import load_vectors
+from bitproof.pipeline.errors import ConfigError, InputError
+from bitproof.pipeline.plan import Plan
+from bitproof.pipeline.registry import FUNCTIONS, resolve
+from bitproof.pipeline.run_folder import RunFolder
+from bitproof.pipeline.target_device import INTEGER, TargetDevice, chain_of, programmable
+from bitproof.pipeline.vectors import load_vectors
 
 
 def device_of(run: RunFolder, executor: str, faults: str, fault_seed: int, model: Any) -> Any:  # noqa: ANN401

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 
 import typer
 
-from pipeline.errors import StageError
-from pipeline.ledger import FailureEntry
-from pipeline.run_folder import RunFolder
-from pipeline.toolchain import LOG_TAIL_LINES
+from bitproof.pipeline.errors import StageError
+from bitproof.pipeline.ledger import FailureEntry
+from bitproof.pipeline.run_folder import RunFolder
+from bitproof.pipeline.toolchain import LOG_TAIL_LINES
 
 BY_SIGNAL = 128
 """A shell adds this to the number of the signal that ended a program."""

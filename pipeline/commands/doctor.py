@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.errors import BitproofError
-from pipeline.toolchain import TOOLS, distribution_version
+from bitproof.pipeline.errors import BitproofError
+from bitproof.pipeline.toolchain import TOOLS, distribution_version
 
 DISTRIBUTIONS = {
     "brevitas": ("0.13.0", "train"),

@@ -10,16 +10,16 @@ from typing import Protocol
 
 import typer
 
-from pipeline.artifact import MANIFEST, Artifact
-from pipeline.check import run_vectors
-from pipeline.commands.absent_executors import why_absent
-from pipeline.commands.recorded_artifacts import finish_command
-from pipeline.commands.verify import Flip, flipped
-from pipeline.errors import ConfigError, GateError, ToolMissingError
-from pipeline.plan import ExecutorStep, Plan, make_executor
-from pipeline.registry import FUNCTIONS, resolve
-from pipeline.run_folder import RunFolder
-from pipeline.vectors import Vectors
+from bitproof.pipeline.artifact import MANIFEST, Artifact
+from bitproof.pipeline.check import run_vectors
+from bitproof.pipeline.commands.absent_executors import why_absent
+from bitproof.pipeline.commands.recorded_artifacts import finish_command
+from bitproof.pipeline.commands.verify import Flip, flipped
+from bitproof.pipeline.errors import ConfigError, GateError, ToolMissingError
+from bitproof.pipeline.plan import ExecutorStep, Plan, make_executor
+from bitproof.pipeline.registry import FUNCTIONS, resolve
+from bitproof.pipeline.run_folder import RunFolder
+from bitproof.pipeline.vectors import Vectors
 
 
 class Explained(Protocol):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.commands.rehearse_import import rehearse_import
-from pipeline.commands.run import carry_out
-from pipeline.errors import ConfigError
-from pipeline.import_config import ImportConfig, make_config, source_file
-from pipeline.run_folder import CONFIG, RunFolder
+from bitproof.pipeline.commands.rehearse_import import rehearse_import
+from bitproof.pipeline.commands.run import carry_out
+from bitproof.pipeline.errors import ConfigError
+from bitproof.pipeline.import_config import ImportConfig, make_config, source_file
+from bitproof.pipeline.run_folder import CONFIG, RunFolder
 
 DRAWN_SAMPLES = 1_000
 ALL_SAMPLES = 1_000_000

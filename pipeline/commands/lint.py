@@ -14,17 +14,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.commands.rehearse_run import MODEL_FILE, export_untrained
-from pipeline.errors import ConfigError, GateError
-from pipeline.import_config import source_file
-from pipeline.input_type import parse_input_type
-from pipeline.ledger import warnings_of
-from pipeline.registry import FUNCTIONS, STAGES, resolve
-from pipeline.stage import StageContext
-from pipeline.support import Verdict, ask, require_options
-from pipeline.target import OPTIONS, TargetSpec, require_target
-from pipeline.user_files import blaming_users_lines, users_names
-from pipeline.yaml_file import read_config
+from bitproof.pipeline.commands.rehearse_run import MODEL_FILE, export_untrained
+from bitproof.pipeline.errors import ConfigError, GateError
+from bitproof.pipeline.import_config import source_file
+from bitproof.pipeline.input_type import parse_input_type
+from bitproof.pipeline.ledger import warnings_of
+from bitproof.pipeline.registry import FUNCTIONS, STAGES, resolve
+from bitproof.pipeline.stage import StageContext
+from bitproof.pipeline.support import Verdict, ask, require_options
+from bitproof.pipeline.target import OPTIONS, TargetSpec, require_target
+from bitproof.pipeline.user_files import blaming_users_lines, users_names
+from bitproof.pipeline.yaml_file import read_config
 
 
 class Examined(Protocol):

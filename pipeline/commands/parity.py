@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipeline.artifact import Artifact, sha256_of_bytes
-from pipeline.check import CheckResult, accuracy_percent, reference_outputs, run_vectors
-from pipeline.errors import IntegrityError
-from pipeline.import_config import ImportConfig
-from pipeline.ledger import (
+from bitproof.pipeline.artifact import Artifact, sha256_of_bytes
+from bitproof.pipeline.check import CheckResult, accuracy_percent, reference_outputs, run_vectors
+from bitproof.pipeline.errors import IntegrityError
+from bitproof.pipeline.import_config import ImportConfig
+from bitproof.pipeline.ledger import (
     ArtifactEntry,
     CheckEntry,
     FailureEntry,
@@ -20,10 +20,10 @@ from pipeline.ledger import (
     recorded_calibrations,
     write_ledger,
 )
-from pipeline.plan import Plan
-from pipeline.registry import FUNCTIONS, resolve
-from pipeline.run_folder import RunFolder, config_to_json
-from pipeline.toolchain import distribution_version
+from bitproof.pipeline.plan import Plan
+from bitproof.pipeline.registry import FUNCTIONS, resolve
+from bitproof.pipeline.run_folder import RunFolder, config_to_json
+from bitproof.pipeline.toolchain import distribution_version
 
 PROOFS = "proofs.json"
 METRICS = "metrics.json"

@@ -7,11 +7,11 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.artifact import Artifact
-from pipeline.errors import InputError, IntegrityError
-from pipeline.import_config import ImportConfig
-from pipeline.ledger import Ledger
-from pipeline.run_folder import CONFIG, RunFolder
+from bitproof.pipeline.artifact import Artifact
+from bitproof.pipeline.errors import InputError, IntegrityError
+from bitproof.pipeline.import_config import ImportConfig
+from bitproof.pipeline.ledger import Ledger
+from bitproof.pipeline.run_folder import CONFIG, RunFolder
 
 
 def artifact_problems(run: RunFolder, ledger: Ledger, *, hash_again: bool) -> Iterator[str]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from pipeline.artifact import MANIFEST, Artifact
-from pipeline.errors import InputError
-from pipeline.import_config import ImportConfig
-from pipeline.plan import Plan
-from pipeline.registry import FUNCTIONS, resolve
-from pipeline.run_folder import CONFIG, RunFolder
-from pipeline.stage import execute
-from pipeline.support import ask, require_memory, require_options
+from bitproof.pipeline.artifact import MANIFEST, Artifact
+from bitproof.pipeline.errors import InputError
+from bitproof.pipeline.import_config import ImportConfig
+from bitproof.pipeline.plan import Plan
+from bitproof.pipeline.registry import FUNCTIONS, resolve
+from bitproof.pipeline.run_folder import CONFIG, RunFolder
+from bitproof.pipeline.stage import execute
+from bitproof.pipeline.support import ask, require_memory, require_options
 
 
 def rehearse_import(run: RunFolder, config: ImportConfig) -> None:

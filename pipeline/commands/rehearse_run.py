@@ -13,15 +13,15 @@ from typing import Any
 
 import typer
 
-from pipeline.artifact import MANIFEST
-from pipeline.config import RunConfig
-from pipeline.errors import InputError
-from pipeline.plan import Plan
-from pipeline.registry import FUNCTIONS, STAGES, resolve
-from pipeline.run_folder import CONFIG, RunFolder
-from pipeline.stage import StageContext
-from pipeline.support import ask, require_all, require_options
-from pipeline.user_files import blaming_users_lines, file_of, files_of, users_names
+from bitproof.pipeline.artifact import MANIFEST
+from bitproof.pipeline.config import RunConfig
+from bitproof.pipeline.errors import InputError
+from bitproof.pipeline.plan import Plan
+from bitproof.pipeline.registry import FUNCTIONS, STAGES, resolve
+from bitproof.pipeline.run_folder import CONFIG, RunFolder
+from bitproof.pipeline.stage import StageContext
+from bitproof.pipeline.support import ask, require_all, require_options
+from bitproof.pipeline.user_files import blaming_users_lines, file_of, files_of, users_names
 
 MODEL_FILE = "model.onnx"
 EXPORTED = "export"

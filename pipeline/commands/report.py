@@ -8,12 +8,12 @@ from pathlib import Path
 import typer
 from jinja2 import UndefinedError
 
-from pipeline.commands.parity import judge, require_ledger
-from pipeline.errors import IntegrityError
-from pipeline.ledger import Ledger
-from pipeline.plan import Plan
-from pipeline.report import render
-from pipeline.run_folder import RunFolder
+from bitproof.pipeline.commands.parity import judge, require_ledger
+from bitproof.pipeline.errors import IntegrityError
+from bitproof.pipeline.ledger import Ledger
+from bitproof.pipeline.plan import Plan
+from bitproof.pipeline.report import render
+from bitproof.pipeline.run_folder import RunFolder
 
 
 def write_report(run: RunFolder) -> None:

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import typer
 
-from pipeline.commands.deaths import record_deaths
-from pipeline.commands.parity import judge, require_ledger, worst_failure
-from pipeline.commands.rehearse_run import rehearse_run
-from pipeline.commands.summary import summarize, summarize_part
-from pipeline.config import RunConfig
-from pipeline.errors import BitproofError, ConfigError, GateError, StageError
-from pipeline.ledger import CalibrationEntry, FailureEntry, recorded_calibrations
-from pipeline.plan import ExecutorStep, Plan
-from pipeline.run_folder import Config, RunFolder
-from pipeline.toolchain import cpu_count, require_torch_compiler, run_in_foreground
-from pipeline.yaml_file import read_config
+from bitproof.pipeline.commands.deaths import record_deaths
+from bitproof.pipeline.commands.parity import judge, require_ledger, worst_failure
+from bitproof.pipeline.commands.rehearse_run import rehearse_run
+from bitproof.pipeline.commands.summary import summarize, summarize_part
+from bitproof.pipeline.config import RunConfig
+from bitproof.pipeline.errors import BitproofError, ConfigError, GateError, StageError
+from bitproof.pipeline.ledger import CalibrationEntry, FailureEntry, recorded_calibrations
+from bitproof.pipeline.plan import ExecutorStep, Plan
+from bitproof.pipeline.run_folder import Config, RunFolder
+from bitproof.pipeline.toolchain import cpu_count, require_torch_compiler, run_in_foreground
+from bitproof.pipeline.yaml_file import read_config
 
 SNAKEFILE = Path(__file__).parent.parent / "Snakefile"
 

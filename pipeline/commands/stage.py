@@ -10,19 +10,19 @@ from pathlib import Path
 
 import typer
 
-from pipeline.check import run_check, write_result
-from pipeline.commands.deaths import logged
-from pipeline.commands.parity import record_ledger
-from pipeline.commands.report import write_report
-from pipeline.errors import INTERNAL_ERROR, BitproofError, ConfigError, error_of
-from pipeline.ledger import FailureEntry
-from pipeline.plan import Plan
-from pipeline.progress import ProgressLines
-from pipeline.registry import missing_package
-from pipeline.run_folder import RunFolder
-from pipeline.stage import execute
-from pipeline.toolchain import distribution_version
-from pipeline.user_files import blaming_users_lines, users_names
+from bitproof.pipeline.check import run_check, write_result
+from bitproof.pipeline.commands.deaths import logged
+from bitproof.pipeline.commands.parity import record_ledger
+from bitproof.pipeline.commands.report import write_report
+from bitproof.pipeline.errors import INTERNAL_ERROR, BitproofError, ConfigError, error_of
+from bitproof.pipeline.ledger import FailureEntry
+from bitproof.pipeline.plan import Plan
+from bitproof.pipeline.progress import ProgressLines
+from bitproof.pipeline.registry import missing_package
+from bitproof.pipeline.run_folder import RunFolder
+from bitproof.pipeline.stage import execute
+from bitproof.pipeline.toolchain import distribution_version
+from bitproof.pipeline.user_files import blaming_users_lines, users_names
 
 CHECK_PREFIX = "check-"
 

@@ -8,9 +8,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.commands.parity import METRICS
-from pipeline.ledger import Ledger, warnings_of
-from pipeline.run_folder import RunFolder
+from bitproof.pipeline.commands.parity import METRICS
+from bitproof.pipeline.ledger import Ledger, warnings_of
+from bitproof.pipeline.run_folder import RunFolder
 
 
 def summarize_part(run: RunFolder, goal: str, *, made: bool, as_json: bool) -> None:

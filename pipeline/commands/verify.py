@@ -12,16 +12,16 @@ from pathlib import Path
 
 import typer
 
-from pipeline.artifact import Artifact, sha256_of_bytes
-from pipeline.check import CheckResult, compare, run_check, run_vectors
-from pipeline.commands.parity import judge, require_ledger
-from pipeline.commands.recorded_artifacts import artifact_problems, finish_command
-from pipeline.commands.verify_calibrations import verify_calibrations
-from pipeline.errors import ConfigError, GateError, IntegrityError, StageError
-from pipeline.ledger import Ledger
-from pipeline.plan import ExecutorStep, Plan, make_executor
-from pipeline.registry import FAULTS, FUNCTIONS, resolve
-from pipeline.run_folder import RunFolder, config_to_json
+from bitproof.pipeline.artifact import Artifact, sha256_of_bytes
+from bitproof.pipeline.check import CheckResult, compare, run_check, run_vectors
+from bitproof.pipeline.commands.parity import judge, require_ledger
+from bitproof.pipeline.commands.recorded_artifacts import artifact_problems, finish_command
+from bitproof.pipeline.commands.verify_calibrations import verify_calibrations
+from bitproof.pipeline.errors import ConfigError, GateError, IntegrityError, StageError
+from bitproof.pipeline.ledger import Ledger
+from bitproof.pipeline.plan import ExecutorStep, Plan, make_executor
+from bitproof.pipeline.registry import FAULTS, FUNCTIONS, resolve
+from bitproof.pipeline.run_folder import RunFolder, config_to_json
 
 
 def verify_run(run_path: Path, *, as_json: bool) -> None:

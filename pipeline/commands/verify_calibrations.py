@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from pipeline.artifact import Artifact
-from pipeline.commands.calibration_entry import contradictions
-from pipeline.commands.calibration_inputs import device_of, samples_of
-from pipeline.errors import ConfigError, InputError, IntegrityError, StageError
-from pipeline.ledger import CalibrationEntry, Ledger
-from pipeline.registry import FUNCTIONS, resolve
-from pipeline.run_folder import RunFolder
-from pipeline.target_device import INTEGER
+from bitproof.pipeline.artifact import Artifact
+from bitproof.pipeline.commands.calibration_entry import contradictions
+from bitproof.pipeline.commands.calibration_inputs import device_of, samples_of
+from bitproof.pipeline.errors import ConfigError, InputError, IntegrityError, StageError
+from bitproof.pipeline.ledger import CalibrationEntry, Ledger
+from bitproof.pipeline.registry import FUNCTIONS, resolve
+from bitproof.pipeline.run_folder import RunFolder
+from bitproof.pipeline.target_device import INTEGER
 
 
 def verify_calibrations(run: RunFolder, ledger: Ledger) -> list[str]:

@@ -1,5 +1,5 @@
 """The report: one self-contained HTML page that shows one network as all its executors."""
 
-from pipeline.report.page import render
+from bitproof.pipeline.report.page import render
 
 __all__ = ["render"]

@@ -7,8 +7,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from pipeline.ledger import CheckEntry, Ledger, warnings_of
-from pipeline.report.curves import training_curves_svg
+from bitproof.pipeline.ledger import CheckEntry, Ledger, warnings_of
+from bitproof.pipeline.report.curves import training_curves_svg
 
 ABOUT = {
     "torch": "the trained Brevitas network in PyTorch",
@@ -41,7 +41,7 @@ class ExecutorRow:
 def render(ledger: Ledger, reasons: list[str], metrics: dict[str, dict[str, Any]]) -> str:
     """Return the page as HTML with no reference to anything outside it."""
     environment = Environment(
-        loader=PackageLoader("pipeline.report"),
+        loader=PackageLoader("bitproof.pipeline.report"),
         autoescape=select_autoescape(["j2"], default=True),
         undefined=StrictUndefined,
     )

@@ -16,10 +16,10 @@ from benchmarks.lab.integer_cost import macs_of, partings
 from benchmarks.lab.integer_networks import SUBJECTS, WHOLE
 from benchmarks.lab.integer_picture import PATH, draw
 from benchmarks.lab.ordinary_networks import ORDINARY
-from export.integer import IntegerModel, Threshold, run, trace
-from export.integer.ops import OPERATIONS as INTEGER_OPERATIONS
-from export.lower import lower_file
-from export.lowering.operations import OPERATIONS as LOWERED_OPERATIONS
+from bitproof.export.integer import IntegerModel, Threshold, run, trace
+from bitproof.export.integer.ops import OPERATIONS as INTEGER_OPERATIONS
+from bitproof.export.lower import lower_file
+from bitproof.export.lowering.operations import OPERATIONS as LOWERED_OPERATIONS
 
 
 def shifted(model: IntegerModel) -> IntegerModel:

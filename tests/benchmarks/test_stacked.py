@@ -11,8 +11,8 @@ from torch import Tensor
 
 from benchmarks.lab.networks import perceptron
 from benchmarks.lab.stacked import WEIGHTS, estimate, stacked_logits, stacked_losses, step_sizes
-from train.estimators import Problem
-from train.estimators.directions import estimate_along
+from bitproof.train.estimators import Problem
+from bitproof.train.estimators.directions import estimate_along
 
 IMAGES, LABELS = torch.rand(16, 784, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 10
 

@@ -16,7 +16,7 @@ import pytest
 from bitproof_command import bitproof
 from default_signals import with_default_signals
 
-from pipeline.ledger import canonical_sha256, json_schema
+from bitproof.pipeline.ledger import canonical_sha256, json_schema
 
 pytestmark = [pytest.mark.tool, pytest.mark.end_to_end, pytest.mark.xdist_group("calibrate")]
 
@@ -215,7 +215,7 @@ def test_a_run_of_which_a_part_was_made_again_is_not_calibrated_until_it_is_fini
 
 def test_an_interrupted_calibration_leaves_the_run_as_it_was(copy: Path) -> None:
     before = (copy / "ledger.json").read_bytes()
-    command = [sys.executable, "-P", "-m", "pipeline", "calibrate", str(copy), "--executor", "c:cortex-m4"]
+    command = [sys.executable, "-P", "-m", "bitproof", "calibrate", str(copy), "--executor", "c:cortex-m4"]
     with subprocess.Popen(with_default_signals(command), stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None

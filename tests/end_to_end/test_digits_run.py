@@ -17,7 +17,7 @@ import pytest
 from bitproof_command import bitproof
 from default_signals import with_default_signals
 
-from pipeline.ledger import canonical_sha256, json_schema
+from bitproof.pipeline.ledger import canonical_sha256, json_schema
 
 pytestmark = [pytest.mark.tool, pytest.mark.end_to_end, pytest.mark.xdist_group("digits_run")]
 
@@ -248,7 +248,7 @@ def test_a_run_that_is_told_to_end_takes_its_stages_along_and_goes_on_where_it_w
     tmp_path: Path, number: int, code: int, message: str | None
 ) -> None:
     run = tmp_path / "digits_mlp"
-    command = [sys.executable, "-P", "-m", "pipeline", "run", str(CONFIG), "--runs", str(tmp_path), *QUICK]
+    command = [sys.executable, "-P", "-m", "bitproof", "run", str(CONFIG), "--runs", str(tmp_path), *QUICK]
     with subprocess.Popen(
         with_default_signals(command), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -276,7 +276,9 @@ def test_a_bug_in_a_stage_is_exit_code_70_and_shown_once(tmp_path: Path) -> None
     """The stage that reads the data is replaced by a number, which cannot be called."""
     modules = tmp_path / "modules"
     modules.mkdir()
-    (modules / "sitecustomize.py").write_text("from pipeline import registry\nregistry.STAGES['data'] = 'math:pi'\n")
+    (modules / "sitecustomize.py").write_text(
+        "from bitproof.pipeline import registry\nregistry.STAGES['data'] = 'math:pi'\n"
+    )
     outcome = bitproof("run", CONFIG, "--runs", tmp_path, *QUICK, "--json", modules=modules)
     assert outcome.code == 70, outcome.err
     message = "'float' object is not callable"
@@ -294,7 +296,7 @@ def test_a_full_disk_is_a_failed_stage_and_leaves_nothing_half_written(tmp_path:
     command = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
-        "from pipeline.cli import run_command_line; sys.exit(run_command_line(sys.argv[1:]))"
+        "from bitproof.pipeline.cli import run_command_line; sys.exit(run_command_line(sys.argv[1:]))"
     )
     run = tmp_path / "digits_mlp"
     assert bitproof("run", CONFIG, "--runs", tmp_path, *QUICK, "--until", "data").code == 0

@@ -15,7 +15,7 @@ from bitproof_command import bitproof
 from foreign_files import FILES, ForeignFile, weights
 from qonnx_files import random_mlp, ties
 
-from pipeline.ledger import json_schema
+from bitproof.pipeline.ledger import json_schema
 
 pytestmark = [pytest.mark.tool, pytest.mark.end_to_end, pytest.mark.xdist_group("import_command")]
 

@@ -15,8 +15,8 @@ from bitproof_command import Outcome, bitproof
 from foreign_files import FILES, ForeignFile, weights
 from qonnx_files import QonnxFile, random_mlp
 
-from pipeline.cli import run_command_line
-from pipeline.target import require_target
+from bitproof.pipeline.cli import run_command_line
+from bitproof.pipeline.target import require_target
 
 pytestmark = [
     pytest.mark.tool,

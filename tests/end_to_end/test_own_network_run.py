@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from bitproof_command import Outcome, bitproof
 
-from pipeline.cli import run_command_line
+from bitproof.pipeline.cli import run_command_line
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 QUICK = ("--set", "train.epochs=2", "--set", "gates.float_vs_quantized=100", "--set", "targets=[onnx-int8]")
@@ -17,7 +17,7 @@ NETWORK = """
 import brevitas.nn as qnn
 import torch
 from torch import nn
-from train.models import activation_quantizer, quantized_input, weight_quantizer
+from bitproof.train.models import activation_quantizer, quantized_input, weight_quantizer
 from parts import output
 
 class Net(nn.Module):
@@ -70,7 +70,9 @@ def test_network_that_breaks_a_rule_is_refused_before_it_is_trained(tmp_path: Pa
 
 
 def write(folder: Path, change: str = "pass", extra: str = "pass", data: str = "digits") -> Path:
-    """Write a network with a module beside it, and return its configuration."""
+    """Write a network with a module beside it and files that nothing needs, and return its configuration."""
+    for name in ("pipeline", "train", "export", "hw"):
+        (folder / f"{name}.py").write_text("raise RuntimeError('a file of the user, which nothing imports')\n")
     (folder / "net.py").write_text(NETWORK.replace("EXTRA", extra).replace("CHANGE", change))
     (folder / "parts.py").write_text(PARTS)
     config = folder / "mine.yaml"

@@ -18,8 +18,8 @@ from qonnx.custom_op.general.bipolar_quant import binary_quant
 from qonnx.custom_op.general.intquant import int_quant, max_int, min_int, resolve_rounding_mode
 from qonnx.custom_op.general.trunc import trunc_v1, trunc_v2
 
-from export.integer import Interval
-from export.integer.activation import (
+from bitproof.export.integer import Interval
+from bitproof.export.integer.activation import (
     Activation,
     Bipolar,
     Chain,
@@ -29,7 +29,7 @@ from export.integer.activation import (
     Truncation,
     thresholds_of,
 )
-from export.integer.surd import Surd
+from bitproof.export.integer.surd import Surd
 
 GRID = np.arange(-160, 161) / 16
 """From -10 to 10, every tie of halves, of quarters and of eighths and their neighbours included, exact in binary."""

@@ -11,11 +11,11 @@ import onnx
 import pytest
 from integer_networks import random_codes, random_network
 
-from export.integer import Affine, IntegerModel, Interval, load, propagate, run, save
-from export.onnx_int8 import OnnxInt8Executor, build
-from export.onnx_int8.writer import FILE, LAYERS
-from export.proofs import prove_matrix_units, prove_requantization, prove_widths
-from pipeline import Artifact, InputError, compare_codes
+from bitproof.export.integer import Affine, IntegerModel, Interval, load, propagate, run, save
+from bitproof.export.onnx_int8 import OnnxInt8Executor, build
+from bitproof.export.onnx_int8.writer import FILE, LAYERS
+from bitproof.export.proofs import prove_matrix_units, prove_requantization, prove_widths
+from bitproof.pipeline import Artifact, InputError, compare_codes
 
 OFFSETS = np.array([-70_000, 0, 123_456], dtype=np.int64)
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.integer import (
+from bitproof.export.integer import (
     Activation,
     Chain,
     IntegerModel,
@@ -25,10 +25,10 @@ from export.integer import (
     Threshold,
     thresholds_of,
 )
-from export.proofs import prove_requantization, requantization
-from export.proofs.boundaries import differing
-from pipeline import Codes, Observation, WeightSign
-from pipeline.ledger import ProofEntry
+from bitproof.export.proofs import prove_requantization, requantization
+from bitproof.export.proofs.boundaries import differing
+from bitproof.pipeline import Codes, Observation, WeightSign
+from bitproof.pipeline.ledger import ProofEntry
 
 
 def threshold(rows: list[list[int]], step: int = 1) -> Threshold:

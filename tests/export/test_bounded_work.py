@@ -11,15 +11,15 @@ import onnx
 import pytest
 from qonnx_files import QonnxFile, qonnx_executor, random_mlp
 
-from export.integer import IntegerModel, hull, propagate
-from export.lower import lower_file
-from export.lowering.lower import Lowered
-from export.onnx_int8 import OnnxInt8Executor, build
-from export.onnx_int8.writer import FILE, LAYERS
-from export.proofs import prove_lowering, prove_requantization, requantization
-from export.proofs.boundaries import ends_of
-from export.qonnx_executor import QonnxExecutor
-from pipeline import Artifact
+from bitproof.export.integer import IntegerModel, hull, propagate
+from bitproof.export.lower import lower_file
+from bitproof.export.lowering.lower import Lowered
+from bitproof.export.onnx_int8 import OnnxInt8Executor, build
+from bitproof.export.onnx_int8.writer import FILE, LAYERS
+from bitproof.export.proofs import prove_lowering, prove_requantization, requantization
+from bitproof.export.proofs.boundaries import ends_of
+from bitproof.export.qonnx_executor import QonnxExecutor
+from bitproof.pipeline import Artifact
 
 SECONDS = 30
 """Processor time of everything that is proven of a toy; half an hour before boundaries decided it."""

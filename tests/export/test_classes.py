@@ -14,10 +14,10 @@ from integer_networks import random_network
 from small_graphs import Case, product, subject_of, vector
 from torch_graph import evaluate
 
-from export.integer import Coding, IntegerModel, MatMul, TopK, classify, load, run, save
-from export.lower import lower_file
-from export.proofs import prove_lowering
-from pipeline import InputError
+from bitproof.export.integer import Coding, IntegerModel, MatMul, TopK, classify, load, run, save
+from bitproof.export.lower import lower_file
+from bitproof.export.proofs import prove_lowering
+from bitproof.pipeline import InputError
 
 
 def test_equal_codings_compare_codes_and_the_first_of_equal_ones_wins() -> None:

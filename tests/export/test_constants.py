@@ -10,13 +10,13 @@ import onnx
 import pytest
 from foreign_files import GENERAL, ForeignFile, weights
 
-from export.foreign import normalize
-from export.integer import IntegerModel, IntegerType, MatMul, Node, Threshold, run
-from export.lint import examine_file
-from export.lower import lower_file
-from export.proofs import prove_lowering
-from export.proofs.constants import warn_of_constants
-from pipeline.ledger import warnings_of
+from bitproof.export.foreign import normalize
+from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Node, Threshold, run
+from bitproof.export.lint import examine_file
+from bitproof.export.lower import lower_file
+from bitproof.export.proofs import prove_lowering
+from bitproof.export.proofs.constants import warn_of_constants
+from bitproof.pipeline.ledger import warnings_of
 
 UINT4 = IntegerType(4, signed=False)
 

@@ -14,14 +14,14 @@ import pytest
 from qonnx_files import QonnxFile
 from small_graphs import product, vector
 
-from export.integer import Activation, Bipolar, Chain, IntegerType, Interval, Quantizer, Rounding, Threshold
-from export.integer.activation import thresholds_of
-from export.integer.curve import Curve
-from export.integer.monotone import Bent, Clamped, Scaled, Sign, Tanh
-from export.integer.surd import Surd
-from export.lower import lower_file
-from export.proofs.thresholds import levels_of, prove_thresholds
-from pipeline import InputError
+from bitproof.export.integer import Activation, Bipolar, Chain, IntegerType, Interval, Quantizer, Rounding, Threshold
+from bitproof.export.integer.activation import thresholds_of
+from bitproof.export.integer.curve import Curve
+from bitproof.export.integer.monotone import Bent, Clamped, Scaled, Sign, Tanh
+from bitproof.export.integer.surd import Surd
+from bitproof.export.lower import lower_file
+from bitproof.export.proofs.thresholds import levels_of, prove_thresholds
+from bitproof.pipeline import InputError
 
 HALF = Fraction(1, 2)
 REACHABLE = Interval(-700, 650)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from qonnx_files import random_mlp
 
-from export.integer import Node, Threshold, load, save
-from export.lower import derive_again, lower_file, write_lowered
-from pipeline import Artifact
+from bitproof.export.integer import Node, Threshold, load, save
+from bitproof.export.lower import derive_again, lower_file, write_lowered
+from bitproof.pipeline import Artifact
 
 
 @pytest.fixture

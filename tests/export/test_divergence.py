@@ -24,8 +24,8 @@ from faulty_executors import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.divergence import Cause, Explanation, explain
-from export.integer import (
+from bitproof.export.divergence import Cause, Explanation, explain
+from bitproof.export.integer import (
     Activation,
     Affine,
     Chain,
@@ -38,7 +38,7 @@ from export.integer import (
     thresholds_of,
     trace,
 )
-from pipeline import Codes, StageError
+from bitproof.pipeline import Codes, StageError
 
 NETWORKS: dict[str, Callable[[int], Network]] = {"perceptron": perceptron, "convolutional": convolutional}
 SAMPLES = 200
@@ -193,7 +193,7 @@ def test_half_up_instead_of_half_even_is_tie_rounding(kind: str) -> None:
 def other_activation(network: Network, node: Threshold, rounding: Rounding) -> Threshold:
     rows = []
     for activation in network.activations[node.name]:
-        from export.integer import Interval
+        from bitproof.export.integer import Interval
 
         other = replace(activation, quantization=quantizer(rounding))
         rows.append(thresholds_of(other, Interval(-(1 << 20), 1 << 20)))
@@ -317,7 +317,7 @@ def test_an_accumulator_near_a_boundary_of_a_free_scale_is_float_order() -> None
 
 def nearly_tied(unit: Fraction) -> tuple[Network, str]:
     """One product and one activation with the boundaries of FLOOR at whole numbers."""
-    from export.integer import Interval
+    from bitproof.export.integer import Interval
 
     generator = np.random.default_rng(0)
     product = MatMul("fc0", generator.integers(-3, 3, size=(4, 12), endpoint=True), IntegerType(3, signed=True))

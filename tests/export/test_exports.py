@@ -13,11 +13,11 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from export.foreign.input_quantizer import require_input_quantizer, run_head
-from export.foreign.normalize import normalize
-from export.integer import IntegerModel, Threshold, run
-from export.lowering.lower import Lowered, lower_graph
-from export.proofs import prove_lowering
+from bitproof.export.foreign.input_quantizer import require_input_quantizer, run_head
+from bitproof.export.foreign.normalize import normalize
+from bitproof.export.integer import IntegerModel, Threshold, run
+from bitproof.export.lowering.lower import Lowered, lower_graph
+from bitproof.export.proofs import prove_lowering
 
 EXPORTS = Path(__file__).parent / "exports"
 FILES = sorted(path.name for path in EXPORTS.glob("*.onnx"))

@@ -10,16 +10,16 @@ import pytest
 from foreign_files import ForeignFile, weights
 from qonnx_files import random_mlp
 
-from export.divergence import explain
-from export.executors import IntegerExecutor
-from export.foreign import normalize
-from export.integer import Conv, IntegerModel, MatMul, choose_weight, flip_weight_bit, load, run, save
-from export.lower import lower
-from export.lowering import lower_graph
-from export.onnx_int8 import OnnxInt8Executor, WriteOnnxInt8
-from export.onnx_int8 import flip_weight_bit as flip_packed_bit
-from pipeline import Artifact, Codes, ConfigError, Executor, StageContext
-from pipeline.commands.verify import Flip
+from bitproof.export.divergence import explain
+from bitproof.export.executors import IntegerExecutor
+from bitproof.export.foreign import normalize
+from bitproof.export.integer import Conv, IntegerModel, MatMul, choose_weight, flip_weight_bit, load, run, save
+from bitproof.export.lower import lower
+from bitproof.export.lowering import lower_graph
+from bitproof.export.onnx_int8 import OnnxInt8Executor, WriteOnnxInt8
+from bitproof.export.onnx_int8 import flip_weight_bit as flip_packed_bit
+from bitproof.pipeline import Artifact, Codes, ConfigError, Executor, StageContext
+from bitproof.pipeline.commands.verify import Flip
 
 Flipping = Callable[..., str]
 

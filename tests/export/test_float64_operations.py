@@ -10,14 +10,14 @@ import pytest
 from agreement import random_codes
 from small_graphs import CASES
 
-from export.foreign import ImportQonnx
-from export.integer import run
-from export.lower import lower_file
-from export.lowering import origins_of
-from export.qonnx import FILE, load_qonnx
-from export.qonnx_float64 import QonnxFloat64Executor
-from pipeline import StageContext
-from pipeline.import_config import source_file
+from bitproof.export.foreign import ImportQonnx
+from bitproof.export.integer import run
+from bitproof.export.lower import lower_file
+from bitproof.export.lowering import origins_of
+from bitproof.export.qonnx import FILE, load_qonnx
+from bitproof.export.qonnx_float64 import QonnxFloat64Executor
+from bitproof.pipeline import StageContext
+from bitproof.pipeline.import_config import source_file
 
 
 @pytest.mark.parametrize("name", list(CASES))

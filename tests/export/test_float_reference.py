@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from qonnx_files import FREE_SCALE, QonnxFile, ties
 
-from export.divergence import Cause
-from export.divergence.explain import explain_run
-from export.float_reference import judge_reference, output_coding
-from export.integer import IntegerModel, run, save
-from export.lower import activations_of, lower_file
-from export.lowering import Lowered, lower_graph, origins_of, save_origins
-from export.qonnx import FILE, load_qonnx
-from export.qonnx_executor import QonnxExecutor
-from export.qonnx_float64 import QonnxFloat64Executor
-from pipeline import Codes, ParityReport, StageError
+from bitproof.export.divergence import Cause
+from bitproof.export.divergence.explain import explain_run
+from bitproof.export.float_reference import judge_reference, output_coding
+from bitproof.export.integer import IntegerModel, run, save
+from bitproof.export.lower import activations_of, lower_file
+from bitproof.export.lowering import Lowered, lower_graph, origins_of, save_origins
+from bitproof.export.qonnx import FILE, load_qonnx
+from bitproof.export.qonnx_executor import QonnxExecutor
+from bitproof.export.qonnx_float64 import QonnxFloat64Executor
+from bitproof.pipeline import Codes, ParityReport, StageError
 
 
 def changed(file: onnx.ModelProto, name: str, values: object) -> onnx.ModelProto:

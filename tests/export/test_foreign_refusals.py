@@ -13,9 +13,9 @@ import pytest
 from foreign_files import FILES, GENERAL, ForeignFile, weights
 from onnx import TensorProto, helper
 
-from export.foreign import normalize
-from export.qonnx import load_qonnx
-from pipeline import InputError
+from bitproof.export.foreign import normalize
+from bitproof.export.qonnx import load_qonnx
+from bitproof.pipeline import InputError
 
 
 def small() -> onnx.ModelProto:

@@ -15,17 +15,17 @@ from onnx import TensorProto, helper, numpy_helper
 from qonnx_files import QonnxFile
 from written_onnx import Written
 
-from export.foreign import PrepareVectors, normalize
-from export.foreign.join_heads import KEY, heads_of
-from export.integer import Head, IntegerModel, load, run, save
-from export.lower import lower_file
-from export.lowering import Lowered, origins_of
-from export.qonnx_executor import QonnxExecutor
-from export.qonnx_executor import execute as execute_qonnx
-from hw.finn.supported import require_supported
-from hw.mcu.plan import plan_network
-from pipeline import Artifact, Codes, InputError, StageContext, StageError
-from pipeline.import_config import source_file
+from bitproof.export.foreign import PrepareVectors, normalize
+from bitproof.export.foreign.join_heads import KEY, heads_of
+from bitproof.export.integer import Head, IntegerModel, load, run, save
+from bitproof.export.lower import lower_file
+from bitproof.export.lowering import Lowered, origins_of
+from bitproof.export.qonnx_executor import QonnxExecutor
+from bitproof.export.qonnx_executor import execute as execute_qonnx
+from bitproof.hw.finn.supported import require_supported
+from bitproof.hw.mcu.plan import plan_network
+from bitproof.pipeline import Artifact, Codes, InputError, StageContext, StageError
+from bitproof.pipeline.import_config import source_file
 
 Reals = NDArray[np.float32]
 

@@ -14,11 +14,11 @@ import onnx
 import pytest
 from foreign_files import CHANNELS_LAST, GENERAL, ForeignFile, weights
 
-from export.foreign import find_input_quantizer, normalize
-from export.integer import IntegerModel, IntegerType, MatMul, Node, load, save
-from export.integer.ops import Reshape, Window
-from export.lowering import lower_graph
-from export.lowering.effort import (
+from bitproof.export.foreign import find_input_quantizer, normalize
+from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Node, load, save
+from bitproof.export.integer.ops import Reshape, Window
+from bitproof.export.lowering import lower_graph
+from bitproof.export.lowering.effort import (
     CHAIN,
     CHANNEL,
     LEVEL,
@@ -31,10 +31,10 @@ from export.lowering.effort import (
     WEIGHTS,
     Effort,
 )
-from export.proofs import prove_lowering
-from export.qonnx_executor import execute
-from pipeline import InputError, StageError
-from pipeline.check import require_affordable
+from bitproof.export.proofs import prove_lowering
+from bitproof.export.qonnx_executor import execute
+from bitproof.pipeline import InputError, StageError
+from bitproof.pipeline.check import require_affordable
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -258,7 +258,7 @@ def effort_of(model: onnx.ModelProto) -> int:
             spent.append(units)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("export.lowering.builder.Effort", Counting)
+        patch.setattr("bitproof.export.lowering.builder.Effort", Counting)
         lower_graph(normalize(model), Path("net.onnx"), "net")
     return sum(spent)
 
@@ -276,7 +276,7 @@ GROWING: dict[str, tuple[Callable[[int], onnx.ModelProto], int, str]] = {
 def test_work_beyond_the_limit_is_refused_before_it_is_begun(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make, size, op = GROWING[name]
     needed = effort_of(make(size))
-    monkeypatch.setattr("export.lowering.effort.MAX_EFFORT", needed)
+    monkeypatch.setattr("bitproof.export.lowering.effort.MAX_EFFORT", needed)
     lower_graph(normalize(make(size)), Path("net.onnx"), "net")
     said = refusal(make(4 * size))
     assert f"at most {needed} are spent" in said
@@ -295,7 +295,7 @@ def test_a_file_of_a_few_bytes_cannot_ask_for_any_number_of_channels(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert "its result would hold 100663296 numbers a sample; at most 67108864" in refusal(doubled(40))
-    monkeypatch.setattr("export.lowering.effort.MAX_EFFORT", 1 << 12)
+    monkeypatch.setattr("bitproof.export.lowering.effort.MAX_EFFORT", 1 << 12)
     assert "channels of concat bring the exact arithmetic" in refusal(doubled(20))
 
 
@@ -337,7 +337,7 @@ def test_drawn_samples_that_nobody_would_wait_for_are_refused() -> None:
 
 
 def test_nodes_that_qonnx_would_not_end_with_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_module("export.foreign.normalize"), "MAX_NODES", 81)
+    monkeypatch.setattr(import_module("bitproof.export.foreign.normalize"), "MAX_NODES", 81)
     normalize(quantized_chain(40))
     with pytest.raises(
         InputError, match="has 83 nodes once its constants and shapes are worked out; at most 81 are run"
@@ -346,7 +346,7 @@ def test_nodes_that_qonnx_would_not_end_with_are_refused(monkeypatch: pytest.Mon
 
 
 def test_constants_that_are_computed_by_many_nodes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("export.foreign.fold.MAX_NODES", 5)
+    monkeypatch.setattr("bitproof.export.foreign.fold.MAX_NODES", 5)
     file = ForeignFile()
     tensor, total = file.quant("input", 0.25, 4), file.constant([1.0])
     for _ in range(6):

@@ -12,17 +12,17 @@ from foreign_files import GENERAL, ForeignFile, weights
 from onnx import numpy_helper
 from run_qonnx import run_qonnx
 
-from export.foreign import find_input_quantizer, normalize
-from export.foreign.declare_input import declare_input
-from export.foreign.draw_codes import draw_codes
-from export.foreign.input_quantizer import (
+from bitproof.export.foreign import find_input_quantizer, normalize
+from bitproof.export.foreign.declare_input import declare_input
+from bitproof.export.foreign.draw_codes import draw_codes
+from bitproof.export.foreign.input_quantizer import (
     InputQuantizer,
     code_shape,
     require_input_quantizer,
     run_head,
 )
-from pipeline import InputError
-from pipeline.input_type import parse_input_type
+from bitproof.pipeline import InputError
+from bitproof.pipeline.input_type import parse_input_type
 
 
 def network(file: ForeignFile, tensor: str) -> onnx.ModelProto:

@@ -11,13 +11,13 @@ import onnx
 import pytest
 from qonnx_files import qonnx_executor, random_mlp
 
-from export.divergence import Cause, explain
-from export.divergence.explain import explain_run
-from export.integer import Affine, IntegerModel, save, trace
-from export.lower import activations_of, lower
-from export.onnx_int8 import OnnxInt8Executor, build, flip_weight_bit
-from export.onnx_int8.writer import FILE, LAYERS
-from pipeline import Artifact, Codes, LayerTracer
+from bitproof.export.divergence import Cause, explain
+from bitproof.export.divergence.explain import explain_run
+from bitproof.export.integer import Affine, IntegerModel, save, trace
+from bitproof.export.lower import activations_of, lower
+from bitproof.export.onnx_int8 import OnnxInt8Executor, build, flip_weight_bit
+from bitproof.export.onnx_int8.writer import FILE, LAYERS
+from bitproof.pipeline import Artifact, Codes, LayerTracer
 
 
 def written(model: IntegerModel, folder: Path) -> Artifact:

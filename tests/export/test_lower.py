@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from qonnx_files import QonnxFile, qonnx_executor, random_mlp
 
-from export.integer import IntegerType, load, run, save
-from export.lower import lower
-from pipeline import Codes, InputError
+from bitproof.export.integer import IntegerType, load, run, save
+from bitproof.export.lower import lower
+from bitproof.pipeline import Codes, InputError
 
 
 def codes(seed: int, width: int, count: int = 400) -> Codes:  # int64, (count, width)

@@ -17,8 +17,8 @@ from agreement import codes_at_thresholds, differences, random_codes
 from onnx import TensorProto
 from small_graphs import CASES, Case, agree, convolution, image, product, subject_of, vector, whole
 
-from export.integer import Affine, Coding, MatMul
-from export.lowering.operations import OPERATIONS
+from bitproof.export.integer import Affine, Coding, MatMul
+from bitproof.export.lowering.operations import OPERATIONS
 
 
 @pytest.mark.parametrize("name", list(CASES))

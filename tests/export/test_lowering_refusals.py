@@ -27,11 +27,11 @@ from small_graphs import (
     whole,
 )
 
-from export.integer import MaxPool, Rounding
-from export.lowering.graph import UnsupportedError
-from export.lowering.operations import OPERATIONS
-from export.lowering.windows import window_of
-from pipeline import Codes, InputError
+from bitproof.export.integer import MaxPool, Rounding
+from bitproof.export.lowering.graph import UnsupportedError
+from bitproof.export.lowering.operations import OPERATIONS
+from bitproof.export.lowering.windows import window_of
+from bitproof.pipeline import Codes, InputError
 
 
 def test_scales_without_a_small_common_measure_are_refused(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from export.integer import Conv, IntegerModel, IntegerType, Interval, Node, Pad, Ranges, Shape, Window
-from export.integer.magnitudes import sums_of
-from pipeline import Codes
+from bitproof.export.integer import Conv, IntegerModel, IntegerType, Interval, Node, Pad, Ranges, Shape, Window
+from bitproof.export.integer.magnitudes import sums_of
+from bitproof.pipeline import Codes
 
 POINT = Window((1, 1), (1, 1), (0, 0), (0, 0), (1, 1))
 CONV = Conv("conv", np.array([[[[3]], [[-3]]]], dtype=np.int64), IntegerType(3, signed=True), POINT, 1)

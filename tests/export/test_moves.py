@@ -9,7 +9,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from export.integer import (
+from bitproof.export.integer import (
     Add,
     Conv,
     IntegerModel,
@@ -24,11 +24,11 @@ from export.integer import (
     run,
     without_moves,
 )
-from export.integer.ir import Wiring
-from export.integer.moves import moves_nothing
-from hw.finn.supported import require_supported
-from hw.mcu.plan import plan_network
-from pipeline import StageError
+from bitproof.export.integer.ir import Wiring
+from bitproof.export.integer.moves import moves_nothing
+from bitproof.hw.finn.supported import require_supported
+from bitproof.hw.mcu.plan import plan_network
+from bitproof.pipeline import StageError
 
 UINT8 = IntegerType(8, signed=False)
 

@@ -20,11 +20,11 @@ from hypothesis import HealthCheck, given, settings
 from random_graphs import Graph, graphs, perceptrons
 from written_onnx import Written
 
-from export.integer import Conv, IntegerModel, MatMul, Threshold, propagate, trace
-from export.lowering.operations import OPERATIONS
-from export.onnx_int8.operations import WRITERS
-from export.proofs import prove_lowering
-from pipeline import Codes, StageError
+from bitproof.export.integer import Conv, IntegerModel, MatMul, Threshold, propagate, trace
+from bitproof.export.lowering.operations import OPERATIONS
+from bitproof.export.onnx_int8.operations import WRITERS
+from bitproof.export.proofs import prove_lowering
+from bitproof.pipeline import Codes, StageError
 
 LONG = settings.get_current_profile_name() == "long"
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from run_qonnx import run_qonnx
 
-from export.foreign import normalize
-from pipeline import InputError
+from bitproof.export.foreign import normalize
+from bitproof.pipeline import InputError
 
 ZOO = Path(__file__).parent.parent.parent.parent / "shared" / "models"
 """Files that others made; they are not part of the project."""

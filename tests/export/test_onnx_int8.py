@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from integer_networks import random_thresholds
 from qonnx_files import random_mlp
 
-from export.integer import IntegerModel, IntegerType, Interval, MatMul, Node, Ranges, Threshold, run
-from export.lower import lower
-from export.onnx_int8 import OnnxInt8Executor, build, flip_weight_bit
-from export.onnx_int8.packing import FieldLayout, pack, unpack
-from export.onnx_int8.writer import FILE, LAYERS
-from export.proofs import prove_requantization
-from pipeline import Artifact, Codes, compare_codes
+from bitproof.export.integer import IntegerModel, IntegerType, Interval, MatMul, Node, Ranges, Threshold, run
+from bitproof.export.lower import lower
+from bitproof.export.onnx_int8 import OnnxInt8Executor, build, flip_weight_bit
+from bitproof.export.onnx_int8.packing import FieldLayout, pack, unpack
+from bitproof.export.onnx_int8.writer import FILE, LAYERS
+from bitproof.export.proofs import prove_requantization
+from bitproof.pipeline import Artifact, Codes, compare_codes
 
 WIDE = IntegerType(9, signed=True)
 

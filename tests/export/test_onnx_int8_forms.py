@@ -13,12 +13,12 @@ import pytest
 from integer_networks import network_for, random_codes
 from onnx import numpy_helper
 
-from export.integer import IntegerModel, IntegerType, Threshold, propagate, run
-from export.onnx_int8 import OnnxInt8Executor, build
-from export.onnx_int8.writer import FILE, LAYERS
-from export.proofs import prove_requantization, requantization
-from export.proofs.boundaries import ends_of
-from pipeline import Artifact
+from bitproof.export.integer import IntegerModel, IntegerType, Threshold, propagate, run
+from bitproof.export.onnx_int8 import OnnxInt8Executor, build
+from bitproof.export.onnx_int8.writer import FILE, LAYERS
+from bitproof.export.proofs import prove_requantization, requantization
+from bitproof.export.proofs.boundaries import ends_of
+from bitproof.pipeline import Artifact
 
 FORMS = {
     "multiply-shift": "multiply and shift right by ",

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from export.integer import (
+from bitproof.export.integer import (
     INPUT,
     Add,
     Affine,
@@ -34,11 +34,11 @@ from export.integer import (
     run,
     trace,
 )
-from export.integer.ir import Wiring
-from export.onnx_int8 import OnnxInt8Executor, build
-from export.onnx_int8.writer import FILE, LAYERS
-from export.proofs import prove_requantization
-from pipeline import Artifact, Codes
+from bitproof.export.integer.ir import Wiring
+from bitproof.export.onnx_int8 import OnnxInt8Executor, build
+from bitproof.export.onnx_int8.writer import FILE, LAYERS
+from bitproof.export.proofs import prove_requantization
+from bitproof.pipeline import Artifact, Codes
 
 UINT4, INT4 = IntegerType(4, signed=False), IntegerType(4, signed=True)
 SHAPE: Shape = (4, 7, 6)

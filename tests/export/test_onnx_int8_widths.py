@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from written_onnx import Written
 
-from export.integer import (
+from bitproof.export.integer import (
     Add,
     Affine,
     Conv,
@@ -27,9 +27,9 @@ from export.integer import (
     Window,
     run,
 )
-from export.integer.ir import Wiring
-from export.proofs import prove_requantization
-from pipeline import Codes, StageError
+from bitproof.export.integer.ir import Wiring
+from bitproof.export.proofs import prove_requantization
+from bitproof.pipeline import Codes, StageError
 
 WEIGHTS = IntegerType(4, signed=True)
 RANGES = [range(-119, 137), range(-37, 219), range(-255, 1), range(100, 356), range(-300, -44), range(-1, 255)]

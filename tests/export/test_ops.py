@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from export.integer import (
+from bitproof.export.integer import (
     EXACT_FLOAT32,
     EXACT_FLOAT64,
     Add,
@@ -42,10 +42,10 @@ from export.integer import (
     save,
     trace,
 )
-from export.integer.ops import OPERATIONS
-from export.integer.ops.product import exact_type
-from export.integer.ops.threshold import FEW_LEVELS
-from pipeline import Codes, InputError
+from bitproof.export.integer.ops import OPERATIONS
+from bitproof.export.integer.ops.product import exact_type
+from bitproof.export.integer.ops.threshold import FEW_LEVELS
+from bitproof.pipeline import Codes, InputError
 
 INT8 = IntegerType(8, signed=True)
 WIDE = IntegerType(63, signed=True)
@@ -412,7 +412,7 @@ def test_samples_that_go_through_in_groups_are_the_same(monkeypatch: pytest.Monk
     model = every_operation()
     codes = np.random.default_rng(0).choice(np.array(model.allowed_codes), size=(50, model.inputs))
     whole = run(model, codes)
-    monkeypatch.setattr("export.integer.interpret.ELEMENTS_AT_ONCE", 7 * 60)
+    monkeypatch.setattr("bitproof.export.integer.interpret.ELEMENTS_AT_ONCE", 7 * 60)
     np.testing.assert_array_equal(run(model, codes), whole, strict=True)
     assert run(model, codes[:0]).shape == (0, 2)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from export.integer import (
+from bitproof.export.integer import (
     Add,
     Affine,
     Concat,
@@ -24,7 +24,7 @@ from export.integer import (
     Transpose,
     Window,
 )
-from pipeline import Codes
+from bitproof.pipeline import Codes
 
 INT8 = IntegerType(8, signed=True)
 WIDE = IntegerType(63, signed=True)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.integer import Interval
-from export.integer.activation import Activation, Bipolar, Chain, Quantizer, Rounding
-from export.integer.surd import Surd
-from export.lowering.pools import _averaged
-from export.proofs import near_boundaries, order, order_dependent, prove_order
+from bitproof.export.integer import Interval
+from bitproof.export.integer.activation import Activation, Bipolar, Chain, Quantizer, Rounding
+from bitproof.export.integer.surd import Surd
+from bitproof.export.lowering.pools import _averaged
+from bitproof.export.proofs import near_boundaries, order, order_dependent, prove_order
 
 TERMS = 64
 TRIALS = 300

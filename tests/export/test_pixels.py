@@ -14,14 +14,14 @@ from onnx import TensorProto
 from run_qonnx import run_qonnx
 from written_onnx import Written
 
-from export.foreign import ImportQonnx, PrepareVectors
-from export.integer import IntegerType, Threshold, run, trace
-from export.lower import lower_file
-from export.lowering import Lowered, origins_of
-from export.qonnx import load_qonnx
-from export.qonnx_executor import QonnxExecutor
-from pipeline import Artifact, Codes, InputError, StageContext, load_vectors
-from pipeline.import_config import source_file
+from bitproof.export.foreign import ImportQonnx, PrepareVectors
+from bitproof.export.integer import IntegerType, Threshold, run, trace
+from bitproof.export.lower import lower_file
+from bitproof.export.lowering import Lowered, origins_of
+from bitproof.export.qonnx import load_qonnx
+from bitproof.export.qonnx_executor import QonnxExecutor
+from bitproof.pipeline import Artifact, Codes, InputError, StageContext, load_vectors
+from bitproof.pipeline.import_config import source_file
 
 MEANS, SPREADS, SCALE = (0.485, 0.456, 0.406), (0.229, -0.224, 0.225), 0.03125
 EVERY_PIXEL = np.arange(256).repeat(3).reshape(256, 3, 1, 1)

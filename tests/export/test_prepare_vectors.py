@@ -13,9 +13,9 @@ import pytest
 from foreign_files import ForeignFile, weights
 from numpy.typing import NDArray
 
-from export.foreign import ImportQonnx, PrepareVectors
-from pipeline import Artifact, InputError, StageContext, load_vectors
-from pipeline.import_config import source_file
+from bitproof.export.foreign import ImportQonnx, PrepareVectors
+from bitproof.pipeline import Artifact, InputError, StageContext, load_vectors
+from bitproof.pipeline.import_config import source_file
 
 
 def image_network() -> onnx.ModelProto:

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from qonnx_files import qonnx_executor, random_mlp
 
-from export.integer import IntegerModel, IntegerType, MatMul, propagate
-from export.lower import lower
-from export.proofs import basis_vectors, prove_matrix_units, prove_requantization, prove_widths
-from pipeline import Codes, WeightSign
+from bitproof.export.integer import IntegerModel, IntegerType, MatMul, propagate
+from bitproof.export.lower import lower
+from bitproof.export.proofs import basis_vectors, prove_matrix_units, prove_requantization, prove_widths
+from bitproof.pipeline import Codes, WeightSign
 
 
 @dataclass

@@ -10,8 +10,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from export.integer import IntegerModel, IntegerType, Interval, MatMul, Threshold
-from export.integer.activation import (
+from bitproof.export.integer import IntegerModel, IntegerType, Interval, MatMul, Threshold
+from bitproof.export.integer.activation import (
     Activation,
     Bipolar,
     Chain,
@@ -21,10 +21,10 @@ from export.integer.activation import (
     Truncation,
     thresholds_of,
 )
-from export.integer.surd import Surd
-from export.proofs import prove_thresholds, prove_widths
-from export.proofs import thresholds as thresholds_module
-from export.proofs.thresholds import _by_enumeration, _by_monotony, levels_of
+from bitproof.export.integer.surd import Surd
+from bitproof.export.proofs import prove_thresholds, prove_widths
+from bitproof.export.proofs import thresholds as thresholds_module
+from bitproof.export.proofs.thresholds import _by_enumeration, _by_monotony, levels_of
 
 CASES = 1000
 CHANNELS = 2

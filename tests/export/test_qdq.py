@@ -25,13 +25,13 @@ from qdq_files import (
 from qonnx_files import QonnxFile
 from torch_graph import evaluate
 
-from export.foreign.input_quantizer import require_input_quantizer, run_head
-from export.foreign.normalize import normalize
-from export.integer import MatMul, Product, Quantizer, Rounding, run
-from export.lower import lower_file
-from export.lowering.lower import lower_graph
-from export.proofs import prove_lowering
-from pipeline import Codes, InputError
+from bitproof.export.foreign.input_quantizer import require_input_quantizer, run_head
+from bitproof.export.foreign.normalize import normalize
+from bitproof.export.integer import MatMul, Product, Quantizer, Rounding, run
+from bitproof.export.lower import lower_file
+from bitproof.export.lowering.lower import lower_graph
+from bitproof.export.proofs import prove_lowering
+from bitproof.pipeline import Codes, InputError
 
 Builder = Callable[[Path], tuple[Path, Sizes]]
 

@@ -12,13 +12,13 @@ import torch
 from qonnx_runs import run_file
 from torch import nn
 
-from export.integer import run
-from export.lower import lower
-from export.qonnx import FILE, ExportQonnx
-from pipeline import Artifact, StageContext
-from pipeline.config import ModelConfig
-from train.checkpoint import load_network, save_checkpoint
-from train.models import build
+from bitproof.export.integer import run
+from bitproof.export.lower import lower
+from bitproof.export.qonnx import FILE, ExportQonnx
+from bitproof.pipeline import Artifact, StageContext
+from bitproof.pipeline.config import ModelConfig
+from bitproof.train.checkpoint import load_network, save_checkpoint
+from bitproof.train.models import build
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")

@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.integer import IntegerModel, IntegerType, Interval, MatMul, Threshold, accumulator_type, propagate, trace
+from bitproof.export.integer import (
+    IntegerModel,
+    IntegerType,
+    Interval,
+    MatMul,
+    Threshold,
+    accumulator_type,
+    propagate,
+    trace,
+)
 
 
 @given(st.lists(st.lists(st.integers(-3, 3), min_size=3, max_size=3), min_size=1, max_size=3))

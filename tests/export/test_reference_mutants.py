@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from benchmarks.lab.reference_mutants import FAULTS, WIDTHS, Mutant, mutants, network, observed
-from export.integer import INPUT, Activation, Add, Affine, IntegerModel, MatMul, Threshold
-from export.lowering import lower_graph
-from pipeline import Codes
+from bitproof.export.integer import INPUT, Activation, Add, Affine, IntegerModel, MatMul, Threshold
+from bitproof.export.lowering import lower_graph
+from bitproof.pipeline import Codes
 
 COUNT = 1_000
 UNIT = Fraction(1, 1 << 24)

@@ -9,12 +9,12 @@ import onnx
 import pytest
 from foreign_files import ForeignFile, weights
 
-from export.foreign import normalize
-from export.foreign.input_quantizer import require_input_quantizer
-from export.lint import examine_file
-from export.lower import lower_file
-from export.lowering.operations import OPERATIONS
-from pipeline import InputError
+from bitproof.export.foreign import normalize
+from bitproof.export.foreign.input_quantizer import require_input_quantizer
+from bitproof.export.lint import examine_file
+from bitproof.export.lower import lower_file
+from bitproof.export.lowering.operations import OPERATIONS
+from bitproof.pipeline import InputError
 
 FLOAT = "the file holds no quantizer: it is a float network"
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.integer import (
+from bitproof.export.integer import (
     IntegerType,
     Interval,
     MultiplyShift,
@@ -22,8 +22,8 @@ from export.integer import (
     solve_requantization,
     solve_rounding_shift,
 )
-from export.integer.requantize import MAX_SHIFT
-from pipeline import Codes, StageError
+from bitproof.export.integer.requantize import MAX_SHIFT
+from bitproof.pipeline import Codes, StageError
 
 
 def affine_threshold(slope: float, offset: float, bits: int, reachable: Interval) -> list[int]:

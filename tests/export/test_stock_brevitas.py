@@ -14,17 +14,17 @@ from bitproof_command import bitproof
 from stock_brevitas import exported, observed, stock_network
 from torch import nn
 
-from export.float_reference import judge_reference, output_coding, walk
-from export.foreign.normalize import normalize
-from export.integer import run
-from export.lowering import Lowered, lower_graph, origins_of
-from export.onnx_int8 import OnnxInt8Executor, build
-from export.onnx_int8.writer import FILE, LAYERS
-from export.proofs import prove_lowering
-from export.qonnx import load_qonnx
-from export.qonnx_executor import QonnxExecutor
-from export.qonnx_float64 import QonnxFloat64Executor
-from pipeline import Artifact, Codes, InputError, Observation
+from bitproof.export.float_reference import judge_reference, output_coding, walk
+from bitproof.export.foreign.normalize import normalize
+from bitproof.export.integer import run
+from bitproof.export.lowering import Lowered, lower_graph, origins_of
+from bitproof.export.onnx_int8 import OnnxInt8Executor, build
+from bitproof.export.onnx_int8.writer import FILE, LAYERS
+from bitproof.export.proofs import prove_lowering
+from bitproof.export.qonnx import load_qonnx
+from bitproof.export.qonnx_executor import QonnxExecutor
+from bitproof.export.qonnx_float64 import QonnxFloat64Executor
+from bitproof.pipeline import Artifact, Codes, InputError, Observation
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = [

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.integer.surd import Line, Surd
+from bitproof.export.integer.surd import Line, Surd
 
 fractions = st.fractions(min_value=-20, max_value=20, max_denominator=60)
 radicands = st.fractions(min_value=Fraction(1, 12), max_value=60, max_denominator=12)

@@ -13,13 +13,13 @@ import onnx
 import pytest
 from qonnx_files import random_mlp
 
-from export.divergence import explain
-from export.integer import load
-from export.lower import lower_file, write_lowered
-from export.onnx_int8 import OnnxInt8Executor, build
-from export.onnx_int8.writer import FILE, LAYERS
-from export.qonnx_executor import QonnxExecutor
-from pipeline import Artifact, InputError, StageError
+from bitproof.export.divergence import explain
+from bitproof.export.integer import load
+from bitproof.export.lower import lower_file, write_lowered
+from bitproof.export.onnx_int8 import OnnxInt8Executor, build
+from bitproof.export.onnx_int8.writer import FILE, LAYERS
+from bitproof.export.qonnx_executor import QonnxExecutor
+from bitproof.pipeline import Artifact, InputError, StageError
 
 Edit = Callable[[dict[str, Any]], object]
 

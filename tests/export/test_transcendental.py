@@ -9,7 +9,7 @@ from fractions import Fraction
 import mpmath
 import pytest
 
-from export.integer.transcendental import atanh, logarithm, tanh
+from bitproof.export.integer.transcendental import atanh, logarithm, tanh
 
 Enclosure = Callable[[Fraction, Fraction, int], tuple[Fraction, Fraction]]
 

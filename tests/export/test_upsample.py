@@ -12,13 +12,13 @@ from foreign_files import ForeignFile, weights
 from onnx import helper
 from run_qonnx import run_qonnx
 
-from export.foreign import normalize
-from export.integer import run
-from export.lower import lower_file
-from export.lowering import origins_of
-from export.lowering.upsample import REPEATING
-from export.qonnx_float64 import QonnxFloat64Executor
-from pipeline import Codes, InputError
+from bitproof.export.foreign import normalize
+from bitproof.export.integer import run
+from bitproof.export.lower import lower_file
+from bitproof.export.lowering import origins_of
+from bitproof.export.lowering.upsample import REPEATING
+from bitproof.export.qonnx_float64 import QonnxFloat64Executor
+from bitproof.pipeline import Codes, InputError
 
 CODES = np.random.default_rng(1).integers(0, 16, size=(20, 24))
 RESIZE_MODES = ("asymmetric", "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners")

@@ -14,13 +14,13 @@ from integer_networks import random_codes, random_network
 from mcu_host import host_executor
 from rtl_builds import build_rtl
 
-from export.integer import Affine, IntegerModel, run
-from export.proofs import prove_matrix_units, prove_requantization
-from hw.finn import FinnExecutor
-from hw.finn.supported import require_supported
-from hw.mcu.plan import plan_network
-from hw.verilator import RtlExecutor
-from pipeline import InputError, StageError, compare_codes
+from bitproof.export.integer import Affine, IntegerModel, run
+from bitproof.export.proofs import prove_matrix_units, prove_requantization
+from bitproof.hw.finn import FinnExecutor
+from bitproof.hw.finn.supported import require_supported
+from bitproof.hw.mcu.plan import plan_network
+from bitproof.hw.verilator import RtlExecutor
+from bitproof.pipeline import InputError, StageError, compare_codes
 
 
 def with_bias(*offsets: int) -> IntegerModel:

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from integer_networks import random_codes, random_network
 
-from export.integer import Affine, IntegerModel, IntegerType, MatMul, Threshold, run
-from hw.calibrate import Evolution, LogitProbe, LossProbe, Parameters, Samples, StraightThrough, cross_entropy
-from hw.calibrate.adam import Adam
-from hw.calibrate.backpropagation import backpropagate
-from hw.calibrate.straight_through import _error
-from hw.faults import FaultSpec, FaultyExecutor
-from pipeline import Codes, Executor, InputError
+from bitproof.export.integer import Affine, IntegerModel, IntegerType, MatMul, Threshold, run
+from bitproof.hw.calibrate import Evolution, LogitProbe, LossProbe, Parameters, Samples, StraightThrough, cross_entropy
+from bitproof.hw.calibrate.adam import Adam
+from bitproof.hw.calibrate.backpropagation import backpropagate
+from bitproof.hw.calibrate.straight_through import _error
+from bitproof.hw.faults import FaultSpec, FaultyExecutor
+from bitproof.pipeline import Codes, Executor, InputError
 
 MODEL = random_network((20, 12, 8, 4), act_bits=(2,), spacing="even", weight_range=(-1, 1), input_bits=2, seed=1)
 CODES = random_codes(MODEL, 600, seed=2)

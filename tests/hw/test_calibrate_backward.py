@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from export.integer import (
+from bitproof.export.integer import (
     INPUT,
     Add,
     Affine,
@@ -35,11 +35,11 @@ from export.integer import (
     Window,
     run,
 )
-from hw.calibrate import Parameters, backpropagation
-from hw.calibrate.backpropagation import backpropagate
-from hw.calibrate.backward import backward, by_weights
-from hw.calibrate.parameters import RELATIVE_STEP
-from pipeline import Codes
+from bitproof.hw.calibrate import Parameters, backpropagation
+from bitproof.hw.calibrate.backpropagation import backpropagate
+from bitproof.hw.calibrate.backward import backward, by_weights
+from bitproof.hw.calibrate.parameters import RELATIVE_STEP
+from bitproof.pipeline import Codes
 
 Reals = NDArray[np.float64]
 GENERATOR = np.random.default_rng(0)

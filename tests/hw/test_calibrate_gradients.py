@@ -11,10 +11,10 @@ import pytest
 from integer_networks import random_network
 from numpy.typing import NDArray
 
-from export.integer import Affine, IntegerModel, IntegerType, MatMul, Threshold, run, trace
-from hw.calibrate import Evolution, Parameters
-from hw.calibrate.backpropagation import backpropagate
-from pipeline import Codes
+from bitproof.export.integer import Affine, IntegerModel, IntegerType, MatMul, Threshold, run, trace
+from bitproof.hw.calibrate import Evolution, Parameters
+from bitproof.hw.calibrate.backpropagation import backpropagate
+from bitproof.pipeline import Codes
 
 Reals = NDArray[np.float64]
 Theta = list[Fraction]
@@ -205,7 +205,7 @@ class Probe:
 
 def test_the_optimizer_is_given_the_estimate_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder()
-    monkeypatch.setattr("hw.calibrate.evolution.Adam", lambda *_, **__: recorder)
+    monkeypatch.setattr("bitproof.hw.calibrate.evolution.Adam", lambda *_, **__: recorder)
     evolution = Evolution(steps=3, pairs=1, sigma=SIGMA)
     evolution(PARAMETERS, Probe(), np.random.default_rng(7))  # type: ignore[arg-type]  # stands for a LossProbe
     directions = np.random.default_rng(7).spawn(3)[0].standard_normal((3, 5))

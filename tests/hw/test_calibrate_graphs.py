@@ -10,10 +10,10 @@ import pytest
 from integer_graphs import UINT3, Builder, every_operation, graph_codes, residual_network, window
 from integer_networks import random_network
 
-from export.integer import INPUT, Affine, Coding, IntegerModel, Reshape, SumPool, Threshold, TopK, run
-from hw.calibrate import Evolution, LogitProbe, LossProbe, Parameters, Samples, StraightThrough, original_of
-from hw.faults import Chip, FaultSpec
-from pipeline import InputError
+from bitproof.export.integer import INPUT, Affine, Coding, IntegerModel, Reshape, SumPool, Threshold, TopK, run
+from bitproof.hw.calibrate import Evolution, LogitProbe, LossProbe, Parameters, Samples, StraightThrough, original_of
+from bitproof.hw.faults import Chip, FaultSpec
+from bitproof.pipeline import InputError
 
 MODEL = residual_network()
 CODES = graph_codes(MODEL, 600, seed=2)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from integer_networks import random_codes, random_network
 
-from export.integer import IntegerModel, run
-from hw.calibrate import Samples, Settings, held_out_loss, original_of, run_session
-from hw.faults import Chip, FaultSpec, FaultyExecutor
-from hw.finn.supported import require_supported
-from pipeline import Executor, InputError, StageError
+from bitproof.export.integer import IntegerModel, run
+from bitproof.hw.calibrate import Samples, Settings, held_out_loss, original_of, run_session
+from bitproof.hw.faults import Chip, FaultSpec, FaultyExecutor
+from bitproof.hw.finn.supported import require_supported
+from bitproof.pipeline import Executor, InputError, StageError
 
 MODEL = replace(
     random_network((20, 12, 8, 4), act_bits=(2,), spacing="even", weight_range=(-1, 1), input_bits=2, seed=1),

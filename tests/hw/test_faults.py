@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from integer_graphs import Builder, every_operation, graph_codes, residual_network, window
 from integer_networks import random_codes, random_network
 
-from export.integer import (
+from bitproof.export.integer import (
     INPUT,
     Add,
     Affine,
@@ -33,8 +33,8 @@ from export.integer import (
     run,
     trace,
 )
-from hw.faults import FaultSpec, spacing_of, wrap_twos_complement
-from pipeline import Codes, ConfigError, InputError
+from bitproof.hw.faults import FaultSpec, spacing_of, wrap_twos_complement
+from bitproof.pipeline import Codes, ConfigError, InputError
 
 MODEL = random_network((40, 16, 12, 5), act_bits=(2,), spacing="even", weight_range=(-1, 1), input_bits=2)
 CODES = random_codes(MODEL, 64)

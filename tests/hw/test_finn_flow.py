@@ -11,10 +11,10 @@ import pytest
 from integer_nets import UINT8, random_and_extreme_codes, random_network
 from rtl_builds import RtlBuild, build_rtl, integer_artifact, run_stage
 
-from export.integer import IntegerModel, IntegerType, MatMul, Threshold, run
-from hw.finn import BuildFinnGraph, FinnExecutor
-from hw.finn.process import run_child
-from pipeline import Artifact, InputError, StageError, compare_codes
+from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Threshold, run
+from bitproof.hw.finn import BuildFinnGraph, FinnExecutor
+from bitproof.hw.finn.process import run_child
+from bitproof.pipeline import Artifact, InputError, StageError, compare_codes
 
 pytestmark = pytest.mark.tool
 

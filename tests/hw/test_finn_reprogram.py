@@ -10,11 +10,11 @@ import pytest
 from integer_nets import random_and_extreme_codes, random_network
 from rtl_builds import RtlBuild, build_rtl
 
-from export.integer import Affine, MatMul, run
-from hw.calibrate import Parameters
-from hw.finn.reprogram import reprogram_thresholds
-from hw.verilator import RtlExecutor
-from pipeline import StageError, compare_codes
+from bitproof.export.integer import Affine, MatMul, run
+from bitproof.hw.calibrate import Parameters
+from bitproof.hw.finn.reprogram import reprogram_thresholds
+from bitproof.hw.verilator import RtlExecutor
+from bitproof.pipeline import StageError, compare_codes
 
 pytestmark = pytest.mark.tool
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from integer_nets import UINT8, random_network
 
-from export.integer import IntegerModel, IntegerType, MatMul, Node, Threshold
-from hw.board import board_names, load_board
-from hw.finn import BuildFinnGraph
-from hw.finn.supported import require_supported, weight_type
-from pipeline import ConfigError, StageError
+from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Node, Threshold
+from bitproof.hw.board import board_names, load_board
+from bitproof.hw.finn import BuildFinnGraph
+from bitproof.hw.finn.supported import require_supported, weight_type
+from bitproof.pipeline import ConfigError, StageError
 
 
 def matmul(weights: list[list[int]], name: str = "fc0") -> MatMul:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from integer_networks import network_for, random_codes, random_network, saved
 
-from export.integer import IntegerModel, IntegerType, propagate, run, trace
-from export.proofs import prove_matrix_units, prove_requantization
-from hw.mcu import BuildFirmware, CoreName, FirmwareExecutor, GenerateC, flip_weight_bit, measure
-from hw.mcu.elf import file_offset, sections
-from pipeline import (
+from bitproof.export.integer import IntegerModel, IntegerType, propagate, run, trace
+from bitproof.export.proofs import prove_matrix_units, prove_requantization
+from bitproof.hw.mcu import BuildFirmware, CoreName, FirmwareExecutor, GenerateC, flip_weight_bit, measure
+from bitproof.hw.mcu.elf import file_offset, sections
+from bitproof.pipeline import (
     Artifact,
     MatrixUnit,
     Requantizer,
@@ -25,7 +25,7 @@ from pipeline import (
     ToolMissingError,
     compare_codes,
 )
-from pipeline.toolchain import GCC, Tool
+from bitproof.pipeline.toolchain import GCC, Tool
 
 pytestmark = pytest.mark.tool
 DEFAULT_WIDTHS = (784, 64, 64, 64, 10)
@@ -218,6 +218,6 @@ def test_too_large_a_network_is_refused_before_anything_is_written(tmp_path: Pat
 def test_without_a_host_compiler_counting_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_network((8, 4, 4))
     executor = FirmwareExecutor(built(model, tmp_path), tmp_path / "run")
-    monkeypatch.setattr("hw.mcu.cost.GCC", Tool("no-such-gcc", GCC.wanted, GCC.install))
+    monkeypatch.setattr("bitproof.hw.mcu.cost.GCC", Tool("no-such-gcc", GCC.wanted, GCC.install))
     with pytest.raises(ToolMissingError, match="instruction counting needs 'no-such-gcc'"):
         measure(executor, random_codes(model, 2))

@@ -11,10 +11,10 @@ import pytest
 from integer_networks import Spacing, network_for, random_codes, random_network
 from mcu_host import HostExecutor, compile_host, host_executor
 
-from export.integer import IntegerModel, IntegerType, run
-from export.proofs import prove_matrix_units, prove_requantization
-from hw.mcu.plan import plan_network
-from pipeline import StageError, compare_codes
+from bitproof.export.integer import IntegerModel, IntegerType, run
+from bitproof.export.proofs import prove_matrix_units, prove_requantization
+from bitproof.hw.mcu.plan import plan_network
+from bitproof.pipeline import StageError, compare_codes
 
 pytestmark = pytest.mark.tool
 ODD_WIDTHS = (37, 5, 7, 6, 3)

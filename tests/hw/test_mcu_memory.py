@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from integer_networks import network_for, random_codes, random_network, saved
 
-from export.integer import Affine, IntegerModel, IntegerType, MultiplyShift, run
-from hw.mcu import BuildFirmware, CoreName, FirmwareExecutor, GenerateC
-from hw.mcu.cores import CORES, STACK_BYTES
-from hw.mcu.elf import sections
-from hw.mcu.memory import SLACK_BYTES, Footprint, footprint, least_and_most, require_memory
-from hw.mcu.plan import draft_network, plan_network
-from pipeline import Artifact, ConfigError, StageContext, StageError, TooLargeError
+from bitproof.export.integer import Affine, IntegerModel, IntegerType, MultiplyShift, run
+from bitproof.hw.mcu import BuildFirmware, CoreName, FirmwareExecutor, GenerateC
+from bitproof.hw.mcu.cores import CORES, STACK_BYTES
+from bitproof.hw.mcu.elf import sections
+from bitproof.hw.mcu.memory import SLACK_BYTES, Footprint, footprint, least_and_most, require_memory
+from bitproof.hw.mcu.plan import draft_network, plan_network
+from bitproof.pipeline import Artifact, ConfigError, StageContext, StageError, TooLargeError
 
 EIGHT = IntegerType(8, signed=True)
 NETWORKS = {
@@ -144,7 +144,7 @@ def test_the_solver_decides_only_where_its_form_does(monkeypatch: pytest.MonkeyP
         asked.append(core)
         return footprint(model, core)
 
-    monkeypatch.setattr("hw.mcu.memory.footprint", recorded)
+    monkeypatch.setattr("bitproof.hw.mcu.memory.footprint", recorded)
     require_memory(model, "cortex-m4", flash=most.flash_bytes)
     with pytest.raises(TooLargeError, match="at least"):
         require_memory(model, "cortex-m4", flash=least.flash_bytes - 1)

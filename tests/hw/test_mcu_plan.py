@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from integer_networks import random_network, saved
 
-from export.integer import IntegerModel, IntegerType, MatMul, Reshape, Threshold
-from hw.mcu import GenerateC, Manifest
-from hw.mcu.layout import WeightLayout
-from hw.mcu.plan import plan_network, prefix_of
-from pipeline import IntegrityError, StageContext, StageError
+from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Reshape, Threshold
+from bitproof.hw.mcu import GenerateC, Manifest
+from bitproof.hw.mcu.layout import WeightLayout
+from bitproof.hw.mcu.plan import plan_network, prefix_of
+from bitproof.pipeline import IntegrityError, StageContext, StageError
 
 
 @given(

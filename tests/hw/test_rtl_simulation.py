@@ -11,13 +11,13 @@ import pytest
 from integer_nets import random_and_extreme_codes, random_network
 from rtl_builds import RtlBuild, build_rtl
 
-from export.integer import IntegerModel, IntegerType, hull, propagate, run
-from hw.finn.fault import flip_threshold_bit, flip_weight_bit
-from hw.finn.memory import threshold_field, weight_field
-from hw.rtl_node import read_description
-from hw.simulator import Stimulus, simulator_for
-from hw.verilator import RtlExecutor
-from pipeline import Artifact, Codes, InputError, PointRequantizer, StageError
+from bitproof.export.integer import IntegerModel, IntegerType, hull, propagate, run
+from bitproof.hw.finn.fault import flip_threshold_bit, flip_weight_bit
+from bitproof.hw.finn.memory import threshold_field, weight_field
+from bitproof.hw.rtl_node import read_description
+from bitproof.hw.simulator import Stimulus, simulator_for
+from bitproof.hw.verilator import RtlExecutor
+from bitproof.pipeline import Artifact, Codes, InputError, PointRequantizer, StageError
 
 pytestmark = pytest.mark.tool
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hw.bench import bench_module, bench_units
-from hw.finn.memory import threshold_field, weight_field
-from hw.finn.patches import PATCHES, Patch, apply_patches
-from hw.rtl_node import Op, RtlDescription, RtlNode, read_description
-from hw.stitch import StitchRtl, top_module, weight_stream_bits
-from hw.stream import StreamLayout
-from pipeline import ConfigError, InputError, StageError
+from bitproof.hw.bench import bench_module, bench_units
+from bitproof.hw.finn.memory import threshold_field, weight_field
+from bitproof.hw.finn.patches import PATCHES, Patch, apply_patches
+from bitproof.hw.rtl_node import Op, RtlDescription, RtlNode, read_description
+from bitproof.hw.stitch import StitchRtl, top_module, weight_stream_bits
+from bitproof.hw.stream import StreamLayout
+from bitproof.pipeline import ConfigError, InputError, StageError
 
 
 def stream(bits: int, elements: int, words: int, *, signed: bool = False) -> StreamLayout:

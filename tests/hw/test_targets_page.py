@@ -12,12 +12,12 @@ import pytest
 from mcu_host import host_executor
 from target_table import FEATURE_ROWS, OPERATION_ROWS, in_page, table, verdicts
 
-from export.integer import IntegerModel, run
-from export.onnx_int8 import OnnxInt8Executor, build
-from pipeline import Artifact, Codes, compare_codes
-from pipeline.registry import SUPPORT
-from pipeline.support import ask
-from pipeline.target import require_target
+from bitproof.export.integer import IntegerModel, run
+from bitproof.export.onnx_int8 import OnnxInt8Executor, build
+from bitproof.pipeline import Artifact, Codes, compare_codes
+from bitproof.pipeline.registry import SUPPORT
+from bitproof.pipeline.support import ask
+from bitproof.pipeline.target import require_target
 
 ROWS = {**{f"operation {name}": make for name, make in OPERATION_ROWS.items()}, **FEATURE_ROWS}
 

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import pytest
 
-from pipeline import Artifact, IntegrityError, Stage, StageContext, StageError, digest_of
-from pipeline.stage import execute
+from bitproof.pipeline import Artifact, IntegrityError, Stage, StageContext, StageError, digest_of
+from bitproof.pipeline.stage import execute
 
 
 @dataclass(frozen=True)

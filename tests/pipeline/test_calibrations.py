@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from pipeline import IntegrityError
-from pipeline.commands.run import forget_calibrations
-from pipeline.ledger import (
+from bitproof.pipeline import IntegrityError
+from bitproof.pipeline.commands.run import forget_calibrations
+from bitproof.pipeline.ledger import (
     CalibrationEntry,
     read_ledger,
     recorded_calibrations,
     replace_calibrations,
     write_ledger,
 )
-from pipeline.run_folder import RunFolder
+from bitproof.pipeline.run_folder import RunFolder
 
 OLD, NEW, HASH = "ab" * 32, "cd" * 32, "ef" * 32
 

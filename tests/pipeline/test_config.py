@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import RunConfig
-from pipeline.config_file import validate
-from pipeline.errors import ConfigError
-from pipeline.run_folder import RunFolder
-from pipeline.target import parse_target
-from pipeline.yaml_file import read_config
+from bitproof.pipeline.config import RunConfig
+from bitproof.pipeline.config_file import validate
+from bitproof.pipeline.errors import ConfigError
+from bitproof.pipeline.run_folder import RunFolder
+from bitproof.pipeline.target import parse_target
+from bitproof.pipeline.yaml_file import read_config
 
 ROOT = Path(__file__).parent.parent.parent
 MINIMAL = """\

@@ -11,10 +11,10 @@ from typing import Annotated, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from pipeline.config import AUGMENTED, DATA_SETS, ESTIMATOR_OPTIONS, FIXED_SHAPES, RunConfig
-from pipeline.config_file import validate
-from pipeline.plan import Plan
-from pipeline.target import OPTIONS
+from bitproof.pipeline.config import AUGMENTED, DATA_SETS, ESTIMATOR_OPTIONS, FIXED_SHAPES, RunConfig
+from bitproof.pipeline.config_file import validate
+from bitproof.pipeline.plan import Plan
+from bitproof.pipeline.target import OPTIONS
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "configuration.md"
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "text", Path: "path"}

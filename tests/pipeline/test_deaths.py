@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import InputError
-from pipeline.commands.deaths import logged, record_deaths
-from pipeline.run_folder import RunFolder
+from bitproof.pipeline import InputError
+from bitproof.pipeline.commands.deaths import logged, record_deaths
+from bitproof.pipeline.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -27,10 +27,10 @@ def message(run: RunFolder, slot: str) -> str:
 def test_stage_that_ends_by_itself_leaves_no_mark(run: RunFolder) -> None:
     with logged(run, "data"):
         assert run.running("data").is_file()
-        logging.getLogger("train.loop").info("epoch %d", 7)
+        logging.getLogger("bitproof.train.loop").info("epoch %d", 7)
     with pytest.raises(InputError), logged(run, "train"):
         raise InputError("no")
-    logging.getLogger("train.loop").info("epoch %d", 8)
+    logging.getLogger("bitproof.train.loop").info("epoch %d", 8)
     assert "epoch 7" in run.log("data").read_text()
     assert "epoch 8" not in run.log("data").read_text()
     record_deaths(run)
@@ -42,8 +42,8 @@ def test_warnings_are_still_shown(run: RunFolder, capsys: pytest.CaptureFixture[
     handlers, root.handlers = root.handlers, []
     try:
         with logged(run, "data"):
-            logging.getLogger("train.loop").warning("hardly used")
-            logging.getLogger("train.loop").info("epoch")
+            logging.getLogger("bitproof.train.loop").warning("hardly used")
+            logging.getLogger("bitproof.train.loop").info("epoch")
         assert root.handlers == []
     finally:
         root.handlers = handlers

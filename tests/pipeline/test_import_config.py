@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ConfigError, InputError
-from pipeline.import_config import ImportConfig, make_config, source_file
-from pipeline.input_type import InputType, parse_input_type
-from pipeline.plan import Plan
-from pipeline.run_folder import RunFolder
+from bitproof.pipeline.errors import ConfigError, InputError
+from bitproof.pipeline.import_config import ImportConfig, make_config, source_file
+from bitproof.pipeline.input_type import InputType, parse_input_type
+from bitproof.pipeline.plan import Plan
+from bitproof.pipeline.run_folder import RunFolder
 
 
 @pytest.mark.parametrize(

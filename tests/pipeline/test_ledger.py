@@ -9,12 +9,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-import pipeline
-from pipeline import IntegrityError
-from pipeline.commands.parity import judge
-from pipeline.ledger import CheckEntry, ProofEntry, json_schema, read_ledger, write_ledger
+from bitproof.pipeline import IntegrityError, ledger
+from bitproof.pipeline.commands.parity import judge
+from bitproof.pipeline.ledger import CheckEntry, ProofEntry, json_schema, read_ledger, write_ledger
 
-SCHEMA_FILE = Path(pipeline.__file__).parent / "ledger.schema.json"
+SCHEMA_FILE = Path(ledger.__file__).parent / "ledger.schema.json"
 HASH = "ab" * 32
 
 

@@ -8,8 +8,8 @@ import struct
 import numpy as np
 import pytest
 
-from pipeline import GateError, compare_codes, outputs_sha256
-from pipeline.parity import Mismatch
+from bitproof.pipeline import GateError, compare_codes, outputs_sha256
+from bitproof.pipeline.parity import Mismatch
 
 NAMES = ("integer", "other")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.progress import ProgressLines
+from bitproof.pipeline.progress import ProgressLines
 
 
 class Clock:

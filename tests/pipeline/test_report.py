@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from pipeline import IntegrityError
-from pipeline.commands.report import write_report
-from pipeline.commands.summary import summarize_part
-from pipeline.ledger import CalibrationEntry, Ledger, write_ledger
-from pipeline.report import render
-from pipeline.run_folder import RunFolder
-from pipeline.yaml_file import read_config
+from bitproof.pipeline import IntegrityError
+from bitproof.pipeline.commands.report import write_report
+from bitproof.pipeline.commands.summary import summarize_part
+from bitproof.pipeline.ledger import CalibrationEntry, Ledger, write_ledger
+from bitproof.pipeline.report import render
+from bitproof.pipeline.run_folder import RunFolder
+from bitproof.pipeline.yaml_file import read_config
 
 ENTRY = CalibrationEntry(
     executor="integer",

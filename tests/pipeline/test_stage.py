@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import pytest
 
-from pipeline import Artifact, Stage, StageContext, StageError
-from pipeline.stage import execute
+from bitproof.pipeline import Artifact, Stage, StageContext, StageError
+from bitproof.pipeline.stage import execute
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from default_signals import with_default_signals
 
-from pipeline import StageError, ToolMissingError, toolchain
-from pipeline.toolchain import (
+from bitproof.pipeline import StageError, ToolMissingError, toolchain
+from bitproof.pipeline.toolchain import (
     PYTHON_H,
     TOOLS,
     PythonHeader,
@@ -113,7 +113,7 @@ def test_every_tool_has_an_install_line() -> None:
 FOREGROUND = """
 import sys
 from pathlib import Path
-from pipeline import toolchain
+from bitproof.pipeline import toolchain
 toolchain.GRACE_S = int(sys.argv[1])
 toolchain.end_properly_on_signals()
 try:
@@ -220,7 +220,7 @@ def test_what_runs_is_stopped_and_continued_together(tmp_path: Path) -> None:
 
 EARLY = """
 import os, signal, subprocess, sys
-from pipeline import toolchain
+from bitproof.pipeline import toolchain
 with toolchain._stopped_together() as stop_with_this:
     os.kill(os.getpid(), signal.SIGTSTP)
     child = subprocess.Popen([sys.executable, "-c", sys.argv[2]], process_group=0)
@@ -244,7 +244,7 @@ def test_a_stop_that_comes_before_the_program_is_there_waits_for_it(tmp_path: Pa
 SILENT = """
 import signal, sys
 from pathlib import Path
-from pipeline import toolchain
+from bitproof.pipeline import toolchain
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 if sys.argv[1] == "trust":
     toolchain.trust_exit_codes()

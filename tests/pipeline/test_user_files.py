@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import InputError, StageError, sha256_of_bytes
-from pipeline.user_files import OURS, blaming_users_lines, digest_of_code, file_of, files_of, is_users, where_raised
+from bitproof.pipeline import InputError, StageError, sha256_of_bytes
+from bitproof.pipeline.user_files import (
+    OURS,
+    blaming_users_lines,
+    digest_of_code,
+    file_of,
+    files_of,
+    is_users,
+    where_raised,
+)
 
 
 def write(folder: Path, **files: str) -> Path:
@@ -41,8 +49,8 @@ def test_files_are_those_that_are_imported_beside_it(tmp_path: Path) -> None:
 
 
 def test_files_of_our_names_and_of_broken_files_are_not_looked_for(tmp_path: Path) -> None:
-    write(tmp_path, net="import train, layers\n", train="", layers="this is no Python")
-    assert "train" in OURS
+    write(tmp_path, net="import bitproof, layers\n", bitproof="", layers="this is no Python")
+    assert OURS == "bitproof"
     assert files_of(tmp_path / "net.py") == [tmp_path / "net.py", tmp_path / "layers.py"]
 
 

@@ -15,14 +15,14 @@ import onnx
 from numpy.typing import NDArray
 from torch_graph import evaluate
 
-from export.integer import INPUT, IntegerModel, propagate, run, trace
-from export.lower import lower_file
-from export.lowering import Lowered, origins_of
-from export.qonnx import load_qonnx
-from export.qonnx_executor import execute
-from export.qonnx_float64 import QonnxFloat64Executor
-from export.subgraph import with_outputs
-from pipeline import Codes
+from bitproof.export.integer import INPUT, IntegerModel, propagate, run, trace
+from bitproof.export.lower import lower_file
+from bitproof.export.lowering import Lowered, origins_of
+from bitproof.export.qonnx import load_qonnx
+from bitproof.export.qonnx_executor import execute
+from bitproof.export.qonnx_float64 import QonnxFloat64Executor
+from bitproof.export.subgraph import with_outputs
+from bitproof.pipeline import Codes
 
 FloatArray = NDArray[Any]
 

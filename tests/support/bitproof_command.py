@@ -31,7 +31,7 @@ def bitproof(
     if modules is not None:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(modules), environment.get("PYTHONPATH"))))
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "pipeline", *map(str, arguments)],
+        [sys.executable, "-P", "-m", "bitproof", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=timeout_s,

@@ -23,7 +23,7 @@ from small_graphs import (
     whole,
 )
 
-from export.integer import Rounding
+from bitproof.export.integer import Rounding
 
 
 # Quantizers of activations.

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from export.integer import (
+from bitproof.export.integer import (
     INPUT,
     Activation,
     Chain,
@@ -26,7 +26,7 @@ from export.integer import (
     run,
     thresholds_of,
 )
-from pipeline import Codes, WeightSign
+from bitproof.pipeline import Codes, WeightSign
 
 Fault = Callable[[Codes], Codes]
 """From what a layer gives, shape (N, *sample), to what the faulty one gives."""

@@ -22,10 +22,10 @@ from foreign_files import FILES
 from mutate_onnx import mutate
 from qonnx_files import random_mlp
 
-from export.foreign import find_input_quantizer, normalize
-from export.lower import lower
-from export.qonnx import load_qonnx
-from pipeline import BitproofError
+from bitproof.export.foreign import find_input_quantizer, normalize
+from bitproof.export.lower import lower
+from bitproof.export.qonnx import load_qonnx
+from bitproof.pipeline import BitproofError
 
 SECONDS = 10
 MEMORY_BYTES = 6 << 30

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from export.integer import (
+from bitproof.export.integer import (
     INPUT,
     Add,
     Affine,
@@ -27,7 +27,7 @@ from export.integer import (
     Transpose,
     Window,
 )
-from pipeline import Codes
+from bitproof.pipeline import Codes
 
 TERNARY = IntegerType(2, signed=True)
 UINT3 = IntegerType(3, signed=False)

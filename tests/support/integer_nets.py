@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from export.integer import IntegerModel, IntegerType, MatMul, Node, Threshold
-from pipeline import Codes
+from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Node, Threshold
+from bitproof.pipeline import Codes
 
 UINT8 = IntegerType(8, signed=False)
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from export.integer import (
+from bitproof.export.integer import (
     KIND,
     IntegerModel,
     IntegerType,
@@ -20,7 +20,7 @@ from export.integer import (
     Threshold,
     save,
 )
-from pipeline import Artifact, Codes, digest_of
+from bitproof.pipeline import Artifact, Codes, digest_of
 
 Spacing = Literal["even", "irregular"]
 TERNARY = IntegerType(2, signed=True)

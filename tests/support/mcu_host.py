@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from export.integer import IntegerModel
-from hw.mcu.codegen import write_sources
-from hw.mcu.firmware import adapter_header
-from hw.mcu.manifest import Manifest
-from hw.mcu.plan import plan_network
-from hw.mcu.qemu import WHY_MONOTONE
-from pipeline import Codes, WeightSign
-from pipeline.toolchain import GCC, run_program
+from bitproof.export.integer import IntegerModel
+from bitproof.hw.mcu.codegen import write_sources
+from bitproof.hw.mcu.firmware import adapter_header
+from bitproof.hw.mcu.manifest import Manifest
+from bitproof.hw.mcu.plan import plan_network
+from bitproof.hw.mcu.qemu import WHY_MONOTONE
+from bitproof.pipeline import Codes, WeightSign
+from bitproof.pipeline.toolchain import GCC, run_program
 
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
 SANITIZERS = ("-fsanitize=undefined,address", "-fno-sanitize-recover=all")

@@ -13,10 +13,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from export.lower import lower_file
-from export.lowering import origins_of
-from export.qonnx import load_qonnx
-from export.qonnx_executor import QonnxExecutor
+from bitproof.export.lower import lower_file
+from bitproof.export.lowering import origins_of
+from bitproof.export.qonnx import load_qonnx
+from bitproof.export.qonnx_executor import QonnxExecutor
 
 Numbers = NDArray[np.float32] | NDArray[np.float64] | list[float] | float
 CUSTOM = "qonnx.custom_op.general"

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from export.qonnx_executor import execute
+from bitproof.export.qonnx_executor import execute
 
 
 def run_file(model: onnx.ModelProto, values: NDArray[np.float32]) -> NDArray[np.float32]:

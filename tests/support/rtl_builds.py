@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.integer import IntegerModel, save
-from hw.finn import BuildFinnGraph
-from hw.stitch import StitchRtl
-from pipeline import Artifact, Stage
-from pipeline.stage import execute
+from bitproof.export.integer import IntegerModel, save
+from bitproof.hw.finn import BuildFinnGraph
+from bitproof.hw.stitch import StitchRtl
+from bitproof.pipeline import Artifact, Stage
+from bitproof.pipeline.stage import execute
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 from qonnx_files import CUSTOM, QonnxFile
 
-from export.proofs import prove_lowering
+from bitproof.export.proofs import prove_lowering
 
 Array = NDArray[np.float64]
 Sizes = tuple[int, ...]

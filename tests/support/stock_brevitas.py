@@ -31,8 +31,8 @@ from brevitas.quant import (
 from numpy.random import Generator
 from torch import Tensor, nn
 
-from pipeline import Codes, Observation
-from train.watch import watched_quantizers
+from bitproof.pipeline import Codes, Observation
+from bitproof.train.watch import watched_quantizers
 
 FREE_WEIGHTS = (Int8WeightPerTensorFloat, Int8WeightPerChannelFloat)
 BIASES = (None, "float", Int32Bias, Int16Bias)

@@ -17,7 +17,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]  # as pytest has them, wh
 
 from integer_graphs import UINT3, Builder, window  # noqa: E402
 
-from export.integer import (  # noqa: E402
+from bitproof.export.integer import (  # noqa: E402
     INPUT,
     Add,
     Affine,
@@ -33,9 +33,9 @@ from export.integer import (  # noqa: E402
     TopK,
     Transpose,
 )
-from export.integer.ops import OPERATIONS  # noqa: E402
-from pipeline.support import Verdict, ask  # noqa: E402
-from pipeline.target import OPTIONS, require_target  # noqa: E402
+from bitproof.export.integer.ops import OPERATIONS  # noqa: E402
+from bitproof.pipeline.support import Verdict, ask  # noqa: E402
+from bitproof.pipeline.target import OPTIONS, require_target  # noqa: E402
 
 PAGE = ROOT / "docs" / "targets.md"
 BEGIN, END = "<!-- targets: written by tests/support/target_table.py -->", "<!-- end -->"

@@ -12,11 +12,11 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from export.integer import Conv, IntegerModel, IntegerType, MatMul, Threshold, run, trace
-from export.onnx_int8 import OnnxInt8Executor, build
-from export.onnx_int8.fault import flip_weight
-from export.onnx_int8.writer import FILE, LAYERS
-from pipeline import Artifact, Codes
+from bitproof.export.integer import Conv, IntegerModel, IntegerType, MatMul, Threshold, run, trace
+from bitproof.export.onnx_int8 import OnnxInt8Executor, build
+from bitproof.export.onnx_int8.fault import flip_weight
+from bitproof.export.onnx_int8.writer import FILE, LAYERS
+from bitproof.pipeline import Artifact, Codes
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 from torch import nn
 from zoo_networks import Instance
 
-from export.lower import lower_file
-from export.lowering.lower import Lowered
-from export.qonnx import FILE, ExportQonnx
-from pipeline import Artifact, StageContext
-from train.checkpoint import save_checkpoint
+from bitproof.export.lower import lower_file
+from bitproof.export.lowering.lower import Lowered
+from bitproof.export.qonnx import FILE, ExportQonnx
+from bitproof.pipeline import Artifact, StageContext
+from bitproof.train.checkpoint import save_checkpoint
 
 
 def lowered_network(folder: Path, instance: Instance, network: nn.Module) -> tuple[Artifact, Lowered]:

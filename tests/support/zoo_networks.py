@@ -9,8 +9,8 @@ from itertools import cycle, islice
 import torch
 from torch import Tensor, nn
 
-from pipeline.config import FIXED_SHAPES, ModelConfig
-from train.models import build
+from bitproof.pipeline.config import FIXED_SHAPES, ModelConfig
+from bitproof.train.models import build
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from train.data.augment import USUAL, Augmentation, augmentation_from, usual_augmentation
+from bitproof.train.data.augment import USUAL, Augmentation, augmentation_from, usual_augmentation
 
 SHAPE = (2, 4, 5)
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import Artifact, InputError, load_vectors
-from pipeline.config import DataConfig
-from pipeline.plan import Plan
-from pipeline.stage import execute
-from pipeline.yaml_file import read_config
-from train.data import PrepareData
-from train.data.custom import read_custom
-from train.split_tensors import load_dataset
+from bitproof.pipeline import Artifact, InputError, load_vectors
+from bitproof.pipeline.config import DataConfig
+from bitproof.pipeline.plan import Plan
+from bitproof.pipeline.stage import execute
+from bitproof.pipeline.yaml_file import read_config
+from bitproof.train.data import PrepareData
+from bitproof.train.data.custom import read_custom
+from bitproof.train.split_tensors import load_dataset
 
 FILE = """
 import numpy as np

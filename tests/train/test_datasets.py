@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import Artifact, InputError, digest_of, load_vectors
-from pipeline.config import DataConfig
-from pipeline.stage import execute
-from train.data import PrepareData
-from train.data import idx as reader
-from train.data.fashion_mnist import read_fashion_mnist
-from train.data.splits import Source, split
-from train.split_tensors import load_dataset
+from bitproof.pipeline import Artifact, InputError, digest_of, load_vectors
+from bitproof.pipeline.config import DataConfig
+from bitproof.pipeline.stage import execute
+from bitproof.train.data import PrepareData
+from bitproof.train.data import idx as reader
+from bitproof.train.data.fashion_mnist import read_fashion_mnist
+from bitproof.train.data.splits import Source, split
+from bitproof.train.split_tensors import load_dataset
 
 
 def idx_bytes(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:

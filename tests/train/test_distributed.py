@@ -20,11 +20,11 @@ from joint_updates import BATCH
 from torch import Tensor, nn
 from training_tasks import CLASSES, ready_task
 
-from pipeline import ConfigError, InputError, StageError
-from pipeline.config import EstimatorConfig, TrainConfig
-from train.devices import launch, make_fabric
-from train.estimators.directions import draw_noise
-from train.smoothing import implied_by
+from bitproof.pipeline import ConfigError, InputError, StageError
+from bitproof.pipeline.config import EstimatorConfig, TrainConfig
+from bitproof.train.devices import launch, make_fabric
+from bitproof.train.estimators.directions import draw_noise
+from bitproof.train.smoothing import implied_by
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")

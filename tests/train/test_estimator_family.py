@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pipeline.config import EstimatorConfig
-from train.estimators import (
+from bitproof.pipeline.config import EstimatorConfig
+from bitproof.train.estimators import (
     Adaptive,
     BiasCorrected,
     Estimator,
@@ -28,8 +28,8 @@ from train.estimators import (
     Weighted,
     estimator_of,
 )
-from train.estimators.directions import DistributionName, draw_noise
-from train.surrogates import round_ste, sign_ste
+from bitproof.train.estimators.directions import DistributionName, draw_noise
+from bitproof.train.surrogates import round_ste, sign_ste
 
 DISTRIBUTIONS: tuple[DistributionName, ...] = ("gaussian", "sphere", "uniform", "rademacher")
 

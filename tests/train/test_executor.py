@@ -14,14 +14,14 @@ from torch import nn
 from zoo_exports import lowered_network
 from zoo_networks import FREE_SHAPES, SMALL, initialized, mixed_bits, random_values, small
 
-from export.integer import run, trace
-from export.proofs import prove_requantization, requantization
-from export.proofs.requantization import PartialRequantizer
-from pipeline import PointRequantizer, Requantizer, StageError
-from pipeline.config import FIXED_SHAPES, ModelConfig
-from train.activations import activations_of
-from train.executor import TorchExecutor
-from train.models import build
+from bitproof.export.integer import run, trace
+from bitproof.export.proofs import prove_requantization, requantization
+from bitproof.export.proofs.requantization import PartialRequantizer
+from bitproof.pipeline import PointRequantizer, Requantizer, StageError
+from bitproof.pipeline.config import FIXED_SHAPES, ModelConfig
+from bitproof.train.activations import activations_of
+from bitproof.train.executor import TorchExecutor
+from bitproof.train.models import build
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")

@@ -20,8 +20,8 @@ from brevitas.quant import (
 )
 from torch import Tensor, nn
 
-from train.extra_passes import ExtraPasses
-from train.frozen import FrozenForward, weight_step
+from bitproof.train.extra_passes import ExtraPasses
+from bitproof.train.frozen import FrozenForward, weight_step
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")

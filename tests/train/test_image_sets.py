@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import InputError
-from train.data import cifar10
-from train.data.cifar10 import read_cifar10
-from train.data.mnist import read_mnist
+from bitproof.pipeline import InputError
+from bitproof.train.data import cifar10
+from bitproof.train.data.cifar10 import read_cifar10
+from bitproof.train.data.mnist import read_mnist
 
 RECORDS = 3
 

@@ -13,15 +13,15 @@ from tensorboard_events import scalars_of
 from torch import Tensor, nn
 from training_tasks import moved, quantized_task
 
-import train.loop
-from pipeline import InputError, StageError
-from pipeline.config import EstimatorConfig, TrainConfig
-from train.devices import make_fabric, seeded
-from train.estimators import Adaptive, Guided, Ramp, Ranks, Schedule, Spsa, StraightThrough, Weighted
-from train.frozen import Forward
-from train.logs import readings
-from train.loop import Task, Trained, cross_entropy, fit
-from train.training_state import TrainingState
+import bitproof.train.loop
+from bitproof.pipeline import InputError, StageError
+from bitproof.pipeline.config import EstimatorConfig, TrainConfig
+from bitproof.train.devices import make_fabric, seeded
+from bitproof.train.estimators import Adaptive, Guided, Ramp, Ranks, Schedule, Spsa, StraightThrough, Weighted
+from bitproof.train.frozen import Forward
+from bitproof.train.logs import readings
+from bitproof.train.loop import Task, Trained, cross_entropy, fit
+from bitproof.train.training_state import TrainingState
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
@@ -181,7 +181,7 @@ def broken_at(step: int, value: float) -> Callable[[Forward, Tensor, Tensor], Te
 def test_first_bad_loss_is_named_however_seldom_it_is_looked_at(
     looks: int, step: int, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train.loop, "_steps_between_looks", lambda fabric: looks)
+    monkeypatch.setattr(bitproof.train.loop, "_steps_between_looks", lambda fabric: looks)
     task = replace(quantized_task(), training_loss=broken_at(step, torch.nan))
     with pytest.raises(StageError) as caught:
         train_it(task)
@@ -209,7 +209,7 @@ def test_processes_divide_the_joint_batch() -> None:
     for ranks in (Ranks(), *(Ranks(rank, 3) for rank in range(3))):
         state = TrainingState(task.network, optimizer, scheduler, {"augmenting": torch.Generator().manual_seed(0)})
         state.order = torch.arange(96).flip(0)
-        values, chosen = train.loop._batch(task, state, 2, 12, ranks)
+        values, chosen = bitproof.train.loop._batch(task, state, 2, 12, ranks)
         parts.append(values)
         labels.append(chosen)
     assert torch.equal(torch.cat(parts[1:]), parts[0])
@@ -218,7 +218,7 @@ def test_processes_divide_the_joint_batch() -> None:
 
 
 def test_fewer_samples_than_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train.loop, "ranks_of", lambda fabric, shard: Ranks(0, 97))
+    monkeypatch.setattr(bitproof.train.loop, "ranks_of", lambda fabric, shard: Ranks(0, 97))
     with pytest.raises(InputError, match=r"^the training split has 96 samples; train\.devices = 97 needs at least 194"):
         train_it(quantized_task())
 

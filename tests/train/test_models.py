@@ -15,10 +15,10 @@ from brevitas.quant import Uint8ActPerTensorFixedPoint
 from pydantic import ValidationError
 from torch import nn
 
-from pipeline import InputError
-from pipeline.config import ModelConfig
-from train.layers import quantized_layers, quantized_weights, require_fixed_steps, require_input_codes
-from train.models import build, build_float
+from bitproof.pipeline import InputError
+from bitproof.pipeline.config import ModelConfig
+from bitproof.train.layers import quantized_layers, quantized_weights, require_fixed_steps, require_input_codes
+from bitproof.train.models import build, build_float
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")

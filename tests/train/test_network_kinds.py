@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline import Artifact, InputError, load_vectors
-from pipeline.config import DataConfig, EstimatorConfig, ModelConfig, TrainConfig
-from pipeline.stage import execute
-from train.checkpoint import FILE, load_network
-from train.data import PrepareData
-from train.executor import TorchExecutor
-from train.layers import quantized_layers
-from train.stages import TrainFloat, TrainQuantized
+from bitproof.pipeline import Artifact, InputError, load_vectors
+from bitproof.pipeline.config import DataConfig, EstimatorConfig, ModelConfig, TrainConfig
+from bitproof.pipeline.stage import execute
+from bitproof.train.checkpoint import FILE, load_network
+from bitproof.train.data import PrepareData
+from bitproof.train.executor import TorchExecutor
+from bitproof.train.layers import quantized_layers
+from bitproof.train.stages import TrainFloat, TrainQuantized
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")

@@ -12,9 +12,9 @@ from torch import nn
 from zoo_exports import lowered_network
 from zoo_networks import Instance, initialized, small
 
-from export.proofs import prove_lowering
-from train.activations import ActivationLayer, activations_of
-from train.nudge import Channel, channels_of, nudge, nudge_metrics
+from bitproof.export.proofs import prove_lowering
+from bitproof.train.activations import ActivationLayer, activations_of
+from bitproof.train.nudge import Channel, channels_of, nudge, nudge_metrics
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")

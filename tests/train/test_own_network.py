@@ -12,10 +12,10 @@ import torch
 from brevitas.quant import Int8ActPerTensorFloat, Uint8ActPerTensorFixedPoint
 from torch import Tensor, nn
 
-from pipeline import InputError
-from pipeline.config import ModelConfig
-from pipeline.yaml_file import read_config
-from train.models import build, quantized_input, require_own_network, weight_quantizer
+from bitproof.pipeline import InputError
+from bitproof.pipeline.config import ModelConfig
+from bitproof.pipeline.yaml_file import read_config
+from bitproof.train.models import build, quantized_input, require_own_network, weight_quantizer
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "own_network.yaml"
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")

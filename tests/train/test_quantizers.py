@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from train.layers import require_fixed_steps
-from train.quantizers import (
+from bitproof.train.layers import require_fixed_steps
+from bitproof.train.quantizers import (
     Granularity,
     Scale,
     activation_quantizer,
     weight_quantizer,
 )
-from train.surrogates import SURROGATES, SurrogateName
+from bitproof.train.surrogates import SURROGATES, SurrogateName
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")

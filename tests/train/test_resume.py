@@ -18,17 +18,17 @@ import torch
 from torch import Tensor, nn
 from training_tasks import CutError, CutLoss, moved, quantized_task
 
-import train.resume
-from pipeline import Artifact, InputError, StageError
-from pipeline.config import DataConfig, EstimatorConfig, ModelConfig, TrainConfig
-from pipeline.stage import execute
-from train.data import PrepareData
-from train.devices import make_fabric, seeded
-from train.estimators import BiasCorrected, Estimator, Guided, Ramp, Schedule, Spsa, StraightThrough
-from train.loop import Task, Trained, cross_entropy, fit
-from train.resume import ResumeFile
-from train.stages import TrainQuantized
-from train.training_state import TrainingState
+import bitproof.train.resume
+from bitproof.pipeline import Artifact, InputError, StageError
+from bitproof.pipeline.config import DataConfig, EstimatorConfig, ModelConfig, TrainConfig
+from bitproof.pipeline.stage import execute
+from bitproof.train.data import PrepareData
+from bitproof.train.devices import make_fabric, seeded
+from bitproof.train.estimators import BiasCorrected, Estimator, Guided, Ramp, Schedule, Spsa, StraightThrough
+from bitproof.train.loop import Task, Trained, cross_entropy, fit
+from bitproof.train.resume import ResumeFile
+from bitproof.train.stages import TrainQuantized
+from bitproof.train.training_state import TrainingState
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
@@ -70,7 +70,7 @@ def resume(tmp_path: Path) -> ResumeFile:
 
 @pytest.fixture
 def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train.resume, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(bitproof.train.resume, "SECONDS_BETWEEN_SAVES", 0.0)
 
 
 @pytest.mark.usefixtures("every_step")
@@ -153,7 +153,7 @@ def test_damaged_state_is_discarded_with_a_warning(
 def test_no_code_of_the_file_is_run(resume: ResumeFile, caplog: pytest.LogCaptureFixture) -> None:
     payload = b"\x80\x02cos\nsystem\n(S'touch ran'\ntR."
     resume.folder.mkdir()
-    header = f"{train.resume.FORMAT} {resume.key} {hashlib.sha256(payload).hexdigest()}\n"
+    header = f"{bitproof.train.resume.FORMAT} {resume.key} {hashlib.sha256(payload).hexdigest()}\n"
     resume.path.write_bytes(header.encode() + payload)
     assert resume.read() is None
     assert "it cannot be read" in caplog.text
@@ -197,7 +197,7 @@ def test_weights_that_are_not_finite_do_not_replace_a_good_state(resume: ResumeF
     optimizer = torch.optim.SGD(task.network.parameters(), 0.1)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=4)
     state = TrainingState(task.network, optimizer, scheduler, {})
-    keeper = train.resume.Keeper(fabric, state, resume, "quantized")
+    keeper = bitproof.train.resume.Keeper(fabric, state, resume, "quantized")
     keeper.save()
     before = resume.path.read_bytes()
     with torch.no_grad():
@@ -235,8 +235,8 @@ SCRIPT = """
 import sys, warnings
 warnings.simplefilter("ignore")
 from pathlib import Path
-from pipeline import Artifact
-from pipeline.stage import execute
+from bitproof.pipeline import Artifact
+from bitproof.pipeline.stage import execute
 sys.path.insert(0, {tests!r})
 from {module} import MODEL, TRAIN, TrainQuantized
 run = Path({run!r})

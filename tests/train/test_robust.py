@@ -15,17 +15,17 @@ from torch import Tensor, nn
 from zoo_exports import lowered_network
 from zoo_networks import initialized, random_values, small
 
-from export.integer import SumPool, trace
-from pipeline.config import DataConfig, ModelConfig, TrainConfig, TrainFaults, TrainWrap
-from pipeline.stage import execute
-from train.data import PrepareData
-from train.extra_passes import statistics_collected
-from train.layers import quantized_layers, quantized_weights
-from train.loop import cross_entropy
-from train.models import build
-from train.models.parts import Residual
-from train.robust import RobustLoss, injected, penalized, training_loss, warn_if_hardly_injected
-from train.stages import TrainQuantized
+from bitproof.export.integer import SumPool, trace
+from bitproof.pipeline.config import DataConfig, ModelConfig, TrainConfig, TrainFaults, TrainWrap
+from bitproof.pipeline.stage import execute
+from bitproof.train.data import PrepareData
+from bitproof.train.extra_passes import statistics_collected
+from bitproof.train.layers import quantized_layers, quantized_weights
+from bitproof.train.loop import cross_entropy
+from bitproof.train.models import build
+from bitproof.train.models.parts import Residual
+from bitproof.train.robust import RobustLoss, injected, penalized, training_loss, warn_if_hardly_injected
+from bitproof.train.stages import TrainQuantized
 
 MODEL = ModelConfig(name="mlp", hidden=(24, 16), weight_bits=2, act_bits=2, input_bits=2)
 GENERATOR = torch.Generator().manual_seed(0)

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from train.smoothing import Smoothing, Staircase, implied_by
-from train.surrogates import SURROGATES, round_ste, sign_ste, slope_of_round
+from bitproof.train.smoothing import Smoothing, Staircase, implied_by
+from bitproof.train.surrogates import SURROGATES, round_ste, sign_ste, slope_of_round
 
 CLOSED_FORMS: dict[tuple[str, Staircase], float] = {
     ("identity", "round"): 1 / (2 * math.sqrt(3)),

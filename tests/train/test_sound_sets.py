@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline import InputError
-from train.data.recordings import RATE_HZ, log_mel_codes, mel_weights, read_recording
-from train.data.speech_commands import read_speech_commands
-from train.data.splits import split
-from train.data.toyadmos import read_toyadmos
+from bitproof.pipeline import InputError
+from bitproof.train.data.recordings import RATE_HZ, log_mel_codes, mel_weights, read_recording
+from bitproof.train.data.speech_commands import read_speech_commands
+from bitproof.train.data.splits import split
+from bitproof.train.data.toyadmos import read_toyadmos
 
 
 def tone(frequency: float, samples: int = RATE_HZ, amplitude: float = 0.5) -> NDArray[np.int16]:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import Artifact, Codes, LayerTracer
-from pipeline.config import ModelConfig
-from train.checkpoint import save_checkpoint
-from train.executor import TorchExecutor
-from train.layers import quantized_layers
-from train.models import build
+from bitproof.pipeline import Artifact, Codes, LayerTracer
+from bitproof.pipeline.config import ModelConfig
+from bitproof.train.checkpoint import save_checkpoint
+from bitproof.train.executor import TorchExecutor
+from bitproof.train.layers import quantized_layers
+from bitproof.train.models import build
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import (
+from bitproof.pipeline import (
     Artifact,
     ConfigError,
     InputError,
@@ -22,15 +22,15 @@ from pipeline import (
     load_vectors,
     toolchain,
 )
-from pipeline.config import DataConfig, EstimatorConfig, ModelConfig, TrainConfig
-from pipeline.stage import execute
-from pipeline.toolchain import PythonHeader
-from train.checkpoint import FILE, load_network, save_checkpoint
-from train.data import PrepareData
-from train.devices import make_fabric
-from train.executor import TorchExecutor
-from train.layers import quantized_layers
-from train.stages import TrainFloat, TrainQuantized
+from bitproof.pipeline.config import DataConfig, EstimatorConfig, ModelConfig, TrainConfig
+from bitproof.pipeline.stage import execute
+from bitproof.pipeline.toolchain import PythonHeader
+from bitproof.train.checkpoint import FILE, load_network, save_checkpoint
+from bitproof.train.data import PrepareData
+from bitproof.train.devices import make_fabric
+from bitproof.train.executor import TorchExecutor
+from bitproof.train.layers import quantized_layers
+from bitproof.train.stages import TrainFloat, TrainQuantized
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
@@ -133,8 +133,8 @@ def test_stage_that_could_not_compile_is_refused_before_it_trains(
 
 OWN = """
 from torch import nn
-from train.models import build
-from pipeline.config import ModelConfig
+from bitproof.train.models import build
+from bitproof.pipeline.config import ModelConfig
 
 class Net(nn.Module):
     def __init__(self, inner):

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline import InputError
-from train.models import require_logits
-from train.user_code import call_user_function
+from bitproof.pipeline import InputError
+from bitproof.train.models import require_logits
+from bitproof.train.user_code import call_user_function
 
 
 @pytest.mark.parametrize("body", ["raise SystemExit(0)", "raise ValueError('no')", "return 1 / 0"])
@@ -65,18 +65,18 @@ def test_each_folder_has_its_own_modules_of_one_name(tmp_path: Path) -> None:
 
 
 def test_neither_ours_nor_what_is_installed_is_shadowed(tmp_path: Path) -> None:
-    for name in ("train", "pipeline", "json", "colorsys", "tabulate"):
+    for name in ("bitproof", "json", "colorsys", "tabulate"):
         (tmp_path / f"{name}.py").write_text("number = 9\n")
     (tmp_path / "mine.py").write_text(
-        "import colorsys, json, own_folder.inner, pipeline, scipy, train\n"
+        "import bitproof, colorsys, json, own_folder.inner, scipy\n"
         "def function():\n"
-        "    modules = colorsys, json, pipeline, scipy, train, own_folder.inner\n"
+        "    modules = bitproof, colorsys, json, scipy, own_folder.inner\n"
         "    return [hasattr(module, 'number') for module in modules]\n"
     )
     for name in ("scipy", "own_folder"):  # folders without __init__.py
         (tmp_path / name).mkdir()
         (tmp_path / name / "inner.py").write_text("number = 9\n")
-    assert call_user_function("data.name", f"{tmp_path / 'mine.py'}:function") == [*[False] * 5, True]
+    assert call_user_function("data.name", f"{tmp_path / 'mine.py'}:function") == [*[False] * 4, True]
     assert not hasattr(importlib.import_module("tabulate"), "number"), "an import of ours finds what is installed"
 
 

@@ -17,24 +17,24 @@ from pydantic import ValidationError
 from torch import nn
 from zoo_networks import REFERENCE_SHAPES, SMALL, Instance, full_size, initialized, mixed_bits, random_values, small
 
-from export.integer import run
-from export.lower import lower
-from export.qonnx import FILE, ExportQonnx
-from export.qonnx_executor import execute
-from pipeline import Artifact, InputError, StageContext
-from pipeline.config import FIXED_SHAPES, ModelConfig, TrainConfig, TrainFaults, TrainWrap
-from pipeline.yaml_file import read_config
-from train.checkpoint import load_network, save_checkpoint
-from train.executor import TorchExecutor
-from train.extra_passes import ExtraPasses, traceless
-from train.frozen import FrozenForward, weight_step
-from train.layers import quantized_weights, require_fixed_steps, require_input_codes
-from train.models import build, build_float
-from train.models.ds_cnn import same_padding
-from train.models.parts import Residual
-from train.purpose import purpose_of
-from train.quantizers import residual_quantizer
-from train.robust import penalized, training_loss
+from bitproof.export.integer import run
+from bitproof.export.lower import lower
+from bitproof.export.qonnx import FILE, ExportQonnx
+from bitproof.export.qonnx_executor import execute
+from bitproof.pipeline import Artifact, InputError, StageContext
+from bitproof.pipeline.config import FIXED_SHAPES, ModelConfig, TrainConfig, TrainFaults, TrainWrap
+from bitproof.pipeline.yaml_file import read_config
+from bitproof.train.checkpoint import load_network, save_checkpoint
+from bitproof.train.executor import TorchExecutor
+from bitproof.train.extra_passes import ExtraPasses, traceless
+from bitproof.train.frozen import FrozenForward, weight_step
+from bitproof.train.layers import quantized_weights, require_fixed_steps, require_input_codes
+from bitproof.train.models import build, build_float
+from bitproof.train.models.ds_cnn import same_padding
+from bitproof.train.models.parts import Residual
+from bitproof.train.purpose import purpose_of
+from bitproof.train.quantizers import residual_quantizer
+from bitproof.train.robust import penalized, training_loss
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")

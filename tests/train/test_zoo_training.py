@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import Artifact
-from pipeline.config import DataConfig, EstimatorConfig, ModelConfig, TrainConfig, TrainFaults
-from pipeline.stage import execute
-from train.checkpoint import load_network
-from train.data import PrepareData
-from train.executor import TorchExecutor
-from train.loop import cross_entropy
-from train.purpose import explained_percent, purpose_of, squared_error
-from train.robust import RobustLoss, training_loss
-from train.split_tensors import SplitTensors, accuracy_percent
-from train.stages import TrainFloat, TrainQuantized
+from bitproof.pipeline import Artifact
+from bitproof.pipeline.config import DataConfig, EstimatorConfig, ModelConfig, TrainConfig, TrainFaults
+from bitproof.pipeline.stage import execute
+from bitproof.train.checkpoint import load_network
+from bitproof.train.data import PrepareData
+from bitproof.train.executor import TorchExecutor
+from bitproof.train.loop import cross_entropy
+from bitproof.train.purpose import explained_percent, purpose_of, squared_error
+from bitproof.train.robust import RobustLoss, training_loss
+from bitproof.train.split_tensors import SplitTensors, accuracy_percent
+from bitproof.train.stages import TrainFloat, TrainQuantized
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")

@@ -1,6 +1,6 @@
 """Data sets as integer codes: read, checked, split, and written as one artifact."""
 
-from train.data.prepare import PrepareData
-from train.data.splits import Splits
+from bitproof.train.data.prepare import PrepareData
+from bitproof.train.data.splits import Splits
 
 __all__ = ["PrepareData", "Splits"]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import InputError
-from train.data.splits import Labels, Pixels, Source
+from bitproof.pipeline import InputError
+from bitproof.train.data.splits import Labels, Pixels, Source
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SHAPE = (3, 32, 32)

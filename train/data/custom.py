@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import InputError
-from train.data.splits import Labels, Pixels, Source
-from train.user_code import call_user_function
+from bitproof.pipeline import InputError
+from bitproof.train.data.splits import Labels, Pixels, Source
+from bitproof.train.user_code import call_user_function
 
 REQUIRED, OPTIONAL = ("train", "test"), ("validation", "classes")
 Split = tuple[Pixels, Labels]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from train.data.splits import Source
+from bitproof.train.data.splits import Source
 
 FULL_SCALE = 15
 """Pixels are 0..16; times 15 they span 0..240 of the 8-bit input codes."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline import InputError
-from train.data.idx import SHAPE, find_idx_folder, read_idx_folder
-from train.data.splits import Source
+from bitproof.pipeline import InputError
+from bitproof.train.data.idx import SHAPE, find_idx_folder, read_idx_folder
+from bitproof.train.data.splits import Source
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 CLASSES = (

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import InputError
-from train.data.splits import Labels, Pixels
+from bitproof.pipeline import InputError
+from bitproof.train.data.splits import Labels, Pixels
 
 SIZES = {"train": 60_000, "t10k": 10_000}
 SHAPE = (1, 28, 28)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import InputError
-from train.data.idx import SHAPE, find_idx_folder, read_idx_folder
-from train.data.splits import Source
+from bitproof.pipeline import InputError
+from bitproof.train.data.idx import SHAPE, find_idx_folder, read_idx_folder
+from bitproof.train.data.splits import Source
 
 CLASSES = tuple(str(digit) for digit in range(10))
 SUBSET_TEST_SAMPLES = 1_000

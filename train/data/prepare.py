@@ -9,11 +9,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from pipeline import Artifact, Stage, StageContext
-from pipeline.config import DataConfig
-from train.data.augment import usual_augmentation
-from train.data.sources import read_source
-from train.data.splits import CODE_BITS, split
+from bitproof.pipeline import Artifact, Stage, StageContext
+from bitproof.pipeline.config import DataConfig
+from bitproof.train.data.augment import usual_augmentation
+from bitproof.train.data.sources import read_source
+from bitproof.train.data.splits import CODE_BITS, split
 
 
 @dataclass(frozen=True)

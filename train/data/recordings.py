@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from pipeline import InputError
+from bitproof.pipeline import InputError
 
 RATE_HZ = 16_000
 LOWEST_HZ = 20.0

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.config import DataConfig
-from train.data.cifar10 import read_cifar10
-from train.data.custom import read_custom
-from train.data.digits import read_digits
-from train.data.fashion_mnist import read_fashion_mnist
-from train.data.mnist import read_mnist
-from train.data.speech_commands import read_speech_commands
-from train.data.splits import Source
-from train.data.toyadmos import read_toyadmos
+from bitproof.pipeline.config import DataConfig
+from bitproof.train.data.cifar10 import read_cifar10
+from bitproof.train.data.custom import read_custom
+from bitproof.train.data.digits import read_digits
+from bitproof.train.data.fashion_mnist import read_fashion_mnist
+from bitproof.train.data.mnist import read_mnist
+from bitproof.train.data.speech_commands import read_speech_commands
+from bitproof.train.data.splits import Source
+from bitproof.train.data.toyadmos import read_toyadmos
 
 
 def read_source(config: DataConfig, scratch: Path, seed: int) -> Source:

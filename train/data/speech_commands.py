@@ -1,8 +1,8 @@
 """Speech Commands (Warden, arXiv 1804.03209, 2018): one spoken word a second, a folder a word.
 
-A clip becomes 49 frames of 40 ms, 20 ms apart, with 20 mel bands each (:mod:`train.data.recordings`). Clips shorter
-than a second are followed by silence. The two lists that come with the data set decide the splits, so that no speaker
-is in two.
+A clip becomes 49 frames of 40 ms, 20 ms apart, with 20 mel bands each (:mod:`bitproof.train.data.recordings`). Clips
+shorter than a second are followed by silence. The two lists that come with the data set decide the splits, so that no
+speaker is in two.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import InputError
-from train.data.recordings import RATE_HZ, log_mel_codes, read_recording
-from train.data.splits import Labels, Pixels, Source
+from bitproof.pipeline import InputError
+from bitproof.train.data.recordings import RATE_HZ, log_mel_codes, read_recording
+from bitproof.train.data.splits import Labels, Pixels, Source
 
 WINDOW, HOP, BANDS = 640, 320, 20
 FRAMES = (RATE_HZ - WINDOW) // HOP + 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import InputError
+from bitproof.pipeline import InputError
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline import InputError
-from train.data.recordings import RATE_HZ, log_mel_codes, read_recording
-from train.data.splits import DEFAULT_HELD_OUT, Labels, Pixels, Source
+from bitproof.pipeline import InputError
+from bitproof.train.data.recordings import RATE_HZ, log_mel_codes, read_recording
+from bitproof.train.data.splits import DEFAULT_HELD_OUT, Labels, Pixels, Source
 
 CLASSES = ("normal", "anomaly")
 FRAMES, WINDOW, HOP, BANDS = 5, 1024, 512, 128

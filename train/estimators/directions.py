@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from train.estimators.problem import Loss, Problem
+from bitproof.train.estimators.problem import Loss, Problem
 
 Tensors = Sequence[torch.Tensor]
 Draw = Callable[[], list[torch.Tensor]]

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import torch
 
-from train.estimators.directions import DistributionName, Tensors, draw_noise, estimate_along
-from train.estimators.problem import Memory, Problem
-from train.estimators.ramp import Ramp
-from train.estimators.spsa import gradients_of, write_gradients
-from train.smoothing import Smoothing, implied_by
-from train.surrogates import SurrogateName
+from bitproof.train.estimators.directions import DistributionName, Tensors, draw_noise, estimate_along
+from bitproof.train.estimators.problem import Memory, Problem
+from bitproof.train.estimators.ramp import Ramp
+from bitproof.train.estimators.spsa import gradients_of, write_gradients
+from bitproof.train.smoothing import Smoothing, implied_by
+from bitproof.train.surrogates import SurrogateName
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class Guided:
         v_i = sqrt(beta) * s_i * h / |h|  +  sqrt(1 - beta) * u_i         s_i = +-1, u_i of variance 1
         G   = 1/n * sum_i [L(theta + eps v_i) - L(theta - eps v_i)] / 2 * v_i / eps
 
-    eps_bar and the distribution of u are those that the surrogate implies (:mod:`train.smoothing`), unless they are
-    given; the step of 1-bit weights is the distance between their two values, so that one eps_bar serves both.
+    eps_bar and the distribution of u are those that the surrogate implies (:mod:`bitproof.train.smoothing`), unless
+    they are given; the step of 1-bit weights is the distance between their two values, so that one eps_bar serves both.
     Parameters that are not perturbed keep the backpropagated gradient.
 
     Claim: for a loss without odd terms beyond the first over the perturbation, E[G] = (beta P + (1 - beta) I) grad L in

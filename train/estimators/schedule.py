@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.config import EstimatorConfig
-from train.estimators.adaptive import Adaptive
-from train.estimators.bias_corrected import BiasCorrected
-from train.estimators.guided import Guided
-from train.estimators.problem import Estimator
-from train.estimators.ramp import Ramp
-from train.estimators.spsa import Spsa
-from train.estimators.ste import StraightThrough
-from train.estimators.weighted import Weighted
-from train.smoothing import implied_by
-from train.surrogates import SurrogateName
+from bitproof.pipeline.config import EstimatorConfig
+from bitproof.train.estimators.adaptive import Adaptive
+from bitproof.train.estimators.bias_corrected import BiasCorrected
+from bitproof.train.estimators.guided import Guided
+from bitproof.train.estimators.problem import Estimator
+from bitproof.train.estimators.ramp import Ramp
+from bitproof.train.estimators.spsa import Spsa
+from bitproof.train.estimators.ste import StraightThrough
+from bitproof.train.estimators.weighted import Weighted
+from bitproof.train.smoothing import implied_by
+from bitproof.train.surrogates import SurrogateName
 
 
 @dataclass(frozen=True, slots=True)

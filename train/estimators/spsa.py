@@ -8,9 +8,9 @@ from functools import partial
 
 import torch
 
-from train.estimators.directions import DistributionName, draw_noise, estimate_along
-from train.estimators.problem import Loss, Memory, Problem
-from train.estimators.ramp import Ramp
+from bitproof.train.estimators.directions import DistributionName, draw_noise, estimate_along
+from bitproof.train.estimators.problem import Loss, Memory, Problem
+from bitproof.train.estimators.ramp import Ramp
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from train.estimators.problem import Memory, Problem
+from bitproof.train.estimators.problem import Memory, Problem
 
 
 @dataclass(frozen=True, slots=True)

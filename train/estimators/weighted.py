@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from train.estimators.problem import Memory, Problem
-from train.estimators.ramp import Ramp
-from train.estimators.spsa import Spsa, gradients_of, write_gradients
+from bitproof.train.estimators.problem import Memory, Problem
+from bitproof.train.estimators.ramp import Ramp
+from bitproof.train.estimators.spsa import Spsa, gradients_of, write_gradients
 
 
 @dataclass(frozen=True, slots=True)

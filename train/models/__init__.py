@@ -1,9 +1,9 @@
 """Networks by name, or by the path of a Python file; and the quantizers that a network of the user's is made of."""
 
-from train.models.blocks import quantized_input
-from train.models.build import build, build_float, require_logits
-from train.models.own import require_own_network
-from train.quantizers import activation_quantizer, weight_quantizer
+from bitproof.train.models.blocks import quantized_input
+from bitproof.train.models.build import build, build_float, require_logits
+from bitproof.train.models.own import require_own_network
+from bitproof.train.quantizers import activation_quantizer, weight_quantizer
 
 __all__ = [
     "activation_quantizer",

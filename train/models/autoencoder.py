@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from train.models.parts import Parts, scaled
+from bitproof.train.models.parts import Parts, scaled
 
 HIDDEN = (128, 128, 128, 128, 8, 128, 128, 128, 128)
 

@@ -7,8 +7,8 @@ from itertools import pairwise
 import brevitas.nn as qnn
 from torch import nn
 
-from pipeline.config import ModelConfig
-from train.quantizers import Injector, InputQuantizer, activation_quantizer, weight_quantizer
+from bitproof.pipeline.config import ModelConfig
+from bitproof.train.quantizers import Injector, InputQuantizer, activation_quantizer, weight_quantizer
 
 
 def quantized_input(model: ModelConfig) -> nn.Module:

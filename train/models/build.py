@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from pipeline import InputError
-from pipeline.config import FIXED_SHAPES, ModelConfig
-from pipeline.user_files import file_of, where_raised
-from train.models.autoencoder import autoencoder
-from train.models.cnn import cnn, float_cnn
-from train.models.cnv import cnv
-from train.models.ds_cnn import ds_cnn
-from train.models.mlp import float_mlp, mlp
-from train.models.mobilenet_v1 import mobilenet_v1
-from train.models.parts import FloatParts, Parts, QuantizedParts
-from train.models.resnet8 import resnet8
-from train.user_code import call_user_function
+from bitproof.pipeline import InputError
+from bitproof.pipeline.config import FIXED_SHAPES, ModelConfig
+from bitproof.pipeline.user_files import file_of, where_raised
+from bitproof.train.models.autoencoder import autoencoder
+from bitproof.train.models.cnn import cnn, float_cnn
+from bitproof.train.models.cnv import cnv
+from bitproof.train.models.ds_cnn import ds_cnn
+from bitproof.train.models.mlp import float_mlp, mlp
+from bitproof.train.models.mobilenet_v1 import mobilenet_v1
+from bitproof.train.models.parts import FloatParts, Parts, QuantizedParts
+from bitproof.train.models.resnet8 import resnet8
+from bitproof.train.user_code import call_user_function
 
 CLASSIFIERS: Mapping[str, Callable[[Parts, float, tuple[int, ...], int], nn.Module]] = {
     "cnv": cnv,

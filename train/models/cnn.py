@@ -11,14 +11,14 @@ from itertools import pairwise
 
 from torch import nn
 
-from pipeline.config import ModelConfig
-from train.models.blocks import (
+from bitproof.pipeline.config import ModelConfig
+from bitproof.train.models.blocks import (
     float_classifier,
     quantized_classifier,
     quantized_convolution,
     quantized_input,
 )
-from train.models.parts import require_image
+from bitproof.train.models.parts import require_image
 
 
 def cnn(model: ModelConfig, shape: tuple[int, ...], classes: int) -> nn.Module:

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from train.models.parts import Parts, require_image, scaled
+from bitproof.train.models.parts import Parts, require_image, scaled
 
 CHANNELS = (64, 64, 128, 128, 256, 256)
 POOLED_BEHIND = (1, 3)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from train.models.parts import Parts, require_image, scaled
+from bitproof.train.models.parts import Parts, require_image, scaled
 
 CHANNELS = 64
 BLOCKS = 4

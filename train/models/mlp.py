@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from pipeline.config import ModelConfig
-from train.models.blocks import float_classifier, quantized_classifier, quantized_input
+from bitproof.pipeline.config import ModelConfig
+from bitproof.train.models.blocks import float_classifier, quantized_classifier, quantized_input
 
 
 def mlp(model: ModelConfig, inputs: int, classes: int) -> nn.Module:

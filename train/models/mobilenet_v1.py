@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from train.models.ds_cnn import separable
-from train.models.parts import Parts, require_image, scaled
+from bitproof.train.models.ds_cnn import separable
+from bitproof.train.models.parts import Parts, require_image, scaled
 
 FIRST = 32
 BLOCKS = (

@@ -12,10 +12,10 @@ import torch
 from brevitas.nn.quant_rnn import QuantRecurrentStackBase
 from torch import nn
 
-from pipeline import InputError
-from pipeline.config import ModelConfig
-from train.layers import ends_of, require_input_codes
-from train.models.build import require_logits
+from bitproof.pipeline import InputError
+from bitproof.pipeline.config import ModelConfig
+from bitproof.train.layers import ends_of, require_input_codes
+from bitproof.train.models.build import require_logits
 
 RECURRENT, ATTENTION = "a recurrent layer", "a layer of attention"
 NOT_INTEGERS: Mapping[type[nn.Module], str] = {

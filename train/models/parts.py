@@ -12,10 +12,10 @@ import brevitas.nn as qnn
 import torch
 from torch import Tensor, nn
 
-from pipeline import InputError
-from pipeline.config import ModelConfig
-from train.models.blocks import dropout, quantized_input
-from train.quantizers import Granularity, Injector, activation_quantizer, residual_quantizer, weight_quantizer
+from bitproof.pipeline import InputError
+from bitproof.pipeline.config import ModelConfig
+from bitproof.train.models.blocks import dropout, quantized_input
+from bitproof.train.quantizers import Granularity, Injector, activation_quantizer, residual_quantizer, weight_quantizer
 
 Size = int | tuple[int, int]
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from train.models.parts import Parts, require_image, scaled
+from bitproof.train.models.parts import Parts, require_image, scaled
 
 CHANNELS = (16, 16, 32, 64)
 

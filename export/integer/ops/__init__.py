@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 
-from export.integer.ops.affine import Affine
-from export.integer.ops.conv import Conv
-from export.integer.ops.join import Add, Concat
-from export.integer.ops.layout import Pad, Reshape, Transpose
-from export.integer.ops.matmul import MatMul
-from export.integer.ops.node import Node
-from export.integer.ops.pool import MaxPool, SumPool
-from export.integer.ops.threshold import Threshold
-from export.integer.ops.top_k import TopK
-from export.integer.ops.window import Window
+from bitproof.export.integer.ops.affine import Affine
+from bitproof.export.integer.ops.conv import Conv
+from bitproof.export.integer.ops.join import Add, Concat
+from bitproof.export.integer.ops.layout import Pad, Reshape, Transpose
+from bitproof.export.integer.ops.matmul import MatMul
+from bitproof.export.integer.ops.node import Node
+from bitproof.export.integer.ops.pool import MaxPool, SumPool
+from bitproof.export.integer.ops.threshold import Threshold
+from bitproof.export.integer.ops.top_k import TopK
+from bitproof.export.integer.ops.window import Window
 
 Product = MatMul | Conv
 """The operations that hold weights."""

@@ -8,12 +8,12 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from export.integer.ops.matmul import require_weights
-from export.integer.ops.node import Node, linear_ranges, require_int64
-from export.integer.ops.product import exact_type
-from export.integer.ops.window import Window
-from export.integer.types import Bounds, IntegerType, Ranges, Shape, Sums
-from pipeline import Codes
+from bitproof.export.integer.ops.matmul import require_weights
+from bitproof.export.integer.ops.node import Node, linear_ranges, require_int64
+from bitproof.export.integer.ops.product import exact_type
+from bitproof.export.integer.ops.window import Window
+from bitproof.export.integer.types import Bounds, IntegerType, Ranges, Shape, Sums
+from bitproof.pipeline import Codes
 
 
 @dataclass(frozen=True, slots=True, eq=False)

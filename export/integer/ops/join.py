@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from export.integer.ops.node import Node
-from export.integer.types import Bounds, Interval, Ranges, Shape, Sums
-from pipeline import Codes
+from bitproof.export.integer.ops.node import Node
+from bitproof.export.integer.types import Bounds, Interval, Ranges, Shape, Sums
+from bitproof.pipeline import Codes
 
 
 @dataclass(frozen=True, slots=True, eq=False)

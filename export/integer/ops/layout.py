@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from export.integer.ops.node import Node, flat_ranges
-from export.integer.types import Bounds, Ranges, Shape, Sums, hull
-from pipeline import Codes
+from bitproof.export.integer.ops.node import Node, flat_ranges
+from bitproof.export.integer.types import Bounds, Ranges, Shape, Sums, hull
+from bitproof.pipeline import Codes
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -7,10 +7,10 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from export.integer.ops.node import Node, linear_ranges, require_int64
-from export.integer.ops.product import exact_type
-from export.integer.types import Bounds, IntegerType, Ranges, Shape, Sums
-from pipeline import Codes
+from bitproof.export.integer.ops.node import Node, linear_ranges, require_int64
+from bitproof.export.integer.ops.product import exact_type
+from bitproof.export.integer.types import Bounds, IntegerType, Ranges, Shape, Sums
+from bitproof.pipeline import Codes
 
 
 def require_weights(name: str, weights: Codes, kind: IntegerType) -> None:

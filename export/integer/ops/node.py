@@ -8,8 +8,8 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from export.integer.types import Bounds, Interval, Ranges, Shape, Sums
-from pipeline import Codes
+from bitproof.export.integer.types import Bounds, Interval, Ranges, Shape, Sums
+from bitproof.pipeline import Codes
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +17,7 @@ class Node(ABC):
     """One operation: a frozen dataclass whose fields are its constants.
 
     A subclass is the whole reference semantics of its operation. Where its codes come from is the model's business
-    (:class:`export.integer.ir.IntegerModel`), so that a node can be run, bounded and proven alone.
+    (:class:`bitproof.export.integer.ir.IntegerModel`), so that a node can be run, bounded and proven alone.
 
     Attributes:
         name: unique within the model; an identifier.

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from export.integer.ops.node import Node
-from export.integer.ops.window import Window
-from export.integer.types import Bounds, Interval, Ranges, Shape, Sums
-from pipeline import Codes
+from bitproof.export.integer.ops.node import Node
+from bitproof.export.integer.ops.window import Window
+from bitproof.export.integer.types import Bounds, Interval, Ranges, Shape, Sums
+from bitproof.pipeline import Codes
 
 
 @dataclass(frozen=True, slots=True, eq=False)

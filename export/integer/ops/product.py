@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from export.integer.types import EXACT_FLOAT32, EXACT_FLOAT64
-from pipeline import Codes
+from bitproof.export.integer.types import EXACT_FLOAT32, EXACT_FLOAT64
+from bitproof.pipeline import Codes
 
 
 def largest_magnitude(codes: Codes) -> int:

@@ -8,9 +8,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer.ops.node import Node, require_int64
-from export.integer.types import Bounds, IntegerType, Interval, Ranges, Shape, Sums
-from pipeline import Codes
+from bitproof.export.integer.ops.node import Node, require_int64
+from bitproof.export.integer.types import Bounds, IntegerType, Interval, Ranges, Shape, Sums
+from bitproof.pipeline import Codes
 
 FEW_LEVELS = 8
 """Up to so many thresholds a channel it is faster to compare with each than to search."""

@@ -11,8 +11,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from export.integer.types import Shape
-from pipeline import Codes
+from bitproof.export.integer.types import Shape
+from bitproof.pipeline import Codes
 
 Number = TypeVar("Number", bound=np.generic)
 

@@ -1,0 +1,1 @@
+"""bitproof: from a training script to an FPGA or a microcontroller with the same integers at every stage."""

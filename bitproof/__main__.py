@@ -1,0 +1,5 @@
+"""``python -m bitproof`` is ``bitproof``."""
+
+from bitproof.pipeline.cli import main
+
+main()

@@ -1,5 +1,0 @@
-"""``python -m pipeline`` is ``bitproof``."""
-
-from pipeline.cli import main
-
-main()
