@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.tool, pytest.mark.end_to_end, pytest.mark.xdist_group(
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "digits_mlp.yaml"
 EXECUTORS = ["torch", "qonnx", "onnx-int8", "c:cortex-m4", "finn-hw", "rtl"]
+RUN = ["run", CONFIG, "--set", "train.epochs=10"]
+"""Fewer epochs than the configuration has: enough for its gate."""
 QUICK = ["--set", "train.epochs=4", "--set", "targets=[onnx-int8]", "--set", "gates.float_vs_quantized=100"]
 
 
@@ -39,7 +41,7 @@ def manifest_times(run: Path) -> dict[str, int]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run the digits configuration once; every test looks at it or at a copy."""
     runs = tmp_path_factory.mktemp("runs")
-    outcome = bitproof("run", CONFIG, "--runs", runs, "--json")
+    outcome = bitproof(*RUN, "--runs", runs, "--json")
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["ok"] is True
     return runs / "digits_mlp"
@@ -75,7 +77,7 @@ def test_report_is_self_contained_and_names_every_executor(finished: Path) -> No
 
 def test_a_second_run_makes_nothing(copy: Path) -> None:
     before, ledger = manifest_times(copy), (copy / "ledger.json").read_bytes()
-    assert bitproof("run", CONFIG, "--runs", copy.parent).code == 0
+    assert bitproof(*RUN, "--runs", copy.parent).code == 0
     assert manifest_times(copy) == before
     assert (copy / "ledger.json").read_bytes() == ledger
 
@@ -84,7 +86,7 @@ def test_a_second_run_makes_nothing(copy: Path) -> None:
 def test_what_was_deleted_is_made_again(copy: Path, deleted: str) -> None:
     recorded = {entry["stage"]: entry["sha256"] for entry in ledger_of(copy)["artifacts"]}
     (copy / deleted).unlink()
-    assert bitproof("run", CONFIG, "--runs", copy.parent).code == 0
+    assert bitproof(*RUN, "--runs", copy.parent).code == 0
     assert (copy / deleted).is_file()
     assert {entry["stage"]: entry["sha256"] for entry in ledger_of(copy)["artifacts"]} == recorded
 
@@ -92,13 +94,13 @@ def test_what_was_deleted_is_made_again(copy: Path, deleted: str) -> None:
 def test_a_changed_target_option_makes_only_that_target_again(copy: Path) -> None:
     before = manifest_times(copy)
     targets = "targets=[onnx-int8, 'c{core=cortex-m4}', 'finn{fps=150000}']"
-    assert bitproof("run", CONFIG, "--runs", copy.parent, "--set", targets, "--until", "rtl").code == 0
+    assert bitproof(*RUN, "--runs", copy.parent, "--set", targets, "--until", "rtl").code == 0
     after = manifest_times(copy)
     assert {slot for slot in before if after[slot] != before[slot]} == {"finn", "rtl"}
 
 
 def test_two_runs_of_one_configuration_give_the_same_artifacts(finished: Path, tmp_path: Path) -> None:
-    outcome = bitproof("run", CONFIG, "--runs", tmp_path, "--until", "rtl")
+    outcome = bitproof(*RUN, "--runs", tmp_path, "--until", "rtl")
     assert outcome.code == 0, outcome.err
     recorded = {entry["stage"]: entry["sha256"] for entry in ledger_of(finished)["artifacts"]}
     for slot in ("data", "train", "export", "integer", "finn", "rtl"):
@@ -193,14 +195,14 @@ def test_a_missing_tool_is_exit_code_3_and_the_other_targets_are_recorded(copy: 
             if program.name != "qemu-system-arm" and not (programs / program.name).exists():
                 (programs / program.name).symlink_to(program)
     (copy / "checks" / "c-cortex-m4.json").unlink()
-    outcome = bitproof("run", CONFIG, "--runs", copy.parent, path=str(programs))
+    outcome = bitproof(*RUN, "--runs", copy.parent, path=str(programs))
     assert outcome.code == 3
     assert "qemu-system-arm" in outcome.err
     assert "apt-get install" in outcome.err
     ledger = ledger_of(copy)
     assert sorted(check["actual"] for check in ledger["checks"]) == sorted(set(EXECUTORS) - {"c:cortex-m4"})
     assert [failure["stage"] for failure in ledger["failures"]] == ["check-c-cortex-m4"]
-    assert bitproof("run", CONFIG, "--runs", copy.parent).code == 0  # with the tool back, the run is whole again
+    assert bitproof(*RUN, "--runs", copy.parent).code == 0  # with the tool back, the run is whole again
 
 
 def test_a_missed_gate_is_exit_code_1_and_says_by_how_much(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from bitproof.hw.finn import BuildFinnGraph, FinnExecutor
 from bitproof.hw.finn.process import run_child
 from bitproof.pipeline import Artifact, InputError, StageError, compare_codes
 
-pytestmark = pytest.mark.tool
+pytestmark = [pytest.mark.tool, pytest.mark.xdist_group("finn_flow")]
 
 NETWORK = random_network((16, 8, 6, 3), 11)
 FPS = 1_000_000

@@ -16,7 +16,7 @@ from bitproof.hw.finn.reprogram import reprogram_thresholds
 from bitproof.hw.verilator import RtlExecutor
 from bitproof.pipeline import StageError, compare_codes
 
-pytestmark = pytest.mark.tool
+pytestmark = [pytest.mark.tool, pytest.mark.xdist_group("finn_reprogram")]
 
 
 @pytest.fixture(scope="module")

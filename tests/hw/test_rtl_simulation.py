@@ -19,7 +19,7 @@ from bitproof.hw.simulator import Stimulus, simulator_for
 from bitproof.hw.verilator import RtlExecutor
 from bitproof.pipeline import Artifact, Codes, InputError, PointRequantizer, StageError
 
-pytestmark = pytest.mark.tool
+pytestmark = [pytest.mark.tool, pytest.mark.xdist_group("rtl_simulation")]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from bitproof.train.estimators.directions import draw_noise
 from bitproof.train.smoothing import implied_by
 
 # brevitas drops the names of tensors, which torch calls experimental
-pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore:Named tensors:UserWarning"), pytest.mark.xdist_group("distributed")]
 
 ONE = TrainConfig(epochs=3, batch_size=BATCH, lr=0.02, device="cpu", patience=2)
 TWO = ONE.model_copy(update={"devices": 2})

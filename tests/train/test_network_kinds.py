@@ -20,7 +20,7 @@ from bitproof.train.layers import quantized_layers
 from bitproof.train.stages import TrainFloat, TrainQuantized
 
 # brevitas drops the names of tensors, which torch calls experimental
-pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore:Named tensors:UserWarning"), pytest.mark.xdist_group("network_kinds")]
 
 CNN = ModelConfig(name="cnn", channels=(4, 6), hidden=(12,), weight_bits=(4, 2, 2, 4), dropout=0.1)
 TRAIN = TrainConfig(

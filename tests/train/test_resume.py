@@ -31,7 +31,7 @@ from bitproof.train.stages import TrainQuantized
 from bitproof.train.training_state import TrainingState
 
 # brevitas drops the names of tensors, which torch calls experimental
-pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore:Named tensors:UserWarning"), pytest.mark.xdist_group("resume")]
 
 CONFIG = TrainConfig(epochs=4, batch_size=16, lr=0.02, device="cpu")  # 6 steps an epoch, 24 in all
 GUIDED = Guided(1, Ramp(1.0, 0.9))

@@ -33,7 +33,7 @@ from bitproof.train.layers import quantized_layers
 from bitproof.train.stages import TrainFloat, TrainQuantized
 
 # brevitas drops the names of tensors, which torch calls experimental
-pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore:Named tensors:UserWarning"), pytest.mark.xdist_group("train_stages")]
 
 MODEL = ModelConfig(name="mlp", hidden=(16, 16), weight_bits=2, act_bits=4)
 TRAIN = TrainConfig(

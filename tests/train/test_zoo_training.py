@@ -24,7 +24,7 @@ from bitproof.train.split_tensors import SplitTensors, accuracy_percent
 from bitproof.train.stages import TrainFloat, TrainQuantized
 
 # brevitas drops the names of tensors, which torch calls experimental
-pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore:Named tensors:UserWarning"), pytest.mark.xdist_group("zoo_training")]
 
 AUTOENCODER = ModelConfig(name="autoencoder", weight_bits=4, act_bits=4)
 TRAIN = TrainConfig(epochs=12, batch_size=64, lr=0.01, device="cpu")
