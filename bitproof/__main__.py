@@ -1,5 +1,5 @@
 """``python -m bitproof`` is ``bitproof``."""
 
-from bitproof.pipeline.cli import main
+from bitproof.cli import main
 
 main()

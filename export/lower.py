@@ -28,13 +28,12 @@ class LowerToInteger(Stage):
     """Lower a QONNX file to the integer model."""
 
     name: ClassVar[str] = "integer"
-    consumes: ClassVar[str | None] = "qonnx"
+    consumes: ClassVar[str] = "qonnx"
     produces: ClassVar[str] = KIND
     distributions: ClassVar[tuple[str, ...]] = ("numpy", "onnx")
 
-    def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
+    def run(self, source: Artifact, ctx: StageContext) -> Mapping[str, str]:
         """Write the integer model, ``proofs.json`` and ``origins.json``."""
-        assert source is not None, "lowering consumes a QONNX file"
         write_lowered(lower_file(source.path / FILE), ctx.workdir, ctx.progress)
         return {}
 

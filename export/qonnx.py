@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -21,7 +21,6 @@ from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
 from bitproof.pipeline import Artifact, InputError, Stage, StageContext, StageError
-from bitproof.pipeline.registry import load_network
 from bitproof.pipeline.user_files import causes_of, users_line
 
 if TYPE_CHECKING:
@@ -36,17 +35,19 @@ MAX_BYTES = 1 << 30
 class ExportQonnx(Stage):
     """Export a checkpoint to QONNX (Pappalardo et al., QONNX: Representing Arbitrary-Precision QNNs, 2022)."""
 
+    load: Callable[[Artifact], tuple[nn.Module, int]]
+    """Returns the trained network of a checkpoint and its number of inputs: who trains knows how."""
+
     name: ClassVar[str] = "export"
-    consumes: ClassVar[str | None] = "checkpoint"
+    consumes: ClassVar[str] = "checkpoint"
     produces: ClassVar[str] = KIND
     distributions: ClassVar[tuple[str, ...]] = ("torch", "brevitas", "onnx", "qonnx")
 
-    def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
+    def run(self, source: Artifact, ctx: StageContext) -> Mapping[str, str]:
         """Write ``model.onnx``."""
         import torch
 
-        assert source is not None, "export consumes a checkpoint"
-        network, inputs = load_network(source)
+        network, inputs = self.load(source)
         raw = ctx.scratch / "exported.onnx"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter warns about its own internals, from its import on

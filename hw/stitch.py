@@ -15,6 +15,8 @@ from bitproof.hw.rtl_node import FIFO, FILE, MATRIX_UNIT, THRESHOLDING, TOP, Rtl
 from bitproof.pipeline import Artifact, ConfigError, Stage, StageContext, StageError
 
 NODES = "nodes.json"
+FIFO_DEPTHS = range(2, (1 << 15) + 1)
+"""In words: what FINN's FIFOs can have."""
 AXI_LITE = ("AWVALID", "AWADDR", "WVALID", "WDATA", "WSTRB", "BREADY", "ARVALID", "ARADDR", "RREADY")
 """Inputs of the configuration bus, which stays unused: weights and thresholds are fixed."""
 
@@ -31,23 +33,23 @@ class StitchRtl(Stage):
     """
 
     name: ClassVar[str] = "rtl"
-    consumes: ClassVar[str | None] = "finn-graph"
+    consumes: ClassVar[str] = "finn-graph"
     produces: ClassVar[str] = "rtl"
     distributions: ClassVar[tuple[str, ...]] = (DISTRIBUTION, "qonnx", "onnx")
 
     fifo_depth: int = 32
 
     def __post_init__(self) -> None:
-        if not 2 <= self.fifo_depth <= 1 << 15:
-            raise ConfigError(f"fifo_depth = {self.fifo_depth} is not possible; allowed: 2..{1 << 15} words")
+        if self.fifo_depth not in FIFO_DEPTHS:
+            allowed = f"{FIFO_DEPTHS[0]}..{FIFO_DEPTHS[-1]}"
+            raise ConfigError(f"fifo_depth = {self.fifo_depth} is not possible; allowed: {allowed} words")
 
-    def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
+    def run(self, source: Artifact, ctx: StageContext) -> Mapping[str, str]:
         """Generate the RTL in a child process, patch it and stitch it.
 
         Raises:
             StageError: FINN failed, a node cannot be stitched, or a patch does not apply.
         """
-        assert source is not None
         summary: dict[str, Any] = json.loads((source.path / "graph.json").read_text())
         part, clock_ns = str(summary["part"]), int(summary["clock_ns"])
         arguments: list[str | Path] = [

@@ -23,7 +23,7 @@ from bitproof.pipeline.executor import (
     WeightSign,
 )
 from bitproof.pipeline.parity import Mismatch, ParityCheck, ParityReport, Unexplained, compare_codes, outputs_sha256
-from bitproof.pipeline.stage import Stage, StageContext
+from bitproof.pipeline.stage import FirstStage, Stage, StageContext, StagePlan
 from bitproof.pipeline.vectors import Vectors, load_vectors
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Codes",
     "ConfigError",
     "Executor",
+    "FirstStage",
     "FloatReference",
     "GateError",
     "InputError",
@@ -47,6 +48,7 @@ __all__ = [
     "Stage",
     "StageContext",
     "StageError",
+    "StagePlan",
     "TooLargeError",
     "ToolMissingError",
     "Unexplained",

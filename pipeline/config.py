@@ -9,11 +9,11 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from bitproof.pipeline.target import TargetSpec, parse_target
+from bitproof.pipeline.target import CheckTargets, TargetSpec, parse_spec
 
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
@@ -336,18 +336,14 @@ class BaseConfig(Section):
     def _parse_targets(cls, specs: object) -> object:
         if not isinstance(specs, list | tuple):
             raise ValueError("must be a list of specs such as 'onnx-int8' or 'c{core=cortex-m4}'")
-        return tuple(spec if isinstance(spec, TargetSpec) else parse_target(spec) for spec in specs)
+        return tuple(spec if isinstance(spec, TargetSpec) else parse_spec(spec) for spec in specs)
 
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> Self:
-        seen: dict[str, TargetSpec] = {}
-        for target in self.targets:
-            if target.slot in seen:
-                raise ValueError(
-                    f"targets {seen[target.slot]} and {target} would both be called {target.slot!r}; keep one"
-                )
-            seen[target.slot] = target
-        return self
+    @field_validator("targets", mode="after")
+    @classmethod
+    def _check_targets(cls, specs: tuple[TargetSpec, ...], info: ValidationInfo) -> tuple[TargetSpec, ...]:
+        """Let what knows the kinds of targets check them, if the configuration is read with it as the context."""
+        check: CheckTargets | None = info.context
+        return specs if check is None else check(specs)
 
 
 class RunConfig(BaseConfig):

@@ -12,10 +12,11 @@ from pydantic import BaseModel, ValidationError
 
 from bitproof.pipeline.config import RunConfig
 from bitproof.pipeline.errors import ConfigError
+from bitproof.pipeline.target import CheckTargets
 
 
-def validate(content: object, *, file: Path) -> RunConfig:
-    """Check the parsed *content* of the YAML *file*.
+def validate(content: object, *, file: Path, check_targets: CheckTargets) -> RunConfig:
+    """Check the parsed *content* of the YAML *file*; *check_targets* knows which targets there are.
 
     Raises:
         ConfigError: one line for every key that is unknown, missing, of the wrong type or out of range.
@@ -25,7 +26,7 @@ def validate(content: object, *, file: Path) -> RunConfig:
             f"{file}: the file holds {type(content).__name__}; it must hold a mapping with the key 'name'"
         )
     try:
-        return RunConfig.model_validate(content)
+        return RunConfig.model_validate(content, context=check_targets)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(file, error))) from error
 

@@ -8,12 +8,16 @@ threshold and every weight.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bitproof.pipeline.artifact import Artifact
+from bitproof.pipeline.toolchain import Tool
 
 Codes = NDArray[np.int64]
 """Integer codes; the unit is one quantization step. Shape is stated where it is used."""
@@ -37,6 +41,59 @@ class Executor(Protocol):
     def __call__(self, codes: Codes) -> Codes:
         """Run *codes*, shape (N, inputs), and return the output codes, shape (N, outputs)."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What an executor is made of, and where it may write.
+
+    Attributes:
+        artifact: what it runs.
+        integer: the integer model of the same run.
+        workdir: an existing folder for its files.
+        cache: a folder for compiled simulators, shared between runs.
+    """
+
+    artifact: Artifact
+    integer: Artifact
+    workdir: Path
+    cache: Path
+
+
+class FlipsWeightBit(Protocol):
+    """Flips one bit of a weight in a copy of an artifact."""
+
+    def __call__(self, folder: Path, *, layer: int, row: int, column: int) -> str:
+        """Flip it in the artifact's files in *folder*, and say in words which bit of what it was."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorPlan:
+    """An executor of a run, before anything that it needs is imported.
+
+    Attributes:
+        name: in the ledger.
+        file_name: in file names, and in the name of its check as a stage.
+        source: name of the stage whose artifact it runs.
+        about: what it is, for readers of the report.
+        make: imports and returns the executor.
+        flip: how a bit of its artifact is flipped; None: it offers no weights.
+        tools: the programs that run it, whose versions belong in the ledger.
+        evaluations: how many evaluations a calibration spends on it by default, by what it may read of the outputs;
+            empty: the budgets of the published figures, where a programming takes no time.
+        takes_output_bias: a calibration may add a bias to its outputs.
+    """
+
+    name: str
+    file_name: str
+    source: str
+    about: str
+    make: Callable[[Place], Executor] = field(compare=False)
+    flip: FlipsWeightBit | None = field(default=None, compare=False)
+    tools: tuple[Tool, ...] = ()
+    evaluations: Mapping[str, int] = field(default_factory=dict)
+    takes_output_bias: bool = True
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from bitproof.pipeline.config import BaseConfig, FloatReferenceGate, Percent, Section
 from bitproof.pipeline.errors import ConfigError, InputError
 from bitproof.pipeline.input_type import parse_input_type
+from bitproof.pipeline.target import CheckTargets
 
 MAX_BYTES = 1 << 32
 
@@ -92,14 +93,14 @@ def source_file(path: Path) -> SourceFile:
     return SourceFile(path=path.absolute(), sha256=digest)
 
 
-def make_config(content: dict[str, object]) -> ImportConfig:
-    """Validate what the command line asks for.
+def make_config(content: dict[str, object], check_targets: CheckTargets) -> ImportConfig:
+    """Validate what the command line asks for; *check_targets* knows which targets there are.
 
     Raises:
         ConfigError: one line for every option that is not valid.
     """
     try:
-        return ImportConfig.model_validate(content)
+        return ImportConfig.model_validate(content, context=check_targets)
     except ValidationError as error:
         raise ConfigError("\n".join(_explain(error))) from error
 

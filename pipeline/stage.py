@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 from bitproof.pipeline.artifact import Artifact, seal
+from bitproof.pipeline.errors import InputError
 from bitproof.pipeline.progress import Progress, silent
 
 
@@ -34,23 +35,29 @@ class StageContext:
 
 
 @dataclass(frozen=True)
-class Stage(ABC):
-    """Turn one artifact into the next.
+class MakesArtifact(ABC):
+    """What every stage says of itself.
 
     A subclass is a frozen dataclass: its fields are its options, its command-line spec and, with the digest
     of its source, its cache key.
     """
 
     name: ClassVar[str]
-    consumes: ClassVar[str | None]
-    """Kind of the source artifact; None where the stage reads the outside world (data sets)."""
     produces: ClassVar[str]
     """Kind of the artifact that it makes."""
     distributions: ClassVar[tuple[str, ...]] = ()
     """Python distributions whose versions belong in the manifest."""
 
+
+@dataclass(frozen=True)
+class Stage(MakesArtifact):
+    """Turn one artifact into the next."""
+
+    consumes: ClassVar[str]
+    """Kind of the artifact that it is made from; :func:`execute` refuses every other."""
+
     @abstractmethod
-    def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
+    def run(self, source: Artifact, ctx: StageContext) -> Mapping[str, str]:
         """Write the payload into ``ctx.workdir`` and return the versions of external tools used.
 
         Raises:
@@ -59,35 +66,71 @@ class Stage(ABC):
         """
 
 
+@dataclass(frozen=True)
+class FirstStage(MakesArtifact):
+    """Read the outside world: a data set, a file of the user."""
+
+    @abstractmethod
+    def run(self, ctx: StageContext) -> Mapping[str, str]:
+        """Write the payload into ``ctx.workdir`` and return the versions of external tools used.
+
+        Raises:
+            InputError: what is read is not there, or not valid.
+            ToolMissingError: a tool that it needs is not installed.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """A stage of a run, before anything that it needs is imported.
+
+    Attributes:
+        name: of the stage within the run, of its artifact and of the folder of that.
+        source: the name of the stage whose artifact it is made from; None for a :class:`FirstStage`.
+        make: imports and returns the stage.
+        options: what its artifact depends on beside the source, as plain JSON values: it is stale when they change.
+        priority: stages with a higher one go first when several could run.
+    """
+
+    name: str
+    source: str | None
+    make: Callable[[], Stage | FirstStage] = field(compare=False)
+    options: Mapping[str, object] = field(default_factory=dict)
+    priority: int = 0
+
+
 def execute(
-    stage: Stage,
+    stage: Stage | FirstStage,
     source: Artifact | None,
     final: Path,
     *,
     seed: int,
     versions: Mapping[str, str],
-    slot: str,
+    name: str,
     progress: Progress = silent,
 ) -> Artifact:
     """Run *stage* in a temporary folder beside *final* and commit the result by a rename.
 
-    *slot* is the artifact's name within the run (a stage may serve several targets); the temporary folder
-    and the scratch folder carry it, and so does the folder from which an interrupted stage goes on.
+    *name* is the stage's name within the run (one class may serve several targets); the temporary folder
+    and the scratch folder carry it, and so does the folder from which an interrupted stage resumes.
+
+    Raises:
+        InputError: *source* is not of the kind that the stage consumes.
     """
     run_folder = final.parent
-    partial = run_folder / "tmp" / slot
-    scratch = run_folder / "scratch" / slot
+    partial = run_folder / "tmp" / name
+    scratch = run_folder / "scratch" / name
     for folder in (partial, scratch):
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
-    resume = run_folder / "resume" / slot
-    tools = stage.run(source, StageContext(partial, scratch, seed, resume, progress))
+    resume = run_folder / "resume" / name
+    tools = _run(stage, source, StageContext(partial, scratch, seed, resume, progress))
     made_from = () if source is None else (source.sha256,)
     artifact = seal(
         partial,
         final,
-        stage=slot,
+        stage=name,
         kind=stage.produces,
         made_from=made_from,
         tools={**versions, **tools},
@@ -95,3 +138,15 @@ def execute(
     if resume.exists():
         shutil.rmtree(resume)
     return artifact
+
+
+def _run(stage: Stage | FirstStage, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
+    """Run *stage* on what it takes: the one place where the kind of its source is checked."""
+    if isinstance(stage, FirstStage):
+        if source is not None:
+            raise InputError(f"stage {stage.name} reads the outside world; it was given the artifact {source.path}")
+        return stage.run(ctx)
+    if source is None or source.kind != stage.consumes:
+        found = "nothing" if source is None else f"{source.path}, which is of kind {source.kind!r}"
+        raise InputError(f"stage {stage.name} is made from an artifact of kind {stage.consumes!r}, not from {found}")
+    return stage.run(source, ctx)

@@ -39,13 +39,12 @@ class TrainFloat(Stage):
     model: ModelConfig
     train: TrainConfig
     name: ClassVar[str] = "train-float"
-    consumes: ClassVar[str | None] = "dataset"
+    consumes: ClassVar[str] = "dataset"
     produces: ClassVar[str] = "float-baseline"
     distributions: ClassVar[tuple[str, ...]] = ("torch", "lightning-fabric", "numpy", "torchmetrics")
 
-    def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
+    def run(self, source: Artifact, ctx: StageContext) -> Mapping[str, str]:
         """Write ``metrics.json``."""
-        assert source is not None, "training consumes a data set"
         launch(self.train, partial(_train_float, self, source, ctx))
         return {}
 
@@ -57,13 +56,12 @@ class TrainQuantized(Stage):
     model: ModelConfig
     train: TrainConfig
     name: ClassVar[str] = "train"
-    consumes: ClassVar[str | None] = "dataset"
+    consumes: ClassVar[str] = "dataset"
     produces: ClassVar[str] = "checkpoint"
     distributions: ClassVar[tuple[str, ...]] = ("torch", "lightning-fabric", "brevitas", "numpy", "torchmetrics")
 
-    def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
+    def run(self, source: Artifact, ctx: StageContext) -> Mapping[str, str]:
         """Write ``checkpoint.pt`` and ``metrics.json``."""
-        assert source is not None, "training consumes a data set"
         if self.train.compile:
             require_torch_compiler("train.compile = true")
         launch(self.train, partial(_train_quantized, self, source, ctx))

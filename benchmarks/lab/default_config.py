@@ -11,9 +11,9 @@ from typing import Any
 
 from bitproof.pipeline.config import EstimatorConfig
 from bitproof.pipeline.stage import execute
-from bitproof.pipeline.yaml_file import read_config
 from bitproof.train.data import PrepareData
 from bitproof.train.stages import TrainQuantized
+from bitproof.yaml_file import read_config
 
 CONFIG = Path(__file__).parents[2] / "configs" / "fashion_mnist_mlp.yaml"
 SEEDS = tuple(range(8))
@@ -28,13 +28,13 @@ def measure(note: Callable[[str], None]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         prepare = PrepareData(config.data, config.model.input_bits)
-        dataset = execute(prepare, None, root / "data", seed=config.seed, versions={}, slot="data")
+        dataset = execute(prepare, None, root / "data", seed=config.seed, versions={}, name="data")
         for seed in SEEDS:
             for name, estimator in ESTIMATORS.items():
                 train = config.train.model_copy(update={"estimator": estimator})
                 stage = TrainQuantized(config.model, train)
                 start = time.process_time()
-                made = execute(stage, dataset, root / "train", seed=seed, versions={}, slot="train")
+                made = execute(stage, dataset, root / "train", seed=seed, versions={}, name="train")
                 seconds[name].append(time.process_time() - start)
                 accuracy = json.loads((made.path / "metrics.json").read_text())["test_accuracy"]
                 accuracies[name].append(accuracy)

@@ -14,7 +14,7 @@ from bitproof.export.foreign.input_quantizer import require_input_quantizer
 from bitproof.export.foreign.normalize import normalize
 from bitproof.export.foreign.read import BYTES
 from bitproof.export.qonnx import FILE, KIND, load_qonnx
-from bitproof.pipeline import Artifact, InputError, Stage, StageContext
+from bitproof.pipeline import FirstStage, InputError, StageContext
 from bitproof.pipeline.import_config import SourceFile
 from bitproof.pipeline.input_type import parse_input_type
 
@@ -36,20 +36,18 @@ def _bytes_of(model: onnx.ModelProto, tensor: str) -> str | None:
 
 
 @dataclass(frozen=True)
-class ImportQonnx(Stage):
+class ImportQonnx(FirstStage):
     """Normalize the file *source*; *input* declares its input codes where it does not quantize them itself."""
 
     source: SourceFile
     input: str | None = None
 
     name: ClassVar[str] = "import"
-    consumes: ClassVar[str | None] = None
     produces: ClassVar[str] = KIND
     distributions: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime", "qonnx")
 
-    def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
+    def run(self, ctx: StageContext) -> Mapping[str, str]:
         """Write ``model.onnx``, and ``source.json`` that tells where it comes from."""
-        assert source is None, "an import begins with a file of the user's"
         path = self.source.require_unchanged()
         original = load_qonnx(path)
         try:

@@ -44,13 +44,12 @@ class PrepareVectors(Stage):
     split: str
 
     name: ClassVar[str] = "import-vectors"
-    consumes: ClassVar[str | None] = "qonnx"
+    consumes: ClassVar[str] = "qonnx"
     produces: ClassVar[str] = KIND
     distributions: ClassVar[tuple[str, ...]] = ("numpy", "onnx", "qonnx")
 
-    def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
+    def run(self, source: Artifact, ctx: StageContext) -> Mapping[str, str]:
         """Write codes, shape (N, inputs), labels, if there are any, and ``dataset.json``."""
-        assert source is not None, "vectors are made for a QONNX file"
         model = load_qonnx(source.path / FILE)
         quantizer = require_input_quantizer(model)
         shape = code_shape(model, quantizer)

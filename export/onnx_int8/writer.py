@@ -33,13 +33,12 @@ class WriteOnnxInt8(Stage):
     """Write the integer model as packed-int8 ONNX."""
 
     name: ClassVar[str] = "onnx-int8"
-    consumes: ClassVar[str | None] = "integer-model"
+    consumes: ClassVar[str] = "integer-model"
     produces: ClassVar[str] = KIND
     distributions: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
 
-    def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
+    def run(self, source: Artifact, ctx: StageContext) -> Mapping[str, str]:
         """Write ``model.onnx`` and ``layers.json`` (where each layer's integers are, how activations are computed)."""
-        assert source is not None, "this stage consumes an integer model"
         model, layers = build(load(source.path), ctx.progress)
         onnx.save_model(model, ctx.workdir / FILE)
         (ctx.workdir / LAYERS).write_text(json.dumps(layers, indent=1, sort_keys=True) + "\n")

@@ -27,7 +27,7 @@ class BuildFinnGraph(Stage):
     """
 
     name: ClassVar[str] = "finn"
-    consumes: ClassVar[str | None] = "integer-model"
+    consumes: ClassVar[str] = "integer-model"
     produces: ClassVar[str] = "finn-graph"
     distributions: ClassVar[tuple[str, ...]] = (DISTRIBUTION, "qonnx", "onnx")
 
@@ -41,13 +41,12 @@ class BuildFinnGraph(Stage):
                 f"fps = {self.fps} is not possible on {self.board}; allowed: 1..{1_000_000_000 // board.clock_ns}"
             )
 
-    def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
+    def run(self, source: Artifact, ctx: StageContext) -> Mapping[str, str]:
         """Build the graph in a child process.
 
         Raises:
             StageError: a layer is not supported, the frame rate is not reached, or the graph does not fit the board.
         """
-        assert source is not None
         board = load_board(self.board)
         require_supported(load(source.path))
         cycles = board.cycles_per_image(self.fps)

@@ -18,7 +18,7 @@ from bitproof.hw.mcu.cores import CoreName, core_of
 from bitproof.hw.mcu.manifest import ActivationEntry, Entry, Manifest, MatMulEntry
 from bitproof.hw.mcu.memory import require_memory
 from bitproof.hw.mcu.plan import Plan, PlannedActivation, PlannedMatMul, plan_network
-from bitproof.pipeline import Artifact, Stage, StageContext, StageError
+from bitproof.pipeline import Artifact, Stage, StageContext
 from bitproof.pipeline.toolchain import distribution_version
 
 HERE = Path(__file__).parent
@@ -47,19 +47,17 @@ class GenerateC(Stage):
     ram_bytes: int | None = None
 
     name: ClassVar[str] = "c"
-    consumes: ClassVar[str | None] = KIND
+    consumes: ClassVar[str] = KIND
     produces: ClassVar[str] = "c-sources"
     distributions: ClassVar[tuple[str, ...]] = ("jinja2", "numpy")
 
-    def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
+    def run(self, source: Artifact, ctx: StageContext) -> Mapping[str, str]:
         """Write ``<prefix>.h``, ``.c``, ``_layers.h``, ``_weights.c``, the kernels and ``manifest.json``.
 
         Raises:
             StageError: a layer cannot be carried out with 8-bit codes and 32-bit accumulators.
             TooLargeError: firmware of them would not fit the memory.
         """
-        if source is None:
-            raise StageError("the C back-end needs an integer model to generate from")
         core_of(self.core)
         model = load(source.path)
         require_memory(model, self.core, self.flash_bytes, self.ram_bytes)

@@ -61,10 +61,10 @@ class BuildFirmware(Stage):
     ram_bytes: int | None = None
 
     name: ClassVar[str] = "firmware"
-    consumes: ClassVar[str | None] = "c-sources"
+    consumes: ClassVar[str] = "c-sources"
     produces: ClassVar[str] = "firmware"
 
-    def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
+    def run(self, source: Artifact, ctx: StageContext) -> Mapping[str, str]:
         """Write ``firmware.elf``, ``size.json`` and the manifest of the sources.
 
         Raises:
@@ -72,8 +72,6 @@ class BuildFirmware(Stage):
             StageError: the sources are for another core, do not compile, or do not fit the memory.
             ToolMissingError: the cross compiler is not installed.
         """
-        if source is None:
-            raise StageError("firmware needs C sources to be built from")
         core = core_of(self.core).with_memory(self.flash_bytes, self.ram_bytes)
         manifest = Manifest.load(source.path)
         if manifest.core != self.core:

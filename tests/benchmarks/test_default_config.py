@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.estimators import RAW
 from benchmarks.lab.default_config import CONFIG, ESTIMATORS, SEEDS
 from benchmarks.lab.rows import default_config_difference, default_config_time
-from bitproof.pipeline.yaml_file import read_config
+from bitproof.yaml_file import read_config
 
 ROOT = Path(__file__).parents[2]
 MEASURED = json.loads((RAW / "default-config.json").read_text())

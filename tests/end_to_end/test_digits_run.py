@@ -278,12 +278,10 @@ def test_a_bug_in_a_stage_is_exit_code_70_and_shown_once(tmp_path: Path) -> None
     """The stage that reads the data is replaced by a number, which cannot be called."""
     modules = tmp_path / "modules"
     modules.mkdir()
-    (modules / "sitecustomize.py").write_text(
-        "from bitproof.pipeline import registry\nregistry.STAGES['data'] = 'math:pi'\n"
-    )
+    (modules / "sitecustomize.py").write_text("from bitproof import network_source\nnetwork_source._prepare_data = 3\n")
     outcome = bitproof("run", CONFIG, "--runs", tmp_path, *QUICK, "--json", modules=modules)
     assert outcome.code == 70, outcome.err
-    message = "'float' object is not callable"
+    message = "the first argument must be callable"
     assert outcome.err.count(f"TypeError: {message}") == 1
     assert outcome.err.count("this is a bug of bitproof; please report it with the lines above") == 1
     assert "these stages failed: data (exit code 70)" in outcome.err
@@ -298,7 +296,7 @@ def test_a_full_disk_is_a_failed_stage_and_leaves_nothing_half_written(tmp_path:
     command = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
-        "from bitproof.pipeline.cli import run_command_line; sys.exit(run_command_line(sys.argv[1:]))"
+        "from bitproof.cli import run_command_line; sys.exit(run_command_line(sys.argv[1:]))"
     )
     run = tmp_path / "digits_mlp"
     assert bitproof("run", CONFIG, "--runs", tmp_path, *QUICK, "--until", "data").code == 0

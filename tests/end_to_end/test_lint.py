@@ -12,10 +12,10 @@ import pytest
 from foreign_files import FILES
 from qonnx_files import QonnxFile, random_mlp
 
+from bitproof.cli import run_command_line
 from bitproof.export.integer import MatMul, propagate
 from bitproof.export.lower import lower_file
 from bitproof.export.proofs import near_boundaries
-from bitproof.pipeline.cli import run_command_line
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 

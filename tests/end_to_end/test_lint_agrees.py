@@ -15,8 +15,8 @@ from bitproof_command import Outcome, bitproof
 from foreign_files import FILES, ForeignFile, weights
 from qonnx_files import QonnxFile, random_mlp
 
-from bitproof.pipeline.cli import run_command_line
-from bitproof.pipeline.target import require_target
+from bitproof.cli import run_command_line
+from bitproof.targets import require_target
 
 pytestmark = [
     pytest.mark.tool,
@@ -122,7 +122,7 @@ def require_agreement(linted: Lint, imported: Outcome, runs: Path) -> None:
     assert imported.code == (4 if refused else linted.code), imported.err
     failures = json.loads((runs / "net" / "ledger.json").read_text())["failures"]
     assert {entry["stage"]: entry["message"] for entry in failures} == {
-        target.slot: why for target, why in refused.items()
+        target.name: why for target, why in refused.items()
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from bitproof_command import Outcome, bitproof
 
-from bitproof.pipeline.cli import run_command_line
+from bitproof.cli import run_command_line
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 QUICK = ("--set", "train.epochs=2", "--set", "gates.float_vs_quantized=100", "--set", "targets=[onnx-int8]")

@@ -10,6 +10,7 @@ import pytest
 from foreign_files import ForeignFile, weights
 from qonnx_files import random_mlp
 
+from bitproof.commands.verify import Flip
 from bitproof.export.divergence import explain
 from bitproof.export.executors import IntegerExecutor
 from bitproof.export.foreign import normalize
@@ -19,7 +20,6 @@ from bitproof.export.lowering import lower_graph
 from bitproof.export.onnx_int8 import OnnxInt8Executor, WriteOnnxInt8
 from bitproof.export.onnx_int8 import flip_weight_bit as flip_packed_bit
 from bitproof.pipeline import Artifact, Codes, ConfigError, Executor, StageContext
-from bitproof.pipeline.commands.verify import Flip
 
 Flipping = Callable[..., str]
 

@@ -14,6 +14,7 @@ import onnx
 import pytest
 from foreign_files import CHANNELS_LAST, GENERAL, ForeignFile, weights
 
+from bitproof.check import require_affordable
 from bitproof.export.foreign import find_input_quantizer, normalize
 from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Node, load, save
 from bitproof.export.integer.ops import Reshape, Window
@@ -34,7 +35,6 @@ from bitproof.export.lowering.effort import (
 from bitproof.export.proofs import prove_lowering
 from bitproof.export.qonnx_executor import execute
 from bitproof.pipeline import InputError, StageError
-from bitproof.pipeline.check import require_affordable
 
 Edit = Callable[[dict[str, Any]], object]
 

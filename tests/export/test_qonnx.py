@@ -38,7 +38,7 @@ def exported(folder: Path, model: ModelConfig, shape: tuple[int, ...]) -> tuple[
         for _ in range(40):  # batch norm takes on the statistics of its inputs
             network(torch.rand(32, inputs))
     save_checkpoint(network.eval(), model, shape, 3, checkpoint.path)
-    ExportQonnx().run(checkpoint, StageContext(folder / "export", folder / "scratch", 0))
+    ExportQonnx(load_network).run(checkpoint, StageContext(folder / "export", folder / "scratch", 0))
     path = folder / "export" / FILE
     return load_network(checkpoint)[0], onnx.load(path), path
 

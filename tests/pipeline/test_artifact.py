@@ -31,7 +31,7 @@ class WriteNumber(Stage):
 
 
 def make(folder: Path, number: int, *, fail: bool = False) -> Artifact:
-    return execute(WriteNumber(number, fail), None, folder / "number", seed=0, versions={"numpy": "2"}, slot="number")
+    return execute(WriteNumber(number, fail), None, folder / "number", seed=0, versions={"numpy": "2"}, name="number")
 
 
 def test_artifact_is_read_back_as_it_was_made(tmp_path: Path) -> None:

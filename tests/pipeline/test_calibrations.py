@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from bitproof.commands.run import forget_calibrations
 from bitproof.pipeline import IntegrityError
-from bitproof.pipeline.commands.run import forget_calibrations
 from bitproof.pipeline.ledger import (
     CalibrationEntry,
     read_ledger,

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from bitproof.cli import run_command_line
+from bitproof.commands import doctor
+from bitproof.commands import run as run_module
 from bitproof.pipeline import ToolMissingError, toolchain
-from bitproof.pipeline.cli import run_command_line
-from bitproof.pipeline.commands import doctor
-from bitproof.pipeline.commands import run as run_module
 from bitproof.pipeline.toolchain import PYTHON_H, TOOLS, PythonHeader
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "digits_mlp.yaml"
@@ -124,7 +124,7 @@ def test_unknown_stage_lists_the_known_ones(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_a_missing_python_package_is_exit_code_3_with_its_extra() -> None:
-    from bitproof.pipeline.registry import missing_package
+    from bitproof.extras import missing_package
 
     missing = missing_package(ModuleNotFoundError("No module named 'torch'", name="torch.nn"), needed_by="stage train")
     assert missing is not None

@@ -10,8 +10,9 @@ from bitproof.pipeline.config import RunConfig
 from bitproof.pipeline.config_file import validate
 from bitproof.pipeline.errors import ConfigError
 from bitproof.pipeline.run_folder import RunFolder
-from bitproof.pipeline.target import parse_target
-from bitproof.pipeline.yaml_file import read_config
+from bitproof.pipeline.target import parse_spec
+from bitproof.targets import check_targets
+from bitproof.yaml_file import read_config
 
 ROOT = Path(__file__).parent.parent.parent
 MINIMAL = """\
@@ -145,7 +146,7 @@ def test_a_memory_is_a_number_of_bytes(tmp_path: Path, text: str, size: int) -> 
     config = read(tmp_path, MINIMAL, f"targets=['c{{core=cortex-m4, flash={text}, ram=512}}']")
     (target,) = config.targets
     assert str(target) == f"c{{core=cortex-m4, flash={size}, ram=512}}"
-    assert parse_target(str(target)) == target
+    assert check_targets((parse_spec(str(target)),)) == (target,)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "64K", "64 k", "1.5M", "1025M", "0x10", "k"])
@@ -187,4 +188,4 @@ def test_a_target_without_its_quotes_is_told_where_they_go(tmp_path: Path) -> No
 def test_value_in_the_place_of_a_section_is_told_the_keys(key: str) -> None:
     content = {"name": "x", "data": {"name": "digits"}, "model": {"name": "mlp"}, "targets": ["onnx-int8"]}
     with pytest.raises(ConfigError, match=rf"^x\.yaml: train\.{key} = 'ste': must be a section; its keys: \w+"):
-        validate({**content, "train": {key: "ste"}}, file=Path("x.yaml"))
+        validate({**content, "train": {key: "ste"}}, file=Path("x.yaml"), check_targets=check_targets)

@@ -11,10 +11,11 @@ from typing import Annotated, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from bitproof.hw.board import board_names
 from bitproof.pipeline.config import AUGMENTED, DATA_SETS, ESTIMATOR_OPTIONS, FIXED_SHAPES, RunConfig
 from bitproof.pipeline.config_file import validate
-from bitproof.pipeline.plan import Plan
-from bitproof.pipeline.target import OPTIONS
+from bitproof.plan import Plan
+from bitproof.targets import TARGETS, check_targets
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "configuration.md"
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "text", Path: "path"}
@@ -110,9 +111,14 @@ def test_every_key_is_in_the_page_with_its_type_its_values_and_its_default() -> 
         assert len(meaning) > len("null: off"), f"{key} has no meaning"
 
 
+KINDS = {target.kind: target for target in TARGETS}
+
+
 def options(kind: str) -> Iterator[tuple[str, list[str]]]:
-    for name, field in OPTIONS[kind].model_fields.items():
+    for name, field in KINDS[kind].model_fields.items():
         described, allowed = facts(field.annotation, [m for m in field.metadata if not hasattr(m, "pattern")])
+        if name == "board":
+            described, allowed = "choice", ", ".join(f"`{board}`" for board in board_names())
         if name in CANDIDATES:
             described, allowed = "choice", ", ".join(f"`{value}`" for value in accepted(kind, name))
         yield f"{kind}{{{name}}}", [described, allowed, shown(field.default)]
@@ -121,7 +127,7 @@ def options(kind: str) -> Iterator[tuple[str, list[str]]]:
 def accepted(kind: str, name: str) -> Iterator[str]:
     for value in CANDIDATES[name]:
         try:
-            OPTIONS[kind].model_validate({name: value})
+            KINDS[kind].model_validate({name: value})
         except ValidationError:
             continue
         yield value
@@ -129,14 +135,14 @@ def accepted(kind: str, name: str) -> Iterator[str]:
 
 def test_every_option_of_a_target_is_in_the_page() -> None:
     page = {key: cells[:3] for key, cells in rows("Targets").items() if "{" in key}
-    assert page == {key: cells for kind in OPTIONS for key, cells in options(kind)}
-    assert {key for key in rows("Targets") if "{" not in key} == {k for k in OPTIONS if not OPTIONS[k].model_fields}
+    assert page == {key: cells for kind in KINDS for key, cells in options(kind)}
+    assert {key for key in rows("Targets") if "{" not in key} == {k for k in KINDS if not KINDS[k].model_fields}
 
 
 def test_every_stage_to_stop_after_is_in_the_page() -> None:
-    content = {"name": "x", "data": {"name": "digits"}, "model": {"name": "mlp"}, "targets": list(OPTIONS)}
-    plan = Plan(validate(content, file=Path("x.yaml")))
-    stages = [*plan.slots, *(f"check-{step.slot}" for step in plan.executors), "parity", "report"]
+    content = {"name": "x", "data": {"name": "digits"}, "model": {"name": "mlp"}, "targets": list(KINDS)}
+    plan = Plan(validate(content, file=Path("x.yaml"), check_targets=check_targets))
+    stages = [*plan.stage_names, *(f"check-{executor.file_name}" for executor in plan.executors), "parity", "report"]
     assert [stage.replace("CORE", "cortex-m4") for stage in rows("Stages")] == stages
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bitproof.commands.deaths import logged, record_deaths
 from bitproof.pipeline import InputError
-from bitproof.pipeline.commands.deaths import logged, record_deaths
 from bitproof.pipeline.run_folder import RunFolder
 
 

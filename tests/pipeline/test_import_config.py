@@ -10,8 +10,9 @@ import pytest
 from bitproof.pipeline.errors import ConfigError, InputError
 from bitproof.pipeline.import_config import ImportConfig, make_config, source_file
 from bitproof.pipeline.input_type import InputType, parse_input_type
-from bitproof.pipeline.plan import Plan
 from bitproof.pipeline.run_folder import RunFolder
+from bitproof.plan import Plan
+from bitproof.targets import check_targets
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,9 @@ def config(tmp_path: Path) -> ImportConfig:
     for name in ("net.onnx", "x.npy"):
         (tmp_path / name).write_bytes(name.encode())
     files = {"source": source_file(tmp_path / "net.onnx"), "vectors": source_file(tmp_path / "x.npy")}
-    return make_config({**files, "name": "net", "targets": ("onnx-int8", "c{core=cortex-m0}"), "input": "uint8"})
+    return make_config(
+        {**files, "name": "net", "targets": ("onnx-int8", "c{core=cortex-m0}"), "input": "uint8"}, check_targets
+    )
 
 
 def test_a_run_folder_gives_the_configuration_back(config: ImportConfig, tmp_path: Path) -> None:
@@ -51,25 +54,27 @@ def test_a_run_folder_gives_the_configuration_back(config: ImportConfig, tmp_pat
 
 def test_the_plan_begins_with_the_file_and_needs_no_training(config: ImportConfig) -> None:
     plan = Plan(config)
-    assert plan.slots == ("export", "data", "integer", "onnx-int8", "c-cortex-m0", "firmware-cortex-m0")
-    assert [plan.source_of(slot) for slot in plan.slots[:4]] == [None, "export", "export", "integer"]
-    assert [step.name for step in plan.executors] == ["qonnx", "qonnx-f64", "onnx-int8", "c:cortex-m0"]
-    assert plan.front.baselines == ()
+    assert plan.stage_names == ("export", "data", "integer", "onnx-int8", "c-cortex-m0", "firmware-cortex-m0")
+    assert [stage.source for stage in plan.stages[:4]] == [None, "export", "export", "integer"]
+    assert [executor.name for executor in plan.executors] == ["qonnx", "qonnx-f64", "onnx-int8", "c:cortex-m0"]
+    assert plan.network.baselines == ()
 
 
 def test_options_tell_what_the_files_hold_and_not_where_they_are(config: ImportConfig, tmp_path: Path) -> None:
     (tmp_path / "elsewhere.onnx").write_bytes(b"net.onnx")
     moved = config.model_copy(update={"source": source_file(tmp_path / "elsewhere.onnx")})
-    assert Plan(moved).options("export") == Plan(config).options("export")
+    assert Plan(moved).stage("export").options == Plan(config).stage("export").options
     (tmp_path / "elsewhere.onnx").write_bytes(b"changed")
     changed = config.model_copy(update={"source": source_file(tmp_path / "elsewhere.onnx")})
-    assert Plan(changed).options("export") != Plan(config).options("export")
-    assert Plan(changed).options("data") == Plan(config).options("data")
+    assert Plan(changed).stage("export").options != Plan(config).stage("export").options
+    assert Plan(changed).stage("data").options == Plan(config).stage("data").options
 
 
 def test_every_option_that_is_not_valid_is_named(config: ImportConfig) -> None:
     with pytest.raises(ConfigError) as caught:
-        make_config({"source": config.source, "name": "a b", "targets": ("tpu",), "input": "float", "seed": -1})
+        make_config(
+            {"source": config.source, "name": "a b", "targets": ("tpu",), "input": "float", "seed": -1}, check_targets
+        )
     lines = str(caught.value).splitlines()
     assert len(lines) == 4
     for start in ("the run cannot be called 'a b'; allowed", "--target ...: unknown target 'tpu'", "--input float: "):

@@ -9,8 +9,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from bitproof.commands.parity import judge
 from bitproof.pipeline import IntegrityError, ledger
-from bitproof.pipeline.commands.parity import judge
 from bitproof.pipeline.ledger import CheckEntry, ProofEntry, json_schema, read_ledger, write_ledger
 
 SCHEMA_FILE = Path(ledger.__file__).parent / "ledger.schema.json"

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from bitproof.commands.report import write_report
+from bitproof.commands.summary import summarize_part
 from bitproof.pipeline import IntegrityError
-from bitproof.pipeline.commands.report import write_report
-from bitproof.pipeline.commands.summary import summarize_part
 from bitproof.pipeline.ledger import CalibrationEntry, Ledger, write_ledger
-from bitproof.pipeline.report import render
 from bitproof.pipeline.run_folder import RunFolder
-from bitproof.pipeline.yaml_file import read_config
+from bitproof.report import render
+from bitproof.yaml_file import read_config
 
 ENTRY = CalibrationEntry(
     executor="integer",
@@ -68,7 +68,7 @@ def calibrations_of(page: str) -> list[list[str]]:
 def test_the_report_shows_every_calibration() -> None:
     changes = {"executor": "c:cortex-m4", "faults": "", "fault_seed": 0, "access": "scalar", "parameters": "thresholds"}
     rejected = {"weights": False, "after": 1.75, "kept": False, "path": None, "sha256": None, "evaluations": 320}
-    page = render(ledger(ENTRY, ENTRY.model_copy(update={**changes, **rejected})), [], {})
+    page = render(ledger(ENTRY, ENTRY.model_copy(update={**changes, **rejected})), [], {}, {})
     heading, kept, other = calibrations_of(page)
     assert heading[:2] == ["executor", "faults"]
     assert kept[:2] == ["integer", "stuck=0.05,offset=0.5, chip 3"]
@@ -81,8 +81,8 @@ def test_the_report_shows_every_calibration() -> None:
 
 
 def test_a_report_without_calibrations_has_no_such_section_and_text_is_escaped() -> None:
-    assert "Calibrations" not in render(ledger(), [], {})
-    page = render(ledger(ENTRY.model_copy(update={"faults": "<script>"})), [], {})
+    assert "Calibrations" not in render(ledger(), [], {}, {})
+    page = render(ledger(ENTRY.model_copy(update={"faults": "<script>"})), [], {}, {})
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
 

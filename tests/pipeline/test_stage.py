@@ -41,9 +41,9 @@ def test_what_an_interrupted_stage_keeps_outlives_failures_and_goes_with_success
     final = tmp_path / "counting"
     for _ in range(2):
         with pytest.raises(StageError, match=r"^not yet$"):
-            execute(Counting(3), None, final, seed=0, versions={}, slot="slot")
+            execute(Counting(3), None, final, seed=0, versions={}, name="slot")
         assert not final.exists()
     assert sorted(path.name for path in (tmp_path / "resume" / "slot").iterdir()) == ["1", "2"]
-    artifact = execute(Counting(3), None, final, seed=0, versions={}, slot="slot")
+    artifact = execute(Counting(3), None, final, seed=0, versions={}, name="slot")
     assert (artifact.path / "number").read_text() == "3"
     assert not (tmp_path / "resume" / "slot").exists()

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from integer_networks import random_codes, random_network
 
+from bitproof.commands.calibrate import Request, calibrate_run
+from bitproof.commands.verify_calibrations import verify_calibrations
 from bitproof.export.integer import TopK, save
 from bitproof.export.integer import run as run_model
 from bitproof.pipeline.artifact import Artifact, seal
-from bitproof.pipeline.commands.calibrate import Request, calibrate_run
-from bitproof.pipeline.commands.verify_calibrations import verify_calibrations
 from bitproof.pipeline.ledger import CalibrationEntry, read_ledger, replace_calibrations, write_ledger
 from bitproof.pipeline.run_folder import RunFolder
-from bitproof.pipeline.yaml_file import read_config
+from bitproof.yaml_file import read_config
 
 MODEL = replace(
     random_network((20, 12, 8, 4), act_bits=(2,), spacing="even", weight_range=(-1, 1), input_bits=2, seed=1),

@@ -30,7 +30,7 @@ def integer_artifact(model: IntegerModel, folder: Path) -> Artifact:
 
 
 def run_stage(stage: Stage, source: Artifact, run: Path) -> Artifact:
-    return execute(stage, source, run / stage.name, seed=0, versions={}, slot=stage.name)
+    return execute(stage, source, run / stage.name, seed=0, versions={}, name=stage.name)
 
 
 def build_rtl(model: IntegerModel, run: Path, *, fps: int, fifo_depth: int = 32) -> RtlBuild:

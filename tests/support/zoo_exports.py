@@ -11,7 +11,7 @@ from bitproof.export.lower import lower_file
 from bitproof.export.lowering.lower import Lowered
 from bitproof.export.qonnx import FILE, ExportQonnx
 from bitproof.pipeline import Artifact, StageContext
-from bitproof.train.checkpoint import save_checkpoint
+from bitproof.train.checkpoint import load_network, save_checkpoint
 
 
 def lowered_network(folder: Path, instance: Instance, network: nn.Module) -> tuple[Artifact, Lowered]:
@@ -20,5 +20,5 @@ def lowered_network(folder: Path, instance: Instance, network: nn.Module) -> tup
     for name in ("train", "export", "scratch"):
         (folder / name).mkdir(parents=True)
     save_checkpoint(network, instance.model, instance.shape, instance.classes, checkpoint.path)
-    ExportQonnx().run(checkpoint, StageContext(folder / "export", folder / "scratch", 0))
+    ExportQonnx(load_network).run(checkpoint, StageContext(folder / "export", folder / "scratch", 0))
     return checkpoint, lower_file(folder / "export" / FILE)

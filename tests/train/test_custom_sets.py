@@ -11,12 +11,12 @@ import torch
 
 from bitproof.pipeline import Artifact, InputError, load_vectors
 from bitproof.pipeline.config import DataConfig
-from bitproof.pipeline.plan import Plan
 from bitproof.pipeline.stage import execute
-from bitproof.pipeline.yaml_file import read_config
+from bitproof.plan import Plan
 from bitproof.train.data import PrepareData
 from bitproof.train.data.custom import read_custom
 from bitproof.train.split_tensors import load_dataset
+from bitproof.yaml_file import read_config
 
 FILE = """
 import numpy as np
@@ -66,7 +66,7 @@ def file(tmp_path: Path) -> Path:
 
 def make(file: Path, folder: Path, seed: int) -> Artifact:
     stage = PrepareData(DataConfig(name=f"{file}:stripes"), 3)
-    return execute(stage, None, folder / "data", seed=seed, versions={}, slot="data")
+    return execute(stage, None, folder / "data", seed=seed, versions={}, name="data")
 
 
 def test_codes_and_labels_arrive_split_and_shaped(file: Path, tmp_path: Path) -> None:
@@ -122,11 +122,11 @@ def test_path_is_made_absolute_and_an_edited_file_makes_the_stage_stale(
     )
     config = read_config(Path("run.yaml"))
     assert config.data.name == f"{file}:stripes"
-    before = Plan(config).options("data")
+    before = Plan(config).stage("data").options
     assert before["code"] is not None
     file.write_text(FILE + "\n")
-    assert Plan(config).options("data") != before
-    assert Plan(config).options("train")["code"] is None
+    assert Plan(config).stage("data").options != before
+    assert Plan(config).stage("train").options["code"] is None
 
 
 @pytest.mark.parametrize(

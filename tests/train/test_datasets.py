@@ -100,7 +100,7 @@ def test_damaged_gzip_is_refused(tmp_path: Path) -> None:
 
 def make(folder: Path, seed: int, validation: int | None = None, input_bits: int = 8) -> Artifact:
     stage = PrepareData(DataConfig(name="digits", validation=validation), input_bits)
-    return execute(stage, None, folder / "data", seed=seed, versions={}, slot="data")
+    return execute(stage, None, folder / "data", seed=seed, versions={}, name="data")
 
 
 def test_splits_partition_the_digits_and_depend_on_the_seed_alone(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ TRAIN = TrainConfig(
 
 
 def data(folder: Path, config: DataConfig, input_bits: int = 8) -> Artifact:
-    return execute(PrepareData(config, input_bits), None, folder / "data", seed=0, versions={}, slot="data")
+    return execute(PrepareData(config, input_bits), None, folder / "data", seed=0, versions={}, name="data")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 
 def train(source: Artifact, folder: Path, model: ModelConfig, config: TrainConfig = TRAIN) -> Artifact:
-    return execute(TrainQuantized(model, config), source, folder / "train", seed=0, versions={}, slot="train")
+    return execute(TrainQuantized(model, config), source, folder / "train", seed=0, versions={}, name="train")
 
 
 def metrics_of(artifact: Artifact) -> dict[str, object]:
@@ -68,7 +68,7 @@ def test_convolutional_network_learns_and_is_nudged(convolutional: Artifact) -> 
 def test_float_twin_of_the_convolutional_network_learns(digits: Artifact, tmp_path: Path) -> None:
     config = TRAIN.model_copy(update={"epochs": 6})
     stage = TrainFloat(CNN, config)
-    artifact = execute(stage, digits, tmp_path / "train-float", seed=0, versions={}, slot="train-float")
+    artifact = execute(stage, digits, tmp_path / "train-float", seed=0, versions={}, name="train-float")
     accuracy = metrics_of(artifact)["test_accuracy"]
     assert isinstance(accuracy, float)
     assert accuracy > 93

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from bitproof.pipeline import InputError
 from bitproof.pipeline.config import ModelConfig
-from bitproof.pipeline.yaml_file import read_config
 from bitproof.train.models import build, quantized_input, require_own_network, weight_quantizer
+from bitproof.yaml_file import read_config
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "own_network.yaml"
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")

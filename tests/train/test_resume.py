@@ -240,14 +240,14 @@ from bitproof.pipeline.stage import execute
 sys.path.insert(0, {tests!r})
 from {module} import MODEL, TRAIN, TrainQuantized
 run = Path({run!r})
-execute(TrainQuantized(MODEL, TRAIN), Artifact.load(run / "data"), run / "train", seed=0, versions={{}}, slot="train")
+execute(TrainQuantized(MODEL, TRAIN), Artifact.load(run / "data"), run / "train", seed=0, versions={{}}, name="train")
 """
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     final = tmp_path_factory.mktemp("digits") / "data"
-    return execute(PrepareData(DataConfig(name="digits")), None, final, seed=0, versions={}, slot="data")
+    return execute(PrepareData(DataConfig(name="digits")), None, final, seed=0, versions={}, name="data")
 
 
 def start(run: Path) -> subprocess.Popen[str]:
@@ -259,7 +259,7 @@ def start(run: Path) -> subprocess.Popen[str]:
 
 def test_stage_killed_by_the_system_goes_on_to_the_same_artifact(digits: Artifact, tmp_path: Path) -> None:
     run = digits.path.parent
-    expected = execute(TrainQuantized(MODEL, TRAIN), digits, tmp_path / "train", seed=0, versions={}, slot="train")
+    expected = execute(TrainQuantized(MODEL, TRAIN), digits, tmp_path / "train", seed=0, versions={}, name="train")
     assert not (tmp_path / "resume" / "train").exists()
     state = run / "resume" / "train" / "state"
     process = start(run)

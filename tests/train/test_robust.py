@@ -326,14 +326,14 @@ def test_a_training_that_is_too_short_for_its_faults_says_so(
 def test_the_training_stage_takes_both_options_and_its_seed_decides_the_faults(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    data = execute(PrepareData(DataConfig(name="digits"), 2), None, tmp_path / "data", seed=0, versions={}, slot="data")
+    data = execute(PrepareData(DataConfig(name="digits"), 2), None, tmp_path / "data", seed=0, versions={}, name="data")
     plain: dict[str, object] = {"epochs": 4, "batch_size": 16, "device": "cpu", "estimator": {"name": "ste"}}
 
     def weights(name: str, **options: object) -> str:
         config = TrainConfig.model_validate({**plain, **options})
         model = MODEL.model_copy(update={"hidden": (8,)})
         stage = TrainQuantized(model, config)
-        return execute(stage, data, tmp_path / name, seed=0, versions={}, slot=name).sha256
+        return execute(stage, data, tmp_path / name, seed=0, versions={}, name=name).sha256
 
     faults: dict[str, object] = {"faults": {"stuck": 0.1, "offset": 0.5}, "wrap": {"bits": 7}}
     assert weights("first", **faults) == weights("second", **faults) != weights("plain")

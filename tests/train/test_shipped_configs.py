@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from bitproof.pipeline.config import RunConfig
-from bitproof.pipeline.yaml_file import read_config
 from bitproof.train.estimators import Guided, StraightThrough, schedule_of
 from bitproof.train.extra_passes import ExtraPasses
 from bitproof.train.layers import quantized_weights, require_fixed_steps
 from bitproof.train.models import build
+from bitproof.yaml_file import read_config
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 SHAPES = {

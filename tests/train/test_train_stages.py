@@ -42,7 +42,7 @@ TRAIN = TrainConfig(
 
 
 def make(stage: Stage, source: Artifact | None, final: Path, seed: int = 0) -> Artifact:
-    return execute(stage, source, final, seed=seed, versions={}, slot=final.name)
+    return execute(stage, source, final, seed=seed, versions={}, name=final.name)
 
 
 @pytest.fixture(scope="module")

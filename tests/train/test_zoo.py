@@ -23,7 +23,6 @@ from bitproof.export.qonnx import FILE, ExportQonnx
 from bitproof.export.qonnx_executor import execute
 from bitproof.pipeline import Artifact, InputError, StageContext
 from bitproof.pipeline.config import FIXED_SHAPES, ModelConfig, TrainConfig, TrainFaults, TrainWrap
-from bitproof.pipeline.yaml_file import read_config
 from bitproof.train.checkpoint import load_network, save_checkpoint
 from bitproof.train.executor import TorchExecutor
 from bitproof.train.extra_passes import ExtraPasses, traceless
@@ -35,6 +34,7 @@ from bitproof.train.models.parts import Residual
 from bitproof.train.purpose import purpose_of
 from bitproof.train.quantizers import residual_quantizer
 from bitproof.train.robust import penalized, training_loss
+from bitproof.yaml_file import read_config
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
@@ -156,7 +156,7 @@ def exported(folder: Path, instance: Instance) -> tuple[Artifact, nn.Module, onn
     for name in ("train", "export", "scratch"):
         (folder / name).mkdir()
     save_checkpoint(initialized(instance), instance.model, instance.shape, instance.classes, checkpoint.path)
-    ExportQonnx().run(checkpoint, StageContext(folder / "export", folder / "scratch", 0))
+    ExportQonnx(load_network).run(checkpoint, StageContext(folder / "export", folder / "scratch", 0))
     network, inputs = load_network(checkpoint)
     assert inputs == instance.inputs
     return checkpoint, network, onnx.load(folder / "export" / FILE)

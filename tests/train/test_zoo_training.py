@@ -33,11 +33,11 @@ TRAIN = TrainConfig(epochs=12, batch_size=64, lr=0.01, device="cpu")
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     folder = tmp_path_factory.mktemp("digits")
-    return execute(PrepareData(DataConfig(name="digits")), None, folder / "data", seed=0, versions={}, slot="data")
+    return execute(PrepareData(DataConfig(name="digits")), None, folder / "data", seed=0, versions={}, name="data")
 
 
 def train(source: Artifact, folder: Path, model: ModelConfig, config: TrainConfig = TRAIN) -> Artifact:
-    return execute(TrainQuantized(model, config), source, folder / "train", seed=0, versions={}, slot="train")
+    return execute(TrainQuantized(model, config), source, folder / "train", seed=0, versions={}, name="train")
 
 
 def metrics_of(artifact: Artifact) -> dict[str, object]:
@@ -97,7 +97,7 @@ def test_autoencoder_learns_to_give_its_inputs_back(digits: Artifact, autoencode
 
 def test_float_twin_of_the_autoencoder_does_better(digits: Artifact, autoencoder: Artifact, tmp_path: Path) -> None:
     stage = TrainFloat(AUTOENCODER, TRAIN)
-    metrics = metrics_of(execute(stage, digits, tmp_path / "float", seed=0, versions={}, slot="train-float"))
+    metrics = metrics_of(execute(stage, digits, tmp_path / "float", seed=0, versions={}, name="train-float"))
     assert number(metrics, "test_accuracy") > number(metrics_of(autoencoder), "test_accuracy")
     assert "accuracy_means" in metrics
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from bitproof.pipeline import Artifact, Stage, StageContext
+from bitproof.pipeline import FirstStage, StageContext
 from bitproof.pipeline.config import DataConfig
 from bitproof.train.data.augment import usual_augmentation
 from bitproof.train.data.sources import read_source
@@ -17,7 +17,7 @@ from bitproof.train.data.splits import CODE_BITS, split
 
 
 @dataclass(frozen=True)
-class PrepareData(Stage):
+class PrepareData(FirstStage):
     """Read the data set, hold out validation samples, write ``{split}_codes.npy`` and ``{split}_labels.npy``.
 
     Codes keep their *input_bits* high bits (of 8), so that the host that feeds a target does no more than a shift.
@@ -26,13 +26,11 @@ class PrepareData(Stage):
     config: DataConfig
     input_bits: int = 8
     name: ClassVar[str] = "data"
-    consumes: ClassVar[str | None] = None
     produces: ClassVar[str] = "dataset"
     distributions: ClassVar[tuple[str, ...]] = ("numpy",)
 
-    def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
+    def run(self, ctx: StageContext) -> Mapping[str, str]:
         """Write the splits and ``dataset.json``."""
-        assert source is None, "the data stage reads the outside world"
         found = read_source(self.config, ctx.scratch, ctx.seed)
         splits = split(found, self.config.validation, ctx.seed)
         for name in ("train", "validation", "test"):

@@ -1,0 +1,303 @@
+"""The command line: ``bitproof VERB``. Results go to stdout, progress to stderr, every error to its exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bitproof.extras import missing_package
+from bitproof.pipeline.errors import INTERNAL_ERROR, BitproofError, error_of
+from bitproof.pipeline.toolchain import Terminated, distribution_version, end_properly_on_signals, trust_exit_codes
+
+INTERRUPTED = 130
+"""What typer makes of Ctrl-C."""
+GO_ON = "run the same command again to go on from here"
+FLIP = "EXECUTOR[@LAYER[:I,J,...]]"
+
+app = typer.Typer(
+    name="bitproof",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, for example runs/fashion_mnist_mlp.")]
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bitproof {distribution_version('bitproof') or 'unknown'}")
+        raise typer.Exit
+
+
+@app.callback()
+def bitproof(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """From a training script to an FPGA or a microcontroller, with the same integers at every stage."""
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="The YAML file of the run.")],
+    until: Annotated[str | None, typer.Option(help="Stop after this stage.", metavar="STAGE")] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Replace one value, for example --set train.epochs=3.", metavar="KEY=VALUE"),
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
+    cores: Annotated[int | None, typer.Option(help="Stages to run at once; default: all cores.", min=1)] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a configuration from data to report; only what is stale is made again."""
+    from bitproof.commands.run import run_pipeline
+
+    run_pipeline(config, tuple(assignments or ()), runs=runs, until=until, cores=cores, as_json=as_json)
+
+
+@app.command("import")
+def import_model(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The QONNX file.")],
+    name: Annotated[str | None, typer.Option(help="Name of the run; default: the file's.")] = None,
+    vectors: Annotated[
+        Path | None, typer.Option(help="Inputs to compare on, .npy: integer codes or real values; default: drawn.")
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(help="Class of each of the vectors, .npy.")] = None,
+    input_type: Annotated[
+        str | None,
+        typer.Option("--input", metavar="TYPE", help="Type of the input codes, for a file that does not quantize it."),
+    ] = None,
+    targets: Annotated[
+        list[str] | None, typer.Option("--target", metavar="SPEC", help="A target, for example c{core=cortex-m4}.")
+    ] = None,
+    samples: Annotated[int | None, typer.Option(help="Inputs to compare on; default: all, 1000 drawn ones.")] = None,
+    seed: Annotated[int, typer.Option(help="Of drawn inputs.")] = 0,
+    float_reference: Annotated[
+        str,
+        typer.Option(
+            metavar="RULE",
+            help="What qonnx may give otherwise in floats: explained (by its rounding errors) or strict (nothing).",
+        ),
+    ] = "explained",
+    runs: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("runs"),
+    cores: Annotated[int | None, typer.Option(help="Stages to run at once; default: all cores.", min=1)] = None,
+    as_json: Json = False,
+) -> None:
+    """Take a QONNX file that others made to every target, with the same integers in each; no training."""
+    from bitproof.commands.import_model import Request
+    from bitproof.commands.import_model import import_model as carry_out_import
+
+    request = Request(
+        model=model,
+        name=name,
+        vectors=vectors,
+        labels=labels,
+        input=input_type,
+        targets=tuple(targets or ()),
+        samples=samples,
+        seed=seed,
+        float_reference=float_reference,
+    )
+    carry_out_import(request, runs=runs, cores=cores, as_json=as_json)
+
+
+@app.command()
+def stage(
+    slot: Annotated[str, typer.Argument(metavar="STAGE", help="The stage, or check-EXECUTOR, parity, report.")],
+    run_path: Annotated[Path, typer.Option("--run", help="The run's folder.")],
+    only: Annotated[str | None, typer.Option(help="For parity: the checks to record.", metavar="LIST")] = None,
+) -> None:
+    """Carry out one stage of a run (what the rules of the Snakefile call)."""
+    from bitproof.commands.stage import run_stage
+
+    run_stage(slot, run_path, only=only)
+
+
+@app.command()
+def verify(
+    run_path: RunPath,
+    flip_bit: Annotated[
+        str | None,
+        typer.Option(
+            "--flip-bit",
+            metavar=FLIP,
+            help="Flip one weight bit in a copy of an executor's artifact; it must be found (exit code 1).",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Hash every artifact of a run again, run every executor again, and compare with the ledger."""
+    from bitproof.commands.verify import flip_and_verify, verify_run
+
+    if flip_bit is None:
+        verify_run(run_path, as_json=as_json)
+    else:
+        flip_and_verify(run_path, flip_bit, as_json=as_json)
+
+
+@app.command()
+def explain(
+    run_path: RunPath,
+    executor: Annotated[str | None, typer.Option(help="One executor, looked into as far as it allows.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Most samples to run; default: those of the run.", min=1)] = None,
+    flip_bit: Annotated[
+        str | None,
+        typer.Option(
+            "--flip-bit",
+            metavar=FLIP,
+            help="Explain a copy of an executor's artifact with one weight bit flipped (exit code 1).",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the first layer where an executor parts from the integer model, and say why."""
+    from bitproof.commands.explain import explain_executors
+
+    explain_executors(run_path, executor=executor, samples=samples, flip_bit=flip_bit, as_json=as_json)
+
+
+@app.command()
+def lint(
+    path: Annotated[Path, typer.Argument(metavar="CONFIG|MODEL.onnx", help="A configuration, or a QONNX file.")],
+    targets: Annotated[
+        list[str] | None,
+        typer.Option("--target", help="A target to ask; default: the configuration's, or all.", metavar="SPEC"),
+    ] = None,
+    input_type: Annotated[
+        str | None,
+        typer.Option("--input", help="Type of the input codes, for a file that does not quantize it.", metavar="TYPE"),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Replace one value of a configuration, as run does.", metavar="KEY=VALUE"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say before any training whether a network deploys: what refuses it, and what floats may decide otherwise."""
+    from bitproof.commands.lint import lint as lint_path
+
+    lint_path(path, tuple(targets or ()), tuple(assignments or ()), input_type=input_type, as_json=as_json)
+
+
+@app.command()
+def calibrate(
+    run_path: RunPath,
+    executor: Annotated[str, typer.Option(help="The device: integer, or an executor of the run.")] = "integer",
+    faults: Annotated[
+        str, typer.Option(help="Faults of a simulated chip, for example stuck=0.05,offset=0.5,flip=0.001,wrap=9.")
+    ] = "",
+    fault_seed: Annotated[int, typer.Option(help="Number of the simulated chip.", min=0)] = 0,
+    access: Annotated[str, typer.Option(help="What can be read from the device: scalar or logits.")] = "scalar",
+    parameters: Annotated[
+        str | None, typer.Option(help="Of output, thresholds, all; default: all, thresholds for rtl and finn-hw.")
+    ] = None,
+    keep_weights: Annotated[bool, typer.Option(help="With logits: calibrate no weights.")] = False,
+    images: Annotated[int, typer.Option(help="Images of an evaluation.")] = 256,
+    pairs: Annotated[int, typer.Option(help="With scalar: antithetic pairs a step.")] = 8,
+    evaluations: Annotated[int | None, typer.Option(help="Budget; default: by executor.")] = None,
+    held_out: Annotated[int | None, typer.Option(help="Validation images that decide; default: all.")] = None,
+    seed: Annotated[int, typer.Option(help="Of batches and directions.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Tune thresholds, output scale and biases by the loss of the device that runs them; keep it if it is better."""
+    from bitproof.commands.calibrate import Request, calibrate_run
+    from bitproof.pipeline.run_folder import RunFolder
+
+    request = Request(
+        executor=executor,
+        faults=faults,
+        fault_seed=fault_seed,
+        access=access,
+        parameters=parameters,
+        keep_weights=keep_weights,
+        images=images,
+        pairs=pairs,
+        evaluations=evaluations,
+        held_out=held_out,
+        seed=seed,
+    )
+    calibrate_run(RunFolder.open(run_path), request, as_json=as_json)
+
+
+@app.command()
+def report(run_path: RunPath, as_json: Json = False) -> None:
+    """Write the report of a run again and say where it is."""
+    from bitproof.commands.report import make_report
+
+    make_report(run_path, as_json=as_json)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Show every tool: found or not, its version, the version wanted, how to install it."""
+    from bitproof.commands.doctor import examine
+
+    examine(as_json=as_json)
+
+
+def main() -> None:
+    """Run the command line and end the process with the exit code of the result.
+
+    The warnings of torch, brevitas and qonnx about their own insides are not the user's: they are not shown.
+    """
+    warnings.simplefilter("ignore")
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    trust_exit_codes()
+    end_properly_on_signals()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: a name on disk may be no text
+    sys.exit(run_command_line(sys.argv[1:]))
+
+
+def run_command_line(arguments: list[str]) -> int:
+    """Run the command line on *arguments* and return the exit code; errors are printed, never raised."""
+    try:
+        app(arguments, standalone_mode=True)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            return _fail(f"interrupted; {GO_ON}", INTERRUPTED, arguments)
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
+    except Terminated as end:
+        # A stage ends with the run that started it, which is the one to say so.
+        return end.exit_code if arguments[:1] == ["stage"] else _fail(f"{end}; {GO_ON}", end.exit_code, arguments)
+    except BitproofError as error:
+        return _fail(str(error), error.exit_code, arguments, shown=error.shown)
+    except OSError as error:
+        failure = error_of(error, go_on=GO_ON)
+        return _fail(str(failure), failure.exit_code, arguments)
+    except ModuleNotFoundError as error:
+        missing = missing_package(error, needed_by=f"bitproof {' '.join(arguments[:1])}")
+        return _bug(arguments) if missing is None else _fail(str(missing), missing.exit_code, arguments)
+    except Exception:  # noqa: BLE001  the last line of defence: anything else is a bug of ours
+        return _bug(arguments)
+    return 0
+
+
+def _bug(arguments: list[str]) -> int:
+    traceback.print_exc()
+    return _fail("this is a bug of bitproof; please report it with the lines above", INTERNAL_ERROR, arguments)
+
+
+def _fail(message: str, exit_code: int, arguments: list[str], *, shown: str | None = None) -> int:
+    """Print *message* as JSON where that was asked for, and *shown* or else *message* for the user."""
+    if "--json" in arguments:
+        typer.echo(json.dumps({"error": message, "exit_code": exit_code}))
+    text = f"error: {shown or message}"
+    typer.echo(text.encode("utf-8", "backslashreplace").decode(), err=True)  # a name on disk may be no text
+    return exit_code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""``bitproof report``: write ``report.html`` from the ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import typer
+from jinja2 import UndefinedError
+
+from bitproof.commands.parity import judge, require_ledger
+from bitproof.pipeline.errors import IntegrityError
+from bitproof.pipeline.ledger import Ledger
+from bitproof.pipeline.run_folder import RunFolder
+from bitproof.plan import Plan
+from bitproof.report import render
+
+
+def write_report(run: RunFolder) -> None:
+    """Write the report of *run* by a rename."""
+    ledger = require_ledger(run)
+    executors = Plan(run.config()).executors
+    reasons = judge(ledger, tuple(executor.name for executor in executors))
+    try:
+        page = _page(run, ledger, reasons, {executor.name: executor.about for executor in executors})
+    except (ValueError, LookupError, TypeError, UndefinedError) as error:
+        raise IntegrityError(f"{run.path} holds figures that no run wrote: {error}; run it again") from error
+    partial = run.report.with_suffix(".partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(run.report)
+
+
+def _page(run: RunFolder, ledger: Ledger, reasons: list[str], about: Mapping[str, str]) -> str:
+    metrics = {
+        slot: json.loads((run.path / slot / "metrics.json").read_text())
+        for slot in ("train-float", "train")
+        if (run.path / slot / "metrics.json").is_file()
+    }
+    return render(ledger, reasons, metrics, about)
+
+
+def make_report(run_path: Path, *, as_json: bool) -> None:
+    """Write the report of the run at *run_path* and say where it is."""
+    run = RunFolder.open(run_path)
+    write_report(run)
+    typer.echo(json.dumps({"report": str(run.report)}) if as_json else str(run.report))

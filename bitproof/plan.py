@@ -1,0 +1,95 @@
+"""What a configuration asks for: the stages of a run in their order, and the executors that run their artifacts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bitproof.export.program.target import Target
+from bitproof.network_source import NetworkSource, source_of
+from bitproof.pipeline.config import RunConfig
+from bitproof.pipeline.errors import ConfigError
+from bitproof.pipeline.executor import ExecutorPlan
+from bitproof.pipeline.import_config import ImportConfig
+from bitproof.pipeline.stage import Stage, StagePlan
+from bitproof.targets import target_of
+
+INTEGER = "integer"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The stages and executors of one configuration.
+
+    Attributes:
+        config: the configuration.
+        network: where its network comes from.
+        targets: what it is deployed to.
+        stages: all stages, each after the one that it is made from.
+        executors: all executors that are compared with the integer model, in the order of the pipeline.
+
+    Raises:
+        ConfigError: a target of the configuration is not known.
+    """
+
+    config: RunConfig | ImportConfig
+    network: NetworkSource = field(init=False)
+    targets: tuple[Target, ...] = field(init=False)
+    stages: tuple[StagePlan, ...] = field(init=False)
+    executors: tuple[ExecutorPlan, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        network = source_of(self.config)
+        try:
+            targets = tuple(map(target_of, self.config.targets))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        stages = [*network.stages, StagePlan(INTEGER, "export", _lower, priority=10)]
+        executors = list(network.executors)
+        for target in targets:
+            stages.extend(target.stages())
+            executors.extend(target.executors())
+        object.__setattr__(self, "network", network)
+        object.__setattr__(self, "targets", targets)
+        object.__setattr__(self, "stages", tuple(stages))
+        object.__setattr__(self, "executors", tuple(executors))
+
+    def executor(self, name: str) -> ExecutorPlan | None:
+        """Return the executor called *name* in the ledger or in file names, or None."""
+        return next((plan for plan in self.executors if name in (plan.name, plan.file_name)), None)
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """The names of all stages, which are those of their artifacts."""
+        return tuple(stage.name for stage in self.stages)
+
+    def stage(self, name: str) -> StagePlan:
+        """Return the stage called *name*.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return {stage.name: stage for stage in self.stages}[name]
+
+    def chain(self, name: str) -> tuple[StagePlan, ...]:
+        """Return the stage called *name* behind all that it is made from, the first one first."""
+        chain = [self.stage(name)]
+        while chain[0].source is not None:
+            chain.insert(0, self.stage(chain[0].source))
+        return tuple(chain)
+
+    def target_of(self, name: str) -> Target | None:
+        """Return the target that the stage called *name* belongs to; None for a stage that all targets share."""
+        return next((t for t in self.targets if name in [stage.name for stage in t.stages()]), None)
+
+
+def fingerprint(options: Mapping[str, object]) -> str:
+    """Return *options* as one canonical line, for Snakemake to see a change by."""
+    return json.dumps(options, sort_keys=True, separators=(",", ":"))
+
+
+def _lower() -> Stage:
+    from bitproof.export.lower import LowerToInteger
+
+    return LowerToInteger()

@@ -1,0 +1,53 @@
+"""The target ``onnx-int8``: packed-int8 ONNX, run by onnxruntime."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from bitproof.export.program.target import Target
+from bitproof.pipeline.executor import Executor, ExecutorPlan, Place
+from bitproof.pipeline.stage import Stage, StagePlan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bitproof.export.integer import IntegerModel
+
+
+class OnnxInt8Target(Target):
+    """Packed-int8 ONNX for onnxruntime; no options."""
+
+    kind: ClassVar[str] = "onnx-int8"
+
+    def stages(self) -> tuple[StagePlan, ...]:
+        """Return the one stage: the writer."""
+        return (StagePlan(self.kind, "integer", _write),)
+
+    def executors(self) -> tuple[ExecutorPlan, ...]:
+        """Return the one executor: onnxruntime."""
+        about = "packed-int8 ONNX in onnxruntime, integer arithmetic"
+        return (ExecutorPlan(self.kind, self.kind, self.kind, about, _run, flip=_flip),)
+
+    def require_supported(self, model: IntegerModel) -> None:
+        """Build the file in memory: every form is found or refused then."""
+        from bitproof.export.onnx_int8 import build
+
+        build(model)
+
+
+def _write() -> Stage:
+    from bitproof.export.onnx_int8 import WriteOnnxInt8
+
+    return WriteOnnxInt8()
+
+
+def _run(place: Place) -> Executor:
+    from bitproof.export.onnx_int8 import OnnxInt8Executor
+
+    return OnnxInt8Executor(place.artifact)
+
+
+def _flip(folder: Path, *, layer: int, row: int, column: int) -> str:
+    from bitproof.export.onnx_int8 import flip_weight_bit
+
+    return flip_weight_bit(folder, layer=layer, row=row, column=column)

@@ -1,0 +1,107 @@
+"""The target ``finn``: FINN dataflow RTL, simulated by Verilator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import AfterValidator, Field
+
+from bitproof.export.program.target import Target
+from bitproof.hw.board import board_names
+from bitproof.hw.stitch import FIFO_DEPTHS
+from bitproof.pipeline.executor import Executor, ExecutorPlan, Place
+from bitproof.pipeline.stage import Stage, StagePlan
+from bitproof.pipeline.toolchain import VERILATOR
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bitproof.export.integer import IntegerModel
+
+
+def known_board(name: str) -> str:
+    """Return *name* if there is a board of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in board_names():
+        raise ValueError(f"unknown board {name!r}; known: {', '.join(board_names())}")
+    return name
+
+
+class FinnTarget(Target):
+    """FINN dataflow RTL: *board*, the throughput aimed at in frames/s, and the depth of the FIFOs in words."""
+
+    kind: ClassVar[str] = "finn"
+
+    board: Annotated[str, AfterValidator(known_board)] = "pynq-z1"
+    fps: int = Field(100_000, ge=1, le=100_000_000)
+    fifo_depth: int = Field(32, ge=FIFO_DEPTHS[0], le=FIFO_DEPTHS[-1])
+
+    def stages(self) -> tuple[StagePlan, ...]:
+        """Return FINN's graph and the stitched RTL.
+
+        FIFOs are inserted when the RTL is stitched: their depth does not make the graph stale.
+        """
+        return (
+            StagePlan("finn", "integer", self._build, {"board": self.board, "fps": self.fps}, priority=10),
+            StagePlan("rtl", "finn", self._stitch, {"fifo_depth": self.fifo_depth}, priority=10),
+        )
+
+    def executors(self) -> tuple[ExecutorPlan, ...]:
+        """Return FINN's Python execution of its graph, and the simulated RTL."""
+        return (
+            ExecutorPlan(
+                *("finn-hw", "finn-hw", "finn", "FINN's hardware layers, executed in Python", _run_graph),
+                evaluations={"scalar": 16, "logits": 8},
+                takes_output_bias=False,
+            ),
+            ExecutorPlan(
+                *("rtl", "rtl", "rtl", "FINN's RTL stitched into one top, simulated by Verilator", _simulate),
+                flip=_flip,
+                tools=(VERILATOR,),
+                evaluations={"scalar": 320, "logits": 100},
+                takes_output_bias=False,
+            ),
+        )
+
+    def require_supported(self, model: IntegerModel) -> None:
+        """Check what FINN's RTL layers can carry out, without starting FINN."""
+        from bitproof.hw.finn.supported import require_supported
+
+        require_supported(model)
+
+    def reprogram(self, source: Path, copy: Path, original: IntegerModel, model: IntegerModel) -> bool:
+        """Write other thresholds into the memories of RTL; FINN's graph, the other artifact, is built again."""
+        from bitproof.hw.finn.reprogram import reprogram_thresholds
+
+        return reprogram_thresholds(source, copy, original, model)
+
+    def _build(self) -> Stage:
+        from bitproof.hw.finn import BuildFinnGraph
+
+        return BuildFinnGraph(board=self.board, fps=self.fps)
+
+    def _stitch(self) -> Stage:
+        from bitproof.hw.stitch import StitchRtl
+
+        return StitchRtl(fifo_depth=self.fifo_depth)
+
+
+def _run_graph(place: Place) -> Executor:
+    from bitproof.hw.finn import FinnExecutor
+
+    return FinnExecutor(place.artifact, place.workdir)
+
+
+def _simulate(place: Place) -> Executor:
+    from bitproof.hw.verilator import RtlExecutor
+
+    return RtlExecutor(place.artifact, place.workdir, place.cache)
+
+
+def _flip(folder: Path, *, layer: int, row: int, column: int) -> str:
+    from bitproof.hw.finn.fault import flip_weight_bit
+
+    return flip_weight_bit(folder, layer=layer, row=row, column=column)

@@ -1,5 +1,0 @@
-"""The report: one self-contained HTML page that shows one network as all its executors."""
-
-from bitproof.pipeline.report.page import render
-
-__all__ = ["render"]
