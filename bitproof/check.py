@@ -45,7 +45,7 @@ class Measured(Protocol):
 
 
 class CheckResult(BaseModel):
-    """What the check of one executor found; ``checks/<slot>.json``."""
+    """What the check of one executor found; ``checks/<executor>.json``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -115,14 +115,13 @@ def import_model(
 
 @app.command()
 def stage(
-    slot: Annotated[str, typer.Argument(metavar="STAGE", help="The stage, or check-EXECUTOR, parity, report.")],
+    name: Annotated[str, typer.Argument(metavar="STAGE", help="The stage, or check-EXECUTOR, parity, report.")],
     run_path: Annotated[Path, typer.Option("--run", help="The run's folder.")],
-    only: Annotated[str | None, typer.Option(help="For parity: the checks to record.", metavar="LIST")] = None,
 ) -> None:
     """Carry out one stage of a run (what the rules of the Snakefile call)."""
     from bitproof.commands.stage import run_stage
 
-    run_stage(slot, run_path, only=only)
+    run_stage(name, run_path)
 
 
 @app.command()

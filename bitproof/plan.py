@@ -15,7 +15,7 @@ from bitproof.pipeline.import_config import ImportConfig
 from bitproof.pipeline.stage import Stage, StagePlan
 from bitproof.targets import target_of
 
-INTEGER = "integer"
+INTEGER, PARITY, REPORT = "integer", "parity", "report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,35 @@ class Plan:
         """
         return {stage.name: stage for stage in self.stages}[name]
 
+    @property
+    def may_fail(self) -> tuple[str, ...]:
+        """The stages of targets and the checks: what fails of them is recorded in the ledger."""
+        stages = [stage.name for target in self.targets for stage in target.stages()]
+        return (*stages, *(executor.check for executor in self.executors))
+
+    def file_of(self, name: str) -> str:
+        """Return the file in the run's folder that is there when the stage or check *name* has been carried out.
+
+        The stages of targets and the checks may fail; whatever came of them, they leave a mark.
+        """
+        return f"outcomes/{name}" if name in self.may_fail else self.product_of(name)
+
+    def product_of(self, name: str) -> str:
+        """Return the file in the run's folder that is there when the stage or check *name* has succeeded."""
+        files = {executor.check: f"checks/{executor.file_name}.json" for executor in self.executors}
+        return {**files, PARITY: "ledger.json", REPORT: "report.html"}.get(name, f"{name}/artifact.json")
+
     def chain(self, name: str) -> tuple[StagePlan, ...]:
         """Return the stage called *name* behind all that it is made from, the first one first."""
         chain = [self.stage(name)]
         while chain[0].source is not None:
             chain.insert(0, self.stage(chain[0].source))
         return tuple(chain)
+
+    def chain_of(self, name: str) -> tuple[StagePlan, ...]:
+        """Return all stages that the stage or check *name* is made from, the first one first."""
+        checked = next((executor for executor in self.executors if executor.check == name), None)
+        return self.chain(name)[:-1] if checked is None else self.chain(checked.source)
 
     def target_of(self, name: str) -> Target | None:
         """Return the target that the stage called *name* belongs to; None for a stage that all targets share."""

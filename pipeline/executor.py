@@ -95,6 +95,11 @@ class ExecutorPlan:
     evaluations: Mapping[str, int] = field(default_factory=dict)
     takes_output_bias: bool = True
 
+    @property
+    def check(self) -> str:
+        """The name of its check among the stages of a run."""
+        return f"check-{self.file_name}"
+
 
 @runtime_checkable
 class Requantizer(Protocol):

@@ -102,44 +102,53 @@ class RunFolder:
         except (OSError, ValueError, TypeError, RecursionError, ValidationError) as error:
             raise InputError(f"{self.path / CONFIG} is damaged ({error}); run 'bitproof run' again") from error
 
-    def artifact(self, slot: str) -> Artifact:
-        """Return the artifact in *slot*.
+    def artifact(self, name: str) -> Artifact:
+        """Return the artifact of the stage *name*.
 
         Raises:
             IntegrityError: there is none, or its manifest is damaged.
         """
-        return Artifact.load(self.path / slot)
+        return Artifact.load(self.path / name)
 
-    def check(self, slot: str) -> Path:
-        """Return where the result of the check of executor *slot* is."""
-        return self.path / "checks" / f"{slot}.json"
+    def check(self, name: str) -> Path:
+        """Return where the result of the check of the executor *name* is."""
+        return self.path / "checks" / f"{name}.json"
 
-    def workdir(self, slot: str) -> Path:
-        """Return an existing folder for the files of executor *slot*; logs stay there."""
-        folder = self.path / "scratch" / f"check-{slot}"
+    def workdir(self, name: str) -> Path:
+        """Return an existing folder for the files of the executor *name*; logs stay there."""
+        folder = self.path / "scratch" / f"check-{name}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def failure(self, slot: str) -> Path:
-        """Return where the failure of stage or check *slot* is recorded."""
-        return self.path / "failures" / f"{slot}.json"
+    def failure(self, name: str) -> Path:
+        """Return where the failure of the stage or check *name* is recorded."""
+        return self.path / "failures" / f"{name}.json"
 
     def failures(self) -> tuple[FailureEntry, ...]:
         """Return the recorded failures, in the order of their names."""
         paths = sorted((self.path / "failures").glob("*.json"))
         return tuple(FailureEntry.model_validate_json(path.read_text()) for path in paths)
 
-    def log(self, slot: str) -> Path:
-        """Return where stage or check *slot* writes what it does."""
-        return self.path / "logs" / f"{slot}.log"
+    def failed(self) -> frozenset[str]:
+        """Return the stages and checks that did not succeed, those that have not said why included."""
+        paths = [path for folder in ("failures", "ended") for path in (self.path / folder).glob("*")]
+        return frozenset(path.name.removesuffix(".json") for path in paths)
 
-    def running(self, slot: str) -> Path:
-        """Return the file that is there while stage or check *slot* is carried out; a killed process leaves it."""
-        return self.path / "running" / slot
+    def file(self, name: str) -> Path:
+        """Return the file called *name* in the folder."""
+        return self.path / name
 
-    def ended(self, slot: str) -> Path:
-        """Return where the shell leaves the exit code of *slot* where it is not 0."""
-        return self.path / "ended" / slot
+    def log(self, name: str) -> Path:
+        """Return where the stage or check *name* writes what it does."""
+        return self.path / "logs" / f"{name}.log"
+
+    def running(self, name: str) -> Path:
+        """Return the file that is there while the stage or check *name* is carried out; a killed process leaves it."""
+        return self.path / "running" / name
+
+    def ended(self, name: str) -> Path:
+        """Return where the shell leaves the exit code of the stage or check *name* if it is not 0."""
+        return self.path / "ended" / name
 
     @contextmanager
     def locked(self) -> Iterator[None]:

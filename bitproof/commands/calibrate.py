@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import cast
 
 import typer
 
@@ -16,7 +17,7 @@ from bitproof.commands.parity import require_ledger
 from bitproof.commands.recorded_artifacts import require_recorded
 from bitproof.commands.report import write_report
 from bitproof.export.integer import load, save
-from bitproof.hw.calibrate import Outcome, Samples, Settings, run_session
+from bitproof.hw.calibrate import Access, Outcome, Samples, Scope, Settings, run_session
 from bitproof.hw.faults import FaultSpec
 from bitproof.pipeline.artifact import Artifact, digest_of, seal
 from bitproof.pipeline.errors import ConfigError, error_of
@@ -142,8 +143,8 @@ def _settings(run: RunFolder, request: Request) -> Settings:
     default = budgets.get(request.access, 1)
     parameters = request.parameters or ("all" if plan is None or plan.takes_output_bias else "thresholds")
     return Settings(
-        access=request.access,
-        scope=parameters,
+        access=cast(Access, request.access),  # it refuses what it does not know
+        scope=cast(Scope, parameters),
         weights=request.access == "logits" and parameters == "all" and not request.keep_weights,
         evaluations=default if request.evaluations is None else request.evaluations,
         pairs=request.pairs,

@@ -33,9 +33,9 @@ MEANINGS = {
 
 
 @contextmanager
-def logged(run: RunFolder, slot: str) -> Iterator[None]:
+def logged(run: RunFolder, name: str) -> Iterator[None]:
     """Keep ``running/SLOT`` there and write ``logs/SLOT.log`` within the block; a crash adds where Python was."""
-    marker, log = run.running(slot), run.log(slot)
+    marker, log = run.running(name), run.log(name)
     for folder in (marker.parent, log.parent):
         folder.mkdir(parents=True, exist_ok=True)
     marker.write_text(f"{os.getpid()}\n")
@@ -51,7 +51,7 @@ def logged(run: RunFolder, slot: str) -> Iterator[None]:
         root.setLevel(logging.INFO)
         if enabling:
             faulthandler.enable(file)
-        logging.getLogger(__name__).info("stage %s begins, process %d", slot, os.getpid())
+        logging.getLogger(__name__).info("stage %s begins, process %d", name, os.getpid())
         try:
             yield
         finally:
@@ -63,21 +63,21 @@ def logged(run: RunFolder, slot: str) -> Iterator[None]:
             marker.unlink(missing_ok=True)
 
 
-def record_deaths(run: RunFolder) -> None:
-    """Record and show every stage of *run* that ended without saying why; the stages have ended."""
+def record_deaths(run: RunFolder, but: str | None = None) -> None:
+    """Record and show every stage of *run* that ended without saying why; all stages have ended, *but* one."""
     known = {failure.stage for failure in run.failures()}
     left = {path.name for folder in ("running", "ended") for path in (run.path / folder).glob("*")}
-    for slot in sorted(left - known):
-        message = f"its process ended without a result: {_how(run, slot)}. {_last_lines(run, slot)}"
-        entry = FailureEntry(stage=slot, exit_code=StageError.exit_code, message=message)
-        run.failure(slot).parent.mkdir(exist_ok=True)
-        run.failure(slot).write_text(entry.model_dump_json(indent=2) + "\n")
-        typer.echo(f"{slot}: {message}", err=True)
+    for name in sorted(left - known - {but}):
+        message = f"its process ended without a result: {_how(run, name)}. {_last_lines(run, name)}"
+        entry = FailureEntry(stage=name, exit_code=StageError.exit_code, message=message)
+        run.failure(name).parent.mkdir(exist_ok=True)
+        run.failure(name).write_text(entry.model_dump_json(indent=2) + "\n")
+        typer.echo(f"{name}: {message}", err=True)
 
 
-def _how(run: RunFolder, slot: str) -> str:
+def _how(run: RunFolder, name: str) -> str:
     """Return what the exit code tells, where the shell that started the stage lived to leave it."""
-    text = run.ended(slot).read_text().strip() if run.ended(slot).is_file() else ""
+    text = run.ended(name).read_text().strip() if run.ended(name).is_file() else ""
     if not text.isdigit():
         return "it was killed, or crashed"
     number = int(text) - BY_SIGNAL
@@ -88,8 +88,8 @@ def _how(run: RunFolder, slot: str) -> str:
     return f"ended by {known.name}{meaning}"
 
 
-def _last_lines(run: RunFolder, slot: str) -> str:
-    log = run.log(slot)
+def _last_lines(run: RunFolder, name: str) -> str:
+    log = run.log(name)
     lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
     if not lines:
         return f"It wrote no log; that of the run is {run.path / 'logs' / 'snakemake.log'}"

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import typer
 
@@ -14,31 +13,13 @@ from bitproof.check import open_executor, run_vectors
 from bitproof.commands.absent_executors import why_absent
 from bitproof.commands.recorded_artifacts import finish_command
 from bitproof.commands.verify import Flip, flipped
+from bitproof.export.divergence import Explanation, explain_run
 from bitproof.pipeline.artifact import MANIFEST, Artifact
 from bitproof.pipeline.errors import ConfigError, GateError, ToolMissingError
 from bitproof.pipeline.executor import ExecutorPlan
 from bitproof.pipeline.run_folder import RunFolder
 from bitproof.pipeline.vectors import Vectors
 from bitproof.plan import INTEGER, Plan
-
-
-class Explained(Protocol):
-    """What the comparison of one executor gave."""
-
-    executor: str
-
-    @property
-    def ok(self) -> bool:
-        """Every code was equal."""
-        ...
-
-    def lines(self) -> list[str]:
-        """Return what was found, for a reader."""
-        ...
-
-    def as_json(self) -> Mapping[str, object]:
-        """Return what was found, as plain JSON values."""
-        ...
 
 
 def explain_executors(
@@ -119,7 +100,7 @@ def _nothing(run: RunFolder, absent: Mapping[str, str]) -> str:
 
 
 def _require_equal(
-    run: RunFolder, explained: list[Explained], absent: Mapping[str, str], vectors: Vectors, *, as_json: bool
+    run: RunFolder, explained: list[Explanation], absent: Mapping[str, str], vectors: Vectors, *, as_json: bool
 ) -> None:
     """Print what is left to say, and raise a GateError where an executor differs."""
     ok = all(found.ok for found in explained)
@@ -151,9 +132,7 @@ def _artifacts(
     yield artifacts
 
 
-def _explain(run: RunFolder, plan: ExecutorPlan, artifact: Artifact, vectors: Vectors, *, asked: bool) -> Explained:
+def _explain(run: RunFolder, plan: ExecutorPlan, artifact: Artifact, vectors: Vectors, *, asked: bool) -> Explanation:
     """Compare one executor; its units are run alone where it was *asked* for, or where its outputs differ."""
-    from bitproof.export.divergence import explain_run
-
     executor = open_executor(run, plan, artifact, run.workdir(f"{plan.file_name}-explained"))
     return explain_run(executor, run.artifact(INTEGER).path, run.artifact("export").path, vectors.codes, units=asked)

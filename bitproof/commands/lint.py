@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
 
 import typer
 from rich.box import SIMPLE
@@ -15,6 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from bitproof.commands.rehearse_run import MODEL_FILE, export_untrained
+from bitproof.export.foreign import ImportQonnx
+from bitproof.export.lint import LintReport, examine_file
 from bitproof.export.program.target import Target
 from bitproof.pipeline.errors import ConfigError, GateError
 from bitproof.pipeline.import_config import source_file
@@ -26,21 +26,6 @@ from bitproof.plan import Plan
 from bitproof.support import Verdict, ask, require_options
 from bitproof.targets import TARGETS, require_target
 from bitproof.yaml_file import read_config
-
-
-class Examined(Protocol):
-    """What is known of one network."""
-
-    name: str
-    model: Any
-    unsupported: Sequence[str]
-    layers: Sequence[Any]
-    proofs: Sequence[Any]
-    advice: Sequence[str]
-
-    def as_json(self) -> Mapping[str, object]:
-        """Return plain JSON values."""
-        ...
 
 
 def lint(
@@ -97,7 +82,7 @@ def _require_input_type(text: str) -> None:
         raise ConfigError(f"--input {error}") from error
 
 
-def _reason(path: Path, examined: Examined, verdicts: list[Verdict]) -> str:
+def _reason(path: Path, examined: LintReport, verdicts: list[Verdict]) -> str:
     if examined.model is None:
         refused = len(examined.unsupported)
         return f"{path}: {'1 node' if refused == 1 else f'{refused} nodes'} cannot be lowered to integers exactly"
@@ -107,11 +92,8 @@ def _reason(path: Path, examined: Examined, verdicts: list[Verdict]) -> str:
     return f"{path} cannot be deployed to {', '.join(v.target for v in verdicts if not v.takes)}"
 
 
-def _examine_file(path: Path, input_type: str | None) -> Examined:
+def _examine_file(path: Path, input_type: str | None) -> LintReport:
     """Normalize the file as an import does, and examine what comes of it."""
-    from bitproof.export.foreign import ImportQonnx
-    from bitproof.export.lint import examine_file
-
     with tempfile.TemporaryDirectory(prefix="bitproof-lint-") as name:
         made, scratch = Path(name) / "export", Path(name) / "scratch"
         made.mkdir()
@@ -120,10 +102,8 @@ def _examine_file(path: Path, input_type: str | None) -> Examined:
         return examine_file(made / MODEL_FILE, path.stem)
 
 
-def _examine_config(path: Path, assignments: tuple[str, ...]) -> tuple[Examined, tuple[Target, ...]]:
+def _examine_config(path: Path, assignments: tuple[str, ...]) -> tuple[LintReport, tuple[Target, ...]]:
     """Build the network of the configuration without training it, export it, and examine the file."""
-    from bitproof.export.lint import examine_file
-
     config = read_config(path, assignments)
     targets = Plan(config).targets
     require_options(targets)
@@ -133,13 +113,13 @@ def _examine_config(path: Path, assignments: tuple[str, ...]) -> tuple[Examined,
     return examined, targets
 
 
-def _ask(target: Target, examined: Examined) -> Verdict:
+def _ask(target: Target, examined: LintReport) -> Verdict:
     if examined.model is None:
         return Verdict(str(target), "the network cannot be lowered to integers")
     return ask(target, examined.model)
 
 
-def _print(examined: Examined, verdicts: list[Verdict]) -> None:
+def _print(examined: LintReport, verdicts: list[Verdict]) -> None:
     console = Console()
     if examined.unsupported:
         table = Table(title=escape(f"{examined.name}: nodes that cannot be lowered to integers exactly"))
@@ -163,7 +143,7 @@ def _print(examined: Examined, verdicts: list[Verdict]) -> None:
         console.print(f"- {line}", soft_wrap=True, highlight=False, markup=False)
 
 
-def _layer_table(examined: Examined) -> Table:
+def _layer_table(examined: LintReport) -> Table:
     table = Table(title=escape(f"{examined.name}: the integer model"), box=SIMPLE)
     for heading in ("layer", "op", "shape", "integers", "type", "levels", "float32"):
         table.add_column(heading, overflow="fold")

@@ -28,19 +28,20 @@ PROOFS = "proofs.json"
 METRICS = "metrics.json"
 
 
-def record_ledger(run: RunFolder, only: tuple[str, ...] | None) -> Ledger:
-    """Write ``ledger.json`` from what the run holds.
-
-    *only* names the executor slots whose checks are current; None: all of them. A failed one is recorded as such.
-    """
+def record_ledger(run: RunFolder) -> Ledger:
+    """Write ``ledger.json`` from what the run holds; what failed is recorded as such."""
     from bitproof.export.integer import load
 
     config = run.config()
     plan = Plan(config)
-    executors = [executor for executor in plan.executors if only is None or executor.file_name in only]
-    results = {e.name: CheckResult.model_validate_json(run.check(e.file_name).read_text()) for e in executors}
-    failures = tuple(entry for entry in run.failures() if only is not None)
+    failures = run.failures()
     failed = {entry.stage for entry in failures}
+    executors = [
+        executor
+        for executor in plan.executors
+        if not failed & {executor.check, *(stage.name for stage in plan.chain(executor.source))}
+    ]
+    results = {e.name: CheckResult.model_validate_json(run.check(e.file_name).read_text()) for e in executors}
     artifacts = _artifacts(run, plan, failed)
     lowered = json.loads((run.path / "integer" / PROOFS).read_text())
     proofs = [ProofEntry.model_validate(entry) for entry in lowered]
@@ -105,10 +106,10 @@ def _accuracy(run: RunFolder, results: dict[str, CheckResult]) -> dict[str, floa
     vectors = run_vectors(run)
     accuracy: dict[str, float | int] = {"samples": len(vectors)}
     stages = Plan(run.config()).stage_names
-    for name, slot in (("float", "train-float"), ("quantized", "train")):
-        if slot not in stages:
+    for name, stage in (("float", "train-float"), ("quantized", "train")):
+        if stage not in stages:
             continue
-        metrics = json.loads((run.path / slot / METRICS).read_text())
+        metrics = json.loads((run.path / stage / METRICS).read_text())
         accuracy[name] = float(metrics["test_accuracy"])
         accuracy["test_samples"] = int(metrics["test_samples"])
     if vectors.labels is not None:

@@ -25,8 +25,8 @@ MODEL_FILE = "model.onnx"
 EXPORTED = "export"
 
 
-def rehearse_run(run: RunFolder, config: RunConfig, slots: frozenset[str]) -> None:
-    """Build the network of *config* without training it, lower it, and ask the targets that *slots* belong to.
+def rehearse_run(run: RunFolder, config: RunConfig, stages: frozenset[str]) -> None:
+    """Build the network of *config* without training it, lower it, and ask the targets that *stages* belong to.
 
     A network of the user's own file is built and exported even if the training alone is wanted. Nothing is done where
     *run* holds the trained network already, or where what is wanted needs none of it.
@@ -41,14 +41,14 @@ def rehearse_run(run: RunFolder, config: RunConfig, slots: frozenset[str]) -> No
     """
     plan = Plan(config)
     require_options(plan.targets)
-    is_lowered, is_own = bool(slots & {EXPORTED, "integer"}), file_of(config.model.name) is not None
-    if not (is_lowered or (is_own and slots & {"train", "train-float"})) or _is_trained(run, plan):
+    is_lowered, is_own = bool(stages & {EXPORTED, "integer"}), file_of(config.model.name) is not None
+    if not (is_lowered or (is_own and stages & {"train", "train-float"})) or _is_trained(run, plan):
         return
     from bitproof.export.lower import lower_file
 
     if is_lowered:
         typer.echo("asking the targets before the training", err=True)
-    wanted = [target for target in plan.targets if slots & {stage.name for stage in target.stages()}]
+    wanted = [target for target in plan.targets if stages & {stage.name for stage in target.stages()}]
     with blaming_users_lines(users_names(config)), tempfile.TemporaryDirectory(prefix="bitproof-run-") as folder:
         file = export_untrained(config, Path(folder)) / MODEL_FILE
         if not is_lowered:
@@ -85,8 +85,8 @@ def _is_trained(run: RunFolder, plan: Plan) -> bool:
     config = run.config()
     if not isinstance(config, RunConfig) or config.targets != plan.config.targets:
         return False
-    slots = ("data", "train", EXPORTED, "integer")
-    manifests = [run.path / slot / MANIFEST for slot in slots]
+    stages = ("data", "train", EXPORTED, "integer")
+    manifests = [run.path / name / MANIFEST for name in stages]
     if not all(manifest.is_file() for manifest in manifests):
         return False
     file, trained = file_of(config.model.name), manifests[1].stat().st_mtime_ns
@@ -94,4 +94,4 @@ def _is_trained(run: RunFolder, plan: Plan) -> bool:
         not path.is_file() or path.stat().st_mtime_ns > trained for path in files_of(file)
     )
     held = Plan(config)
-    return not edited and all(held.stage(name) == plan.stage(name) for name in slots)
+    return not edited and all(held.stage(name) == plan.stage(name) for name in stages)

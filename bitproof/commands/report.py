@@ -33,9 +33,9 @@ def write_report(run: RunFolder) -> None:
 
 def _page(run: RunFolder, ledger: Ledger, reasons: list[str], about: Mapping[str, str]) -> str:
     metrics = {
-        slot: json.loads((run.path / slot / "metrics.json").read_text())
-        for slot in ("train-float", "train")
-        if (run.path / slot / "metrics.json").is_file()
+        stage: json.loads((run.path / stage / "metrics.json").read_text())
+        for stage in ("train-float", "train")
+        if (run.path / stage / "metrics.json").is_file()
     }
     return render(ledger, reasons, metrics, about)
 

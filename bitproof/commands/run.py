@@ -14,11 +14,10 @@ from bitproof.commands.rehearse_run import rehearse_run
 from bitproof.commands.summary import summarize, summarize_part
 from bitproof.pipeline.config import RunConfig
 from bitproof.pipeline.errors import BitproofError, ConfigError, GateError, StageError
-from bitproof.pipeline.executor import ExecutorPlan
 from bitproof.pipeline.ledger import CalibrationEntry, FailureEntry, recorded_calibrations
 from bitproof.pipeline.run_folder import Config, RunFolder
 from bitproof.pipeline.toolchain import cpu_count, require_torch_compiler, run_in_foreground
-from bitproof.plan import INTEGER, Plan
+from bitproof.plan import INTEGER, PARITY, REPORT, Plan
 from bitproof.yaml_file import read_config
 
 SNAKEFILE = Path(__file__).parent.parent / "Snakefile"
@@ -54,7 +53,7 @@ def run_pipeline(
     """
     config = read_config(config_path, assignments)
     plan = Plan(config)
-    rehearse_run(RunFolder.named(config.name, runs=runs), config, _slots_of(plan, goal_of(plan, until)))
+    rehearse_run(RunFolder.named(config.name, runs=runs), config, frozenset(way_to(plan, goal_of(plan, until))))
     carry_out(config, runs=runs, until=until, cores=cores, as_json=as_json)
 
 
@@ -73,24 +72,26 @@ def carry_out(config: Config, *, runs: Path, until: str | None, cores: int | Non
     run = RunFolder.named(config.name, runs=runs)
     plan = Plan(config)
     goal = goal_of(plan, until)
+    product = run.file(plan.product_of(goal))
     with run.locked():
-        made_before = _time_of(run.path / goal)
+        made_before = _time_of(product)
         run.write_config(config)
-        _forget_failures(run)
+        _forget(run, plan)
         calibrations = recorded_calibrations(run.ledger)
-        if not _snakemake(run, goals_of(plan, goal, plan.executors), cores):
-            failures = run.failures()
-            if not failures:
-                raise StageError(f"the run stopped without a result; its log is {_log(run)}")
-            if goal == "report.html" and _record_what_succeeded(run, plan, cores) and not as_json:
+        succeeded = _snakemake(run, plan, way_to(plan, goal), cores)
+        failures = run.failures()
+        if not succeeded and not failures:
+            raise StageError(f"the run stopped without a result; its log is {_log(run)}")
+        if failures:
+            if succeeded and goal == REPORT and not as_json:
                 summarize(run, require_ledger(run), [], as_json=False)
             raise RunFailedError(failures)
         forget_calibrations(run, calibrations)
-    if goal != "report.html":
-        summarize_part(run, goal, made=_time_of(run.path / goal) != made_before, as_json=as_json)
+    if goal != REPORT:
+        summarize_part(run, product, made=_time_of(product) != made_before, as_json=as_json)
         return
     ledger = require_ledger(run)
-    reasons = judge(ledger, tuple(step.name for step in plan.executors))
+    reasons = judge(ledger, tuple(executor.name for executor in plan.executors))
     summarize(run, ledger, reasons, as_json=as_json)
     if reasons:
         raise GateError("\n".join(reasons))
@@ -111,34 +112,42 @@ def forget_calibrations(run: RunFolder, before: tuple[CalibrationEntry, ...]) ->
 
 
 def goal_of(plan: Plan, until: str | None) -> str:
-    """Return the file that Snakemake is to make for the stage *until*; a target's name stands for its last check.
+    """Return the stage or check that is to be carried out last: *until*, or the report.
 
     Raises:
         ConfigError: this run has no such stage.
     """
-    executor = None if until is None else plan.executor(until.removeprefix("check-"))
-    if until is None or until == "report":
-        return "report.html"
-    if until == "parity":
-        return "ledger.json"
-    if until.startswith("check-") and executor is not None:
-        return f"checks/{executor.file_name}.json"
-    if until in plan.stage_names:
-        return f"{until}/artifact.json"
-    known = [*plan.stage_names, *(f"check-{other.file_name}" for other in plan.executors), "parity", "report"]
-    raise ConfigError(f"no stage {until!r} in this run; it has {', '.join(known)}")
+    known = (*plan.stage_names, *(executor.check for executor in plan.executors), PARITY, REPORT)
+    if until is None:
+        return REPORT
+    named = plan.executor(until.removeprefix("check-")) if until.startswith("check-") else None
+    goal = until if named is None else named.check
+    if goal not in known:
+        raise ConfigError(f"no stage {until!r} in this run; it has {', '.join(known)}")
+    return goal
 
 
-def _slots_of(plan: Plan, goal: str) -> frozenset[str]:
-    """Return the slots that the way to *goal* leads over."""
-    files = goals_of(plan, goal, plan.executors)
-    return frozenset(file.removesuffix("/artifact.json") for file in files if file.endswith("/artifact.json"))
+def way_to(plan: Plan, goal: str) -> tuple[str, ...]:
+    """Return every stage and check on the way to *goal*, so that one whose result was deleted is carried out again."""
+    checked = [e for e in plan.executors if goal in (PARITY, REPORT, e.check)]
+    wanted = [executor.source for executor in checked] or [goal]
+    if checked:
+        wanted.extend(("data", INTEGER))
+    if goal in (PARITY, REPORT):
+        wanted.extend(plan.network.baselines)
+    needed = {stage.name for name in wanted for stage in plan.chain(name)}
+    last = {PARITY: (PARITY,), REPORT: (PARITY, REPORT)}.get(goal, ())
+    return (*(n for n in plan.stage_names if n in needed), *(executor.check for executor in checked), *last)
 
 
-def _forget_failures(run: RunFolder) -> None:
+def _forget(run: RunFolder, plan: Plan) -> None:
+    """Delete what an earlier run left of failures, and the marks of what has no result: it is carried out again."""
     for folder in ("failures", "running", "ended"):
         for path in (run.path / folder).glob("*"):
             path.unlink()
+    for name in plan.may_fail:
+        if not run.file(plan.product_of(name)).is_file():
+            run.file(plan.file_of(name)).unlink(missing_ok=True)
 
 
 def _time_of(file: Path) -> int | None:
@@ -146,58 +155,22 @@ def _time_of(file: Path) -> int | None:
     return file.stat().st_mtime_ns if file.is_file() else None
 
 
-def _record_what_succeeded(run: RunFolder, plan: Plan, cores: int | None) -> bool:
-    """Write ledger and report with the executors whose checks are complete; failed ones are listed as failures.
-
-    Returns:
-        Whether they were written: not where a stage failed that all executors need.
-    """
-    failed = {failure.stage for failure in run.failures()}
-    needed = {*(stage.name for stage in plan.network.stages), INTEGER, "parity", "report"}
-    if failed & needed:
-        return False
-    fine = tuple(
-        executor
-        for executor in plan.executors
-        if not failed & {f"check-{executor.file_name}", *(stage.name for stage in plan.chain(executor.source))}
-    )
-    names = ",".join(executor.file_name for executor in fine)
-    return _snakemake(run, goals_of(plan, "report.html", fine), cores, "--config", f"checks={names}")
-
-
 def _log(run: RunFolder) -> Path:
     return run.path / "logs" / "snakemake.log"
 
 
-def goals_of(plan: Plan, goal: str, executors: tuple[ExecutorPlan, ...]) -> list[str]:
-    """Return every file on the way to *goal*, so that one that was deleted is made again, whatever came of it before.
+def _snakemake(run: RunFolder, plan: Plan, names: tuple[str, ...], cores: int | None) -> bool:
+    """Carry out what is stale of *names* and say whether that led to the end; Snakemake's own messages go to its log.
 
-    *executors* are those whose checks the ledger is to hold.
+    A stage of a target that fails does not keep it from the end.
     """
-    if goal in ("report.html", "ledger.json"):
-        checked = executors
-        wanted = [*plan.network.baselines, *(executor.source for executor in executors)]
-    else:
-        checked = tuple(executor for executor in executors if goal == f"checks/{executor.file_name}.json")
-        wanted = [executor.source for executor in checked] or [goal.removesuffix("/artifact.json")]
-    if checked:
-        wanted.extend(("data", INTEGER))
-    needed = {stage.name for name in wanted for stage in plan.chain(name)}
-    artifacts = [f"{name}/artifact.json" for name in plan.stage_names if name in needed]
-    checks = [f"checks/{executor.file_name}.json" for executor in checked]
-    results = ["ledger.json"] if goal == "report.html" else []
-    return list(dict.fromkeys([*artifacts, *checks, *results, goal]))
-
-
-def _snakemake(run: RunFolder, goals: list[str], cores: int | None, *extra: str) -> bool:
-    """Bring *goals* up to date and say whether that succeeded; Snakemake's own messages go to its log."""
     succeeded = run_in_foreground(
         [
             sys.executable,
             "-P",
             "-m",
             "snakemake",
-            *goals,
+            *(plan.file_of(name) for name in names),
             "--snakefile",
             str(SNAKEFILE),
             "--directory",
@@ -209,10 +182,8 @@ def _snakemake(run: RunFolder, goals: list[str], cores: int | None, *extra: str)
             "--nolock",  # the run's own lock ends with the process; Snakemake's would outlive a killed one
             "--quiet",
             "all",
-            *extra,
         ],
         log=_log(run),
     )
-    if not succeeded:
-        record_deaths(run)
+    record_deaths(run)
     return succeeded

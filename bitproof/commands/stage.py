@@ -11,7 +11,7 @@ from pathlib import Path
 import typer
 
 from bitproof.check import run_check, write_result
-from bitproof.commands.deaths import logged
+from bitproof.commands.deaths import logged, record_deaths
 from bitproof.commands.parity import record_ledger
 from bitproof.commands.report import write_report
 from bitproof.extras import missing_package
@@ -24,78 +24,78 @@ from bitproof.pipeline.toolchain import distribution_version
 from bitproof.pipeline.user_files import blaming_users_lines, users_names
 from bitproof.plan import Plan
 
-CHECK_PREFIX = "check-"
 
-
-def run_stage(slot: str, run_path: Path, *, only: str | None = None) -> None:
-    """Carry out *slot* of the run at *run_path*.
+def run_stage(name: str, run_path: Path) -> None:
+    """Carry out the stage or check *name* of the run at *run_path*; a stage of which an earlier one failed is left out.
 
     Raises:
-        ConfigError: the run has no such slot.
+        ConfigError: the run has no such stage.
         BitproofError: the step failed; the failure is recorded in the run, too.
         Exception: a bug of ours; it is recorded as one, and its traceback is the command line's to show.
     """
     run = RunFolder.open(run_path)
-    if re.fullmatch(r"[A-Za-z0-9_:-]+", slot) is None:  # it becomes part of a file's name
-        raise ConfigError(f"{slot!r} is not the name of a stage: letters, digits, '-', '_' and ':' are allowed")
-    record = run.failure(slot)
+    if re.fullmatch(r"[A-Za-z0-9_:-]+", name) is None:  # it becomes part of a file's name
+        raise ConfigError(f"{name!r} is not the name of a stage: letters, digits, '-', '_' and ':' are allowed")
+    record = run.failure(name)
     record.unlink(missing_ok=True)
+    plan = Plan(run.config())
+    if _is_left_out(run, plan, name):
+        return
     started = time.monotonic()
     try:
-        with logged(run, slot):
-            _dispatch(run, slot, only)
+        with logged(run, name), blaming_users_lines(users_names(plan.config)):
+            _carry_out(run, plan, name)
     except Exception as error:
-        typer.echo(f"{slot}: failed after {time.monotonic() - started:.1f} s", err=True)
-        failure = _failure_of(error, slot)
+        typer.echo(f"{name}: failed after {time.monotonic() - started:.1f} s", err=True)
+        failure = _failure_of(error, name)
         if failure is None:
-            _record(record, slot, INTERNAL_ERROR, f"a bug of bitproof, {type(error).__name__}: {error}")
+            _record(record, name, INTERNAL_ERROR, f"a bug of bitproof, {type(error).__name__}: {error}")
             raise
-        _record(record, slot, failure.exit_code, str(failure))
+        _record(record, name, failure.exit_code, str(failure))
         if failure is error:
             raise
         raise failure from error
-    typer.echo(f"{slot}: done in {time.monotonic() - started:.1f} s", err=True)
+    typer.echo(f"{name}: done in {time.monotonic() - started:.1f} s", err=True)
 
 
-def _failure_of(error: Exception, slot: str) -> BitproofError | None:
+def _failure_of(error: Exception, name: str) -> BitproofError | None:
     """Return *error* as one for the user; None where it is a bug."""
     if isinstance(error, BitproofError):
         return error
     if isinstance(error, OSError):
         return error_of(error, go_on="nothing half-written is kept, run again")
-    return missing_package(error, needed_by=f"stage {slot}") if isinstance(error, ModuleNotFoundError) else None
+    return missing_package(error, needed_by=f"stage {name}") if isinstance(error, ModuleNotFoundError) else None
 
 
-def _record(path: Path, slot: str, exit_code: int, message: str) -> None:
-    entry = FailureEntry(stage=slot, exit_code=exit_code, message=message)
+def _record(path: Path, name: str, exit_code: int, message: str) -> None:
+    entry = FailureEntry(stage=name, exit_code=exit_code, message=message)
     with suppress(OSError):  # a full disk: the error itself is on its way to the user
         path.parent.mkdir(exist_ok=True)
         path.write_text(entry.model_dump_json(indent=2) + "\n")
 
 
-def _dispatch(run: RunFolder, slot: str, only: str | None) -> None:
-    plan = Plan(run.config())
-    with blaming_users_lines(users_names(plan.config)):
-        _carry_out(run, plan, slot, only)
+def _is_left_out(run: RunFolder, plan: Plan, name: str) -> bool:
+    """Tell whether a stage that *name* is made from failed. What an earlier run made of it is not of this run."""
+    if name not in plan.may_fail:
+        return False
+    run.file(plan.product_of(name)).unlink(missing_ok=True)
+    return bool({stage.name for stage in plan.chain_of(name)} & run.failed())
 
 
-def _carry_out(run: RunFolder, plan: Plan, slot: str, only: str | None) -> None:
-    if slot.startswith(CHECK_PREFIX):
-        executor = plan.executor(slot.removeprefix(CHECK_PREFIX))
-        if executor is not None:
-            write_result(run_check(run, executor, progress=_lines(slot)), run.check(executor.file_name))
-            return
-    elif slot == "parity":
-        record_ledger(run, None if only is None else tuple(filter(None, only.split(","))))
-        return
-    elif slot == "report":
+def _carry_out(run: RunFolder, plan: Plan, name: str) -> None:
+    executor = next((executor for executor in plan.executors if executor.check == name), None)
+    if executor is not None:
+        write_result(run_check(run, executor, progress=_lines(name)), run.check(executor.file_name))
+    elif name == "parity":
+        record_deaths(run, but=name)
+        record_ledger(run)
+    elif name == "report":
         write_report(run)
-        return
-    elif slot in plan.stage_names:
-        _make_artifact(run, plan.stage(slot), plan.config.seed)
-        return
-    known = [*plan.stage_names, *(CHECK_PREFIX + executor.file_name for executor in plan.executors), "parity", "report"]
-    raise ConfigError(f"this run has no stage {slot!r}; it has {', '.join(known)}")
+    elif name in plan.stage_names:
+        _make_artifact(run, plan.stage(name), plan.config.seed)
+    else:
+        known = ", ".join((*plan.stage_names, *(executor.check for executor in plan.executors), "parity", "report"))
+        raise ConfigError(f"this run has no stage {name!r}; it has {known}")
 
 
 def _make_artifact(run: RunFolder, plan: StagePlan, seed: int) -> None:
@@ -108,6 +108,6 @@ def _make_artifact(run: RunFolder, plan: StagePlan, seed: int) -> None:
     execute(stage, source, final, seed=seed, versions=versions, name=plan.name, progress=progress)
 
 
-def _lines(slot: str) -> ProgressLines:
-    """Return what says on standard error how far *slot* is."""
-    return ProgressLines(slot, partial(typer.echo, err=True))
+def _lines(name: str) -> ProgressLines:
+    """Return what says on standard error how far the stage or check *name* is."""
+    return ProgressLines(name, partial(typer.echo, err=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -13,18 +14,18 @@ from bitproof.pipeline.ledger import Ledger, warnings_of
 from bitproof.pipeline.run_folder import RunFolder
 
 
-def summarize_part(run: RunFolder, goal: str, *, made: bool, as_json: bool) -> None:
-    """Print to stdout the accuracy of the network if *goal*, a file of *run*, is one's, and whether it was *made*.
+def summarize_part(run: RunFolder, file: Path, *, made: bool, as_json: bool) -> None:
+    """Print to stdout the accuracy of the network if *file*, of *run*, is one's, and whether it was *made*.
 
     Otherwise it was there and up to date.
     """
-    file = run.path / goal
     metrics = file.parent / METRICS
     content = json.loads(metrics.read_text()) if metrics.is_file() else None
     if as_json:
         names = ("test_accuracy", "test_samples", "validation_accuracy")
         accuracy = {} if content is None else {"accuracy": {name: content[name] for name in names}}
-        typer.echo(json.dumps({"run": str(run.path), "made": goal, "up_to_date": not made, **accuracy}))
+        made_file = str(file.relative_to(run.path))
+        typer.echo(json.dumps({"run": str(run.path), "made": made_file, "up_to_date": not made, **accuracy}))
         return
     typer.echo(f"made {file}" if made else f"up to date: {file}")
     if content is not None:

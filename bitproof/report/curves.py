@@ -18,8 +18,8 @@ def training_curves_svg(metrics: dict[str, dict[str, Any]]) -> str:
     with mpl.rc_context({"svg.hashsalt": "bitproof", "svg.fonttype": "none", "font.family": "sans-serif"}):
         figure = Figure(figsize=(9, 3.2), layout="constrained")
         loss, accuracy = figure.subplots(1, 2)
-        for slot, content in metrics.items():
-            label, colour = names[slot]
+        for stage, content in metrics.items():
+            label, colour = names[stage]
             epochs = [entry["epoch"] for entry in content["epochs"]]
             loss.plot(epochs, [entry["train_loss"] for entry in content["epochs"]], color=colour, label=label)
             accuracy.plot(

@@ -96,15 +96,15 @@ def test_a_changed_target_option_makes_only_that_target_again(copy: Path) -> Non
     targets = "targets=[onnx-int8, 'c{core=cortex-m4}', 'finn{fps=150000}']"
     assert bitproof(*RUN, "--runs", copy.parent, "--set", targets, "--until", "rtl").code == 0
     after = manifest_times(copy)
-    assert {slot for slot in before if after[slot] != before[slot]} == {"finn", "rtl"}
+    assert {stage for stage in before if after[stage] != before[stage]} == {"finn", "rtl"}
 
 
 def test_two_runs_of_one_configuration_give_the_same_artifacts(finished: Path, tmp_path: Path) -> None:
     outcome = bitproof(*RUN, "--runs", tmp_path, "--until", "rtl")
     assert outcome.code == 0, outcome.err
     recorded = {entry["stage"]: entry["sha256"] for entry in ledger_of(finished)["artifacts"]}
-    for slot in ("data", "train", "export", "integer", "finn", "rtl"):
-        assert json.loads((tmp_path / "digits_mlp" / slot / "artifact.json").read_text())["sha256"] == recorded[slot]
+    for stage in ("data", "train", "export", "integer", "finn", "rtl"):
+        assert json.loads((tmp_path / "digits_mlp" / stage / "artifact.json").read_text())["sha256"] == recorded[stage]
 
 
 def test_rtl_is_calibrated_by_its_thresholds_and_refuses_an_output_bias(copy: Path) -> None:

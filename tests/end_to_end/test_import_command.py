@@ -148,7 +148,7 @@ def test_the_same_import_makes_nothing_and_another_file_everything_again(copy: P
     random_mlp(copy / "net.onnx", 4)
     assert bitproof(*again(copy)).code == 0
     after = manifest_times(run)
-    assert all(after[slot] != before[slot] for slot in before)
+    assert all(after[stage] != before[stage] for stage in before)
 
 
 def test_a_file_that_moved_is_not_imported_again_and_the_ledger_names_its_place(copy: Path) -> None:

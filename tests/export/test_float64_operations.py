@@ -27,7 +27,7 @@ def test_binary64_gives_the_codes_of_the_integer_model(tmp_path: Path, name: str
     made, scratch = tmp_path / "export", tmp_path / "scratch"
     made.mkdir()
     scratch.mkdir()
-    ImportQonnx(source=source_file(path), input=None).run(None, StageContext(made, scratch, 0))
+    ImportQonnx(source=source_file(path), input=None).run(StageContext(made, scratch, 0))
     lowered = lower_file(made / FILE)
     codes = random_codes(lowered.model, 1)
     executor = QonnxFloat64Executor(load_qonnx(made / FILE), lowered.model, origins_of(lowered))

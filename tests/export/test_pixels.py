@@ -62,7 +62,7 @@ def imported(model: onnx.ModelProto, folder: Path, declared: str | None) -> tupl
     for path in (folder, made, folder / "scratch"):
         path.mkdir(exist_ok=True)
     onnx.save_model(model, folder / "net.onnx")
-    ImportQonnx(source_file(folder / "net.onnx"), declared).run(None, StageContext(made, folder / "scratch", 0))
+    ImportQonnx(source_file(folder / "net.onnx"), declared).run(StageContext(made, folder / "scratch", 0))
     return lower_file(made / "model.onnx"), Artifact("export", "qonnx", made, "")
 
 

@@ -38,7 +38,7 @@ def context(folder: Path, name: str) -> StageContext:
 def qonnx(tmp_path: Path) -> Artifact:
     onnx.save_model(image_network(), tmp_path / "net.onnx")
     stage = ImportQonnx(source_file(tmp_path / "net.onnx"))
-    stage.run(None, context(tmp_path, "export"))
+    stage.run(context(tmp_path, "export"))
     return Artifact("export", "qonnx", tmp_path / "export", "")
 
 
@@ -69,7 +69,7 @@ def test_a_file_that_was_changed_meanwhile_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "net.onnx").open("ab") as file:
         file.write(b" ")
     with pytest.raises(InputError, match=r"net\.onnx was changed while the run was working on it; import it again"):
-        stage.run(None, context(tmp_path, "export"))
+        stage.run(context(tmp_path, "export"))
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 3), (6,)])

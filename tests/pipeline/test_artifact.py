@@ -9,21 +9,20 @@ from typing import ClassVar
 
 import pytest
 
-from bitproof.pipeline import Artifact, IntegrityError, Stage, StageContext, StageError, digest_of
+from bitproof.pipeline import Artifact, FirstStage, IntegrityError, StageContext, StageError, digest_of
 from bitproof.pipeline.stage import execute
 
 
 @dataclass(frozen=True)
-class WriteNumber(Stage):
+class WriteNumber(FirstStage):
     """Write a number, then perhaps fail."""
 
     number: int
     fail: bool = False
     name: ClassVar[str] = "number"
-    consumes: ClassVar[str | None] = None
     produces: ClassVar[str] = "number"
 
-    def run(self, source: Artifact | None, ctx: StageContext) -> Mapping[str, str]:
+    def run(self, ctx: StageContext) -> Mapping[str, str]:
         (ctx.workdir / "number.txt").write_text(str(self.number))
         if self.fail:
             raise StageError("number: failed on purpose")

@@ -89,8 +89,8 @@ def test_a_report_without_calibrations_has_no_such_section_and_text_is_escaped()
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    for slot in ("train", "export"):
-        (tmp_path / slot).mkdir()
+    for stage in ("train", "export"):
+        (tmp_path / stage).mkdir()
     metrics = {"test_accuracy": 92.7777, "test_samples": 360, "validation_accuracy": 93.5, "epochs": []}
     (tmp_path / "train" / "metrics.json").write_text(json.dumps(metrics))
     return RunFolder(tmp_path)
@@ -99,11 +99,11 @@ def run(tmp_path: Path) -> RunFolder:
 def test_a_run_until_a_training_says_how_accurate_its_network_is(
     run: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    summarize_part(run, "train/artifact.json", made=True, as_json=False)
+    summarize_part(run, run.path / "train" / "artifact.json", made=True, as_json=False)
     made, accuracy = capsys.readouterr().out.splitlines()
     assert made == f"made {run.path / 'train' / 'artifact.json'}"
     assert accuracy == "accuracy 92.78 % of 360 test images, 93.50 % of the validation split"
-    summarize_part(run, "train/artifact.json", made=True, as_json=True)
+    summarize_part(run, run.path / "train" / "artifact.json", made=True, as_json=True)
     shown = json.loads(capsys.readouterr().out)
     assert shown["accuracy"] == {"test_accuracy": 92.7777, "test_samples": 360, "validation_accuracy": 93.5}
 
@@ -113,9 +113,9 @@ def test_a_run_until_another_stage_says_what_it_made(
     run: RunFolder, capsys: pytest.CaptureFixture[str], *, made: bool, word: str
 ) -> None:
     for goal in ("export/artifact.json", "checks/torch.json"):
-        summarize_part(run, goal, made=made, as_json=False)
+        summarize_part(run, run.path / goal, made=made, as_json=False)
         assert capsys.readouterr().out == f"{word} {run.path / goal}\n"
-        summarize_part(run, goal, made=made, as_json=True)
+        summarize_part(run, run.path / goal, made=made, as_json=True)
         shown = json.loads(capsys.readouterr().out)
         assert shown == {"run": str(run.path), "made": goal, "up_to_date": not made}
 

@@ -14,6 +14,7 @@ import torch
 from bitproof.pipeline import (
     Artifact,
     ConfigError,
+    FirstStage,
     InputError,
     Requantizer,
     Stage,
@@ -41,7 +42,7 @@ TRAIN = TrainConfig(
 )
 
 
-def make(stage: Stage, source: Artifact | None, final: Path, seed: int = 0) -> Artifact:
+def make(stage: Stage | FirstStage, source: Artifact | None, final: Path, seed: int = 0) -> Artifact:
     return execute(stage, source, final, seed=seed, versions={}, name=final.name)
 
 
