@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from bitproof_command import bitproof
+from bitproof_command import bitproof, bitproof_without_scheduler
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group("autoencoder_run")]
 
@@ -23,7 +23,7 @@ gates: { float_vs_quantized: 100.0 }
 def test_autoencoder_is_compared_code_by_code_and_not_calibrated(tmp_path: Path) -> None:
     config = tmp_path / "autoencoder.yaml"
     config.write_text(CONFIG)
-    outcome = bitproof("run", config, "--runs", tmp_path / "runs", "--json")
+    outcome = bitproof_without_scheduler("run", config, "--runs", tmp_path / "runs", "--json")
     assert outcome.code == 0, outcome.err
     run = tmp_path / "runs" / "digits_autoencoder"
     ledger = json.loads((run / "ledger.json").read_text())

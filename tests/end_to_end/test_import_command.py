@@ -11,7 +11,7 @@ import jsonschema
 import numpy as np
 import onnx
 import pytest
-from bitproof_command import bitproof
+from bitproof_command import bitproof, bitproof_without_scheduler
 from foreign_files import FILES, ForeignFile, weights
 from qonnx_files import random_mlp, ties
 
@@ -161,7 +161,9 @@ def test_a_file_that_moved_is_not_imported_again_and_the_ledger_names_its_place(
 
 
 def test_without_targets_and_vectors_drawn_codes_compare_the_file_with_the_integer_model(copy: Path) -> None:
-    outcome = bitproof("import", copy / "net.onnx", "--name", "drawn", "--seed", "7", "--runs", copy / "runs")
+    outcome = bitproof_without_scheduler(
+        "import", copy / "net.onnx", "--name", "drawn", "--seed", "7", "--runs", copy / "runs"
+    )
     assert outcome.code == 0, outcome.err
     ledger = ledger_of(copy / "runs" / "drawn")
     assert [(c["actual"], c["vectors"]) for c in ledger["checks"]] == [
@@ -277,7 +279,7 @@ def test_tfc_of_the_model_zoo_classifies_mnist(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", (pixels / 255).astype(np.float32).reshape(-1, 1, 28, 28))
     np.save(tmp_path / "y.npy", digits.astype(np.int64))
     given = ["--vectors", tmp_path / "x.npy", "--labels", tmp_path / "y.npy"]
-    outcome = bitproof("import", path, *given, "--runs", tmp_path)
+    outcome = bitproof_without_scheduler("import", path, *given, "--runs", tmp_path)
     assert outcome.code == 0, outcome.err
     ledger = ledger_of(tmp_path / "TFC_2W2A")
     assert all(check["compared"] == 50_000 and check["differing"] == 0 for check in ledger["checks"])
@@ -287,7 +289,7 @@ def test_tfc_of_the_model_zoo_classifies_mnist(tmp_path: Path) -> None:
 
 def test_unsw_of_the_model_zoo_runs_with_a_declared_input(tmp_path: Path) -> None:
     path = zoo("unsw_nb15_mlp_w2a2.onnx")
-    outcome = bitproof("import", path, "--input", "bipolar", "--runs", tmp_path)
+    outcome = bitproof_without_scheduler("import", path, "--input", "bipolar", "--runs", tmp_path)
     assert outcome.code == 0, outcome.err
     ledger = ledger_of(tmp_path / "unsw_nb15_mlp_w2a2")
     assert all(check["compared"] == 1_000 and check["differing"] == 0 for check in ledger["checks"])
@@ -297,14 +299,14 @@ def test_unsw_of_the_model_zoo_runs_with_a_declared_input(tmp_path: Path) -> Non
 def test_files_of_other_tools_run(tmp_path: Path, name: str) -> None:
     onnx.save_model(FILES[name](), tmp_path / f"{name}.onnx")
     declared = ["--input", "uint4*1/15"] if name == "binary" else []
-    outcome = bitproof("import", tmp_path / f"{name}.onnx", *declared, "--runs", tmp_path)
+    outcome = bitproof_without_scheduler("import", tmp_path / f"{name}.onnx", *declared, "--runs", tmp_path)
     assert outcome.code == 0, outcome.err
     assert [check["differing"] for check in ledger_of(tmp_path / name)["checks"]] == [0, 0]
 
 
 def test_codes_that_float_rounding_explains_are_counted_and_pass_unless_they_are_refused(tmp_path: Path) -> None:
     path = ties(tmp_path / "ties.onnx")
-    done = bitproof("import", path, "--target", "onnx-int8", "--runs", tmp_path)
+    done = bitproof_without_scheduler("import", path, "--target", "onnx-int8", "--runs", tmp_path)
     assert done.code == 0, done.err
     checks = {check["actual"]: check for check in ledger_of(tmp_path / "ties")["checks"]}
     differing = checks["qonnx"]["differing"]
@@ -316,8 +318,8 @@ def test_codes_that_float_rounding_explains_are_counted_and_pass_unless_they_are
     explained = bitproof("explain", tmp_path / "ties", "--executor", "qonnx", "--json")
     (found,) = json.loads(explained.out)["executors"]
     assert (explained.code, found["rounded"]) == (0, {"act0": differing})
-    strict = bitproof("import", path, "--float-reference", "strict", "--runs", tmp_path)
+    strict = bitproof_without_scheduler("import", path, "--float-reference", "strict", "--runs", tmp_path)
     assert strict.code == 1
     assert "gate float_reference = strict: qonnx against integer on drawn[0:1000]" in strict.err
-    wrong = bitproof("import", path, "--float-reference", "loose", "--runs", tmp_path)
+    wrong = bitproof_without_scheduler("import", path, "--float-reference", "loose", "--runs", tmp_path)
     assert (wrong.code, wrong.err) == (2, "error: --float-reference loose: Input should be 'explained' or 'strict'\n")

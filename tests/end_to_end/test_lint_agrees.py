@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from bitproof_command import Outcome, bitproof
+from bitproof_command import Outcome, bitproof_without_scheduler
 from foreign_files import FILES, ForeignFile, weights
 from qonnx_files import QonnxFile, random_mlp
 
@@ -96,7 +96,7 @@ def both(
 ) -> tuple[Lint, Outcome]:
     """Lint *path* and import it on few samples, with the same targets."""
     given = [*(part for target in targets for part in ("--target", target)), *options]
-    imported = bitproof("import", path, *given, "--samples", "20", "--runs", runs, "--name", "net")
+    imported = bitproof_without_scheduler("import", path, *given, "--samples", "20", "--runs", runs, "--name", "net")
     return Lint(capsys, path, *given), imported
 
 
@@ -198,7 +198,7 @@ def test_a_run_is_refused_in_the_words_of_lint_before_any_training(
     assignments, code = RULES[name]
     given = [CONFIGS / "digits_mlp.yaml", *(part for text in assignments for part in ("--set", text))]
     linted = Lint(capsys, *given)
-    ran = bitproof("run", *given, "--runs", tmp_path / "runs")
+    ran = bitproof_without_scheduler("run", *given, "--runs", tmp_path / "runs")
     assert ran.code == code, ran.err
     said = linted.said
     if linted.code == 2:
@@ -212,8 +212,8 @@ def test_a_run_is_refused_in_the_words_of_lint_before_any_training(
 
 def test_a_run_that_stops_before_a_target_does_not_ask_it(tmp_path: Path) -> None:
     options = ("--set", "targets=['c{flash=2k}', onnx-int8]", "--set", "train.epochs=1", "--runs", tmp_path)
-    outcome = bitproof("run", CONFIGS / "digits_mlp.yaml", *options, "--until", "onnx-int8")
+    outcome = bitproof_without_scheduler("run", CONFIGS / "digits_mlp.yaml", *options, "--until", "onnx-int8")
     assert outcome.code == 0, outcome.err
-    refused = bitproof("run", CONFIGS / "digits_mlp.yaml", *options, "--until", "c-cortex-m4")
+    refused = bitproof_without_scheduler("run", CONFIGS / "digits_mlp.yaml", *options, "--until", "c-cortex-m4")
     assert refused.code == 2, refused.err
     assert "these stages failed: c-cortex-m4 (exit code 2)" in refused.err

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from bitproof_command import Outcome, bitproof
+from bitproof_command import Outcome, bitproof, bitproof_without_scheduler
 
 from bitproof.cli import run_command_line
 
@@ -50,7 +50,7 @@ pytestmark = pytest.mark.end_to_end
 
 
 def test_example_runs_through_every_stage(tmp_path: Path) -> None:
-    outcome = bitproof("run", EXAMPLES / "own_network.yaml", "--runs", tmp_path, "--json", *QUICK)
+    outcome = bitproof_without_scheduler("run", EXAMPLES / "own_network.yaml", "--runs", tmp_path, "--json", *QUICK)
     assert outcome.code == 0, outcome.err
     ledger = json.loads((tmp_path / "own_network" / "ledger.json").read_text())
     assert [check["actual"] for check in ledger["checks"]] == ["torch", "qonnx", "onnx-int8"]
@@ -63,7 +63,9 @@ def test_network_that_breaks_a_rule_is_refused_before_it_is_trained(tmp_path: Pa
     code = tmp_path / "own_network.py"
     code.write_text(code.read_text().replace("return_quant_tensor=True),", "return_quant_tensor=False),"))
     runs = tmp_path / "runs"
-    outcome = bitproof("run", tmp_path / "own_network.yaml", "--runs", runs, "--until", "train", *QUICK)
+    outcome = bitproof_without_scheduler(
+        "run", tmp_path / "own_network.yaml", "--runs", runs, "--until", "train", *QUICK
+    )
     assert outcome.code == 2
     assert "give the quantizer before it return_quant_tensor=True" in outcome.err
     assert not (runs / "own_network").exists()

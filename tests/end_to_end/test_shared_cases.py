@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bitproof_command import Outcome, bitproof
+from bitproof_command import Outcome, bitproof_without_scheduler
 
 CASES = Path(__file__).parent.parent.parent.parent / "shared" / "cases"
 """Files that others gave; they are not part of the project."""
@@ -33,7 +33,7 @@ TAKEN = {
 
 def imported(path: Path, runs: Path, *options: str) -> Outcome:
     given = [str(CASES / option) if option.endswith(".npy") else option for option in options]
-    return bitproof("import", path, "--target", "onnx-int8", *given, "--runs", runs, "--name", "net")
+    return bitproof_without_scheduler("import", path, "--target", "onnx-int8", *given, "--runs", runs, "--name", "net")
 
 
 def checks_of(runs: Path) -> dict[str, dict[str, Any]]:
@@ -85,7 +85,7 @@ def test_own_code_works_or_is_blamed_before_training(
     if f"def {network.partition(':')[2]}(" not in file.read_text():
         pytest.skip(f"{file.name} has no such function")
     options = ["--set", f"model.name={network}", "--until", "train", "--runs", tmp_path / "runs"]
-    done = bitproof("run", tmp_path / folder / "mine.yaml", *options)
+    done = bitproof_without_scheduler("run", tmp_path / folder / "mine.yaml", *options)
     assert done.code == code, done.err
     assert said in done.err
     if code:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from bitproof_command import bitproof
+from bitproof_command import bitproof_without_scheduler
 from stock_brevitas import exported, observed, stock_network
 from torch import nn
 
@@ -126,7 +126,9 @@ def test_a_weight_that_torch_does_not_have_is_unexplained(tmp_path: Path) -> Non
 def test_the_command_imports_them(tmp_path: Path, seed: int) -> None:
     network, shape = stock_network(seed)
     exported(network, shape, tmp_path / "net.onnx")
-    done = bitproof("import", tmp_path / "net.onnx", "--target", "onnx-int8", "--samples", "50", "--runs", tmp_path)
+    done = bitproof_without_scheduler(
+        "import", tmp_path / "net.onnx", "--target", "onnx-int8", "--samples", "50", "--runs", tmp_path
+    )
     assert done.code == 0, done.err
     ledger = json.loads((tmp_path / "net" / "ledger.json").read_text())
     checks = {check["actual"]: check for check in ledger["checks"]}

@@ -1,12 +1,25 @@
-"""The real command line in a process of its own."""
+"""The command line: in a process of its own where that can matter, else in this one, which has everything imported."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess  # noqa: TID251  exit codes of the real command line are what is tested
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
+
+from bitproof.cli import run_command_line
+from bitproof.commands import run as run_command
+from bitproof.pipeline.run_folder import RunFolder
+from bitproof.plan import Plan
+
+STARTS_NOTHING = ("calibrate", "explain", "lint", "report", "verify")
+"""Commands without Snakemake: what they do in a process of their own, they do in this one."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +38,8 @@ def bitproof(
 
     If they are given, *path* is the search path for programs, and *modules* is the first folder of Python modules.
     """
+    if path is None and modules is None and arguments[0] in STARTS_NOTHING:
+        return _in_this_process(*arguments)
     environment = dict(os.environ)  # noqa: TID251  the environment of a process that is started here
     if path is not None:
         environment["PATH"] = path
@@ -39,3 +54,33 @@ def bitproof(
         check=False,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def bitproof_without_scheduler(*arguments: object) -> Outcome:
+    """Run ``bitproof`` with *arguments* in this process, with a plain loop in the place of Snakemake.
+
+    Every stage is carried out by the command that Snakemake's rules call, in the order of the plan, whether it is stale
+    or not: for tests of what the stages say.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_command, "_snakemake", _carry_out)
+        return _in_this_process(*arguments)
+
+
+def _in_this_process(*arguments: object) -> Outcome:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as the command line does
+        code = run_command_line([str(argument) for argument in arguments])
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def _carry_out(run: RunFolder, plan: Plan, names: tuple[str, ...], cores: int | None) -> bool:
+    for name in names:
+        code = run_command_line(["stage", name, "--run", str(run.path)])
+        if code and name not in plan.may_fail:
+            return False
+        if code:
+            run.ended(name).parent.mkdir(exist_ok=True)
+            run.ended(name).write_text(f"{code}\n")
+    return True
