@@ -275,17 +275,19 @@ def test_a_run_that_is_told_to_end_takes_its_stages_along_and_goes_on_where_it_w
 
 
 def test_a_bug_in_a_stage_is_exit_code_70_and_shown_once(tmp_path: Path) -> None:
-    """The stage that reads the data is replaced by a number, which cannot be called."""
+    """The stage that reads the data is replaced by a number, which is no stage."""
     modules = tmp_path / "modules"
     modules.mkdir()
-    (modules / "sitecustomize.py").write_text("from bitproof import network_source\nnetwork_source._prepare_data = 3\n")
+    (modules / "sitecustomize.py").write_text(
+        "from bitproof import network_source\nnetwork_source._prepare_data = lambda config: 3\n"
+    )
     outcome = bitproof("run", CONFIG, "--runs", tmp_path, *QUICK, "--json", modules=modules)
     assert outcome.code == 70, outcome.err
-    message = "the first argument must be callable"
-    assert outcome.err.count(f"TypeError: {message}") == 1
+    message = "'int' object has no attribute 'distributions'"
+    assert outcome.err.count(f"AttributeError: {message}") == 1
     assert outcome.err.count("this is a bug of bitproof; please report it with the lines above") == 1
     assert "these stages failed: data (exit code 70)" in outcome.err
-    assert json.loads(outcome.out)["error"] == f"data: a bug of bitproof, TypeError: {message}"
+    assert json.loads(outcome.out)["error"] == f"data: a bug of bitproof, AttributeError: {message}"
     recorded = json.loads((tmp_path / "digits_mlp" / "failures" / "data.json").read_text())
     assert recorded["exit_code"] == 70
     assert bitproof("run", CONFIG, "--runs", tmp_path, *QUICK, "--until", "data").code == 0
