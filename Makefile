@@ -79,11 +79,14 @@ bench-calibration: setup ## measure calibration on simulated chips (25 minutes; 
 bench-integer: setup ## measure lowering, proofs, interpreter and imports (8 minutes)
 	@.venv/bin/python -m benchmarks.integer
 
+# Each of the two processes has one thread: two in each would wait for each other on two cores.
+TEST := OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadgroup
+
 test: setup ## pass all tests
-	@.venv/bin/python -m pytest -n 2 --dist loadgroup --durations=25
+	@$(TEST) --durations=25
 
 test-fast: setup ## pass the tests that need no external program
-	@.venv/bin/python -m pytest -n 2 -m "not tool and not end_to_end and not slow"
+	@$(TEST) -m "not tool and not end_to_end and not slow"
 
 check: setup ## format, lint, types, layering
 	@.venv/bin/ruff format --check .

@@ -14,7 +14,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from bitproof_command import bitproof
+from bitproof_command import bitproof, bitproof_without_scheduler
 from default_signals import with_default_signals
 
 from bitproof.pipeline.ledger import canonical_sha256, json_schema
@@ -206,7 +206,7 @@ def test_a_missing_tool_is_exit_code_3_and_the_other_targets_are_recorded(copy: 
 
 
 def test_a_missed_gate_is_exit_code_1_and_says_by_how_much(tmp_path: Path) -> None:
-    outcome = bitproof(
+    outcome = bitproof_without_scheduler(
         "run", CONFIG, "--runs", tmp_path, *QUICK[:4], "--set", "train.epochs=1", "--set", "gates.float_vs_quantized=0"
     )
     ledger = ledger_of(tmp_path / "digits_mlp")
