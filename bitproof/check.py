@@ -117,7 +117,7 @@ def require_affordable(operations: int, samples: int) -> None:
 def run_check(run: RunFolder, plan: ExecutorPlan, progress: Progress = silent) -> CheckResult:
     """Run the executor *plan* on the test vectors and through every proof that it allows."""
     from bitproof.export.float_reference import judge_reference
-    from bitproof.export.integer import load, operations_of
+    from bitproof.export.integer import load
     from bitproof.export.lower import activations_of
     from bitproof.export.proofs import prove_matrix_units, prove_requantization
 
@@ -126,7 +126,7 @@ def run_check(run: RunFolder, plan: ExecutorPlan, progress: Progress = silent) -
     model = load(run.artifact(INTEGER).path)
     config = run.config()
     if isinstance(config, ImportConfig) and config.vectors is None:
-        require_affordable(operations_of(model), len(vectors))
+        require_affordable(model.operations, len(vectors))
     if isinstance(executor, ShowsProgress):
         executor.progress = progress
     # Asked only if a float executor differs: the file is lowered again for them.

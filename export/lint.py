@@ -13,14 +13,11 @@ from bitproof.export.integer import (
     IntegerModel,
     IntegerType,
     Interval,
-    Node,
     Ranges,
     Threshold,
-    accumulator_type,
     hull,
-    propagate,
 )
-from bitproof.export.integer.magnitudes import Sums, sums_of
+from bitproof.export.integer.types import Sums
 from bitproof.export.lowering import Lowered, lower_graph
 from bitproof.export.proofs import order_dependent, prove_lowering
 from bitproof.export.qonnx import load_qonnx
@@ -139,32 +136,25 @@ def _refusals(error: InputError) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _layers(lowered: Lowered) -> tuple[LayerReport, ...]:
     model = lowered.model
-    ranges, sums, shapes = propagate(model), sums_of(model), model.shapes()
     reports = []
     for node, sources in model.wired():
+        value, given = model.values[node.name], model.values[sources[0]]
         is_activation = isinstance(node, Threshold)
         reports.append(
             LayerReport(
                 name=node.name,
                 op=node.op,
-                shape=shapes[node.name],
-                reachable=hull(ranges[node.name]),
-                kind=_type_of(node, ranges[node.name]),
+                shape=value.shape,
+                reachable=hull(value.ranges),
+                kind=value.type,
                 levels=node.levels if isinstance(node, Threshold) else 0,
-                dead=tuple(c for c, i in enumerate(ranges[node.name]) if i.low == i.high and node.op in COMPUTING),
-                skipped=_skipped(node, ranges[sources[0]]) if isinstance(node, Threshold) else 0,
-                order_dependent=_order(lowered, node.name, ranges[sources[0]], sums[sources[0]])
-                if is_activation
-                else {},
-                sums_round=node.adds and max(sums[node.name].magnitudes) > EXACT_FLOAT32,
+                dead=tuple(c for c, i in enumerate(value.ranges) if i.low == i.high and node.op in COMPUTING),
+                skipped=_skipped(node, given.ranges) if isinstance(node, Threshold) else 0,
+                order_dependent=_order(lowered, node.name, given.ranges, given.sums) if is_activation else {},
+                sums_round=node.adds and max(value.sums.magnitudes) > EXACT_FLOAT32,
             )
         )
     return tuple(reports)
-
-
-def _type_of(node: Node, ranges: Ranges) -> IntegerType:
-    total = hull(ranges)
-    return accumulator_type(ranges) if node.adds else IntegerType.smallest_for(total.low, total.high)
 
 
 def _skipped(node: Threshold, reachable: Ranges) -> int:

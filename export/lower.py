@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from bitproof.export.integer import KIND, IntegerModel, load, propagate, save
+from bitproof.export.integer import KIND, IntegerModel, Threshold, load, save
 from bitproof.export.lowering import Lowered, lower_graph, save_origins
 from bitproof.export.proofs import Activations, prove_lowering, prove_thresholds
 from bitproof.export.qonnx import FILE, load_qonnx
@@ -81,15 +81,15 @@ def derive_again(source: Artifact, integer: Artifact, scratch: Path) -> tuple[li
 
 def _wrong_thresholds(lowered: Lowered, held: IntegerModel) -> Iterator[str]:
     """Yield for each activation of *held* that is not the exported one its first wrong channel and accumulator."""
-    ranges = propagate(lowered.model)
-    nodes = {node.name: node for node in held.activations}
-    for true in lowered.model.activations:
+    values = lowered.model.values
+    nodes = {node.name: node for node in held.nodes_of(Threshold)}
+    for true in lowered.model.nodes_of(Threshold):
         node = nodes.get(true.name)
         if node is None or node.thresholds.shape != true.thresholds.shape:
             yield f"proof fails: the integer model has no activation {true.name} of shape {true.thresholds.shape}"
             continue
         (source,) = lowered.model.sources(true.name)
-        proof = prove_thresholds(node, lowered.activations[true.name], ranges[source])
+        proof = prove_thresholds(node, lowered.activations[true.name], values[source].ranges)
         if proof.first is not None:
             at = proof.first
             yield (
@@ -113,10 +113,10 @@ def activations_of(model: IntegerModel, folder: Path) -> Activations:
         lowered = lower_file(folder / FILE)
     except InputError:
         return {}
-    again = {node.name: node for node in lowered.model.activations}
+    again = {node.name: node for node in lowered.model.nodes_of(Threshold)}
     return {
         node.name: lowered.activations[node.name]
-        for node in model.activations
+        for node in model.nodes_of(Threshold)
         if node.name in again and np.array_equal(again[node.name].thresholds, node.thresholds)
     }
 

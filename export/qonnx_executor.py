@@ -12,8 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from bitproof.export.integer import INPUT, IntegerModel, load, require_codes
-from bitproof.export.integer.magnitudes import Sums, sums_of
+from bitproof.export.integer import INPUT, IntegerModel, Threshold, load, require_codes
+from bitproof.export.integer.types import Sums
 from bitproof.export.lowering import Origins, load_origins
 from bitproof.export.lowering.builder import Origin
 from bitproof.export.lowering.graph import Span
@@ -87,7 +87,6 @@ class QonnxExecutor:
         self._model = model
         self._origins = origins
         self._shapes = model.shapes()
-        self._sums = sums_of(model)
 
     @classmethod
     def open(cls, artifact: Artifact, integer: Artifact) -> QonnxExecutor:
@@ -111,7 +110,7 @@ class QonnxExecutor:
     def observe(self, codes: Codes) -> Observation:
         """Run *codes*, shape (N, inputs), and return the codes of all activations and the real outputs."""
         last = self._model.nodes[-1].name
-        shown = [node.name for node in self._model.activations if node.name in self._origins.nodes]
+        shown = [node.name for node in self._model.nodes_of(Threshold) if node.name in self._origins.nodes]
         values = self._values(codes, [*shown, last])
         outputs = self._in_codes(values[last], last).reshape(len(codes), -1)
         nearest = self._decode(values[last], last, strict=False).reshape(outputs.shape)
@@ -126,56 +125,55 @@ class QonnxExecutor:
         names = [node.name for node in self._model.nodes if node.name in self._origins.nodes]
         return {name: self._decode(values, name) for name, values in self._values(codes, names).items()}
 
-    def requantizes(self, layer: int) -> bool:
-        """Tell whether activation *layer* is a part of the file that can be run alone."""
-        return self._model.activations[layer].name in self._origins.spans
+    def requantizes(self, node: str) -> bool:
+        """Tell whether the activation *node* is a part of the file that can be run alone."""
+        return node in self._origins.spans
 
-    def requantize(self, layer: int, first: int, last: int) -> Codes:
+    def requantize(self, node: str, first: int, last: int) -> Codes:
         """Run the graph's nodes from accumulators to Quant on every accumulator from *first* to *last*."""
-        channels = self._model.activations[layer].channels
+        (source,) = self._model.sources(node)
+        channels = self._model.values[source].shape[0]
         accumulators = np.arange(first, last + 1, dtype=np.int64)[:, None]
-        return self.requantize_at(layer, np.broadcast_to(accumulators, (len(accumulators), channels)))
+        return self.requantize_at(node, np.broadcast_to(accumulators, (len(accumulators), channels)))
 
-    def requantize_at(self, layer: int, accumulators: Codes) -> Codes:
+    def requantize_at(self, node: str, accumulators: Codes) -> Codes:
         """Run the graph's nodes from accumulators to Quant on *accumulators*, shape (N, channels)."""
-        name = self._model.activations[layer].name
-        span, origin, part = self._part(layer)
+        span, origin, part = self._part(node)
         channels = len(origin.scales)
         shape = tuple(channels if axis == 0 else 1 for axis in origin.axes)
         scales = np.array([float(scale) for scale in origin.scales])
         offsets = np.array([float(offset) for offset in origin.offsets])
-        target = self._origins.nodes[name]
+        target = self._origins.nodes[node]
         pieces = [np.zeros((0, channels), dtype=np.int64)]
         for start in range(0, len(accumulators), ROWS_AT_ONCE):
             chosen = accumulators[start : start + ROWS_AT_ONCE].astype(np.float64)
             values = (chosen * scales + offsets).astype(np.float32).reshape(len(chosen), *shape)
             outputs = execute(part, {span.source: values}, [span.target])[span.target]
             ordered = _in_order(outputs, target.axes)
-            pieces.append(self._activation_codes(ordered, name).reshape(len(chosen), channels))
+            pieces.append(self._activation_codes(ordered, node).reshape(len(chosen), channels))
         return np.concatenate(pieces)
 
-    def why_monotone(self, layer: int, lows: Codes, highs: Codes) -> str | None:
+    def why_monotone(self, node: str, lows: Codes, highs: Codes) -> str | None:
         """Say why the nodes from accumulators to Quant are monotone; None where one of them is not known to be."""
         del lows, highs  # float32 does not wrap
-        _, _, part = self._part(layer)
+        _, _, part = self._part(node)
         numbers = {tensor.name: numpy_helper.to_array(tensor) for tensor in part.graph.initializer}
         constants = {"", *numbers}
         kinds: dict[str, None] = {}
-        for node in part.graph.node:
-            varying = [index for index, name in enumerate(node.input) if name not in constants]
+        for step in part.graph.node:
+            varying = [index for index, name in enumerate(step.input) if name not in constants]
             if not varying:
-                constants.update(node.output)
-            elif not _is_monotone(node, varying, numbers):
+                constants.update(step.output)
+            elif not _is_monotone(step, varying, numbers):
                 return None
             else:
-                kinds[node.op_type] = None
+                kinds[step.op_type] = None
         return f"each float32 step is monotone ({', '.join(kinds)}, with constants, rounded to nearest)"
 
-    def _part(self, layer: int) -> tuple[Span, Origin, onnx.ModelProto]:
-        """Return where activation *layer* begins and ends, what comes in, and the part of the file between."""
-        name = self._model.activations[layer].name
-        span = self._origins.spans[name]
-        (source,) = self._model.sources(name)
+    def _part(self, node: str) -> tuple[Span, Origin, onnx.ModelProto]:
+        """Return where the activation *node* begins and ends, what comes in, and the part of the file between."""
+        span = self._origins.spans[node]
+        (source,) = self._model.sources(node)
         origin = self._origin(source, span.source)
         part = cut(
             self._onnx,
@@ -239,7 +237,7 @@ class QonnxExecutor:
         return numbers
 
     def _decode(self, values: FloatArray, node: str, *, strict: bool = True) -> Codes:
-        return self._codes(values, self._origins.nodes[node], self._sums[node], node, strict=strict)
+        return self._codes(values, self._origins.nodes[node], self._model.values[node].sums, node, strict=strict)
 
     def _codes(self, ordered: FloatArray, origin: Origin, sums: Sums, node: str, *, strict: bool = True) -> Codes:
         """Return the codes nearest to the real numbers *ordered*, shape (N, *sample).

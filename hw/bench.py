@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bitproof.hw.rtl_node import TOP, RtlDescription, RtlNode
+from bitproof.hw.rtl_node import MATRIX_UNIT, THRESHOLDING, TOP, RtlDescription, RtlNode
 from bitproof.hw.stitch import Stream, instance
 from bitproof.hw.stream import StreamLayout
 
@@ -37,7 +37,7 @@ class Unit:
 
 def bench_units(description: RtlDescription) -> tuple[Unit, ...]:
     """Return the units of the bench: the stitched top, the matrix units, the thresholding units."""
-    nodes = (*description.matrix_units, *description.activations)
+    nodes = (*description.units(MATRIX_UNIT), *description.units(THRESHOLDING))
     alone = (Unit(i, f"unit_{node.name}", node, node.input, node.output) for i, node in enumerate(nodes, start=1))
     return (Unit(0, "top", None, description.input, description.output), *alone)
 

@@ -20,7 +20,6 @@ from bitproof.export.integer import (
     Ranges,
     Threshold,
     accumulator_type,
-    propagate,
     run,
 )
 from bitproof.pipeline import Codes, ConfigError, InputError
@@ -88,13 +87,12 @@ class FaultSpec:
 
     def draw(self, model: IntegerModel, seed: int) -> Chip:
         """Return the chip number *seed* for networks of the shape of *model*; the same numbers give the same chip."""
-        ranges = propagate(model)
-        stored = [(node, ranges[sources[0]]) for node, sources in model.wired() if isinstance(node, Threshold)]
+        stored = [(node, model.values[model.sources(node.name)[0]].ranges) for node in model.nodes_of(Threshold)]
         streams = np.random.SeedSequence(seed).spawn(3)
         weights, offsets, flips = (np.random.default_rng(stream) for stream in streams)
         return Chip(
             stuck=tuple(_draw_stuck(node, self.stuck, weights) for node in model.products),
-            offsets=tuple(_draw_offsets(node, self.offset, offsets) for node in model.activations),
+            offsets=tuple(_draw_offsets(node, self.offset, offsets) for node in model.nodes_of(Threshold)),
             flips=tuple(_draw_flips(node, reachable, self.flip, flips) for node, reachable in stored),
             wrap=self.wrap,
         )
@@ -149,7 +147,7 @@ class Chip:
         taken = [weights.mask.shape for weights in self.stuck], [bits.inverted.shape for bits in self.flips]
         given = (
             [node.weights.shape for node in model.products],
-            [node.thresholds.shape for node in model.activations],
+            [node.thresholds.shape for node in model.nodes_of(Threshold)],
         )
         if taken != given:
             raise InputError(f"the chip has weights and thresholds of shapes {taken}; {model.name!r} has {given}")

@@ -14,12 +14,12 @@ from bitproof.pipeline import InputError
 FILE = "rtl.json"
 TOP = "finn_top"
 
-MATRIX_UNIT = "MVAU_rtl"
-THRESHOLDING = "Thresholding_rtl"
-WIDTH_CONVERTER = "StreamingDataWidthConverter_rtl"
-FIFO = "StreamingFIFO_rtl"
-
 Op = Literal["MVAU_rtl", "Thresholding_rtl", "StreamingDataWidthConverter_rtl", "StreamingFIFO_rtl"]
+
+MATRIX_UNIT: Literal["MVAU_rtl"] = "MVAU_rtl"
+THRESHOLDING: Literal["Thresholding_rtl"] = "Thresholding_rtl"
+WIDTH_CONVERTER: Literal["StreamingDataWidthConverter_rtl"] = "StreamingDataWidthConverter_rtl"
+FIFO: Literal["StreamingFIFO_rtl"] = "StreamingFIFO_rtl"
 
 
 class Record(BaseModel):
@@ -39,6 +39,7 @@ class RtlNode(Record):
         output: its output stream.
         parameters: what else the benches need: MW, MH, PE, SIMD, weight_bits for a matrix unit; channels, PE, levels,
             threshold_bits for thresholding; depth for a FIFO.
+        covers: name of the node of the integer model that it carries out; None for a FIFO or a width converter.
     """
 
     name: str
@@ -47,6 +48,7 @@ class RtlNode(Record):
     input: StreamLayout
     output: StreamLayout
     parameters: Mapping[str, int]
+    covers: str | None = None
 
 
 class RtlDescription(Record):
@@ -80,15 +82,20 @@ class RtlDescription(Record):
         """Stream of the output codes."""
         return self.nodes[-1].output
 
-    @property
-    def matrix_units(self) -> tuple[RtlNode, ...]:
-        """The matrix-vector units, in execution order."""
-        return tuple(node for node in self.nodes if node.op == MATRIX_UNIT)
+    def units(self, op: Op) -> tuple[RtlNode, ...]:
+        """Return the nodes that do *op*, in execution order."""
+        return tuple(node for node in self.nodes if node.op == op)
 
-    @property
-    def activations(self) -> tuple[RtlNode, ...]:
-        """The thresholding units, in execution order."""
-        return tuple(node for node in self.nodes if node.op == THRESHOLDING)
+    def unit(self, node: str, op: Op) -> RtlNode:
+        """Return the node that does *op* for *node*, a node of the integer model.
+
+        Raises:
+            InputError: there is none.
+        """
+        units = {unit.covers or unit.name: unit for unit in self.units(op)}
+        if node not in units:
+            raise InputError(f"there is no {op} for {node!r}; the RTL has one for {', '.join(units) or 'nothing'}")
+        return units[node]
 
 
 def read_description(folder: Path) -> RtlDescription:

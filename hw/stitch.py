@@ -63,7 +63,10 @@ class StitchRtl(Stage):
         described = ctx.workdir / NODES
         generated: dict[str, Any] = json.loads(described.read_text())
         described.unlink()
-        nodes = tuple(RtlNode.model_validate(entry) for entry in generated["nodes"])
+        covered = {entry["name"]: entry["layer"] for entry in summary["layers"]}
+        nodes = tuple(
+            RtlNode.model_validate({**entry, "covers": covered.get(entry["name"])}) for entry in generated["nodes"]
+        )
         for name in generated["sources"]:
             path = ctx.workdir / "rtl" / name
             path.write_text(apply_patches(name, path.read_text()))
@@ -82,7 +85,7 @@ class StitchRtl(Stage):
 
 
 def _write_json(description: RtlDescription, path: Path) -> None:
-    path.write_text(json.dumps(description.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+    path.write_text(json.dumps(description.model_dump(mode="json", exclude_none=True), indent=1, sort_keys=True) + "\n")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from bitproof.hw.bench import Unit
 from bitproof.hw.output_bias import add_output_bias
-from bitproof.hw.rtl_node import RtlNode, read_description
+from bitproof.hw.rtl_node import MATRIX_UNIT, THRESHOLDING, Op, read_description
 from bitproof.hw.simulator import Measurement, Simulator, Stimulus, simulator_for
 from bitproof.pipeline import Artifact, Codes, InputError, WeightSign
 from bitproof.pipeline.toolchain import VERILATOR
@@ -50,37 +50,37 @@ class RtlExecutor:
         accumulators = self._vectors(self._compiled().units[0], codes)[0]
         return add_output_bias(accumulators, self._description.output_bias)
 
-    def requantize(self, layer: int, first: int, last: int) -> Codes:
-        """Run every accumulator from *first* to *last* through thresholding unit *layer*, in all its channels.
+    def requantize(self, node: str, first: int, last: int) -> Codes:
+        """Run every accumulator from *first* to *last* through the thresholding unit of *node*, in all its channels.
 
         Raises:
             InputError: the unit's input type does not hold one of them.
         """
-        unit = self._thresholding(layer, first, last)
+        unit = self._thresholding(node, first, last)
         accumulators = np.arange(first, last + 1, dtype=np.int64)[:, None]
         words = unit.input.pack(np.repeat(accumulators, unit.input.elements, axis=1))
         stimulus = Stimulus(words, repeat=unit.input.words, outputs=len(words) * unit.output.words)
         return self._simulate(unit, stimulus)[0]
 
-    def requantize_at(self, layer: int, accumulators: Codes) -> Codes:
-        """Run *accumulators*, shape (N, channels), through thresholding unit *layer*.
+    def requantize_at(self, node: str, accumulators: Codes) -> Codes:
+        """Run *accumulators*, shape (N, channels), through the thresholding unit of *node*.
 
         Raises:
             InputError: the unit takes another number of channels, or its input type does not hold one of them.
         """
-        unit = self._thresholding(layer, int(accumulators.min(initial=0)), int(accumulators.max(initial=0)))
+        unit = self._thresholding(node, int(accumulators.min(initial=0)), int(accumulators.max(initial=0)))
         return self._vectors(unit, accumulators)[0]
 
-    def why_monotone(self, layer: int, lows: Codes, highs: Codes) -> str:
-        """Say why the codes of thresholding unit *layer* are decided by the ends of their runs."""
-        del layer, lows, highs  # the input type is wide enough, or the simulation refuses them
+    def why_monotone(self, node: str, lows: Codes, highs: Codes) -> str:
+        """Say why the codes of the thresholding unit of *node* are decided by the ends of their runs."""
+        del node, lows, highs  # the input type is wide enough, or the simulation refuses them
         return (
             "a search in a table, one comparison a stage: an accumulator takes the way of the ends of its run, which "
             "pass each comparison on that way on either side of it"
         )
 
-    def _thresholding(self, layer: int, first: int, last: int) -> Unit:
-        unit = self._unit_of(self._description.activations, layer)
+    def _thresholding(self, node: str, first: int, last: int) -> Unit:
+        unit = self._unit_of(node, THRESHOLDING)
         if not unit.input.minimum <= first <= last <= unit.input.maximum:
             raise InputError(
                 f"accumulators {first}..{last} do not fit the input of {unit.name}, "
@@ -88,13 +88,13 @@ class RtlExecutor:
             )
         return unit
 
-    def multiply(self, layer: int, codes: Codes) -> Codes:
-        """Run *codes*, shape (N, inputs), through matrix unit *layer* with its weight memory.
+    def multiply(self, node: str, codes: Codes) -> Codes:
+        """Run *codes*, shape (N, inputs), through the matrix unit of *node* with its weight memory.
 
         Returns:
             The accumulators, shape (N, outputs).
         """
-        return self._vectors(self._unit_of(self._description.matrix_units, layer), codes)[0]
+        return self._vectors(self._unit_of(node, MATRIX_UNIT), codes)[0]
 
     def measure(self, codes: Codes) -> Mapping[str, int | float | str]:
         """Return cycles and throughput, measured without pauses on the first of *codes*, beside FINN's estimates.
@@ -122,10 +122,9 @@ class RtlExecutor:
             )
         return self._simulator
 
-    def _unit_of(self, nodes: tuple[RtlNode, ...], layer: int) -> Unit:
-        if not 0 <= layer < len(nodes):
-            raise InputError(f"there is no unit {layer}; the RTL has {len(nodes)} of that kind, counted from 0")
-        return next(unit for unit in self._compiled().units if unit.node == nodes[layer])
+    def _unit_of(self, node: str, op: Op) -> Unit:
+        wanted = self._description.unit(node, op)
+        return next(unit for unit in self._compiled().units if unit.node == wanted)
 
     def _vectors(self, unit: Unit, codes: Codes, stall_percent: int | None = None) -> tuple[Codes, Measurement]:
         if codes.ndim != 2 or codes.shape[1] != unit.input.channels or not len(codes):

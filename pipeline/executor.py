@@ -63,8 +63,12 @@ class Place:
 class FlipsWeightBit(Protocol):
     """Flips one bit of a weight in a copy of an artifact."""
 
-    def __call__(self, folder: Path, *, layer: int, row: int, column: int) -> str:
-        """Flip it in the artifact's files in *folder*, and say in words which bit of what it was."""
+    def __call__(self, folder: Path, *, node: str, row: int, column: int) -> str:
+        """Flip it in the artifact's files in *folder*, and say in words which bit of what it was.
+
+        *node* names a node of the integer model that holds weights, *row* is the output channel, and *column* counts
+        its weights in C order.
+        """
         ...
 
 
@@ -110,11 +114,11 @@ class Requantizer(Protocol):
         """Sign convention of the accumulators that :meth:`requantize` takes."""
         ...
 
-    def requantize(self, layer: int, first: int, last: int) -> Codes:
-        """Run the activation of *layer* on every accumulator from *first* to *last*, inclusive.
+    def requantize(self, node: str, first: int, last: int) -> Codes:
+        """Run the activation *node* on every accumulator from *first* to *last*, inclusive.
 
         Row ``a`` of the result, shape (last - first + 1, channels), holds the output codes when the
-        accumulator of every channel is ``first + a``. *layer* counts the requantizing layers from 0.
+        accumulator of every channel is ``first + a``. *node* is its name in the integer model.
         """
         ...
 
@@ -162,22 +166,22 @@ class FloatReference(Protocol):
 class PointRequantizer(Protocol):
     """A requantizer that takes any accumulators, and knows why its codes never turn back where they rise."""
 
-    def requantize_at(self, layer: int, accumulators: Codes) -> Codes:
-        """Run the activation of *layer* on *accumulators*, shape (N, channels), each for its channel.
+    def requantize_at(self, node: str, accumulators: Codes) -> Codes:
+        """Run the activation *node* on *accumulators*, shape (N, channels), each for its channel.
 
         Returns:
             The output codes, same shape. The signs of the accumulators are those of :meth:`Requantizer.requantize`.
         """
         ...
 
-    def why_monotone(self, layer: int, lows: Codes, highs: Codes) -> str | None:
-        """Say why the activation of *layer* is decided by its values at both ends of every run of one code.
+    def why_monotone(self, node: str, lows: Codes, highs: Codes) -> str | None:
+        """Say why the activation *node* is decided by its values at both ends of every run of one code.
 
         That is so where each step from the accumulator to the code is monotone, and for a search in a table, whose path
         depends on nothing but comparisons that the ends of the run decide, too.
 
         Args:
-            layer: counted from 0.
+            node: its name in the integer model.
             lows: least accumulator of each channel, shape (channels,), in the signs of :meth:`requantize_at`.
             highs: largest.
 
@@ -191,8 +195,8 @@ class PointRequantizer(Protocol):
 class MatrixUnit(Protocol):
     """An executor whose matrix-vector units can be run one by one."""
 
-    def multiply(self, layer: int, codes: Codes) -> Codes:
-        """Run matrix unit *layer* (counted from 0) on *codes*, shape (N, inputs).
+    def multiply(self, node: str, codes: Codes) -> Codes:
+        """Run the matrix unit of *node*, a product of the integer model, on *codes*, shape (N, inputs).
 
         Returns:
             The accumulators, shape (N, outputs).

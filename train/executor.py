@@ -76,7 +76,7 @@ class TorchExecutor:
         with watched_quantizers(self._network) as shown:
             values = self._values(codes)
         layers = shown.layers(-(-len(codes) // SAMPLES_AT_ONCE))[1:]  # the first is the input's
-        names = self._names or tuple(f"act{layer}" for layer in range(len(layers)))
+        names = self._names_of(len(layers))
         known = dict(zip(names, layers, strict=True)) if len(names) == len(layers) else {}
         return Observation(known, self._outputs.in_codes(values), self._outputs.nearest(values, self.name))
 
@@ -100,29 +100,33 @@ class TorchExecutor:
             pieces.append(outputs)
         return np.concatenate(pieces)
 
-    def requantizes(self, layer: int) -> bool:
-        """Tell whether activation *layer* can be run alone; behind one that cannot, their numbers are not certain."""
-        return layer < len(self._layers) and None not in self._layers[: layer + 1]
+    def _names_of(self, layers: int) -> tuple[str, ...]:
+        return self._names or tuple(f"act{number}" for number in range(layers))
 
-    def requantize(self, layer: int, first: int, last: int) -> Codes:
-        """Run activation *layer*, with the batch norm or mean before it, on every accumulator from *first* to *last*.
+    def requantizes(self, node: str) -> bool:
+        """Tell whether the activation *node* can be run alone; behind one that cannot, their names are not certain."""
+        names = self._names_of(len(self._layers))[: len(self._layers)]
+        return node in names and None not in self._layers[: names.index(node) + 1]
+
+    def requantize(self, node: str, first: int, last: int) -> Codes:
+        """Run the activation *node*, with the batch norm or mean before it, on the accumulators *first* to *last*.
 
         Raises:
             StageError: float32 cannot tell its codes apart, or a value stands for no code.
         """
-        channels = len(self._known(layer).accumulators.scales)
+        channels = len(self._known(node).accumulators.scales)
         accumulators = np.arange(first, last + 1, dtype=np.int64)[:, None]
-        codes: Codes = self.requantize_at(layer, np.broadcast_to(accumulators, (len(accumulators), channels)))
+        codes: Codes = self.requantize_at(node, np.broadcast_to(accumulators, (len(accumulators), channels)))
         return codes
 
     @torch.no_grad()
-    def requantize_at(self, layer: int, accumulators: Codes) -> Codes:
-        """Run activation *layer*, with the batch norm or mean before it, on *accumulators*, shape (N, channels).
+    def requantize_at(self, node: str, accumulators: Codes) -> Codes:
+        """Run the activation *node*, with the batch norm or mean before it, on *accumulators*, shape (N, channels).
 
         Raises:
             StageError: float32 cannot tell its codes apart, or a value stands for no code.
         """
-        found = self._known(layer)
+        found = self._known(node)
         rows = max(1, ROWS_AT_ONCE // prod(found.accumulators.sizes))
         channels = len(found.accumulators.scales)
         magnitudes = [found.output.magnitude] * channels
@@ -134,10 +138,10 @@ class TorchExecutor:
             pieces.append(_to_codes(outputs, found.output.scale, magnitudes, 1, f"accumulator {at} +"))
         return np.concatenate(pieces)
 
-    def why_monotone(self, layer: int, lows: Codes, highs: Codes) -> str:
-        """Say why activation *layer* is monotone; only layers of which that is known can be run alone."""
+    def why_monotone(self, node: str, lows: Codes, highs: Codes) -> str:
+        """Say why the activation *node* is monotone; only layers of which that is known can be run alone."""
         del lows, highs  # float32 does not wrap
-        found = self._known(layer)
+        found = self._known(node)
         mean = "" if found.pool is None else "a sum with zeros and its quotient by their number, "
         norm = "" if found.norm is None else "batch norm by one factor and one term a channel, "
         return (
@@ -147,14 +151,15 @@ class TorchExecutor:
 
     @torch.no_grad()
     def trace(self, codes: Codes) -> dict[str, Codes]:
-        """Run *codes*, shape (N, inputs), and return the codes of every activation, ``act0``, ``act1``, ...
+        """Run *codes*, shape (N, inputs), and return the codes of every activation, by its name.
 
         Accumulators are left out: their signs are those of the training, and their sums are never seen as integers.
 
         Returns:
             Shape (N, *sample); the activations that :meth:`requantizes` knows.
         """
-        known = [self._known(layer) for layer in range(len(self._layers)) if self.requantizes(layer)]
+        names = [name for name in self._names_of(len(self._layers)) if self.requantizes(name)]
+        known = [self._known(name) for name in names]
         found: list[list[Codes]] = [[] for _ in known]
         runs = count()
 
@@ -164,7 +169,7 @@ class TorchExecutor:
                 values, coding = getattr(outputs, "value", outputs), known[layer].output
                 flat, rows = values.flatten(1), sum(map(len, found[layer]))
                 magnitudes = [coding.magnitude] * flat.shape[1]
-                pieces = _to_codes(flat, coding.scale, magnitudes, 1, f"act{layer}, sample {rows} +")
+                pieces = _to_codes(flat, coding.scale, magnitudes, 1, f"{names[layer]}, sample {rows} +")
                 found[layer].append(pieces.reshape(values.shape))
 
         quantizers = [module for module in self._network.modules() if isinstance(module, ACTIVATIONS)]
@@ -174,11 +179,11 @@ class TorchExecutor:
         finally:
             for hook in hooks:
                 hook.remove()
-        return {f"act{layer}": np.concatenate(pieces) for layer, pieces in enumerate(found) if pieces}
+        return {name: np.concatenate(pieces) for name, pieces in zip(names, found, strict=True) if pieces}
 
-    def _known(self, layer: int) -> ActivationLayer:
-        found = self._layers[layer] if self.requantizes(layer) else None
-        assert found is not None, f"activation {layer} cannot be run alone; ask requantizes first"
+    def _known(self, node: str) -> ActivationLayer:
+        found = self._layers[self._names_of(len(self._layers)).index(node)] if self.requantizes(node) else None
+        assert found is not None, f"activation {node} cannot be run alone; ask requantizes first"
         return found
 
 

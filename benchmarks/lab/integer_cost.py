@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from bitproof.export.integer import IntegerModel, Threshold, propagate, run, trace
+from bitproof.export.integer import IntegerModel, Threshold, run, trace
 from bitproof.export.lower import lower_file
 from bitproof.export.lowering import origins_of
 from bitproof.export.proofs import prove_lowering
@@ -87,10 +87,10 @@ def partings(model: IntegerModel, executor: QonnxExecutor, codes: Codes) -> list
             assert isinstance(node, Threshold), f"{node.name} ({node.op}) of qonnx differs on equal inputs"
             for _, channel, *at in np.argwhere(ours[node.name] != theirs[node.name]):
                 where = (0, channel, *at)
-                accumulator, layer = int(ours[source][where]), model.activations.index(node)
+                accumulator = int(ours[source][where])
                 if (node.name, int(channel), accumulator) in found:
                     continue
-                alone = executor.requantize(layer, accumulator, accumulator)[0, channel]
+                alone = executor.requantize(node.name, accumulator, accumulator)[0, channel]
                 found[node.name, int(channel), accumulator] = {
                     "layer": node.name,
                     "channel": int(channel),
@@ -111,8 +111,7 @@ def macs_of(model: IntegerModel) -> int:
 
 def _reachable(model: IntegerModel) -> int:
     """Return how many accumulators reach the activations, over all channels."""
-    ranges = propagate(model)
-    sources = [ranges[model.sources(node.name)[0]] for node in model.activations]
+    sources = [model.values[model.sources(node.name)[0]].ranges for node in model.nodes_of(Threshold)]
     return sum(interval.high - interval.low + 1 for source in sources for interval in source)
 
 

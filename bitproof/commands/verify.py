@@ -168,10 +168,10 @@ def _run_integers(place: Place) -> Executor:
     return IntegerExecutor(place.artifact)
 
 
-def _flip_integers(folder: Path, *, layer: int, row: int, column: int) -> str:
+def _flip_integers(folder: Path, *, node: str, row: int, column: int) -> str:
     from bitproof.export.integer import flip_weight_bit
 
-    return flip_weight_bit(folder, layer=layer, row=row, column=column)
+    return flip_weight_bit(folder, node=node, row=row, column=column)
 
 
 REFERENCE = ExecutorPlan(INTEGER, INTEGER, INTEGER, "the integer model", _run_integers, flip=_flip_integers)
@@ -201,7 +201,7 @@ def flipped(run: RunFolder, flip: Flip) -> Iterator[tuple[ExecutorPlan, Artifact
         shutil.rmtree(copy)
     shutil.copytree(original.path, copy)
     try:
-        what = plan.flip(copy, layer=weight.layer, row=weight.row, column=weight.column)
+        what = plan.flip(copy, node=weight.node, row=weight.row, column=weight.column)
         spec = f"{plan.name}@{weight.node}:{','.join(map(str, weight.index))}"
         typer.echo(f"flipped one bit in a copy: {what} ({spec})", err=True)
         yield plan, Artifact(plan.source, "flipped", copy, ""), FlippedBit(what, spec, weight.visible)

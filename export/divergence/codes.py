@@ -17,8 +17,7 @@ from bitproof.export.divergence.cause import Cause, Finding
 from bitproof.export.divergence.channel import Channel, Channels, channel_of
 from bitproof.export.divergence.locate import Evidence
 from bitproof.export.divergence.saturation import find_saturation
-from bitproof.export.integer import Activation, IntegerModel, Quantizer, Rounding, Threshold, propagate
-from bitproof.export.integer.magnitudes import sums_of
+from bitproof.export.integer import Activation, IntegerModel, Quantizer, Rounding, Threshold
 from bitproof.export.proofs.order import near_boundaries
 
 MAX_CHANNELS = 16
@@ -125,13 +124,13 @@ def _other_rounding(channels: Channels) -> Finding | None:
 def _float_order(model: IntegerModel, channels: Channels) -> Finding | None:
     """All accumulators at fault lie within the float32 error of a boundary."""
     (source,) = model.sources(channels[0].node.name)
-    reachable, sums = propagate(model)[source], sums_of(model)[source]
+    value = model.values[source]
     for channel in channels:
         if channel.activation is None or not channel.by_one_level:
             return None
-        magnitude = sums.magnitudes[channel.number]
+        magnitude = value.sums.magnitudes[channel.number]
         try:
-            near = near_boundaries(channel.activation, reachable[channel.number], magnitude, sums.terms)
+            near = near_boundaries(channel.activation, value.ranges[channel.number], magnitude, value.sums.terms)
         except ValueError:
             return None  # no float form, or no bound: nothing can be said
         if not all(any(accumulator in interval for interval in near) for accumulator, _, _ in channel.differing):

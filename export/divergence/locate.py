@@ -115,7 +115,7 @@ def search_units(model: IntegerModel, executor: object, codes: Codes, only: Coll
         for node in model.nodes:
             if only is not None and node.name not in only:
                 continue
-            made = _run_unit(model, executor, node, expected[model.sources(node.name)[0]])
+            made = _run_unit(executor, node, expected[model.sources(node.name)[0]])
             if made is None:
                 continue
             actual[node.name] = made
@@ -198,29 +198,28 @@ def _earlier(model: IntegerModel, one: Evidence | None, two: Evidence | None) ->
     return two if keys[1] < keys[0] else one
 
 
-def _run_unit(model: IntegerModel, executor: object, node: Node, source: Codes) -> Codes | None:
+def _run_unit(executor: object, node: Node, source: Codes) -> Codes | None:
     """Return what *executor* makes of *source* at *node*; None where it cannot run that node alone."""
     if isinstance(node, MatMul) and isinstance(executor, MatrixUnit):
-        return executor.multiply(model.matmuls.index(node), source)
+        return executor.multiply(node.name, source)
     if isinstance(node, Threshold) and isinstance(executor, Requantizer):
-        layer = model.activations.index(node)
-        if isinstance(executor, PartialRequantizer) and not executor.requantizes(layer):
+        if isinstance(executor, PartialRequantizer) and not executor.requantizes(node.name):
             return None
-        return _requantized(node, layer, source, executor)
+        return _requantized(node, source, executor)
     return None
 
 
-def _requantized(node: Threshold, layer: int, accumulators: Codes, executor: Requantizer) -> Codes:
+def _requantized(node: Threshold, accumulators: Codes, executor: Requantizer) -> Codes:
     """Return the executor's codes of *accumulators*, shape (N, C, *sizes), directly or looked up in a sweep."""
     if takes_points(executor):
         last = np.moveaxis(accumulators, 1, -1)
-        made = rising_codes_at(node, layer, last.reshape(-1, node.channels), executor)
+        made = rising_codes_at(node, last.reshape(-1, node.channels), executor)
         return np.moveaxis(made.reshape(last.shape), -1, 1)
     codes = np.zeros_like(accumulators)
     for start in range(int(accumulators.min()), int(accumulators.max()) + 1, ROWS_AT_ONCE):
         stop = min(start + ROWS_AT_ONCE - 1, int(accumulators.max()))
         inside = (accumulators >= start) & (accumulators <= stop)
         if inside.any():
-            table = rising_codes(node, layer, start, stop, executor)
+            table = rising_codes(node, start, stop, executor)
             codes[inside] = table[accumulators[inside] - start, np.nonzero(inside)[1]]
     return codes

@@ -14,7 +14,7 @@ import numpy as np
 
 from bitproof.export.divergence.cause import Cause, Finding
 from bitproof.export.divergence.locate import Evidence
-from bitproof.export.integer import Affine, IntegerModel, MatMul, Product, propagate
+from bitproof.export.integer import Affine, IntegerModel, MatMul, Product
 from bitproof.pipeline import Codes, MatrixUnit
 
 PRIME = (1 << 31) - 1
@@ -97,14 +97,14 @@ def _weight(node: Product, evidence: Evidence, column: int, delta: int) -> Wrong
 def _shown_weights(model: IntegerModel, node: MatMul, unit: MatrixUnit) -> list[WrongWeight]:
     """Return every weight that the unit holds wrong: input by input at its largest code, the others at 0."""
     (source,) = model.sources(node.name)
-    ranges = propagate(model)[source]
+    ranges = model.values[source].ranges
     if len(ranges) != node.inputs:
         return []
     largest = np.array([interval.high or interval.low for interval in ranges], dtype=np.int64)
     if any(0 not in interval for interval in ranges):
         return []
     vectors = np.concatenate([np.zeros((1, node.inputs), dtype=np.int64), np.diag(largest)])
-    given = unit.multiply(model.matmuls.index(node), vectors)
+    given = unit.multiply(node.name, vectors)
     products = given[1:] - given[0]
     wrong = []
     for source_index, channel in np.argwhere(products != (node.weights * largest).T):

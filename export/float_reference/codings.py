@@ -8,7 +8,6 @@ import numpy as np
 
 from bitproof.export.integer import IntegerModel, Threshold, load
 from bitproof.export.integer.ir import Coding
-from bitproof.export.integer.magnitudes import sums_of
 from bitproof.export.integer.surd import Surd
 from bitproof.export.lowering import load_origins
 from bitproof.pipeline import InputError
@@ -23,7 +22,7 @@ def output_coding(model: IntegerModel) -> OutputCoding:
         InputError: a batch norm makes a constant of an output, in which no code can be seen.
     """
     last = model.nodes[-1].name
-    shape, sums = model.shapes()[last], sums_of(model)[last]
+    shape, sums = model.values[last].shape, model.values[last].sums
     codings = model.output_codings or (Coding(model.output_scale),) * shape[0]
     constant = next((channel for channel, coding in enumerate(codings) if not coding.scale), None)
     if constant is not None:

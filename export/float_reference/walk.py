@@ -15,7 +15,6 @@ import numpy as np
 
 from bitproof.export.float_reference.outputs import explained_outputs
 from bitproof.export.integer import INPUT, IntegerModel, Threshold, TopK
-from bitproof.export.integer.magnitudes import sums_of
 from bitproof.export.proofs import Activations
 from bitproof.export.proofs.float_bounds import ActivationBounds, Mask, Seen
 from bitproof.pipeline import Codes, Observation, StageError, Unexplained
@@ -134,7 +133,6 @@ class _Explainer:
     ) -> None:
         self._model, self._activations, self._observation = model, activations, observation
         self._precision, self._samples, self._found = precision, samples, found
-        self._sums = sums_of(model)
 
     def run(self, codes: Codes) -> None:
         """Walk on *codes*, shape (N, inputs), and note what is found."""
@@ -172,7 +170,7 @@ class _Explainer:
             explained = np.zeros(len(at[0]), dtype=np.bool_)
         else:
             bounds = ActivationBounds.of(node, activations, self._precision)
-            explained = bounds.explain(codes, self._sums[source].terms)
+            explained = bounds.explain(codes, self._model.values[source].sums.terms)
         self._note(node.name, at, explained, accumulators, made, seen)
 
     def _note_outputs(self, made: Codes, state: _State, source: str) -> None:
@@ -185,7 +183,7 @@ class _Explainer:
             self._observation,
             state.values[source] if isinstance(self._model.nodes[-1], TopK) else made,
             state.magnitudes[source],
-            self._sums[source],
+            self._model.values[source].sums,
             self._precision,
         )
         actual = self._observation.codes.reshape(made.shape)

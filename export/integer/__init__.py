@@ -10,12 +10,12 @@ from bitproof.export.integer.activation import (
     Truncation,
     thresholds_of,
 )
+from bitproof.export.integer.analysis import Value, accumulator_type, operations_of_node
 from bitproof.export.integer.classes import classify
 from bitproof.export.integer.flip import ChosenWeight, choose_weight, flip_weight_bit
 from bitproof.export.integer.interpret import require_codes, run, trace
-from bitproof.export.integer.ir import INPUT, Coding, Head, IntegerModel
+from bitproof.export.integer.ir import Coding, Head, IntegerModel
 from bitproof.export.integer.moves import without_moves
-from bitproof.export.integer.operations import operations_of, operations_of_node
 from bitproof.export.integer.ops import (
     Add,
     Affine,
@@ -33,7 +33,6 @@ from bitproof.export.integer.ops import (
     Transpose,
     Window,
 )
-from bitproof.export.integer.ranges import accumulator_type, propagate
 from bitproof.export.integer.requantize import (
     MultiplyShift,
     Requantization,
@@ -45,7 +44,16 @@ from bitproof.export.integer.requantize import (
 )
 from bitproof.export.integer.store import DAMAGED, KIND, load, rational, save
 from bitproof.export.integer.supported import require_operations
-from bitproof.export.integer.types import EXACT_FLOAT32, EXACT_FLOAT64, IntegerType, Interval, Ranges, Shape, hull
+from bitproof.export.integer.types import (
+    EXACT_FLOAT32,
+    EXACT_FLOAT64,
+    INPUT,
+    IntegerType,
+    Interval,
+    Ranges,
+    Shape,
+    hull,
+)
 
 __all__ = [
     "DAMAGED",
@@ -85,6 +93,7 @@ __all__ = [
     "TopK",
     "Transpose",
     "Truncation",
+    "Value",
     "Window",
     "accumulator_type",
     "choose_weight",
@@ -92,9 +101,7 @@ __all__ = [
     "flip_weight_bit",
     "hull",
     "load",
-    "operations_of",
     "operations_of_node",
-    "propagate",
     "rational",
     "require_codes",
     "require_equal",

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from bitproof.export.integer.interpret import run, trace
-from bitproof.export.integer.ir import INPUT, IntegerModel
+from bitproof.export.integer.ir import IntegerModel
 from bitproof.export.integer.ops import Conv, Product
 from bitproof.export.integer.store import load, save
-from bitproof.export.integer.types import IntegerType
+from bitproof.export.integer.types import INPUT, IntegerType
 from bitproof.pipeline import Codes, ConfigError
 
 SAMPLES = 64
@@ -33,7 +33,6 @@ class ChosenWeight:
 
     Attributes:
         node: its name.
-        layer: its number among the products of the model, counted from 0.
         row: output of the weight.
         column: input of the weight, the axes behind the first counted as one.
         index: the same, each axis counted alone.
@@ -41,7 +40,6 @@ class ChosenWeight:
     """
 
     node: str
-    layer: int
     row: int
     column: int
     index: tuple[int, ...]
@@ -67,11 +65,11 @@ def choose_weight(model: IntegerModel, codes: Codes, *, node: str | None, index:
         raise ConfigError(f"no bit of {name!r} can be flipped; the layers of this network that hold weights: {held}")
     layer, samples = layers[name], codes[:SAMPLES]
     tried = [_given(layer, index)] if index else list(_candidates(model, layer, samples))
-    expected, number = run(model, samples), list(layers).index(name)
+    expected = run(model, samples)
     showing = next((pair for pair in tried if _shows(model, layer, *pair, samples, expected)), None)
     row, column = tried[0] if showing is None else showing
     rest = (int(at) for at in np.unravel_index(column, layer.weights.shape[1:]))
-    return ChosenWeight(name, number, row, column, (row, *rest), visible=showing is not None)
+    return ChosenWeight(name, row, column, (row, *rest), visible=showing is not None)
 
 
 def _given(layer: Product, index: Sequence[int]) -> tuple[int, int]:
@@ -110,14 +108,14 @@ def _changed(model: IntegerModel, layer: Product, row: int, column: int, weight:
     return replace(model, nodes=tuple(other if node is layer else node for node in model.nodes))
 
 
-def flip_weight_bit(folder: Path, *, layer: int, row: int, column: int) -> str:
-    """Flip the lowest bit of weight [*row*, *column*] of product *layer* of the integer model in *folder*.
+def flip_weight_bit(folder: Path, *, node: str, row: int, column: int) -> str:
+    """Flip the lowest bit of weight [*row*, *column*] of the product *node* of the integer model in *folder*.
 
     Returns:
         What was changed, with the old and the new weight.
     """
     model = load(folder)
-    node = model.products[layer]
-    old = int(node.weights.reshape(node.outputs, -1)[row, column])
-    save(_changed(model, node, row, column, old ^ 1), folder)
-    return f"weight [{row}, {column}] of {node.name}: {old} became {old ^ 1}"
+    layer = next(product for product in model.products if product.name == node)
+    old = int(layer.weights.reshape(layer.outputs, -1)[row, column])
+    save(_changed(model, layer, row, column, old ^ 1), folder)
+    return f"weight [{row}, {column}] of {node}: {old} became {old ^ 1}"

@@ -8,8 +8,9 @@ from math import prod
 
 import numpy as np
 
-from bitproof.export.integer.ir import INPUT, IntegerModel
+from bitproof.export.integer.ir import IntegerModel
 from bitproof.export.integer.ops import Node
+from bitproof.export.integer.types import INPUT
 from bitproof.pipeline import Codes, InputError
 
 After = Callable[[Node, Codes], Codes]

@@ -8,22 +8,23 @@ least ``thresholds[c, i - 1]``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import prod
+from typing import TypeVar
 
-from bitproof.export.integer.ops import MatMul, Node, Product, Threshold
+from bitproof.export.integer.analysis import Value, analyse
+from bitproof.export.integer.ops import Node, Product
 from bitproof.export.integer.surd import Surd
-from bitproof.export.integer.types import IntegerType, Interval, Ranges, Shape
-
-INPUT = "input"
-"""What a node's wiring calls the input of the model."""
+from bitproof.export.integer.types import INPUT, IntegerType, Interval, Ranges, Shape
 
 MAX_ELEMENTS = 1 << 26
 """Of one value of one sample."""
 
 Wiring = tuple[tuple[str, ...], ...]
+
+N = TypeVar("N", bound=Node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,8 @@ class IntegerModel:
     output_codings: tuple[Coding, ...] = ()
     heads: tuple[Head, ...] = ()
     _sources: dict[str, tuple[str, ...]] = field(init=False, repr=False)
+    _shapes: dict[str, Shape] = field(init=False, repr=False)
+    _values: Mapping[str, Value] | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         if not self.nodes:
@@ -127,11 +130,11 @@ class IntegerModel:
         codes = self.allowed_codes
         if not codes or codes.step < 1 or not self.input.holds(codes[0], codes[-1]):
             raise ValueError(f"input codes {codes} are empty, fall, or lie outside {self.input}")
+        object.__setattr__(self, "_shapes", self._make_shapes())
         if self.output_codings and len(self.output_codings) != self.shapes()[names[-1]][0]:
             raise ValueError(f"{len(self.output_codings)} output codings for {self.outputs} outputs")
         if self.heads and sum(prod(head.shape) for head in self.heads) != self.outputs:
             raise ValueError(f"the heads {[head.shape for head in self.heads]} are not {self.outputs} outputs")
-        self.shapes()
         object.__setattr__(self, "_sources", {node.name: sources for node, sources in self.wired()})
 
     def wired(self) -> Iterator[tuple[Node, tuple[str, ...]]]:
@@ -142,8 +145,25 @@ class IntegerModel:
         """Return what the node called *name* takes."""
         return self._sources[name]
 
-    def shapes(self) -> dict[str, Shape]:
-        """Return the shape of one sample of every value, by node name, ``input`` included.
+    @property
+    def values(self) -> Mapping[str, Value]:
+        """What is known of every value, by node name, ``input`` included; analysed when it is first asked for."""
+        if self._values is None:
+            object.__setattr__(self, "_values", analyse(self))
+        assert self._values is not None
+        return self._values
+
+    @property
+    def operations(self) -> int:
+        """How many multiplications or comparisons the model carries out for one sample."""
+        return sum(value.operations for value in self.values.values())
+
+    def shapes(self) -> Mapping[str, Shape]:
+        """Return the shape of one sample of every value, by node name, ``input`` included."""
+        return self._shapes
+
+    def _make_shapes(self) -> dict[str, Shape]:
+        """Return the shapes.
 
         Raises:
             ValueError: a node takes a value that was not made before it, or one of another shape.
@@ -196,20 +216,22 @@ class IntegerModel:
             first += prod(head.shape)
         return places
 
-    @property
-    def matmuls(self) -> tuple[MatMul, ...]:
-        """The matrix products, in execution order."""
-        return tuple(node for node in self.nodes if isinstance(node, MatMul))
+    def node(self, name: str) -> Node:
+        """Return the node called *name*.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return {node.name: node for node in self.nodes}[name]
+
+    def nodes_of(self, kind: type[N]) -> tuple[N, ...]:
+        """Return the nodes of one *kind*, in execution order."""
+        return tuple(node for node in self.nodes if isinstance(node, kind))
 
     @property
     def products(self) -> tuple[Product, ...]:
         """The nodes that hold weights: matrix products and convolutions, in execution order."""
         return tuple(node for node in self.nodes if isinstance(node, Product))
-
-    @property
-    def activations(self) -> tuple[Threshold, ...]:
-        """The requantizing layers, in execution order."""
-        return tuple(node for node in self.nodes if isinstance(node, Threshold))
 
 
 def chain_wiring(nodes: tuple[Node, ...]) -> Wiring:

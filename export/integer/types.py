@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+INPUT = "input"
+"""What a node's wiring calls the input of the model."""
+
 EXACT_FLOAT32, EXACT_FLOAT64 = 1 << 24, 1 << 53
 """Every integer of at most this magnitude, and every sum that stays within it, is exact in binary32, in binary64."""
 

@@ -95,15 +95,15 @@ class OnnxInt8Executor:
             "requantization": "; ".join(f"{entry['layer']}: {entry['method']}" for entry in self._layers),
         }
 
-    def requantize(self, layer: int, first: int, last: int) -> Codes:
-        """Run the nodes of activation *layer* alone, on every accumulator from *first* to *last*."""
+    def requantize(self, node: str, first: int, last: int) -> Codes:
+        """Run the nodes of the activation *node* alone, on every accumulator from *first* to *last*."""
         accumulators = np.arange(first, last + 1, dtype=np.int64)[:, None]
-        return self.requantize_at(layer, np.broadcast_to(accumulators, (len(accumulators), self._channels(layer))))
+        return self.requantize_at(node, np.broadcast_to(accumulators, (len(accumulators), self._channels(node))))
 
-    def requantize_at(self, layer: int, accumulators: Codes) -> Codes:
-        """Run the nodes of activation *layer* alone, on *accumulators*, shape (N, channels)."""
-        entry, channels = self._layers[layer], self._channels(layer)
-        session = _session(self._part(layer))
+    def requantize_at(self, node: str, accumulators: Codes) -> Codes:
+        """Run the nodes of the activation *node* alone, on *accumulators*, shape (N, channels)."""
+        entry, channels = self._entry(node), self._channels(node)
+        session = _session(self._part(node))
         rows = max(1, min(ROWS_AT_ONCE, ELEMENTS_AT_ONCE // channels))
         pieces = [np.zeros((0, channels), dtype=np.int64)]
         for start in range(0, len(accumulators), rows):
@@ -111,23 +111,27 @@ class OnnxInt8Executor:
             pieces.append(_run(session, chosen.reshape(-1, *entry["shape"])).reshape(len(chosen), channels))
         return np.concatenate(pieces) - int(entry["zero_point"])
 
-    def why_monotone(self, layer: int, lows: Codes, highs: Codes) -> str | None:
-        """Say why the nodes of activation *layer* are monotone from *lows* to *highs*; None where one is not known."""
-        self._channels(layer)
-        return why_monotone(self._part(layer).graph, lows, highs)
+    def why_monotone(self, node: str, lows: Codes, highs: Codes) -> str | None:
+        """Say why the nodes of the activation *node* are monotone from *lows* to *highs*; None: not known of all."""
+        self._channels(node)
+        return why_monotone(self._part(node).graph, lows, highs)
 
-    def _channels(self, layer: int) -> int:
-        """Return how many channels activation *layer* has.
+    def _channels(self, node: str) -> int:
+        """Return how many channels the activation *node* has.
 
         Raises:
             InputError: the description does not know it.
         """
-        if layer >= len(self._layers):
-            raise InputError(f"{LAYERS} describes {len(self._layers)} activations; the integer model has more")
-        return int(self._layers[layer]["shape"][0])
+        return int(self._entry(node)["shape"][0])
 
-    def _part(self, layer: int) -> onnx.ModelProto:
-        entry = self._layers[layer]
+    def _entry(self, node: str) -> dict[str, Any]:
+        for entry in self._layers:
+            if entry["layer"] == node:
+                return entry
+        raise InputError(f"{LAYERS} describes no activation {node!r}, which the integer model has")
+
+    def _part(self, node: str) -> onnx.ModelProto:
+        entry = self._entry(node)
         return cut(
             self._onnx,
             entry["source"],

@@ -12,23 +12,21 @@ from bitproof.export.onnx_int8.packing import FieldLayout
 from bitproof.export.onnx_int8.writer import FILE
 
 PACKED = ".packed"
-"""What the names of packed weights end with; they are written in the order of the products."""
+"""What the names of packed weights end with."""
 
 
-def flip_weight_bit(folder: Path, *, layer: int, row: int, column: int) -> str:
-    """Flip the lowest bit of weight [*row*, *column*] of product *layer*, in the artifact copy *folder*.
+def flip_weight_bit(folder: Path, *, node: str, row: int, column: int) -> str:
+    """Flip the lowest bit of weight [*row*, *column*] of the product *node*, in the artifact copy *folder*.
 
-    Products are counted from 0, convolutions among them; the axes of a kernel behind the first are one, *column*.
+    The axes of a kernel behind the first are one, *column*.
 
     Returns:
         What was changed, with the old and the new weight.
     """
     model = onnx.load(folder / FILE)
-    names = [tensor.name.removesuffix(PACKED) for tensor in model.graph.initializer if tensor.name.endswith(PACKED)]
-    name = names[layer]
-    old, new = flip_weight(model, name, row, column)
+    old, new = flip_weight(model, node, row, column)
     onnx.save_model(model, folder / FILE)
-    return f"weight [{row}, {column}] of {name} in {FILE}: {old} became {new}"
+    return f"weight [{row}, {column}] of {node} in {FILE}: {old} became {new}"
 
 
 def flip_weight(model: onnx.ModelProto, name: str, row: int, column: int) -> tuple[int, int]:

@@ -47,7 +47,7 @@ def _run(place: Place) -> Executor:
     return OnnxInt8Executor(place.artifact)
 
 
-def _flip(folder: Path, *, layer: int, row: int, column: int) -> str:
+def _flip(folder: Path, *, node: str, row: int, column: int) -> str:
     from bitproof.export.onnx_int8 import flip_weight_bit
 
-    return flip_weight_bit(folder, layer=layer, row=row, column=column)
+    return flip_weight_bit(folder, node=node, row=row, column=column)

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from bitproof.export.integer import INPUT, IntegerModel, hull, load, propagate
+from bitproof.export.integer import INPUT, IntegerModel, hull, load
 from bitproof.export.onnx_int8.context import Context
 from bitproof.export.onnx_int8.graph import INT8, Graph, Stored, Sums, Value, zero_point_of
 from bitproof.export.onnx_int8.operations import WRITERS
@@ -65,7 +65,7 @@ def build(model: IntegerModel, progress: Progress = silent) -> tuple[onnx.ModelP
     if missing:
         raise StageError(f"onnx-int8 has no form for {', '.join(missing)}")
     graph, shapes = Graph(), model.shapes()
-    context = Context(graph, propagate(model), shapes)
+    context = Context(graph, {name: value.ranges for name, value in model.values.items()}, shapes)
     source, kind, shift = _input(graph, model)
     values: dict[str, Value] = {INPUT: source}
     for number, (node, sources) in enumerate(model.wired()):

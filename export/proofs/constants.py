@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bitproof.export.integer import INPUT, Conv, IntegerModel, MatMul, Node, Ranges, Threshold, propagate
+from bitproof.export.integer import INPUT, Conv, IntegerModel, MatMul, Node, Ranges, Threshold
 from bitproof.pipeline.ledger import ProofEntry
 
 NAMED = 16
@@ -18,7 +18,7 @@ def warn_of_constants(model: IntegerModel, tensors: dict[str, str]) -> list[Proo
         model: the integer model.
         tensors: what a layer is called in the file, where that is known.
     """
-    ranges = propagate(model)
+    ranges = _ranges_of(model)
     entries = [
         _warning(name, channels, len(ranges[name]), tensors.get(name)) for name, channels in constant_channels(model)
     ]
@@ -31,12 +31,16 @@ def warn_of_constants(model: IntegerModel, tensors: dict[str, str]) -> list[Proo
 
 def constant_channels(model: IntegerModel) -> Iterator[tuple[str, list[int]]]:
     """Yield each layer that computes with its constant channels, if it has any and is given what is not constant."""
-    ranges = propagate(model)
+    ranges = _ranges_of(model)
     for node, sources in model.wired():
         channels = _constant(ranges[node.name]) if isinstance(node, MatMul | Conv | Threshold) else []
         varying = any(len(_constant(ranges[source])) < len(ranges[source]) for source in sources)
         if channels and varying and not _inherited(node, sources[0], ranges):
             yield node.name, channels
+
+
+def _ranges_of(model: IntegerModel) -> dict[str, Ranges]:
+    return {name: value.ranges for name, value in model.values.items()}
 
 
 def _inherited(node: Node, source: str, ranges: dict[str, Ranges]) -> bool:

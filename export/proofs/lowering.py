@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bitproof.export.integer import hull, propagate
-from bitproof.export.integer.magnitudes import sums_of
+from bitproof.export.integer import Threshold, hull
 from bitproof.export.lowering.lower import Lowered
 from bitproof.export.proofs.constants import warn_of_constants
 from bitproof.export.proofs.order import prove_order
@@ -16,22 +15,22 @@ from bitproof.pipeline.progress import Progress, silent
 def prove_lowering(lowered: Lowered, progress: Progress = silent) -> list[ProofEntry]:
     """Prove thresholds, float order, widths and weights of *lowered*; what was dropped at the end is said here, too."""
     model = lowered.model
-    ranges, sums = propagate(model), sums_of(model)
-    entries = []
-    for number, node in enumerate(model.activations):
-        progress(f"thresholds of {node.name}", number, len(model.activations))
-        (source,) = model.sources(node.name)
+    values, entries = model.values, []
+    nodes = [node for node in model.nodes if isinstance(node, Threshold)]
+    for number, node in enumerate(nodes):
+        progress(f"thresholds of {node.name}", number, len(nodes))
+        source = values[model.sources(node.name)[0]]
         activations = lowered.activations[node.name]
-        entries.append(prove_thresholds(node, activations, ranges[source]))
+        entries.append(prove_thresholds(node, activations, source.ranges))
         if any(activation.chain.floats is None for activation in activations):
             entries.append(_unknown_order(node.name))
         else:
-            terms = (sums[source].terms,) * node.channels
-            entries.append(prove_order(node.name, activations, ranges[source], sums[source].magnitudes, terms))
+            terms = (source.sums.terms,) * node.channels
+            entries.append(prove_order(node.name, activations, source.ranges, source.sums.magnitudes, terms))
     entries += prove_widths(model)
     entries += warn_of_constants(model, {name: span.target for name, span in lowered.spans.items()})
     entries += [_weights(*weights) for weights in lowered.unequal_weights]
-    entries += [_dropped(name, op, hull(ranges[model.nodes[-1].name]).magnitude) for name, op in lowered.dropped]
+    entries += [_dropped(name, op, hull(values[model.nodes[-1].name].ranges).magnitude) for name, op in lowered.dropped]
     return entries
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bitproof.export.integer import INPUT, IntegerModel, IntegerType, MatMul, Threshold
+from bitproof.export.integer import IntegerModel, IntegerType, MatMul
 from bitproof.pipeline import Codes, MatrixUnit, StageError
 from bitproof.pipeline.ledger import ProofEntry
 
@@ -26,11 +26,10 @@ class NamedMatrixUnit(MatrixUnit, Protocol):
 def prove_matrix_units(model: IntegerModel, executor: NamedMatrixUnit, seed: int) -> list[ProofEntry]:
     """Run every matrix unit of *executor* on vectors that show each weight alone, on extremes and on random codes."""
     entries = []
-    kinds = _input_types(model)
-    for layer, (node, kind) in enumerate(zip(model.matmuls, kinds, strict=True)):
-        vectors = basis_vectors(node, kind, seed)
+    for node in model.nodes_of(MatMul):
+        vectors = basis_vectors(node, model.values[model.sources(node.name)[0]].type, seed)
         expected = node.apply(vectors)
-        actual = executor.multiply(layer, vectors)
+        actual = executor.multiply(node.name, vectors)
         if actual.shape != expected.shape:
             raise StageError(
                 f"{executor.name} returned shape {actual.shape} for {node.name}; expected {expected.shape}"
@@ -58,17 +57,6 @@ def prove_matrix_units(model: IntegerModel, executor: NamedMatrixUnit, seed: int
             )
         )
     return entries
-
-
-def _input_types(model: IntegerModel) -> list[IntegerType]:
-    """Return the type of the codes that each matrix product takes."""
-    kinds: dict[str, IntegerType] = {INPUT: model.input}
-    for node, sources in model.wired():
-        if isinstance(node, Threshold):
-            kinds[node.name] = IntegerType.smallest_for(node.lowest, node.highest)
-        elif sources[0] in kinds:
-            kinds[node.name] = kinds[sources[0]]
-    return [kinds[model.sources(node.name)[0]] for node in model.matmuls]
 
 
 def basis_vectors(node: MatMul, kind: IntegerType, seed: int) -> Codes:

@@ -16,7 +16,7 @@ from typing import Protocol, TypeGuard, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from bitproof.export.integer import Activation, IntegerModel, Ranges, Threshold, hull, propagate
+from bitproof.export.integer import Activation, IntegerModel, Ranges, Threshold, hull
 from bitproof.export.proofs.boundaries import differing, ends_of, values_at
 from bitproof.export.proofs.float_bounds import ActivationBounds, Seen
 from bitproof.pipeline import Codes, FloatReference, PointRequantizer, Requantizer, StageError
@@ -60,8 +60,8 @@ class NamedPoints(PointRequantizer, NamedRequantizer, Protocol):
 class PartialRequantizer(Protocol):
     """A requantizer some of whose activations cannot be run alone."""
 
-    def requantizes(self, layer: int) -> bool:
-        """Tell whether activation *layer* can be run alone."""
+    def requantizes(self, node: str) -> bool:
+        """Tell whether the activation *node* can be run alone."""
         ...
 
 
@@ -83,18 +83,16 @@ def prove_requantization(
     Raises:
         StageError: the executor returned codes of another shape.
     """
-    ranges = propagate(model)
     entries = []
-    costs = [_cost(node, ranges[model.sources(node.name)[0]]) for node in model.activations]
-    for layer, node in enumerate(model.activations):
-        progress(f"activation {node.name}", sum(costs[:layer]), sum(costs))
-        if isinstance(executor, PartialRequantizer) and not executor.requantizes(layer):
+    reached = [(node, model.values[model.sources(node.name)[0]].ranges) for node in model.nodes_of(Threshold)]
+    costs = [_cost(node, reachable) for node, reachable in reached]
+    for number, (node, reachable) in enumerate(reached):
+        progress(f"activation {node.name}", sum(costs[:number]), sum(costs))
+        if isinstance(executor, PartialRequantizer) and not executor.requantizes(node.name):
             entries.append(_not_alone(node, executor.name))
         else:
-            (source,) = model.sources(node.name)
-            entries.append(
-                _prove(node, layer, ranges[source], executor, _Sweep(node, _rounding(node, executor, activations)))
-            )
+            sweep = _Sweep(node, _rounding(node, executor, activations))
+            entries.append(_prove(node, reachable, executor, sweep))
     return entries
 
 
@@ -167,14 +165,14 @@ class _Sweep:
             self.first = dict(zip(("channel", "accumulator", "expected", "actual"), values, strict=True))
 
 
-def _prove(node: Threshold, layer: int, reachable: Ranges, executor: NamedRequantizer, sweep: _Sweep) -> ProofEntry:
+def _prove(node: Threshold, reachable: Ranges, executor: NamedRequantizer, sweep: _Sweep) -> ProofEntry:
     total = hull(reachable)
     rows = total.high - total.low + 1
     if rows * node.channels > ALWAYS_RUN and takes_points(executor):
-        why = _why_monotone(node, layer, reachable, executor)
+        why = _why_monotone(node, reachable, executor)
         if why is not None:
-            return _by_boundaries(layer, reachable, executor, why, sweep)
-    return _by_running(layer, reachable, executor, sweep, sampled=rows > MOST_ROWS)
+            return _by_boundaries(reachable, executor, why, sweep)
+    return _by_running(reachable, executor, sweep, sampled=rows > MOST_ROWS)
 
 
 def takes_points(executor: object) -> TypeGuard[NamedPoints]:
@@ -182,20 +180,20 @@ def takes_points(executor: object) -> TypeGuard[NamedPoints]:
     return isinstance(executor, PointRequantizer)
 
 
-def _why_monotone(node: Threshold, layer: int, reachable: Ranges, executor: NamedPoints) -> str | None:
+def _why_monotone(node: Threshold, reachable: Ranges, executor: NamedPoints) -> str | None:
     lows, highs = ends_of(reachable)
     turned = _turned(node, executor)
-    return executor.why_monotone(layer, np.where(turned, -highs, lows), np.where(turned, -lows, highs))
+    return executor.why_monotone(node.name, np.where(turned, -highs, lows), np.where(turned, -lows, highs))
 
 
-def _by_boundaries(layer: int, reachable: Ranges, executor: NamedPoints, why: str, sweep: _Sweep) -> ProofEntry:
+def _by_boundaries(reachable: Ranges, executor: NamedPoints, why: str, sweep: _Sweep) -> ProofEntry:
     """Decide every reachable accumulator at the ends of the runs of one code."""
     node = sweep.node
 
     def run(accumulators: Codes) -> Codes:
         rows = max(1, CODES_AT_ONCE // node.channels)
         starts = range(0, len(accumulators), rows)
-        return np.concatenate([rising_codes_at(node, layer, accumulators[s : s + rows], executor) for s in starts])
+        return np.concatenate([rising_codes_at(node, accumulators[s : s + rows], executor) for s in starts])
 
     found = differing(node, reachable, run)
     sweep.cases = sum(interval.high - interval.low + 1 for interval in reachable)
@@ -220,16 +218,14 @@ def _by_boundaries(layer: int, reachable: Ranges, executor: NamedPoints, why: st
     return _entry(node, executor, sweep, method, "on every reachable accumulator")
 
 
-def _by_running(
-    layer: int, reachable: Ranges, executor: NamedRequantizer, sweep: _Sweep, *, sampled: bool
-) -> ProofEntry:
+def _by_running(reachable: Ranges, executor: NamedRequantizer, sweep: _Sweep, *, sampled: bool) -> ProofEntry:
     lows, highs = ends_of(reachable)
     node, total = sweep.node, hull(reachable)
     rows = max(1, min(ROWS_AT_ONCE, 16 * CODES_AT_ONCE // node.channels))
     for start, stop in _stretches(total.low, total.high, rows, sampled=sampled):
         accumulators = np.arange(start, stop + 1, dtype=np.int64)[:, None]
         expected = node.apply(np.broadcast_to(accumulators, (len(accumulators), node.channels)))
-        actual = rising_codes(node, layer, start, stop, executor)
+        actual = rising_codes(node, start, stop, executor)
         _require_shape(node, expected.shape, actual, executor)
         sweep.add(accumulators, expected, actual, (accumulators >= lows) & (accumulators <= highs))
         if sweep.failing > TOO_MANY:
@@ -292,19 +288,19 @@ def _require_shape(node: Threshold, expected: tuple[int, ...], actual: Codes, ex
         )
 
 
-def rising_codes(node: Threshold, layer: int, first: int, last: int, executor: Requantizer) -> Codes:
+def rising_codes(node: Threshold, first: int, last: int, executor: Requantizer) -> Codes:
     """Return the executor's codes for accumulators first..last in the sign convention of the integer model."""
-    codes = executor.requantize(layer, first, last)
+    codes = executor.requantize(node.name, first, last)
     if executor.weight_sign == "trained" and node.flipped.any():
         codes = codes.copy()
-        codes[:, node.flipped] = executor.requantize(layer, -last, -first)[::-1, node.flipped]
+        codes[:, node.flipped] = executor.requantize(node.name, -last, -first)[::-1, node.flipped]
     return codes
 
 
-def rising_codes_at(node: Threshold, layer: int, accumulators: Codes, executor: NamedPoints) -> Codes:
+def rising_codes_at(node: Threshold, accumulators: Codes, executor: NamedPoints) -> Codes:
     """Return the executor's codes for *accumulators*, shape (N, channels), in the signs of the integer model."""
     turned = np.where(_turned(node, executor), -accumulators, accumulators)
-    codes = executor.requantize_at(layer, turned)
+    codes = executor.requantize_at(node.name, turned)
     _require_shape(node, accumulators.shape, codes, executor)
     return codes
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from bitproof.export.integer import EXACT_FLOAT32, IntegerModel, accumulator_type, hull, propagate
-from bitproof.export.integer.magnitudes import sums_of
+from bitproof.export.integer import EXACT_FLOAT32, IntegerModel, hull
 from bitproof.pipeline.ledger import ProofEntry
 
 WIDTHS_BITS = (32, 64)
@@ -12,13 +11,12 @@ WIDTHS_BITS = (32, 64)
 
 def prove_widths(model: IntegerModel) -> list[ProofEntry]:
     """Decide, for every node that adds, which width its accumulators fit; say where binary32 holds them exactly."""
-    ranges, sums = propagate(model), sums_of(model)
     entries = []
     for node in model.nodes:
         if not node.adds:
             continue
-        total, channels = hull(ranges[node.name]), len(ranges[node.name])
-        kind = accumulator_type(ranges[node.name])
+        value = model.values[node.name]
+        total, channels, kind = hull(value.ranges), len(value.ranges), value.type
         width = next((width for width in WIDTHS_BITS if kind.bits <= width), WIDTHS_BITS[-1])
         entries.append(
             ProofEntry(
@@ -30,7 +28,7 @@ def prove_widths(model: IntegerModel) -> list[ProofEntry]:
                 failing=0 if kind.bits <= width else channels,
             )
         )
-        largest = max(sums[node.name].magnitudes)
+        largest = max(value.sums.magnitudes)
         exact = largest <= EXACT_FLOAT32
         entries.append(
             ProofEntry(

@@ -61,7 +61,7 @@ class Parameters:
 
     @property
     def _tuned(self) -> tuple[Threshold, ...]:
-        return () if self.scope == "output" else self.model.activations
+        return () if self.scope == "output" else self.model.nodes_of(Threshold)
 
     @cached_property
     def _limits(self) -> dict[str, Ranges]:

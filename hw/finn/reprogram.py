@@ -10,9 +10,11 @@ import shutil
 from collections import defaultdict
 from pathlib import Path
 
-from bitproof.export.integer import Affine, IntegerModel, Threshold
+import numpy as np
+
+from bitproof.export.integer import Affine, IntegerModel, MatMul, Threshold
 from bitproof.hw.finn.memory import Field, threshold_field
-from bitproof.hw.rtl_node import RtlNode, read_description
+from bitproof.hw.rtl_node import THRESHOLDING, RtlNode, read_description
 from bitproof.pipeline import StageError
 
 
@@ -34,9 +36,12 @@ def reprogram_thresholds(source: Path, target: Path, original: IntegerModel, mod
         )
     if not _differ_in_thresholds_only(original, model):
         return False
-    nodes = read_description(source).activations
-    pairs = zip(nodes, original.activations, model.activations, strict=True)
-    changes = [change for node, before, after in pairs for change in _changes(node, before, after, source)]
+    description, after = read_description(source), {node.name: node for node in model.nodes_of(Threshold)}
+    changes = [
+        change
+        for node in original.nodes_of(Threshold)
+        for change in _changes(description.unit(node.name, THRESHOLDING), node, after[node.name], source)
+    ]
     shutil.copytree(source, target)
     by_file: dict[str, list[tuple[Field, int]]] = defaultdict(list)
     for field, value in changes:
@@ -55,12 +60,15 @@ def reprogram_thresholds(source: Path, target: Path, original: IntegerModel, mod
 def _differ_in_thresholds_only(original: IntegerModel, model: IntegerModel) -> bool:
     if any(isinstance(node, Affine) for node in (*original.nodes, *model.nodes)):
         return False
-    if len(original.nodes) != len(model.nodes):
+    if [node.name for node in original.nodes] != [node.name for node in model.nodes]:
         return False
-    weights = zip(original.matmuls, model.matmuls, strict=True)
-    shapes = zip(original.activations, model.activations, strict=True)
-    return all((a.weights == b.weights).all() for a, b in weights) and all(
-        a.thresholds.shape == b.thresholds.shape and a.lowest == b.lowest for a, b in shapes
+    pairs = list(zip(original.nodes, model.nodes, strict=True))
+    weights = [(a, b) for a, b in pairs if isinstance(a, MatMul) and isinstance(b, MatMul)]
+    shapes = [(a, b) for a, b in pairs if isinstance(a, Threshold) and isinstance(b, Threshold)]
+    return (
+        len(weights) + len(shapes) == len(pairs)
+        and all(np.array_equal(a.weights, b.weights) for a, b in weights)
+        and all(a.thresholds.shape == b.thresholds.shape and a.lowest == b.lowest for a, b in shapes)
     )
 
 

@@ -75,7 +75,7 @@ def require_supported(model: IntegerModel) -> None:
         if isinstance(node, Threshold):
             _require_activation(node)
     codes = input_types(model)
-    for node in model.matmuls:
+    for node in model.nodes_of(MatMul):
         _require_matmul(node, codes[node.name])
 
 

@@ -101,7 +101,7 @@ def _simulate(place: Place) -> Executor:
     return RtlExecutor(place.artifact, place.workdir, place.cache)
 
 
-def _flip(folder: Path, *, layer: int, row: int, column: int) -> str:
+def _flip(folder: Path, *, node: str, row: int, column: int) -> str:
     from bitproof.hw.finn.fault import flip_weight_bit
 
-    return flip_weight_bit(folder, layer=layer, row=row, column=column)
+    return flip_weight_bit(folder, node=node, row=row, column=column)

@@ -12,8 +12,8 @@ from bitproof.pipeline import StageError
 WORD_BYTES = 4
 
 
-def flip_weight_bit(folder: Path, *, layer: int, row: int, column: int) -> str:
-    """Flip the lowest bit of weight [*row*, *column*] of matrix product *layer*, in the artifact copy *folder*.
+def flip_weight_bit(folder: Path, *, node: str, row: int, column: int) -> str:
+    """Flip the lowest bit of weight [*row*, *column*] of the matrix product *node*, in the artifact copy *folder*.
 
     Returns:
         What was changed, with the old and the new weight.
@@ -21,10 +21,10 @@ def flip_weight_bit(folder: Path, *, layer: int, row: int, column: int) -> str:
     Raises:
         StageError: the firmware has no such weight.
     """
-    matmuls = Manifest.load(folder).matmuls
-    if not 0 <= layer < len(matmuls):
-        raise StageError(f"no matrix product {layer}: the firmware has {len(matmuls)}, counted from 0")
-    entry = matmuls[layer]
+    matmuls = {entry.name: entry for entry in Manifest.load(folder).matmuls}
+    if node not in matmuls:
+        raise StageError(f"no matrix product {node!r}: the firmware has {', '.join(matmuls)}")
+    entry = matmuls[node]
     word, bit = entry.weight_layout.locate(row, column)
     path = folder / ELF
     image = bytearray(path.read_bytes())

@@ -8,7 +8,7 @@ of the calls of each layer, rounded up. So a network that is let through fits, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bitproof.export.integer import Affine, IntegerModel, MatMul, Threshold
@@ -64,10 +64,11 @@ class Footprint:
 
 def least_and_most(draft: Draft, core: CoreName) -> tuple[Footprint, Footprint]:
     """Return the footprints with the smallest and with the largest form of each requantization."""
-    sizes = [_table_sizes(node) for node in draft.model.activations]
+    sizes = {node.name: _table_sizes(node) for node in draft.model.nodes_of(Threshold)}
     kernels = core_of(core).requantize_bytes
-    least = _footprint(draft, core, [low for low, _ in sizes], min(kernels.values()) if sizes else 0)
-    return least, _footprint(draft, core, [high for _, high in sizes], sum(kernels.values()) if sizes else 0)
+    low, high = ({name: pair[end] for name, pair in sizes.items()} for end in (0, 1))
+    least = _footprint(draft, core, low, min(kernels.values()) if sizes else 0)
+    return least, _footprint(draft, core, high, sum(kernels.values()) if sizes else 0)
 
 
 def footprint(model: IntegerModel, core: CoreName) -> Footprint:
@@ -79,7 +80,8 @@ def footprint(model: IntegerModel, core: CoreName) -> Footprint:
     plan = plan_network(model)
     kernels = core_of(core).requantize_bytes
     used = sum(kernels[method] for method in {planned.method for planned in plan.activations})
-    return _footprint(draft_network(model), core, [planned.table_bytes for planned in plan.activations], used)
+    tables = {planned.node.name: planned.table_bytes for planned in plan.activations}
+    return _footprint(draft_network(model), core, tables, used)
 
 
 def require_memory(model: IntegerModel, core: CoreName, flash: int | None = None, ram: int | None = None) -> None:
@@ -110,10 +112,8 @@ def _table_sizes(node: Threshold) -> tuple[int, int]:
     return node.channels * min(each), node.channels * max(each)
 
 
-def _footprint(draft: Draft, core: CoreName, table_bytes: Sequence[int], requantize_bytes: int) -> Footprint:
-    model, products = draft.model, draft.model.matmuls
-    tables = dict(zip((node.name for node in model.activations), table_bytes, strict=True))
-    layouts = dict(zip((node.name for node in products), draft.layouts, strict=True))
+def _footprint(draft: Draft, core: CoreName, tables: Mapping[str, int], requantize_bytes: int) -> Footprint:
+    model, layouts = draft.model, draft.layouts
     layers = []
     for node in model.nodes:
         if isinstance(node, MatMul):
@@ -124,17 +124,17 @@ def _footprint(draft: Draft, core: CoreName, table_bytes: Sequence[int], requant
         elif isinstance(node, Affine):
             layers.append(LayerMemory(node.name, WORD_BYTES * node.offsets.size, WORD_BYTES * node.offsets.size))
     kernels = core_of(core).kernel_bytes
-    code = HARNESS_BYTES + LAYER_BYTES * len(model.activations)
-    code += sum(kernels[kind] for kind in {layout.kind for layout in draft.layouts})
+    code = HARNESS_BYTES + LAYER_BYTES * len(tables)
+    code += sum(kernels[kind] for kind in {layout.kind for layout in layouts.values()})
     return Footprint(tuple(layers), code + requantize_bytes, _ram_bytes(draft))
 
 
 def _ram_bytes(draft: Draft) -> int:
     """Return the vectors of the harness, the scratch of the network, and the stack that the linker keeps free."""
-    products = draft.model.matmuls
+    products = draft.model.nodes_of(MatMul)
     codes = _whole_words(max(node.inputs for node in products))
     accumulators = WORD_BYTES * max(node.outputs for node in products)
-    hidden = max((node.channels for node in draft.model.activations), default=0)
+    hidden = max((node.channels for node in draft.model.nodes_of(Threshold)), default=0)
     scratch = max(WORD_BYTES, WORD_BYTES * hidden + _whole_words(hidden))
     return codes + accumulators + scratch + WORD_BYTES * HARNESS_WORDS + STACK_BYTES
 

@@ -18,12 +18,10 @@ from bitproof.export.integer import (
     Interval,
     MatMul,
     MultiplyShift,
-    Ranges,
     Requantization,
     RoundingShift,
     Threshold,
     hull,
-    propagate,
     require_operations,
     solve_requantization,
     without_moves,
@@ -144,13 +142,11 @@ class Draft:
 
     Attributes:
         model: the network, without what moves nothing.
-        ranges: of every node, one interval a channel.
-        layouts: of each matrix product, in execution order.
+        layouts: of each matrix product, by its name.
     """
 
     model: IntegerModel
-    ranges: Mapping[str, Ranges]
-    layouts: tuple[WeightLayout, ...]
+    layouts: Mapping[str, WeightLayout]
 
 
 def draft_network(model: IntegerModel) -> Draft:
@@ -163,13 +159,12 @@ def draft_network(model: IntegerModel) -> Draft:
     require_operations(model, "the C back-end", (MatMul, Threshold, Affine))
     _check_codes(model)
     _check_order(model)
-    ranges = propagate(model)
     for node in model.nodes:
         if isinstance(node, MatMul):
-            _check_accumulators(node, hull(ranges[node.name]))
+            _check_accumulators(node, hull(model.values[node.name].ranges))
         elif isinstance(node, Affine):
-            _check_sums(node, hull(ranges[node.name]))
-    return Draft(model, ranges, tuple(WeightLayout.of(node) for node in model.matmuls))
+            _check_sums(node, hull(model.values[node.name].ranges))
+    return Draft(model, {node.name: WeightLayout.of(node) for node in model.nodes if isinstance(node, MatMul)})
 
 
 def plan_network(model: IntegerModel) -> Plan:
@@ -181,19 +176,19 @@ def plan_network(model: IntegerModel) -> Plan:
     model = without_moves(model)
     draft = draft_network(model)
     model = draft.model
-    layouts = dict(zip((node.name for node in model.matmuls), draft.layouts, strict=True))
     matmuls = []
     activations = []
     bias = None
     largest_code = model.input.maximum
     for node in model.nodes:
-        outputs = hull(draft.ranges[node.name])
+        outputs = hull(model.values[node.name].ranges)
         if isinstance(node, MatMul):
-            matmuls.append(_plan_matmul(node, layouts[node.name], outputs, largest_code))
+            matmuls.append(_plan_matmul(node, draft.layouts[node.name], outputs, largest_code))
         elif isinstance(node, Affine):
             bias = PlannedBias(node, outputs)
         elif isinstance(node, Threshold):
-            activations.append(PlannedActivation(node, solve_requantization(node, draft.ranges[matmuls[-1].node.name])))
+            reachable = model.values[model.sources(node.name)[0]].ranges
+            activations.append(PlannedActivation(node, solve_requantization(node, reachable)))
             largest_code = node.lowest + node.levels
     return Plan(prefix_of(model.name), model, tuple(matmuls), tuple(activations), bias)
 
@@ -216,7 +211,7 @@ def _check_codes(model: IntegerModel) -> None:
             f"the network takes {model.input} codes; the C back-end takes uint1 to uint{CODE_BITS}: "
             "quantize the network's input without a sign"
         )
-    for node in model.activations:
+    for node in model.nodes_of(Threshold):
         if node.output.signed or node.output.bits > CODE_BITS:
             raise StageError(
                 f"layer {node.name!r} gives {node.output} codes; the C back-end takes uint1 to uint{CODE_BITS}: "

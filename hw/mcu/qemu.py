@@ -14,7 +14,7 @@ import numpy as np
 
 from bitproof.hw.mcu.cores import CoreName, core_of
 from bitproof.hw.mcu.firmware import ELF
-from bitproof.hw.mcu.manifest import Manifest, Method
+from bitproof.hw.mcu.manifest import ActivationEntry, Manifest, MatMulEntry, Method
 from bitproof.pipeline import Artifact, Codes, StageError, WeightSign
 from bitproof.pipeline.toolchain import QEMU_ARM
 
@@ -42,7 +42,7 @@ WHY_MONOTONE: Mapping[Method, str] = {
     "comparison on that way on either side of it",
 }
 
-E = TypeVar("E")
+E = TypeVar("E", MatMulEntry, ActivationEntry)
 
 
 class Mode(IntEnum):
@@ -93,50 +93,50 @@ class FirmwareExecutor:
         """
         return self.run_samples(Mode.RUN, codes)
 
-    def multiply(self, layer: int, codes: Codes) -> Codes:
-        """Run matrix product *layer* on *codes*, shape (N, its inputs), and return its accumulators.
+    def multiply(self, node: str, codes: Codes) -> Codes:
+        """Run the matrix product *node* on *codes*, shape (N, its inputs), and return its accumulators.
 
         Raises:
-            StageError: there is no such layer, the codes have another shape or range, or the firmware failed.
+            StageError: there is no such node, the codes have another shape or range, or the firmware failed.
         """
-        entry = _layer(self.manifest.matmuls, layer, "matrix product")
+        number, entry = _entry(self.manifest.matmuls, node, "matrix product")
         raw = _code_bytes(codes, entry.inputs, LARGEST_CODE)
-        output = self._command(Mode.MULTIPLY, layer, len(codes), 0, raw, macs=entry.macs)
+        output = self._command(Mode.MULTIPLY, number, len(codes), 0, raw, macs=entry.macs)
         return _array(output, "<i4", (len(codes), entry.outputs))
 
-    def requantize(self, layer: int, first: int, last: int) -> Codes:
-        """Run activation *layer* on the accumulators *first* to *last*; return shape (last - first + 1, channels).
+    def requantize(self, node: str, first: int, last: int) -> Codes:
+        """Run the activation *node* on the accumulators *first* to *last*; return shape (last - first + 1, channels).
 
         Raises:
-            StageError: there is no such layer, the accumulators are not int32, or the firmware failed.
+            StageError: there is no such node, the accumulators are not int32, or the firmware failed.
         """
-        entry = _layer(self.manifest.activations, layer, "activation")
+        number, entry = _entry(self.manifest.activations, node, "activation")
         if not (-(1 << 31) <= first <= last < 1 << 31):
             raise StageError(f"accumulators {first} to {last} are not an ascending range of int32")
         rows = last - first + 1
-        output = self._command(Mode.REQUANTIZE, layer, rows, first, b"", macs=entry.outputs * entry.levels)
+        output = self._command(Mode.REQUANTIZE, number, rows, first, b"", macs=entry.outputs * entry.levels)
         return _array(output, "u1", (rows, entry.outputs))
 
-    def requantize_at(self, layer: int, accumulators: Codes) -> Codes:
-        """Run activation *layer* on *accumulators*, shape (N, channels), and return its codes.
+    def requantize_at(self, node: str, accumulators: Codes) -> Codes:
+        """Run the activation *node* on *accumulators*, shape (N, channels), and return its codes.
 
         Raises:
-            StageError: there is no such layer, the accumulators have another shape or range, or the firmware failed.
+            StageError: there is no such node, the accumulators have another shape or range, or the firmware failed.
         """
-        entry = _layer(self.manifest.activations, layer, "activation")
+        number, entry = _entry(self.manifest.activations, node, "activation")
         if accumulators.ndim != 2 or accumulators.shape[1] != entry.inputs:
             raise StageError(f"{entry.name} takes accumulators of shape (N, {entry.inputs}), not {accumulators.shape}")
         if accumulators.size and not -(1 << 31) <= accumulators.min() <= accumulators.max() < 1 << 31:
             raise StageError(f"accumulators {accumulators.min()} to {accumulators.max()} do not fit int32")
         raw = accumulators.astype("<i4").tobytes()
         macs = entry.outputs * entry.levels
-        output = self._command(Mode.REQUANTIZE_AT, layer, len(accumulators), 0, raw, macs=macs)
+        output = self._command(Mode.REQUANTIZE_AT, number, len(accumulators), 0, raw, macs=macs)
         return _array(output, "u1", (len(accumulators), entry.outputs))
 
-    def why_monotone(self, layer: int, lows: Codes, highs: Codes) -> str:
-        """Say why the codes of activation *layer* are decided by the ends of their runs, by its method."""
+    def why_monotone(self, node: str, lows: Codes, highs: Codes) -> str:
+        """Say why the codes of the activation *node* are decided by the ends of their runs, by its method."""
         del lows, highs  # that no accumulator between them overflows was proven when the constants were chosen
-        return WHY_MONOTONE[_layer(self.manifest.activations, layer, "activation").method]
+        return WHY_MONOTONE[_entry(self.manifest.activations, node, "activation")[1].method]
 
     def measure(self, codes: Codes) -> Mapping[str, int | float | str]:
         """Return what one inference costs, measured on the first of *codes* (:mod:`bitproof.hw.mcu.cost`)."""
@@ -156,9 +156,9 @@ class FirmwareExecutor:
         return _array(output, "<i4", (len(codes), self.manifest.outputs))
 
     def _command(
-        self, mode: Mode, layer: int, count: int, first: int, raw: bytes, *, macs: int, options: Sequence[str] = ()
+        self, mode: Mode, number: int, count: int, first: int, raw: bytes, *, macs: int, options: Sequence[str] = ()
     ) -> bytes:
-        command = np.array([COMMAND_MAGIC, mode, layer, count, first & 0xFFFF_FFFF], dtype="<u4")
+        command = np.array([COMMAND_MAGIC, mode, number, count, first & 0xFFFF_FFFF], dtype="<u4")
         (self.workdir / "command.bin").write_bytes(command.tobytes())
         (self.workdir / "input.bin").write_bytes(raw)
         output = self.workdir / "output.bin"
@@ -175,10 +175,12 @@ class FirmwareExecutor:
         return output.read_bytes()
 
 
-def _layer(entries: tuple[E, ...], layer: int, kind: str) -> E:
-    if not 0 <= layer < len(entries):
-        raise StageError(f"no {kind} {layer}: the firmware has {len(entries)}, counted from 0")
-    return entries[layer]
+def _entry(entries: tuple[E, ...], node: str, kind: str) -> tuple[int, E]:
+    """Return the entry of *node* and its number, by which the firmware knows it."""
+    names = [entry.name for entry in entries]
+    if node not in names:
+        raise StageError(f"no {kind} {node!r}: the firmware has {', '.join(names) or 'none'}")
+    return names.index(node), entries[names.index(node)]
 
 
 def _code_bytes(codes: Codes, inputs: int, largest: int) -> bytes:

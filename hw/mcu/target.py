@@ -110,7 +110,7 @@ class CTarget(Target):
         return FirmwareExecutor(place.artifact, place.workdir, self.core)
 
 
-def _flip(folder: Path, *, layer: int, row: int, column: int) -> str:
+def _flip(folder: Path, *, node: str, row: int, column: int) -> str:
     from bitproof.hw.mcu import flip_weight_bit
 
-    return flip_weight_bit(folder, layer=layer, row=row, column=column)
+    return flip_weight_bit(folder, node=node, row=row, column=column)

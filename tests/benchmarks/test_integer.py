@@ -42,11 +42,11 @@ def test_equal_networks_part_nowhere_and_a_wrong_threshold_is_where_they_part(tm
     assert partings(model, executor, codes[:3]) == []
 
     wrong = shifted(model)
-    node = wrong.activations[0]
+    node = wrong.nodes_of(Threshold)[0]
     hit = np.flatnonzero((trace(wrong, codes)[node.name] != trace(model, codes)[node.name]).any(axis=1))
     assert len(hit), "no sample meets the threshold that is wrong"
     found = partings(wrong, executor, codes[hit[:3]])
-    accumulator = int(model.activations[0].thresholds[1, 0])
+    accumulator = int(model.nodes_of(Threshold)[0].thresholds[1, 0])
     assert [(p["layer"], p["channel"], p["accumulator"]) for p in found] == [(node.name, 1, accumulator)]
     assert found[0]["qonnx"] == found[0]["exact"] + 1
 

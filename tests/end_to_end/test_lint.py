@@ -13,7 +13,7 @@ from foreign_files import FILES
 from qonnx_files import QonnxFile, random_mlp
 
 from bitproof.cli import run_command_line
-from bitproof.export.integer import MatMul, propagate
+from bitproof.export.integer import MatMul
 from bitproof.export.lower import lower_file
 from bitproof.export.proofs import near_boundaries
 
@@ -86,7 +86,7 @@ def test_a_file_tells_its_dead_channels_and_its_integers(tmp_path: Path, capsys:
     layers = {layer["name"]: layer for layer in found["layers"]}
     assert layers["act0"]["dead_channels"] == [0], "its batch norm multiplies by 0"
     assert any(line.startswith("act0: 1 of 9 channels give one code") for line in found["advice"])
-    for node, ranges in ((node, propagate(model)[node.name]) for node in model.matmuls):
+    for node, ranges in ((node, model.values[node.name].ranges) for node in model.nodes_of(MatMul)):
         assert isinstance(node, MatMul)
         low, high = min(r.low for r in ranges), max(r.high for r in ranges)
         assert (layers[node.name]["low"], layers[node.name]["high"]) == (low, high)
@@ -112,8 +112,8 @@ def test_channels_that_the_order_of_a_sum_decides_are_named(tmp_path: Path, caps
     code, found = linted(capsys, path)
     assert code == 0
     layer = next(layer for layer in found["layers"] if layer["op"] == "threshold")
-    reachable = propagate(lowered.model)["fc0"]
-    largest = np.abs(lowered.model.matmuls[0].weights).sum(axis=1) * 255
+    reachable = lowered.model.values["fc0"].ranges
+    largest = np.abs(lowered.model.nodes_of(MatMul)[0].weights).sum(axis=1) * 255
     expected = {}
     for channel, activation in enumerate(lowered.activations["act0"]):
         near = near_boundaries(activation, reachable[channel], int(largest[channel]), 40)

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from integer_networks import random_codes, random_network
 
-from bitproof.export.integer import Affine, IntegerModel, Interval, load, propagate, run, save
+from bitproof.export.integer import Affine, IntegerModel, Interval, load, run, save
 from bitproof.export.onnx_int8 import OnnxInt8Executor, build
 from bitproof.export.onnx_int8.writer import FILE, LAYERS
 from bitproof.export.proofs import prove_matrix_units, prove_requantization, prove_widths
@@ -33,7 +33,7 @@ def test_a_bias_is_added_and_shifts_the_range() -> None:
     codes = random_codes(model, 40)
     assert model.outputs == 3
     assert (run(model, codes) == run(plain, codes) + OFFSETS).all()
-    before, after = propagate(plain)["fc1"], propagate(model)["bias0"]
+    before, after = plain.values["fc1"].ranges, model.values["bias0"].ranges
     shifted = tuple(Interval(i.low + o, i.high + o) for i, o in zip(before, OFFSETS.tolist(), strict=True))
     assert after == shifted
 
@@ -102,7 +102,7 @@ def test_matrix_units_are_proven_without_the_bias() -> None:
     class Unit:
         name = "unit"
 
-        def multiply(self, layer: int, codes: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> object:
-            return codes @ biased().matmuls[layer].weights.T
+        def multiply(self, node: str, codes: np.ndarray[tuple[int, int], np.dtype[np.int64]]) -> object:
+            return biased().node(node).apply(codes)
 
     assert all(proof.holds for proof in prove_matrix_units(biased(), Unit(), 0))  # type: ignore[arg-type]

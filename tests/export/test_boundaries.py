@@ -53,16 +53,16 @@ class Staircase:
     name: str = "stairs"
     asked: Counter[str] = field(default_factory=Counter)
 
-    def requantize(self, layer: int, first: int, last: int) -> Codes:
+    def requantize(self, node: str, first: int, last: int) -> Codes:
         accumulators = np.arange(first, last + 1, dtype=np.int64)[:, None]
         self.asked["rows"] += len(accumulators)
         return self._signed(np.repeat(accumulators, self.node.channels, axis=1))
 
-    def requantize_at(self, layer: int, accumulators: Codes) -> Codes:
+    def requantize_at(self, node: str, accumulators: Codes) -> Codes:
         self.asked["points"] += accumulators.size
         return self._signed(accumulators)
 
-    def why_monotone(self, layer: int, lows: Codes, highs: Codes) -> str | None:
+    def why_monotone(self, node: str, lows: Codes, highs: Codes) -> str | None:
         assert (lows <= highs).all()
         return self.why
 

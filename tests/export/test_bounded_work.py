@@ -11,7 +11,7 @@ import onnx
 import pytest
 from qonnx_files import QonnxFile, qonnx_executor, random_mlp
 
-from bitproof.export.integer import IntegerModel, hull, propagate
+from bitproof.export.integer import IntegerModel, Threshold, hull
 from bitproof.export.lower import lower_file
 from bitproof.export.lowering.lower import Lowered
 from bitproof.export.onnx_int8 import OnnxInt8Executor, build
@@ -51,8 +51,8 @@ def test_a_sum_of_free_scales_is_proven_in_moments(tmp_path: Path) -> None:
     path = residual_of_free_scales(tmp_path / "net" / "model.onnx")
     started = time.process_time()
     lowered = lower_file(path)
-    model, last = lowered.model, lowered.model.activations[-1]
-    ranges = propagate(model)[model.sources(last.name)[0]]
+    model, last = lowered.model, lowered.model.nodes_of(Threshold)[-1]
+    ranges = model.values[model.sources(last.name)[0]].ranges
     assert hull(ranges).high - hull(ranges).low > 1 << 29, "the case is not the one that took for ever"
     assert all(proof.holds for proof in prove_lowering(lowered))
     executor = int8_executor(model, tmp_path / "int8")
@@ -106,8 +106,8 @@ def test_of_a_function_that_is_not_known_to_rise_nothing_is_claimed(
     node.op_type = op
     if alpha:
         node.attribute.append(onnx.helper.make_attribute("alpha", alpha))
-    ends = ends_of(propagate(model)[model.sources(model.activations[-1].name)[0]])
-    assert (executor.why_monotone(len(model.activations) - 1, *ends) is not None) is known
+    ends = ends_of(model.values[model.sources(model.nodes_of(Threshold)[-1].name)[0]].ranges)
+    assert (executor.why_monotone(model.nodes_of(Threshold)[-1].name, *ends) is not None) is known
 
 
 @pytest.mark.parametrize(("turned", "known"), [(False, True), (True, False)])
@@ -123,5 +123,5 @@ def test_a_constant_divided_by_a_number_turns_back(tmp_path: Path, turned: bool,
     (node,) = [node for node in executor._onnx.graph.node if node.op_type == "Div"]
     if turned:
         node.input[:] = list(reversed(node.input))
-    ends = ends_of(propagate(model)[model.sources(model.activations[-1].name)[0]])
-    assert (executor.why_monotone(len(model.activations) - 1, *ends) is not None) is known
+    ends = ends_of(model.values[model.sources(model.nodes_of(Threshold)[-1].name)[0]].ranges)
+    assert (executor.why_monotone(model.nodes_of(Threshold)[-1].name, *ends) is not None) is known

@@ -35,7 +35,7 @@ def one_bit_relu(folder: Path) -> Path:
 
 def test_a_quantizer_that_a_relu_makes_constant_is_named_with_its_channels(tmp_path: Path) -> None:
     lowered = lower_file(one_bit_relu(tmp_path))
-    (act,) = lowered.model.activations
+    (act,) = lowered.model.nodes_of(Threshold)
     called = lowered.spans[act.name].target
     expected = [
         f"act0: all 3 channels ({called} in the file) give one code whatever comes in: 0, 1, 2",

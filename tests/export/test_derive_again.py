@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from qonnx_files import random_mlp
 
-from bitproof.export.integer import Node, Threshold, load, save
+from bitproof.export.integer import MatMul, Node, Threshold, load, save
 from bitproof.export.lower import derive_again, lower_file, write_lowered
 from bitproof.pipeline import Artifact
 
@@ -45,7 +45,7 @@ def test_a_moved_threshold_is_named_by_channel_and_accumulator(
 ) -> None:
     generator = np.random.default_rng(seed)
     model = load(artifacts[1].path)
-    node = model.activations[int(generator.integers(len(model.activations)))]
+    node = model.nodes_of(Threshold)[int(generator.integers(len(model.nodes_of(Threshold))))]
     inner = np.argwhere(np.diff(node.thresholds, axis=1)[:, 1:-1] > 1)
     channel, level = (int(i) for i in inner[generator.integers(len(inner))])
     level += 1
@@ -61,7 +61,7 @@ def test_a_moved_threshold_is_named_by_channel_and_accumulator(
 
 
 def test_a_changed_weight_and_a_file_too_many_are_named(artifacts: tuple[Artifact, Artifact], tmp_path: Path) -> None:
-    node = load(artifacts[1].path).matmuls[1]
+    node = load(artifacts[1].path).nodes_of(MatMul)[1]
     rewrite(artifacts[1], replace(node, weights=-node.weights))
     (artifacts[1].path / "more.npy").write_bytes(b"")
     _, differing = derive_again(*artifacts, tmp_path / "scratch")
@@ -72,7 +72,7 @@ def test_a_changed_weight_and_a_file_too_many_are_named(artifacts: tuple[Artifac
 
 
 def test_a_step_of_an_activation_is_part_of_it(artifacts: tuple[Artifact, Artifact], tmp_path: Path) -> None:
-    node = load(artifacts[1].path).activations[0]
+    node = load(artifacts[1].path).nodes_of(Threshold)[0]
     assert isinstance(node, Threshold)
     rewrite(artifacts[1], replace(node, thresholds=node.thresholds[:, 1:].copy(), lowest=1))
     _, differing = derive_again(*artifacts, tmp_path / "scratch")

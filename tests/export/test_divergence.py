@@ -130,7 +130,7 @@ def test_a_wrong_bias_is_told_from_a_wrong_weight() -> None:
 
 def test_samples_that_cannot_tell_two_weights_apart_are_said_to_be_too_few() -> None:
     network = perceptron(6)
-    node = network.model.matmuls[0]
+    node = network.model.nodes_of(MatMul)[0]
     codes = np.zeros((2, network.model.inputs), dtype=np.int64)
     codes[0, 3:5] = 4
     executor = holding(network, with_weight(node, (1, 4), 1))
@@ -373,7 +373,7 @@ def test_units_run_alone_find_a_wrong_weight_and_name_it() -> None:
     network = perceptron(17)
     codes = inputs_of(network, SAMPLES)
     active = int(trace(network.model, codes)["act0"].sum(axis=0).argmax())
-    wrong = with_weight(network.model.matmuls[1], (4, active), -1)
+    wrong = with_weight(network.model.nodes_of(MatMul)[1], (4, active), -1)
     found = explain(UnitExecutor(with_node(network.model, wrong)), network.model, codes)
     assert found.method == "units"
     assert found.divergence is not None
@@ -387,13 +387,13 @@ def test_units_run_alone_find_a_wrong_weight_and_name_it() -> None:
 class PointExecutor(UnitExecutor):
     """Its activations take any accumulators, and nothing else: a sweep over all between them may be without end."""
 
-    def requantize(self, layer: int, first: int, last: int) -> Codes:
+    def requantize(self, node: str, first: int, last: int) -> Codes:
         raise AssertionError("there is no need to sweep")
 
-    def requantize_at(self, layer: int, accumulators: Codes) -> Codes:
-        return self.other.activations[layer].apply(accumulators)
+    def requantize_at(self, node: str, accumulators: Codes) -> Codes:
+        return self.other.node(node).apply(accumulators)
 
-    def why_monotone(self, layer: int, lows: Codes, highs: Codes) -> str | None:
+    def why_monotone(self, node: str, lows: Codes, highs: Codes) -> str | None:
         return None
 
 
@@ -424,7 +424,7 @@ def test_units_that_agree_alone_put_the_fault_between_them() -> None:
 
 def test_units_are_run_behind_a_layer_whose_inputs_cannot_be_seen() -> None:
     network = perceptron(20)
-    wrong = with_weight(network.model.matmuls[1], (4, 2), 3)
+    wrong = with_weight(network.model.nodes_of(MatMul)[1], (4, 2), 3)
 
     class Both(UnitExecutor):
         def trace(self, codes: Codes) -> dict[str, Codes]:
@@ -437,7 +437,7 @@ def test_units_are_run_behind_a_layer_whose_inputs_cannot_be_seen() -> None:
 
 def test_of_a_closed_executor_the_outputs_are_explained() -> None:
     network = perceptron(21)
-    last = network.model.matmuls[-1]
+    last = network.model.nodes_of(MatMul)[-1]
     model = with_node(network.model, replace(last, weights=5 * last.weights, weight_type=IntegerType(8, signed=True)))
     closed = OutputsOnly(model, lambda outputs: (outputs + 64) % 128 - 64)
     found = explain(closed, model, inputs_of(network, SAMPLES))
@@ -464,7 +464,7 @@ def test_an_executor_that_cannot_show_its_layers_is_compared_by_its_units() -> N
     assert (equal.ok, equal.method) == (True, "units")
     assert "(units; its layers cannot be shown: float32 cannot tell" in equal.lines()[0]
     active = int(trace(network.model, codes)["act0"].sum(axis=0).argmax())
-    wrong = with_weight(network.model.matmuls[1], (0, active), 1)
+    wrong = with_weight(network.model.nodes_of(MatMul)[1], (0, active), 1)
     found = explain(Coarse(with_node(network.model, wrong)), network.model, codes).divergence
     assert found is not None
     assert (found.layer, found.channel, found.finding.cause) == ("fc1", 0, Cause.WRONG_WEIGHT)

@@ -75,7 +75,7 @@ def test_a_bit_of_any_layer_is_found_at_its_weight(kind: str, layer: str, tmp_pa
     assert explain(make(artifact), model, codes).ok
     weight = choose_weight(model, codes, node=layer, index=())
     assert (weight.node, weight.visible) == (layer, True)
-    said = flip(artifact.path, layer=weight.layer, row=weight.row, column=weight.column)
+    said = flip(artifact.path, node=weight.node, row=weight.row, column=weight.column)
     assert f"weight [{weight.row}, {weight.column}] of {layer}" in said
     found = explain(make(artifact), model, codes)
     assert found.differing_outputs > 0
@@ -92,7 +92,7 @@ def test_a_weight_that_is_named_is_the_one_that_is_flipped(kind: str, tmp_path: 
     weight = choose_weight(model, codes_of(model), node="conv2", index=index)
     assert (weight.index, weight.row, weight.column) == (index, 3, 2 * 9 + 1)
     make, flip = KINDS[kind]
-    flip(artifact.path, layer=weight.layer, row=weight.row, column=weight.column)
+    flip(artifact.path, node=weight.node, row=weight.row, column=weight.column)
     found = explain(make(artifact), model, codes_of(model)).divergence
     assert found is not None
     assert str(list(index)) in " ".join(found.lines())
@@ -101,11 +101,11 @@ def test_a_weight_that_is_named_is_the_one_that_is_flipped(kind: str, tmp_path: 
 def test_a_bit_of_the_integer_model_changes_that_weight_alone(tmp_path: Path) -> None:
     model = convolutional()
     artifact = artifact_of(model, tmp_path, "integer")
-    flip_weight_bit(artifact.path, layer=1, row=2, column=4)
+    flip_weight_bit(artifact.path, node="fc1", row=2, column=4)
     for number, (before, after) in enumerate(zip(model.products, load(artifact.path).products, strict=True)):
         differing = np.argwhere(before.weights != after.weights).tolist()
         assert differing == ([[2, 0, 1, 1]] if number == 1 else [])
-    flip_weight_bit(artifact.path, layer=1, row=2, column=4)
+    flip_weight_bit(artifact.path, node="fc1", row=2, column=4)
     assert all(
         (a.weights == b.weights).all() for a, b in zip(model.products, load(artifact.path).products, strict=True)
     )
@@ -115,7 +115,6 @@ def test_without_a_layer_the_last_is_meant(tmp_path: Path) -> None:
     model = perceptron(tmp_path)
     chosen = choose_weight(model, codes_of(model), node=None, index=())
     assert chosen.node == model.products[-1].name
-    assert chosen.layer == len(model.products) - 1
 
 
 def test_visible_is_what_the_integer_model_shows(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from qonnx_files import FREE_SCALE, QonnxFile, ties
 from bitproof.export.divergence import Cause
 from bitproof.export.divergence.explain import explain_run
 from bitproof.export.float_reference import judge_reference, output_coding
-from bitproof.export.integer import IntegerModel, run, save
+from bitproof.export.integer import IntegerModel, Threshold, run, save
 from bitproof.export.lower import activations_of, lower_file
 from bitproof.export.lowering import Lowered, lower_graph, origins_of, save_origins
 from bitproof.export.qonnx import FILE, load_qonnx
@@ -230,7 +230,9 @@ def test_an_integer_bias_counts_in_units_of_the_accumulator(joined: bool) -> Non
     else:
         product = file.add("Add", [file.add("Gemm", [source, weights], transB=1), bias])
     found = lowered(file, 2, file.bipolar(product, 1.0), 2)
-    assert found.model.activations[0].thresholds.reshape(-1).tolist() == [-5, 7], "ties belong to the integer bias"
+    assert found.model.nodes_of(Threshold)[0].thresholds.reshape(-1).tolist() == [-5, 7], (
+        "ties belong to the integer bias"
+    )
     other = np.float32(rounded * np.float32(1.5))
     free = file.quant(file.constant(np.array([5, -7]) * rounded), float(other), 16, signed=1)
     again = lowered(file, 2, file.bipolar(file.add("Gemm", [source, weights, free], transB=1), 1.0), 2)

@@ -17,7 +17,7 @@ from written_onnx import Written
 
 from bitproof.export.foreign import PrepareVectors, normalize
 from bitproof.export.foreign.join_heads import KEY, heads_of
-from bitproof.export.integer import Head, IntegerModel, load, run, save
+from bitproof.export.integer import Head, IntegerModel, MatMul, Threshold, load, run, save
 from bitproof.export.lower import lower_file
 from bitproof.export.lowering import Lowered, origins_of
 from bitproof.export.qonnx_executor import QonnxExecutor
@@ -97,7 +97,7 @@ def test_qonnx_and_onnx_int8_give_all_heads_and_a_wrong_one_is_found(tmp_path: P
     shapes = [[d.dim_value or d.dim_param for d in o.type.tensor_type.shape.dim] for o in written.proto.graph.output]
     assert shapes == [["N", 3, 2, 2], ["N", 5]]
     assert [output.name.partition(".")[0] for output in written.proto.graph.output] == ["features", "logits"]
-    flipped, changed = written.with_flipped_weight(model, model.matmuls[0], 7)
+    flipped, changed = written.with_flipped_weight(model, model.nodes_of(MatMul)[0], 7)
     assert (run(model, codes) != run(changed, codes))[:, :12].sum() == 0
     assert flipped.unequal(model, codes) == [
         "fc0",
@@ -155,11 +155,11 @@ def test_float_references_show_a_network_that_ends_with_codes(tmp_path: Path) ->
     file.graph.output.remove(file.graph.output[1])
     result = lowered(file, tmp_path)
     model, codes = result.model, samples(result.model)
-    assert [node.name for node in model.nodes][-1] == model.activations[0].name
+    assert [node.name for node in model.nodes][-1] == model.nodes_of(Threshold)[0].name
     executor = QonnxExecutor(onnx.load(tmp_path / "model.onnx"), model, origins_of(result))
     seen = executor.observe(codes)
     np.testing.assert_array_equal(seen.codes, run(model, codes), strict=True)
-    np.testing.assert_array_equal(seen.layers[model.activations[0].name].reshape(len(codes), -1), seen.codes)
+    np.testing.assert_array_equal(seen.layers[model.nodes_of(Threshold)[0].name].reshape(len(codes), -1), seen.codes)
 
 
 def test_labels_are_refused_for_several_outputs(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_flipped_bit_of_onnx_int8_is_named(tmp_path: Path) -> None:
     artifact = written(model, tmp_path / "out")
     codes = random_codes(model.inputs)
     assert explain_run(OnnxInt8Executor(artifact), tmp_path, path.parent, codes, units=True).ok
-    said = flip_weight_bit(artifact.path, layer=1, row=2, column=3)
+    said = flip_weight_bit(artifact.path, node="fc1", row=2, column=3)
     found = explain_run(OnnxInt8Executor(artifact), tmp_path, path.parent, codes, units=True).divergence
     assert found is not None
     assert (found.layer, found.channel, found.finding.cause) == ("fc1", 2, Cause.WRONG_WEIGHT)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from qonnx_files import QonnxFile, qonnx_executor, random_mlp
 
-from bitproof.export.integer import IntegerType, load, run, save
+from bitproof.export.integer import IntegerType, MatMul, Threshold, load, run, save
 from bitproof.export.lower import lower
 from bitproof.pipeline import Codes, InputError
 
@@ -31,10 +31,10 @@ def test_integer_model_equals_qonnx_executor(tmp_path: Path, seed: int, weight_b
 
 def test_negative_slopes_flip_their_channels_and_dead_channels_do_not(tmp_path: Path) -> None:
     model, _ = lower(random_mlp(tmp_path / "export" / "model.onnx", 3))
-    flipped = np.concatenate([node.flipped for node in model.activations])
+    flipped = np.concatenate([node.flipped for node in model.nodes_of(Threshold)])
     assert flipped.any()
     assert not flipped.all()
-    assert not any(node.flipped[0] for node in model.activations)  # gamma is 0 there
+    assert not any(node.flipped[0] for node in model.nodes_of(Threshold))  # gamma is 0 there
 
 
 def test_model_survives_a_round_trip_through_its_files(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_model_survives_a_round_trip_through_its_files(tmp_path: Path) -> None:
     inputs = codes(1, model.inputs)
     np.testing.assert_array_equal(run(model, inputs), run(again, inputs), strict=True)
     assert (again.input, again.input_scale, again.output_scale) == (model.input, model.input_scale, model.output_scale)
-    flips = zip(again.activations, model.activations, strict=True)
+    flips = zip(again.nodes_of(Threshold), model.nodes_of(Threshold), strict=True)
     assert all((a.flipped == b.flipped).all() for a, b in flips)
 
 
@@ -55,8 +55,8 @@ def test_weights_round_half_to_even_and_saturate(tmp_path: Path) -> None:
     weights = file.quant(file.constant(values), 1.0, 3, signed=1, narrow=1)
     output = file.add("Gemm", [source, weights], transB=1)
     model, _ = lower(file.save(tmp_path / "m.onnx", 7, output, 1))
-    assert model.matmuls[0].weights.tolist() == [[0, 2, 2, 0, -2, 3, -3]]
-    assert model.matmuls[0].weight_type == IntegerType(3, signed=True)
+    assert model.nodes_of(MatMul)[0].weights.tolist() == [[0, 2, 2, 0, -2, 3, -3]]
+    assert model.nodes_of(MatMul)[0].weight_type == IntegerType(3, signed=True)
 
 
 def test_flipping_a_full_range_weight_widens_its_type(tmp_path: Path) -> None:
@@ -67,8 +67,8 @@ def test_flipping_a_full_range_weight_widens_its_type(tmp_path: Path) -> None:
     normal = file.batch_norm(product, np.array([[-1], [0], [0], [1]], dtype=np.float32))
     output = file.quant(normal, 1.0, 2, signed=0)
     model, _ = lower(file.save(tmp_path / "m.onnx", 1, output, 1))
-    assert model.matmuls[0].weights.tolist() == [[2]]
-    assert model.matmuls[0].weight_type == IntegerType(2, signed=False)
+    assert model.nodes_of(MatMul)[0].weights.tolist() == [[2]]
+    assert model.nodes_of(MatMul)[0].weight_type == IntegerType(2, signed=False)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\xff\xff"])
@@ -139,7 +139,7 @@ def test_weights_of_one_bit_are_their_signs_and_zero_is_positive(tmp_path: Path)
     signs = bipolar(file, file.constant(values), [0.5])
     path = file.save(tmp_path / "model.onnx", 4, file.add("Gemm", [source, signs], transB=1), 2)
     model, _ = lower(path)
-    (node,) = model.matmuls
+    (node,) = model.nodes_of(MatMul)
     assert node.weights.tolist() == [[1, -1, 1, 1], [-1, 1, -1, 1]]
     assert float(model.output_scale) == 0.5
     inputs = codes(0, 4, 20)

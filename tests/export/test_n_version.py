@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from random_graphs import Graph, graphs, perceptrons
 from written_onnx import Written
 
-from bitproof.export.integer import Conv, IntegerModel, MatMul, Threshold, propagate, trace
+from bitproof.export.integer import Conv, IntegerModel, MatMul, Threshold, trace
 from bitproof.export.lowering.operations import OPERATIONS
 from bitproof.export.onnx_int8.operations import WRITERS
 from bitproof.export.proofs import prove_lowering
@@ -125,7 +125,7 @@ def _search_files_with_a_flipped_bit(graph: Graph) -> None:
     shown = not np.array_equal(trace(model, codes)[product.name], trace(other, codes)[product.name])
     assert wrong.unequal(model, codes)[:1] == ([product.name] if shown else [])
     FLIPPED["weight" if shown else "weight of no input"] += 1
-    for node in model.activations:
+    for node in model.nodes_of(Threshold):
         level = shown_level(written, model, node, codes)
         if level is not None:
             assert written.with_flipped_threshold(node, 0, level).unequal(model, codes)[:1] == [node.name]
@@ -170,12 +170,12 @@ CAUGHT: list[int] = []
 def _search_perturbed_networks(graph: Graph) -> None:
     subject = lowered(graph)
     codes = searched_codes(subject.model)
-    ranges, hits = propagate(subject.model), hits_of(subject.model, codes)
-    for node in subject.model.activations:
+    values, hits = subject.model.values, hits_of(subject.model, codes)
+    for node in subject.model.nodes_of(Threshold):
         (source,) = subject.model.sources(node.name)
         for channel, row in enumerate(node.thresholds.tolist()):
             for level, threshold in enumerate(row):
-                reachable = ranges[source][channel]
+                reachable = values[source].ranges[channel]
                 hit = hits[node.name, channel, level, 0].any() and reachable.low < threshold <= reachable.high
                 if hit and node.name in subject.lowered.origins:
                     wrong = differences(perturbed(subject, node, channel, level), codes, exact=False, qonnx=False)

@@ -45,7 +45,7 @@ def test_equals_the_integer_model(tmp_path: Path, weight_bits: int) -> None:
     inputs = random_codes(model.inputs)
     np.testing.assert_array_equal(run(model, inputs), executor(inputs), strict=True)
     proofs = prove_requantization(model, executor)
-    assert len(proofs) == len(model.activations)
+    assert len(proofs) == len(model.nodes_of(Threshold))
     assert all(proof.holds and proof.cases > 0 for proof in proofs)
 
 
@@ -69,10 +69,10 @@ def test_one_flipped_weight_bit_is_found(tmp_path: Path) -> None:
     model, _ = lower(random_mlp(tmp_path / "export" / "model.onnx", 2))
     artifact = written(model, tmp_path / "out")
     inputs = random_codes(model.inputs)
-    said = flip_weight_bit(artifact.path, layer=0, row=1, column=2)
-    old = int(model.matmuls[0].weights[1, 2])
+    said = flip_weight_bit(artifact.path, node="fc0", row=1, column=2)
+    old = int(model.nodes_of(MatMul)[0].weights[1, 2])
     assert said.startswith(f"weight [1, 2] of fc0 in {FILE}: {old} became ")
-    changed = model.matmuls[0].weights.copy()
+    changed = model.nodes_of(MatMul)[0].weights.copy()
     changed[1, 2] = int(said.rsplit(" ", 1)[1])
     report = compare_codes(
         run(model, inputs), OnnxInt8Executor(artifact)(inputs), names=("integer", "onnx-int8"), origin="random"
@@ -120,7 +120,7 @@ def test_signed_and_bipolar_codes_are_the_models(
     np.testing.assert_array_equal(run(model, samples), executor(samples), strict=True)
     proofs = prove_requantization(model, executor)
     assert all(proof.holds and proof.cases for proof in proofs)
-    moved = replace(model.activations[0], lowest=codes[0] + 1, output=WIDE)
+    moved = replace(model.nodes_of(Threshold)[0], lowest=codes[0] + 1, output=WIDE)
     other = replace(model, nodes=(nodes[0], moved, *nodes[2:]))
     assert not prove_requantization(other, executor)[0].holds
 

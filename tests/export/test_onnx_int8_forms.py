@@ -13,7 +13,7 @@ import pytest
 from integer_networks import network_for, random_codes
 from onnx import numpy_helper
 
-from bitproof.export.integer import IntegerModel, IntegerType, Threshold, propagate, run
+from bitproof.export.integer import IntegerModel, IntegerType, Threshold, run
 from bitproof.export.onnx_int8 import OnnxInt8Executor, build
 from bitproof.export.onnx_int8.writer import FILE, LAYERS
 from bitproof.export.proofs import prove_requantization, requantization
@@ -34,7 +34,7 @@ def network_of(form: str) -> IntegerModel:
     if form in ("multiply-shift-64", "rounding-shift"):
         return network_for(form)
     model = network_for("rounding-shift" if form == "odd" else "multiply-shift-64")
-    node = model.activations[0]
+    node = model.nodes_of(Threshold)[0]
     if form == "odd":  # codes from -127 on are stored from 0: an even code is odd there
         codes = np.arange(-126, 128)
         rows = np.repeat((4 * codes - 2 + (codes & 1))[None], node.channels, axis=0)
@@ -74,7 +74,7 @@ def test_every_form_is_exact_at_every_boundary_and_says_why_that_is_enough(
     assert proof.holds
     assert proof.method.startswith("decided at the boundaries: ")
     assert "each integer step is monotone" in proof.method
-    node, (low, high) = model.activations[0], ends_of(propagate(model)["fc0"])
+    node, (low, high) = model.nodes_of(Threshold)[0], ends_of(model.values["fc0"].ranges)
     inside = np.flatnonzero((node.thresholds[3] > low[3]) & (node.thresholds[3] <= high[3]))
     for level in (inside[0], inside[len(inside) // 2], inside[-1]):
         thresholds = node.thresholds.copy()
@@ -89,11 +89,11 @@ def test_every_form_is_exact_at_every_boundary_and_says_why_that_is_enough(
 def test_the_forms_agree_on_every_accumulator_of_a_stretch(tmp_path: Path, form: str) -> None:
     model = network_of(form)
     executor = written(model, tmp_path / "out")
-    node: Threshold = model.activations[0]
+    node: Threshold = model.nodes_of(Threshold)[0]
     accumulators = np.repeat(np.arange(-2000, 2000)[:, None], node.channels, axis=1)
-    low, high = ends_of(propagate(model)["fc0"])
+    low, high = ends_of(model.values["fc0"].ranges)
     accumulators = np.clip(accumulators, low, high)
-    np.testing.assert_array_equal(node.apply(accumulators), executor.requantize_at(0, accumulators), strict=True)
+    np.testing.assert_array_equal(node.apply(accumulators), executor.requantize_at("act0", accumulators), strict=True)
 
 
 SPOILED = [
@@ -113,8 +113,8 @@ def test_nothing_is_claimed_of_a_graph_that_may_fall_or_wrap(
 ) -> None:
     model = network_of(form)
     proto, layers = build(model)
-    lows, highs = ends_of(propagate(model)["fc0"])
-    assert opened(proto, layers, tmp_path / "right").why_monotone(0, lows, highs) is not None
+    lows, highs = ends_of(model.values["fc0"].ranges)
+    assert opened(proto, layers, tmp_path / "right").why_monotone("act0", lows, highs) is not None
     (constant,) = [value for value in proto.graph.initializer if value.name == tensor]
     values = numpy_helper.to_array(constant)
     given = values.reshape(-1).tolist()
@@ -123,7 +123,7 @@ def test_nothing_is_claimed_of_a_graph_that_may_fall_or_wrap(
         spoiled = [max(value, 1) for value in spoiled]
     changed = np.array(spoiled, dtype=values.dtype).reshape(values.shape)
     constant.CopyFrom(numpy_helper.from_array(changed, tensor))
-    assert opened(proto, layers, tmp_path / "wrong").why_monotone(0, lows, highs) is None
+    assert opened(proto, layers, tmp_path / "wrong").why_monotone("act0", lows, highs) is None
 
 
 def test_nothing_is_claimed_of_an_operation_that_is_not_known(tmp_path: Path) -> None:
@@ -131,5 +131,5 @@ def test_nothing_is_claimed_of_an_operation_that_is_not_known(tmp_path: Path) ->
     proto, layers = build(model)
     (node,) = [node for node in proto.graph.node if node.name == "act0.sum"]
     node.op_type = "Sub"
-    lows, highs = ends_of(propagate(model)["fc0"])
-    assert opened(proto, layers, tmp_path / "other").why_monotone(0, lows, highs) is None
+    lows, highs = ends_of(model.values["fc0"].ranges)
+    assert opened(proto, layers, tmp_path / "other").why_monotone("act0", lows, highs) is None

@@ -83,7 +83,7 @@ def exact_table() -> Codes:
 def table_of(lowered: Lowered) -> Codes:
     """Return the code of each pixel, shape (256, 3), that the first activation of the integer model gives."""
     images = np.broadcast_to(EVERY_PIXEL, (256, 3, 4, 4)).reshape(256, 48)
-    first = lowered.model.activations[0].name
+    first = lowered.model.nodes_of(Threshold)[0].name
     return trace(lowered.model, images)[first][:, :, 0, 0]
 
 
@@ -109,7 +109,7 @@ def test_the_network_on_pixels_gives_what_qonnx_gives_for_the_file_itself(tmp_pa
     written = Written.of(model)
     assert written.proto.graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
     assert written.unequal(model, codes) == []
-    act = model.activations[0]
+    act = model.nodes_of(Threshold)[0]
     assert isinstance(act, Threshold)
     moved = replace(act, thresholds=act.thresholds + 1)
     wrong = replace(model, nodes=tuple(moved if node is act else node for node in model.nodes))

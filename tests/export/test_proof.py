@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from qonnx_files import qonnx_executor, random_mlp
 
-from bitproof.export.integer import IntegerModel, IntegerType, MatMul, propagate
+from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Threshold
 from bitproof.export.lower import lower
 from bitproof.export.proofs import basis_vectors, prove_matrix_units, prove_requantization, prove_widths
 from bitproof.pipeline import Codes, WeightSign
@@ -21,15 +21,16 @@ class FaultyRequantizer:
     """The model itself, with one code changed at one accumulator of one channel."""
 
     model: IntegerModel
-    at: tuple[int, int, int] | None
+    at: tuple[str, int, int] | None
     name: str = "faulty"
     weight_sign: WeightSign = "lowered"
 
-    def requantize(self, layer: int, first: int, last: int) -> Codes:
-        node = self.model.activations[layer]
-        accumulators = np.repeat(np.arange(first, last + 1, dtype=np.int64)[:, None], node.channels, axis=1)
-        codes = node.apply(accumulators)
-        if self.at is not None and self.at[0] == layer and first <= self.at[2] <= last:
+    def requantize(self, node: str, first: int, last: int) -> Codes:
+        layer = self.model.node(node)
+        assert isinstance(layer, Threshold)
+        accumulators = np.repeat(np.arange(first, last + 1, dtype=np.int64)[:, None], layer.channels, axis=1)
+        codes = layer.apply(accumulators)
+        if self.at is not None and self.at[0] == node and first <= self.at[2] <= last:
             codes[self.at[2] - first, self.at[1]] ^= 1
         return codes
 
@@ -39,15 +40,16 @@ class FaultyMatrixUnit:
     """The model itself, with one weight changed by one."""
 
     model: IntegerModel
-    at: tuple[int, int, int] | None
+    at: tuple[str, int, int] | None
     name: str = "faulty"
 
-    def multiply(self, layer: int, codes: Codes) -> Codes:
-        node = self.model.matmuls[layer]
-        weights = node.weights.copy()
-        if self.at is not None and self.at[0] == layer:
+    def multiply(self, node: str, codes: Codes) -> Codes:
+        layer = self.model.node(node)
+        assert isinstance(layer, MatMul)
+        weights = layer.weights.copy()
+        if self.at is not None and self.at[0] == node:
             weights[self.at[1], self.at[2]] += 1
-        return MatMul(node.name, weights, IntegerType(8, signed=True)).apply(codes)
+        return MatMul(node, weights, IntegerType(8, signed=True)).apply(codes)
 
 
 @pytest.fixture
@@ -57,23 +59,23 @@ def model(tmp_path: Path) -> IntegerModel:
 
 def test_sweep_finds_a_single_wrong_code(model: IntegerModel) -> None:
     assert all(proof.holds for proof in prove_requantization(model, FaultyRequantizer(model, None)))
-    reachable = propagate(model)[model.matmuls[1].name]
+    reachable = model.values[model.nodes_of(MatMul)[1].name].ranges
     for accumulator in (reachable[2].low, reachable[2].high):
-        proofs = prove_requantization(model, FaultyRequantizer(model, (1, 2, accumulator)))
+        proofs = prove_requantization(model, FaultyRequantizer(model, ("act1", 2, accumulator)))
         assert [proof.holds for proof in proofs] == [True, False]
         assert proofs[1].failing == 1
         assert proofs[1].first is not None
         assert (proofs[1].first["channel"], proofs[1].first["accumulator"]) == (2, accumulator)
-    unreachable = FaultyRequantizer(model, (1, 2, reachable[2].high + 1))
+    unreachable = FaultyRequantizer(model, ("act1", 2, reachable[2].high + 1))
     assert all(proof.holds for proof in prove_requantization(model, unreachable))
 
 
 def test_every_single_weight_shows_in_the_basis_vectors(model: IntegerModel) -> None:
     assert all(proof.holds for proof in prove_matrix_units(model, FaultyMatrixUnit(model, None), 0))
-    for layer, node in enumerate(model.matmuls):
+    for layer, node in enumerate(model.nodes_of(MatMul)):
         for row in range(node.outputs):
             for column in range(node.inputs):
-                proofs = prove_matrix_units(model, FaultyMatrixUnit(model, (layer, row, column)), 0)
+                proofs = prove_matrix_units(model, FaultyMatrixUnit(model, (node.name, row, column)), 0)
                 assert not proofs[layer].holds
 
 
@@ -87,7 +89,7 @@ def test_basis_vectors_stay_within_their_type() -> None:
 def test_flipped_channels_of_the_float_reference_are_swept_in_their_own_sign(tmp_path: Path) -> None:
     path = random_mlp(tmp_path / "export" / "model.onnx", 6)
     model, _ = lower(path)
-    assert any(node.flipped.any() for node in model.activations)
+    assert any(node.flipped.any() for node in model.nodes_of(Threshold))
     executor = qonnx_executor(path)
     assert all(proof.holds for proof in prove_requantization(model, executor))
     executor.weight_sign = "trained"  # the wrong convention must not pass

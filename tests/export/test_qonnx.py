@@ -12,7 +12,7 @@ import torch
 from qonnx_runs import run_file
 from torch import nn
 
-from bitproof.export.integer import run
+from bitproof.export.integer import MatMul, Threshold, run
 from bitproof.export.lower import lower
 from bitproof.export.qonnx import FILE, ExportQonnx
 from bitproof.pipeline import Artifact, StageContext
@@ -71,7 +71,7 @@ def test_narrow_networks_reach_the_same_integers(
     assert proofs
     assert all(proof.holds for proof in proofs)
     assert integer.input.maximum == (1 << input_bits) - 1
-    assert [node.levels for node in integer.activations] == [(1 << act_bits) - 1] * 2
+    assert [node.levels for node in integer.nodes_of(Threshold)] == [(1 << act_bits) - 1] * 2
     if weight_bits == 1:
-        assert all(set(np.unique(node.weights).tolist()) <= {-1, 1} for node in integer.matmuls)
+        assert all(set(np.unique(node.weights).tolist()) <= {-1, 1} for node in integer.nodes_of(MatMul))
     assert np.array_equal(run(integer, codes) * float(integer.output_scale), expected)

@@ -16,7 +16,7 @@ from torch import nn
 
 from bitproof.export.float_reference import judge_reference, output_coding, walk
 from bitproof.export.foreign.normalize import normalize
-from bitproof.export.integer import run
+from bitproof.export.integer import Threshold, run
 from bitproof.export.lowering import Lowered, lower_graph, origins_of
 from bitproof.export.onnx_int8 import OnnxInt8Executor, build
 from bitproof.export.onnx_int8.writer import FILE, LAYERS
@@ -53,7 +53,7 @@ class Imported:
     def torch_gives(self) -> Observation:
         model = self.lowered.model
         values = torch.from_numpy((self.codes * float(model.input_scale)).astype(np.float32))
-        names = [node.name for node in model.activations if node.name in self.lowered.origins]
+        names = [node.name for node in model.nodes_of(Threshold) if node.name in self.lowered.origins]
         seen = observed(self.network, values.reshape(-1, *self.shape), names, self.codes)
         coding = output_coding(model)
         return Observation(seen.layers, coding.in_codes(seen.outputs), coding.nearest(seen.outputs, "torch"))

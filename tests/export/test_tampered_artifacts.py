@@ -67,7 +67,7 @@ def int8(folder: Path) -> OnnxInt8Executor:
 
 def test_what_was_not_edited_is_accepted(folder: Path) -> None:
     assert qonnx(folder).name == "qonnx"
-    assert int8(folder).requantize(0, 0, 3).shape[0] == 4
+    assert int8(folder).requantize("act0", 0, 3).shape[0] == 4
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_layers_that_are_not_those_of_the_graph_are_refused(folder: Path, edit: 
 def test_an_activation_that_is_not_described_is_refused(folder: Path) -> None:
     edit_json(folder / "int8" / LAYERS, lambda content: content.update(activations=[]))
     with pytest.raises(InputError, match="describes 0 activations; the integer model has more"):
-        int8(folder).requantize(0, 0, 3)
+        int8(folder).requantize("act0", 0, 3)
 
 
 def test_an_executor_of_another_network_is_no_bug_of_ours(folder: Path) -> None:

@@ -43,7 +43,7 @@ def test_theta_zero_is_the_original(scope: str) -> None:
     parameters = Parameters(MODEL, scope)  # type: ignore[arg-type]  # one of the three
     model = parameters.model_of(np.zeros(parameters.size))
     assert parameters.size == {"output": 5, "thresholds": 41, "all": 45}[scope]
-    for before, after in zip(MODEL.activations, model.activations, strict=True):
+    for before, after in zip(MODEL.nodes_of(Threshold), model.nodes_of(Threshold), strict=True):
         assert (before.thresholds == after.thresholds).all()
     assert (run(model, CODES) == run(MODEL, CODES)).all()
     assert isinstance(model.nodes[-1], MatMul if scope == "thresholds" else Affine)
@@ -57,7 +57,7 @@ def test_every_parameter_moves_what_it_names_and_nothing_else() -> None:
         model = parameters.model_of(theta)
         moved = {
             node.name
-            for before, node in zip(MODEL.activations, model.activations, strict=True)
+            for before, node in zip(MODEL.nodes_of(Threshold), model.nodes_of(Threshold), strict=True)
             if (before.thresholds != node.thresholds).any()
         }
         bias = model.nodes[-1]
@@ -75,7 +75,7 @@ def test_thresholds_stay_ascending_integers_within_the_reachable() -> None:
     generator = np.random.default_rng(0)
     for _ in range(50):
         model = parameters.model_of(generator.normal(0, 5, parameters.size))  # its nodes check the order themselves
-        for node in model.activations:
+        for node in model.nodes_of(Threshold):
             low, high = parameters._bounds[node.name]
             assert (low <= node.thresholds).all()
             assert (node.thresholds <= high).all()
@@ -90,7 +90,9 @@ def test_a_shift_of_one_lowers_the_code_by_one_and_extrapolates_what_was_cut_off
         "n", IntegerType(2, signed=False), Fraction(1), (10,), (product, activation, last), Fraction(1)
     )
     parameters = Parameters(model, "thresholds")
-    up, down = (parameters.model_of(np.array([0.0, 0.0, b])).activations[0].thresholds.tolist() for b in (1.0, -1.0))
+    up, down = (
+        parameters.model_of(np.array([0.0, 0.0, b])).nodes_of(Threshold)[0].thresholds.tolist() for b in (1.0, -1.0)
+    )
     assert up == [[6, 16, 26, 31, 31]]  # the first one was cut off, too, at -4
     assert down == [[0, 0, 6, 16, 26]]
 
@@ -192,7 +194,9 @@ def test_readable_outputs_do_better(weight_rate: float | None) -> None:
     straight = StraightThrough(steps=200, batch=128, rate=0.03, weight_rate=weight_rate)
     calibrated = straight(Parameters(model), LogitProbe(chip, samples), np.random.default_rng(0))
     assert loss(calibrated) < 0.8 * loss(model)
-    changed = any((a.weights != b.weights).any() for a, b in zip(calibrated.matmuls, model.matmuls, strict=True))
+    changed = any(
+        (a.weights != b.weights).any() for a, b in zip(calibrated.nodes_of(MatMul), model.nodes_of(MatMul), strict=True)
+    )
     assert changed is (weight_rate is not None)
 
 
@@ -218,7 +222,9 @@ def test_output_gradients_are_exact() -> None:
     for c in range(4):
         unit = np.eye(4)[c] * step
         assert abs((loss_at(0.25, unit) - loss_at(0.25, -unit)) / (2 * step) - gradient[1 + c]) < 1e-6
-    assert {name: w.shape for name, w in weights.items()} == {node.name: node.weights.shape for node in model.matmuls}
+    assert {name: w.shape for name, w in weights.items()} == {
+        node.name: node.weights.shape for node in model.nodes_of(MatMul)
+    }
 
 
 def test_the_loss_probe_gives_back_one_number() -> None:

@@ -186,7 +186,7 @@ class Staircases(torch.nn.Module):  # type: ignore[misc]  # torch is not followe
             elif isinstance(node, Threshold):
                 pair = (torch.zeros(node.channels, dtype=torch.float64, requires_grad=True) for _ in range(2))
                 self.stretch[node.name], self.shift[node.name] = pair
-        self.spacing = {node.name: torch.tensor(parameters.spacing(node)) for node in self.model.activations}
+        self.spacing = {node.name: torch.tensor(parameters.spacing(node)) for node in self.model.nodes_of(Threshold)}
 
     def forward(self, codes: Codes) -> Tensor:
         values = {INPUT: torch.tensor(codes, dtype=torch.float64).reshape(len(codes), *self.model.shape)}

@@ -128,7 +128,7 @@ def test_a_stretch_of_one_moves_thresholds_by_three_tenths_of_their_distance_fro
     parameters = Parameters(
         IntegerModel("n", IntegerType(2, signed=False), Fraction(1), (40,), nodes, Fraction(1)), "thresholds"
     )
-    wider, narrower = (parameters.model_of(np.array([0.0, a, 0.0])).activations[0] for a in (1.0, -1.0))
+    wider, narrower = (parameters.model_of(np.array([0.0, a, 0.0])).nodes_of(Threshold)[0] for a in (1.0, -1.0))
     assert (wider.thresholds.tolist(), narrower.thresholds.tolist()) == ([[34, 60, 86]], [[46, 60, 74]])
 
 

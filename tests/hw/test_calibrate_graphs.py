@@ -29,12 +29,12 @@ def test_theta_zero_is_the_original_graph(model: IntegerModel, scope: str) -> No
     codes = graph_codes(model, 100)
     assert (run(original, codes) == run(model, codes)).all()
     assert original.output_scale == model.output_scale
-    for before, after in zip(model.activations, original.activations, strict=True):
+    for before, after in zip(model.nodes_of(Threshold), original.nodes_of(Threshold), strict=True):
         assert (before.thresholds == after.thresholds).all()
 
 
 def test_a_graph_has_two_parameters_a_channel_and_a_bias_a_class() -> None:
-    channels = sum(node.channels for node in MODEL.activations)
+    channels = sum(node.channels for node in MODEL.nodes_of(Threshold))
     assert Parameters(MODEL).size == 1 + 4 + 2 * channels
     assert Parameters(MODEL, "output").size == 5
     assert Parameters(MODEL, "thresholds").size == 1 + 2 * channels
@@ -62,13 +62,13 @@ def test_a_layer_that_is_called_output_bias_already_keeps_its_name() -> None:
 
 def test_the_only_threshold_of_a_channel_moves_by_the_root_of_what_it_may_be() -> None:
     model = every_operation()
-    (signs,) = (node for node in model.activations if node.step == 2)
+    (signs,) = (node for node in model.nodes_of(Threshold) if node.step == 2)
     parameters = Parameters(model, "thresholds")
     low, high = parameters._bounds[signs.name]
-    start = 1 + 2 * sum(n.channels for n in model.activations[: model.activations.index(signs)])
+    start = 1 + 2 * sum(n.channels for n in model.nodes_of(Threshold)[: model.nodes_of(Threshold).index(signs)])
     theta = np.zeros(parameters.size)
     theta[start + signs.channels :][: signs.channels] = 1.0
-    moved = next(node for node in parameters.model_of(theta).activations if node.name == signs.name)
+    moved = next(node for node in parameters.model_of(theta).nodes_of(Threshold) if node.name == signs.name)
     expected = np.rint(signs.thresholds + np.sqrt(high - low))
     assert (moved.thresholds == np.clip(expected, low, high)).all()
     assert (moved.thresholds > signs.thresholds).all()
@@ -77,7 +77,7 @@ def test_the_only_threshold_of_a_channel_moves_by_the_root_of_what_it_may_be() -
 def test_thresholds_stay_within_what_a_padded_graph_reaches() -> None:
     parameters, generator = Parameters(MODEL), np.random.default_rng(0)
     for _ in range(20):
-        for node in parameters.model_of(generator.normal(0, 5, parameters.size)).activations:
+        for node in parameters.model_of(generator.normal(0, 5, parameters.size)).nodes_of(Threshold):
             low, high = parameters._bounds[node.name]
             assert (low <= node.thresholds).all()
             assert (node.thresholds <= high).all()
@@ -184,4 +184,4 @@ def test_a_mean_over_the_codes_of_an_activation_can_be_calibrated() -> None:
     moved = Parameters(model).model_of(np.array([0.0, 1.0, 0.0, 0.0, *np.zeros(6)]))
     inputs = graph_codes(model, 50)
     assert (run(moved, inputs) - run(model, inputs) == [4, 0, 0]).all()
-    assert isinstance(model.activations[0], Threshold)
+    assert isinstance(model.nodes_of(Threshold)[0], Threshold)

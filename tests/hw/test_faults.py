@@ -29,7 +29,6 @@ from bitproof.export.integer import (
     Threshold,
     Transpose,
     accumulator_type,
-    propagate,
     run,
     trace,
 )
@@ -76,11 +75,13 @@ def test_stuck_weights_are_at_the_largest_of_their_type_in_the_asked_fraction() 
 
 def test_stuck_weights_stay_stuck_when_weights_are_programmed_again() -> None:
     chip = FaultSpec(stuck=0.3).draw(MODEL, 5)
-    other = replace(MODEL, nodes=(replace(MODEL.matmuls[0], weights=-MODEL.matmuls[0].weights), *MODEL.nodes[1:]))
-    held = chip.damaged(other).matmuls[0].weights
+    other = replace(
+        MODEL, nodes=(replace(MODEL.nodes_of(MatMul)[0], weights=-MODEL.nodes_of(MatMul)[0].weights), *MODEL.nodes[1:])
+    )
+    held = chip.damaged(other).nodes_of(MatMul)[0].weights
     mask = chip.stuck[0].mask
     assert (held[mask] == chip.stuck[0].values[mask]).all()
-    assert (held[~mask] == -MODEL.matmuls[0].weights[~mask]).all()
+    assert (held[~mask] == -MODEL.nodes_of(MatMul)[0].weights[~mask]).all()
 
 
 def test_comparator_offsets_stay_when_thresholds_are_programmed_again() -> None:
@@ -88,8 +89,8 @@ def test_comparator_offsets_stay_when_thresholds_are_programmed_again() -> None:
     moved = tuple(
         replace(node, thresholds=node.thresholds + 7) if isinstance(node, Threshold) else node for node in MODEL.nodes
     )
-    held = chip.damaged(replace(MODEL, nodes=moved)).activations
-    for node, before, offsets in zip(held, MODEL.activations, chip.offsets, strict=True):
+    held = chip.damaged(replace(MODEL, nodes=moved)).nodes_of(Threshold)
+    for node, before, offsets in zip(held, MODEL.nodes_of(Threshold), chip.offsets, strict=True):
         assert (node.thresholds == before.thresholds + 7 + offsets[:, None]).all()
         assert offsets.any()
 
@@ -97,14 +98,14 @@ def test_comparator_offsets_stay_when_thresholds_are_programmed_again() -> None:
 def test_offsets_are_in_units_of_the_mean_spacing() -> None:
     one, two = (FaultSpec(offset=sigma).draw(MODEL, 5).offsets[0] for sigma in (0.5, 1.0))
     normal = np.random.default_rng(np.random.SeedSequence(5).spawn(3)[1]).standard_normal(16)
-    spacing = spacing_of(MODEL.activations[0])
+    spacing = spacing_of(MODEL.nodes_of(Threshold)[0])
     assert (one == np.rint(0.5 * normal * spacing)).all()
     assert (two == np.rint(normal * spacing)).all()
 
 
 def test_a_flipped_bit_is_that_of_the_stored_threshold() -> None:
     chip = FaultSpec(flip=1.0).draw(MODEL, 0)
-    for node, held in zip(MODEL.activations, chip.damaged(MODEL).activations, strict=True):
+    for node, held in zip(MODEL.nodes_of(Threshold), chip.damaged(MODEL).nodes_of(Threshold), strict=True):
         assert (held.thresholds == np.sort(~node.thresholds, axis=1)).all()  # every bit inverted: -t - 1
 
 
@@ -127,7 +128,7 @@ def test_a_stored_threshold_has_a_bit_more_than_the_accumulator(inputs: int, wid
     assert bits.width_bits == width_bits
     assert bits.inverted.tolist() == [[(1 << width_bits) - 1]]
     chip = replace(FaultSpec().draw(never, 0), flips=(replace(bits, inverted=np.array([[1]])),))
-    assert chip.damaged(never).activations[0].thresholds.tolist() == [[(inputs + 1) ^ 1]]
+    assert chip.damaged(never).nodes_of(Threshold)[0].thresholds.tolist() == [[(inputs + 1) ^ 1]]
 
 
 def test_spacing_is_the_mean_distance_or_where_there_is_none_the_median_of_the_other_channels() -> None:
@@ -237,7 +238,7 @@ def test_a_damaged_graph_holds_stuck_weights_and_offsets_of_whole_channels(model
         assert stuck.mask.any()
         assert (damaged.weights == np.where(stuck.mask, stuck.values, healthy.weights)).all()
         assert set(np.unique(stuck.values)) == {-1, 1}
-    for after, before, offsets in zip(held.activations, model.activations, chip.offsets, strict=True):
+    for after, before, offsets in zip(held.nodes_of(Threshold), model.nodes_of(Threshold), chip.offsets, strict=True):
         assert offsets.shape == (before.channels,)
         assert (after.thresholds == before.thresholds + offsets[:, None]).all()
     assert any(offsets.any() for offsets in chip.offsets)
@@ -246,9 +247,11 @@ def test_a_damaged_graph_holds_stuck_weights_and_offsets_of_whole_channels(model
 def test_a_stored_threshold_is_as_wide_as_what_its_wiring_brings() -> None:
     """The shortcut's activation takes the codes of the stem, not those of the node before it in the list."""
     model = residual_network()
-    flips = dict(zip((node.name for node in model.activations), FaultSpec(flip=1.0).draw(model, 0).flips, strict=True))
-    ranges = propagate(model)
-    widths = {name: accumulator_type(ranges[model.sources(name)[0]]).bits + 1 for name in flips}
+    flips = dict(
+        zip((node.name for node in model.nodes_of(Threshold)), FaultSpec(flip=1.0).draw(model, 0).flips, strict=True)
+    )
+    values = model.values
+    widths = {name: accumulator_type(values[model.sources(name)[0]].ranges).bits + 1 for name in flips}
     assert {name: bits.width_bits for name, bits in flips.items()} == widths
     assert (model.sources("act6"), widths["act6"], widths["act5"]) == (("act1",), 4, 8)
 

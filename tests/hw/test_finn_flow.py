@@ -34,7 +34,7 @@ def test_hardware_layers_equal_the_integer_model(built: RtlBuild, tmp_path: Path
 
 
 def test_the_hardware_layers_of_another_network_differ(built: RtlBuild, tmp_path: Path) -> None:
-    weights = NETWORK.matmuls[1].weights.copy()
+    weights = NETWORK.nodes_of(MatMul)[1].weights.copy()
     weights[2, 3] = 1 if weights[2, 3] == 0 else 0
     changed = MatMul("fc1", weights, IntegerType(2, signed=True))
     nodes = tuple(changed if node.name == "fc1" else node for node in NETWORK.nodes)
@@ -96,7 +96,7 @@ def test_a_network_that_does_not_fit_the_board_is_refused(tmp_path: Path) -> Non
 
 def test_a_fall_back_to_hls_is_an_error(tmp_path: Path) -> None:
     nodes = (
-        NETWORK.matmuls[0],
+        NETWORK.nodes_of(MatMul)[0],
         Threshold("act0", np.zeros((8, 1), dtype=np.int64), IntegerType(1, signed=False), 0, np.zeros(8, np.bool_)),
         MatMul("fc1", np.ones((3, 8), dtype=np.int64), IntegerType(2, signed=True)),
     )

@@ -10,7 +10,7 @@ import pytest
 from integer_nets import random_and_extreme_codes, random_network
 from rtl_builds import RtlBuild, build_rtl
 
-from bitproof.export.integer import Affine, MatMul, run
+from bitproof.export.integer import Affine, MatMul, Threshold, run
 from bitproof.hw.calibrate import Parameters
 from bitproof.hw.finn.reprogram import reprogram_thresholds
 from bitproof.hw.verilator import RtlExecutor
@@ -61,9 +61,9 @@ def test_other_weights_are_left_to_the_generator_and_an_added_bias_is_refused(bu
 def test_a_threshold_that_does_not_fit_and_a_foreign_memory_are_refused(build: RtlBuild, tmp_path: Path) -> None:
     def with_largest(value: int) -> object:
         nodes = list(build.model.nodes)
-        thresholds = build.model.activations[0].thresholds.copy()
+        thresholds = build.model.nodes_of(Threshold)[0].thresholds.copy()
         thresholds[1, -1] = value
-        nodes[1] = replace(build.model.activations[0], thresholds=thresholds)
+        nodes[1] = replace(build.model.nodes_of(Threshold)[0], thresholds=thresholds)
         return replace(build.model, nodes=tuple(nodes))
 
     with pytest.raises(StageError, match=r"threshold \[1, 14\] = 1073741824 does not fit its memory of \d+ bits"):

@@ -34,7 +34,7 @@ def model(first: MatMul | Threshold, *nodes: Node, source: IntegerType = UINT8) 
 def test_narrow_weights_keep_their_width(weight_bits: int) -> None:
     network = random_network((9, 4, 3), 1, weight_bits=weight_bits)
     require_supported(network)
-    assert all(weight_type(node) == IntegerType(weight_bits, signed=True) for node in network.matmuls)
+    assert all(weight_type(node) == IntegerType(weight_bits, signed=True) for node in network.nodes_of(MatMul))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from integer_networks import network_for, random_codes, random_network, saved
 
-from bitproof.export.integer import IntegerModel, IntegerType, propagate, run, trace
+from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Threshold, run, trace
 from bitproof.export.proofs import prove_matrix_units, prove_requantization
 from bitproof.hw.mcu import BuildFirmware, CoreName, FirmwareExecutor, GenerateC, flip_weight_bit, measure
 from bitproof.hw.mcu.elf import file_offset, sections
@@ -88,19 +88,19 @@ def test_every_core_requantizes_to_8_bits_without_thresholds(tmp_path: Path, cor
     (proof,) = prove_requantization(model, executor)
     assert proof.holds
     assert proof.method.startswith("every reachable" if method == "rounding-shift" else "decided at the boundaries")
-    node = model.activations[0]
+    node = model.nodes_of(Threshold)[0]
     ends = np.concatenate([node.thresholds.T, node.thresholds.T - 1])
-    low, high = (np.array([getattr(i, end) for i in propagate(model)["fc0"]]) for end in ("low", "high"))
+    low, high = (np.array([getattr(i, end) for i in model.values["fc0"].ranges]) for end in ("low", "high"))
     accumulators = np.clip(ends, low, high)
-    np.testing.assert_array_equal(node.apply(accumulators), executor.requantize_at(0, accumulators), strict=True)
+    np.testing.assert_array_equal(node.apply(accumulators), executor.requantize_at("act0", accumulators), strict=True)
 
 
 def test_accumulators_of_another_shape_or_width_are_refused(tmp_path: Path) -> None:
     executor = FirmwareExecutor(built(random_network((5, 4, 3)), tmp_path), tmp_path / "run")
     with pytest.raises(StageError, match=r"^act0 takes accumulators of shape \(N, 4\), not \(2, 3\)$"):
-        executor.requantize_at(0, np.zeros((2, 3), dtype=np.int64))
+        executor.requantize_at("act0", np.zeros((2, 3), dtype=np.int64))
     with pytest.raises(StageError, match=r"^accumulators 0 to 2147483648 do not fit int32$"):
-        executor.requantize_at(0, np.array([[0, 1, 2, 1 << 31]]))
+        executor.requantize_at("act0", np.array([[0, 1, 2, 1 << 31]]))
 
 
 def test_dual_lane_and_single_products_give_the_same_integers(tmp_path: Path) -> None:
@@ -152,12 +152,12 @@ def test_a_flipped_weight_bit_is_that_weight_alone(
     copy = tmp_path / "copy"
     shutil.copytree(original.path, copy)
     # Row 1 of every random matrix holds the largest weight.
-    assert flip_weight_bit(copy, layer=0, row=1, column=29) == f"weight [1, 29] of layer fc0: {flipped}"
+    assert flip_weight_bit(copy, node="fc0", row=1, column=29) == f"weight [1, 29] of layer fc0: {flipped}"
     codes = np.eye(30, dtype=np.int64) * 255
-    expected = codes @ model.matmuls[0].weights.T
-    actual = FirmwareExecutor(Artifact("flipped", "firmware", copy, ""), tmp_path / "run").multiply(0, codes)
+    expected = codes @ model.nodes_of(MatMul)[0].weights.T
+    actual = FirmwareExecutor(Artifact("flipped", "firmware", copy, ""), tmp_path / "run").multiply("fc0", codes)
     assert np.argwhere(actual != expected).tolist() == [[29, 1]]
-    assert (FirmwareExecutor(original, tmp_path / "run").multiply(0, codes) == expected).all()
+    assert (FirmwareExecutor(original, tmp_path / "run").multiply("fc0", codes) == expected).all()
 
 
 def test_a_flipped_bit_of_the_last_layer_fails_the_parity_check(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_flipped_bit_of_the_last_layer_fails_the_parity_check(tmp_path: Path) 
     artifact = built(model, tmp_path)
     codes = random_codes(model, 50)
     column = int(trace(model, codes)["act0"].sum(axis=0).argmax())
-    flip_weight_bit(artifact.path, layer=1, row=0, column=column)
+    flip_weight_bit(artifact.path, node="fc1", row=0, column=column)
     report = compare_codes(
         run(model, codes), FirmwareExecutor(artifact, tmp_path / "run")(codes), names=("integer", "c"), origin="random"
     )
@@ -192,14 +192,14 @@ def test_what_the_executor_refuses(tmp_path: Path) -> None:
         executor(zeros + np.array([0] * 7 + [16]))
     with pytest.raises(StageError, match=r"takes codes of shape \(N, 8\), not \(2, 7\)"):
         executor(zeros[:, 1:])
-    with pytest.raises(StageError, match="no activation 1: the firmware has 1, counted from 0"):
-        executor.requantize(1, 0, 1)
+    with pytest.raises(StageError, match=r"^no activation 'act1': the firmware has act0$"):
+        executor.requantize("act1", 0, 1)
     with pytest.raises(StageError, match="are not an ascending range of int32"):
-        executor.requantize(0, 0, 1 << 31)
-    with pytest.raises(StageError, match="no matrix product 2: the firmware has 2"):
-        executor.multiply(2, zeros)
+        executor.requantize("act0", 0, 1 << 31)
+    with pytest.raises(StageError, match=r"^no matrix product 'fc2': the firmware has fc0, fc1$"):
+        executor.multiply("fc2", zeros)
     with pytest.raises(StageError, match=r"no weight \[4, 0\] in a matrix of 4 rows, 8 columns"):
-        flip_weight_bit(artifact.path, layer=0, row=4, column=0)
+        flip_weight_bit(artifact.path, node="fc0", row=4, column=0)
     with pytest.raises(StageError, match="the firmware is for cortex-m4, not cortex-m3"):
         FirmwareExecutor(artifact, tmp_path / "run", "cortex-m3")
     with pytest.raises(StageError, match="the firmware has no symbol 'nothing'"):

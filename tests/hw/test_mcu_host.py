@@ -11,7 +11,7 @@ import pytest
 from integer_networks import Spacing, network_for, random_codes, random_network
 from mcu_host import HostExecutor, compile_host, host_executor
 
-from bitproof.export.integer import IntegerModel, IntegerType, run
+from bitproof.export.integer import IntegerModel, IntegerType, Threshold, run
 from bitproof.export.proofs import prove_matrix_units, prove_requantization
 from bitproof.hw.mcu.plan import plan_network
 from bitproof.pipeline import StageError, compare_codes
@@ -80,7 +80,7 @@ def test_eight_bit_codes_need_no_table_of_thresholds(tmp_path: Path, method: str
     assert executor.manifest.activations[0].table_bytes <= 12 * 6
     require_equal(model, executor)
     require_proven(model, executor)
-    node = model.activations[0]
+    node = model.nodes_of(Threshold)[0]
     moved = replace(node, thresholds=node.thresholds + (np.arange(6) == 4)[:, None])
     other = replace(model, nodes=(model.nodes[0], moved, model.nodes[2]))
     (proof,) = prove_requantization(other, executor)

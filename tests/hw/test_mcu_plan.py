@@ -88,7 +88,7 @@ def matrix(name: str, value: int, bits: int, columns: int = 4) -> MatMul:
 
 def test_what_cannot_be_carried_out_is_named() -> None:
     model = random_network([4, 4, 4])
-    activation = model.activations[0]
+    activation = model.nodes_of(Threshold)[0]
     cases = {
         "the network takes int8 codes; the C back-end takes uint1 to uint8": replace(
             model, input=IntegerType(8, signed=True)

@@ -11,10 +11,10 @@ import pytest
 from integer_nets import random_and_extreme_codes, random_network
 from rtl_builds import RtlBuild, build_rtl
 
-from bitproof.export.integer import IntegerModel, IntegerType, hull, propagate, run
+from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Threshold, hull, run
 from bitproof.hw.finn.fault import flip_threshold_bit, flip_weight_bit
 from bitproof.hw.finn.memory import threshold_field, weight_field
-from bitproof.hw.rtl_node import read_description
+from bitproof.hw.rtl_node import MATRIX_UNIT, THRESHOLDING, read_description
 from bitproof.hw.simulator import Stimulus, simulator_for
 from bitproof.hw.verilator import RtlExecutor
 from bitproof.pipeline import Artifact, Codes, InputError, PointRequantizer, StageError
@@ -67,15 +67,14 @@ def copied(artifact: Artifact, folder: Path) -> Artifact:
     return replace(artifact, path=folder)
 
 
-def reachable(model: IntegerModel, layer: int) -> tuple[int, int]:
-    total = hull(propagate(model)[model.matmuls[layer].name])
+def reachable(model: IntegerModel, node: Threshold) -> tuple[int, int]:
+    total = hull(model.values[model.sources(node.name)[0]].ranges)
     return total.low, total.high
 
 
-def every_accumulator(model: IntegerModel, layer: int) -> Codes:
-    """The codes of activation *layer* for all reachable accumulators, as the integer model has them."""
-    node = model.activations[layer]
-    low, high = reachable(model, layer)
+def every_accumulator(model: IntegerModel, node: Threshold) -> Codes:
+    """The codes of the activation *node* for all reachable accumulators, as the integer model has them."""
+    low, high = reachable(model, node)
     return node.apply(np.repeat(np.arange(low, high + 1)[:, None], node.channels, axis=1))
 
 
@@ -94,19 +93,19 @@ def test_activations_equal_the_thresholds_on_every_reachable_accumulator(
 ) -> None:
     model, build = case[1].model, case[1]
     executor = RtlExecutor(build.rtl, tmp_path, cache)
-    for layer in range(len(model.activations)):
-        actual = executor.requantize(layer, *reachable(model, layer))
-        np.testing.assert_array_equal(every_accumulator(model, layer), actual, strict=True)
+    for node in model.nodes_of(Threshold):
+        actual = executor.requantize(node.name, *reachable(model, node))
+        np.testing.assert_array_equal(every_accumulator(model, node), actual, strict=True)
 
 
 def test_channels_take_accumulators_of_their_own(case: tuple[Case, RtlBuild], cache: Path, tmp_path: Path) -> None:
     model, build = case[1].model, case[1]
     executor = RtlExecutor(build.rtl, tmp_path, cache)
     assert isinstance(executor, PointRequantizer)
-    for layer, node in enumerate(model.activations):
+    for node in model.nodes_of(Threshold):
         ends = np.concatenate([node.thresholds.T - 1, node.thresholds.T])
-        accumulators = np.clip(ends, *reachable(model, layer))
-        actual = executor.requantize_at(layer, accumulators)
+        accumulators = np.clip(ends, *reachable(model, node))
+        actual = executor.requantize_at(node.name, accumulators)
         np.testing.assert_array_equal(node.apply(accumulators), actual, strict=True)
 
 
@@ -116,21 +115,21 @@ def test_every_weight_is_the_models(
 ) -> None:
     model, build = case[1].model, case[1]
     executor = RtlExecutor(build.rtl, tmp_path, cache, stall_percent=stall_percent, seed=1)
-    largest = [model.input.maximum, *(node.levels for node in model.activations)]
-    for layer, (node, code) in enumerate(zip(model.matmuls, largest, strict=True)):
+    largest = [model.input.maximum, *(node.levels for node in model.nodes_of(Threshold))]
+    for node, code in zip(model.nodes_of(MatMul), largest, strict=True):
         one_input_each = np.eye(node.inputs, dtype=np.int64) * code
         extremes = np.where(node.weights > 0, code, 0)
         codes = np.concatenate([one_input_each, extremes, code - extremes])
-        np.testing.assert_array_equal(node.apply(codes), executor.multiply(layer, codes), strict=True)
+        np.testing.assert_array_equal(node.apply(codes), executor.multiply(node.name, codes), strict=True)
 
 
 def test_memory_files_hold_every_weight_and_threshold_where_the_layout_says(case: tuple[Case, RtlBuild]) -> None:
     model, rtl = case[1].model, case[1].rtl
     description = read_description(rtl.path)
-    for matmul_node, unit in zip(model.matmuls, description.matrix_units, strict=True):
+    for matmul_node, unit in zip(model.nodes_of(MatMul), description.units(MATRIX_UNIT), strict=True):
         for (row, column), weight in np.ndenumerate(matmul_node.weights):
             assert weight_field(unit, row, column).read(rtl.path) == weight
-    for activation, unit in zip(model.activations, description.activations, strict=True):
+    for activation, unit in zip(model.nodes_of(Threshold), description.units(THRESHOLDING), strict=True):
         for (channel, index), value in np.ndenumerate(activation.thresholds):
             assert threshold_field(unit, channel, index).read(rtl.path) == value
 
@@ -147,14 +146,14 @@ def test_measured_cycles_are_those_of_the_folding(case: tuple[Case, RtlBuild], c
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_one_flipped_weight_bit_is_found(serial: RtlBuild, cache: Path, tmp_path: Path, layer: int) -> None:
-    node = serial.model.matmuls[layer]
+    node = serial.model.nodes_of(MatMul)[layer]
     broken = copied(serial.rtl, tmp_path / "broken")
-    said = flip_weight_bit(broken.path, layer=layer, row=2, column=1)
+    said = flip_weight_bit(broken.path, node=node.name, row=2, column=1)
     old = int(node.weights[2, 1])
     assert said.startswith(f"weight [2, 1] of MVAU_rtl_{layer} in data/MVAU_rtl_{layer}_memblock.dat: {old} became ")
     executor = RtlExecutor(broken, tmp_path, cache)
     vectors = np.eye(node.inputs, dtype=np.int64)
-    differs = np.argwhere(node.apply(vectors) != executor.multiply(layer, vectors))
+    differs = np.argwhere(node.apply(vectors) != executor.multiply(node.name, vectors))
     np.testing.assert_array_equal(differs, [[1, 2]])
     codes = random_and_extreme_codes(serial.model, 300)
     assert (run(serial.model, codes) != executor(codes)).any()
@@ -165,17 +164,17 @@ def test_one_flipped_weight_bit_is_found(serial: RtlBuild, cache: Path, tmp_path
 def test_one_flipped_threshold_bit_differs_in_one_accumulator(
     serial: RtlBuild, cache: Path, tmp_path: Path, layer: int
 ) -> None:
-    node = serial.model.activations[layer]
-    low, high = reachable(serial.model, layer)
+    node = serial.model.nodes_of(Threshold)[layer]
+    low, high = reachable(serial.model, node)
     gaps = np.diff(node.thresholds, axis=1)
     lonely = (gaps[:, :-1] > 1) & (gaps[:, 1:] > 1)  # its neighbours stay in order when it moves by one
     channel, index = (int(i) for i in np.argwhere(lonely)[0] + [0, 1])
     broken = copied(serial.rtl, tmp_path / "broken")
-    said = flip_threshold_bit(broken.path, layer=layer, channel=channel, index=index)
+    said = flip_threshold_bit(broken.path, node=node.name, channel=channel, index=index)
     old = int(node.thresholds[channel, index])
     assert said.endswith(f": {old} became {old ^ 1}")
-    actual = RtlExecutor(broken, tmp_path, cache).requantize(layer, low, high)
-    differs = np.argwhere(every_accumulator(serial.model, layer) != actual)
+    actual = RtlExecutor(broken, tmp_path, cache).requantize(node.name, low, high)
+    differs = np.argwhere(every_accumulator(serial.model, node) != actual)
     np.testing.assert_array_equal(differs, [[min(old, old ^ 1) - low, channel]])
 
 
@@ -196,9 +195,9 @@ def test_inputs_that_do_not_fit_are_refused(serial: RtlBuild, cache: Path, tmp_p
     with pytest.raises(InputError, match=r"^top: codes 0..256 do not fit 8-bit unsigned elements \(0..255\)$"):
         executor(np.tile([0, 256], (1, 8)))
     with pytest.raises(InputError, match=r"^accumulators -9000..5 do not fit the input of .*, -8192..8191$"):
-        executor.requantize(0, -9000, 5)
-    with pytest.raises(InputError, match=r"^there is no unit 3; the RTL has 3 of that kind, counted from 0$"):
-        executor.multiply(3, np.zeros((1, 3), dtype=np.int64))
+        executor.requantize("act0", -9000, 5)
+    with pytest.raises(InputError, match=r"^there is no MVAU_rtl for 'fc3'; the RTL has one for fc0, fc1, fc2$"):
+        executor.multiply("fc3", np.zeros((1, 3), dtype=np.int64))
     with pytest.raises(InputError, match=r"^stall_percent = 100 is not possible; allowed: 0..99$"):
         RtlExecutor(serial.rtl, tmp_path, cache, stall_percent=100)
     with pytest.raises(InputError, match=r"^top takes codes of shape \(N >= 1, 16\), not \(0, 16\)$"):

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from torch_graph import evaluate
 
-from bitproof.export.integer import INPUT, IntegerModel, propagate, run, trace
+from bitproof.export.integer import INPUT, IntegerModel, Threshold, run, trace
 from bitproof.export.lower import lower_file
 from bitproof.export.lowering import Lowered, origins_of
 from bitproof.export.qonnx import load_qonnx
@@ -124,11 +124,11 @@ def _unequal(subject: Subject, steps: dict[str, Codes], tensors: dict[str, Float
 
 def out_of_range(model: IntegerModel, steps: dict[str, Codes]) -> list[str]:
     """Return the nodes with a code outside the interval that is proven of its channel."""
-    ranges = propagate(model)
+    values = model.values
     names = []
     for name, codes in steps.items():
         by_channel = np.moveaxis(codes, 1, 0).reshape(codes.shape[1], -1)
-        inside = zip(by_channel, ranges[name], strict=True)
+        inside = zip(by_channel, values[name].ranges, strict=True)
         if not all(i.low <= row.min() and row.max() <= i.high for row, i in inside):
             names.append(name)
     return names
@@ -166,7 +166,7 @@ def hits_of(model: IntegerModel, codes: Codes) -> dict[tuple[str, int, int, int]
     """Return which rows of *codes* hit T (side 0) and T - 1 (side -1): activation, channel, level, side -> (N,)."""
     steps = {INPUT: codes.reshape(len(codes), *model.shape), **trace(model, codes)}
     hits = {}
-    for node in model.activations:
+    for node in model.nodes_of(Threshold):
         (source,) = model.sources(node.name)
         for channel, row in enumerate(node.thresholds.tolist()):
             accumulators = steps[source][:, channel].reshape(len(codes), -1)

@@ -152,13 +152,14 @@ class UnitExecutor:
         outputs = run(self.other, codes)
         return outputs if self.outer is None else self.outer(outputs)
 
-    def multiply(self, layer: int, codes: Codes) -> Codes:
-        return self.other.matmuls[layer].apply(codes)
+    def multiply(self, node: str, codes: Codes) -> Codes:
+        return self.other.node(node).apply(codes)
 
-    def requantize(self, layer: int, first: int, last: int) -> Codes:
-        node = self.other.activations[layer]
+    def requantize(self, node: str, first: int, last: int) -> Codes:
+        layer = self.other.node(node)
+        assert isinstance(layer, Threshold)
         accumulators = np.arange(first, last + 1, dtype=np.int64)[:, None]
-        return node.apply(np.repeat(accumulators, node.channels, axis=1))
+        return layer.apply(np.repeat(accumulators, layer.channels, axis=1))
 
 
 @dataclass

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from bitproof.export.integer import IntegerModel
 from bitproof.hw.mcu.codegen import write_sources
 from bitproof.hw.mcu.firmware import adapter_header
-from bitproof.hw.mcu.manifest import Manifest
+from bitproof.hw.mcu.manifest import ActivationEntry, Manifest, MatMulEntry
 from bitproof.hw.mcu.plan import plan_network
 from bitproof.hw.mcu.qemu import WHY_MONOTONE
 from bitproof.pipeline import Codes, WeightSign
@@ -39,20 +40,21 @@ class HostExecutor:
     def __call__(self, codes: Codes) -> Codes:
         return self._run("r", 0, len(codes), 0, codes, "<i4", self.manifest.outputs)
 
-    def multiply(self, layer: int, codes: Codes) -> Codes:
-        return self._run("m", layer, len(codes), 0, codes, "<i4", self.manifest.matmuls[layer].outputs)
+    def multiply(self, node: str, codes: Codes) -> Codes:
+        layer, entry = _numbered(self.manifest.matmuls, node)
+        return self._run("m", layer, len(codes), 0, codes, "<i4", entry.outputs)
 
-    def requantize(self, layer: int, first: int, last: int) -> Codes:
-        width = self.manifest.activations[layer].outputs
-        return self._run("q", layer, last - first + 1, first, np.empty((0, 0), dtype=np.int64), "u1", width)
+    def requantize(self, node: str, first: int, last: int) -> Codes:
+        layer, entry = _numbered(self.manifest.activations, node)
+        return self._run("q", layer, last - first + 1, first, np.empty((0, 0), dtype=np.int64), "u1", entry.outputs)
 
-    def requantize_at(self, layer: int, accumulators: Codes) -> Codes:
-        width = self.manifest.activations[layer].outputs
+    def requantize_at(self, node: str, accumulators: Codes) -> Codes:
+        layer, entry = _numbered(self.manifest.activations, node)
         raw = np.frombuffer(accumulators.astype("<i4").tobytes(), dtype=np.uint8)
-        return self._run("p", layer, len(accumulators), 0, raw.astype(np.int64), "u1", width)
+        return self._run("p", layer, len(accumulators), 0, raw.astype(np.int64), "u1", entry.outputs)
 
-    def why_monotone(self, layer: int, lows: Codes, highs: Codes) -> str:
-        return WHY_MONOTONE[self.manifest.activations[layer].method]
+    def why_monotone(self, node: str, lows: Codes, highs: Codes) -> str:
+        return WHY_MONOTONE[_numbered(self.manifest.activations, node)[1].method]
 
     def _run(self, mode: str, layer: int, count: int, first: int, codes: Codes, dtype: str, width: int) -> Codes:
         (self.folder / "input.bin").write_bytes(codes.astype(np.uint8).tobytes())
@@ -60,6 +62,13 @@ class HostExecutor:
         run_program(argv, needed_by="host test", cwd=self.folder, log=self.folder / "run.log", timeout_s=120)
         raw = np.frombuffer((self.folder / "output.bin").read_bytes(), dtype=dtype)
         return raw.astype(np.int64).reshape(count, width)
+
+
+E = TypeVar("E", MatMulEntry, ActivationEntry)
+
+
+def _numbered(entries: tuple[E, ...], node: str) -> tuple[int, E]:
+    return next((number, entry) for number, entry in enumerate(entries) if entry.name == node)
 
 
 def host_executor(model: IntegerModel, folder: Path, *, lanes: int) -> HostExecutor:

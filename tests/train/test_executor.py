@@ -14,7 +14,7 @@ from torch import nn
 from zoo_exports import lowered_network
 from zoo_networks import FREE_SHAPES, SMALL, initialized, mixed_bits, random_values, small
 
-from bitproof.export.integer import run, trace
+from bitproof.export.integer import Threshold, run, trace
 from bitproof.export.proofs import prove_requantization, requantization
 from bitproof.export.proofs.requantization import PartialRequantizer
 from bitproof.pipeline import PointRequantizer, Requantizer, StageError
@@ -41,15 +41,15 @@ def test_every_activation_equals_the_exact_thresholds_on_every_accumulator(tmp_p
     executor = TorchExecutor(checkpoint)
     assert isinstance(executor, Requantizer)
     assert isinstance(executor, PartialRequantizer)
-    count = len(lowered.model.activations)
+    count = len(lowered.model.nodes_of(Threshold))
     assert count == ACTIVATIONS[name]
-    assert [executor.requantizes(layer) for layer in range(count + 1)] == [True] * count + [False]
+    assert [executor.requantizes(f"act{layer}") for layer in range(count + 1)] == [True] * count + [False]
     proofs = prove_requantization(lowered.model, executor)
     assert all(proof.holds for proof in proofs)
     methods = ("every reachable accumulator", "decided at the boundaries")
     assert all(proof.method.startswith(methods) and proof.cases for proof in proofs)
     assert sum(proof.failing for proof in proofs) <= 2, "float32 decides a boundary or two otherwise"
-    assert any(node.flipped.any() for node in lowered.model.activations)
+    assert any(node.flipped.any() for node in lowered.model.nodes_of(Threshold))
     inputs = (random_values(instance, 5) * 256).long().numpy()
     inside = trace(lowered.model, inputs)
     for key, codes in executor.trace(inputs).items():
@@ -119,7 +119,7 @@ def test_observed_layers_are_those_of_the_trace_and_of_the_integers(tmp_path: Pa
     inputs = (random_values(instance, 5) * 256).long().numpy()
     executor = TorchExecutor(checkpoint)
     seen, exact = executor.observe(inputs), trace(lowered.model, inputs)
-    assert list(seen.layers) == [node.name for node in lowered.model.activations]
+    assert list(seen.layers) == [node.name for node in lowered.model.nodes_of(Threshold)]
     for name, codes in seen.layers.items():
         np.testing.assert_array_equal(codes, exact[name], strict=True)
     np.testing.assert_array_equal(seen.codes, run(lowered.model, inputs), strict=True)
@@ -159,6 +159,6 @@ def test_behind_an_activation_that_cannot_be_run_no_other_is(tmp_path: Path) -> 
     checkpoint, lowered = lowered_network(tmp_path, instance, initialized(instance))
     executor = TorchExecutor(checkpoint)
     executor._layers[0] = None
-    assert [executor.requantizes(layer) for layer in (0, 1)] == [False, False]
+    assert [executor.requantizes(f"act{layer}") for layer in (0, 1)] == [False, False]
     proofs = prove_requantization(lowered.model, executor)
     assert [(proof.cases, proof.method) for proof in proofs] == [(0, "none"), (0, "none")]

@@ -61,8 +61,8 @@ def test_convolutional_network_learns_and_is_nudged(convolutional: Artifact) -> 
     assert inputs == 64
     assert network(torch.zeros(2, 64)).shape == (2, 10)
     executor = TorchExecutor(convolutional)
-    assert [executor.requantizes(layer) for layer in range(4)] == [True, True, True, False]
-    assert [executor.requantize(layer, -2, 2).shape for layer in range(3)] == [(5, 4), (5, 6), (5, 12)]
+    assert [executor.requantizes(f"act{layer}") for layer in range(4)] == [True, True, True, False]
+    assert [executor.requantize(f"act{layer}", -2, 2).shape for layer in range(3)] == [(5, 4), (5, 6), (5, 12)]
 
 
 def test_float_twin_of_the_convolutional_network_learns(digits: Artifact, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_narrow_channel_scaled_network_ends_in_exact_integers(tmp_path: Path, su
             break
         assert all(math.frexp(scale)[0] == 0.5 for scale in layer.accumulator_scales)
         low, high = int(accumulators.min()), int(accumulators.max())
-        table = executor.requantize(number, low, high)
+        table = executor.requantize(f"act{number}", low, high)
         codes = table[accumulators - low, range(16)]
     assert (outputs == accumulators).all()
 

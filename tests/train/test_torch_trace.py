@@ -41,7 +41,7 @@ def test_trace_gives_the_integers_of_an_independent_evaluation(tmp_path: Path) -
     for number, layer in enumerate(quantized_layers(executor._network)[:-1]):
         accumulators = codes @ layer.weight_codes.numpy().astype(np.int64).T
         low, high = int(accumulators.min()), int(accumulators.max())
-        codes = np.take_along_axis(executor.requantize(number, low, high), accumulators - low, axis=0)
+        codes = np.take_along_axis(executor.requantize(f"act{number}", low, high), accumulators - low, axis=0)
         np.testing.assert_array_equal(shown[f"act{number}"], codes, strict=True)
         assert len(np.unique(codes)) > 2, "the activation is alive"
     assert executor.trace(inputs)["act1"].shape == (2500, 7), "no hook is left behind"

@@ -180,7 +180,7 @@ def test_executor_gives_the_integers_of_an_independent_evaluation(trained: Artif
         if layer.norm is None:
             break
         low, high = int(accumulators.min()), int(accumulators.max())
-        table = executor.requantize(number, low, high)
+        table = executor.requantize(f"act{number}", low, high)
         codes = np.take_along_axis(table, accumulators - low, axis=0)
     assert np.array_equal(outputs, accumulators)
     metrics = metrics_of(trained)
@@ -197,11 +197,11 @@ def test_executor_offers_its_activations_one_by_one(trained: Artifact) -> None:
     executor = TorchExecutor(trained)
     assert isinstance(executor, Requantizer)
     assert executor.weight_sign == "trained"
-    table = executor.requantize(0, -(1 << 15), 1 << 15)  # more than one chunk
+    table = executor.requantize("act0", -(1 << 15), 1 << 15)  # more than one chunk
     assert table.shape == ((1 << 16) + 1, 16)
     assert table.min() >= 0
     assert table.max() <= 15
-    assert np.array_equal(table[100:200], executor.requantize(0, -(1 << 15) + 100, -(1 << 15) + 199))
+    assert np.array_equal(table[100:200], executor.requantize("act0", -(1 << 15) + 100, -(1 << 15) + 199))
 
 
 def test_executor_refuses_inputs_of_another_width(trained: Artifact) -> None:

@@ -1,0 +1,90 @@
+"""What is known of the values of a model: types, counts of operations, and that it is found once."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from integer_graphs import residual_network
+
+from bitproof.export.integer import (
+    INPUT,
+    Conv,
+    IntegerModel,
+    IntegerType,
+    MatMul,
+    MaxPool,
+    Reshape,
+    Threshold,
+    Window,
+    accumulator_type,
+    trace,
+)
+from bitproof.export.integer import analysis as module
+from bitproof.export.integer.analysis import analyse
+
+
+def window(kernel: int, stride: int) -> Window:
+    return Window((kernel,) * 2, (stride,) * 2, (0, 0), (0, 0), (1, 1))
+
+
+def small_network() -> IntegerModel:
+    """A convolution of 3 x 3 on 2 x 6 x 6, thresholds, a max pool of 2 x 2, and a product with its 3 x 2 x 2 codes."""
+    random = np.random.default_rng(0)
+    ternary = IntegerType(2, signed=True)
+    conv = Conv("conv", random.integers(-1, 2, size=(3, 2, 3, 3)), ternary, window(3, 1), 1)
+    thresholds = np.sort(random.integers(-20, 20, size=(3, 3)), axis=1)
+    act = Threshold("act", thresholds, IntegerType(3, signed=True), -1, np.zeros(3, dtype=np.bool_))
+    pool = MaxPool("pool", window(2, 2))
+    product = MatMul("fc", random.integers(-1, 2, size=(5, 12)), ternary)
+    nodes = (conv, act, pool, Reshape("flat", (3, 2, 2), (12,)), product)
+    return IntegerModel("net", IntegerType(4, signed=False), Fraction(1), (2, 6, 6), nodes, Fraction(1))
+
+
+def test_operations_are_those_counted_by_hand() -> None:
+    values = small_network().values
+    counts = {name: value.operations for name, value in values.items()}
+    assert counts == {
+        INPUT: 0,
+        "conv": 3 * 4 * 4 * (2 * 3 * 3),  # each output is a sum of 2 x 3 x 3 products
+        "act": 3 * 4 * 4,
+        "pool": 3 * 2 * 2 * (2 * 2),  # each output is the largest of 2 x 2
+        "flat": 12,
+        "fc": 5 * 12,
+    }
+    assert small_network().operations == 864 + 48 + 48 + 12 + 60
+
+
+def test_types_are_those_of_the_input_of_thresholds_and_of_accumulators() -> None:
+    model = small_network()
+    types = {name: str(value.type) for name, value in model.values.items()}
+    assert (types[INPUT], types["act"], types["pool"], types["flat"]) == ("uint4", "int3", "int3", "int3")
+    for name in ("conv", "fc"):
+        assert model.values[name].type == accumulator_type(model.values[name].ranges)
+
+
+@pytest.mark.parametrize("model", [small_network(), residual_network()], ids=["small", "residual"])
+def test_every_code_lies_in_its_range_and_type_and_has_its_shape(model: IntegerModel) -> None:
+    allowed = np.array(model.allowed_codes)
+    codes = np.random.default_rng(1).choice(allowed, size=(50, model.inputs)).astype(np.int64)
+    for name, seen in trace(model, codes).items():
+        value = model.values[name]
+        assert seen.shape[1:] == value.shape
+        assert value.type.holds(int(seen.min()), int(seen.max()))
+        for channel, interval in enumerate(value.ranges):
+            assert interval.low <= seen[:, channel].min() <= seen[:, channel].max() <= interval.high
+
+
+
+def test_a_model_is_analysed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, asked = small_network(), []
+
+    def counted(which: IntegerModel) -> object:
+        asked.append(which)
+        return analyse(which)
+
+    monkeypatch.setattr("bitproof.export.integer.ir.analyse", counted)
+    assert model.values is model.values
+    assert asked == [model]
+    assert module.analyse(model) == model.values
