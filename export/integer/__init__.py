@@ -10,7 +10,7 @@ from bitproof.export.integer.activation import (
     Truncation,
     thresholds_of,
 )
-from bitproof.export.integer.analysis import Value, accumulator_type, operations_of_node
+from bitproof.export.integer.analysis import Value, accumulator_type
 from bitproof.export.integer.classes import classify
 from bitproof.export.integer.flip import ChosenWeight, choose_weight, flip_weight_bit
 from bitproof.export.integer.interpret import require_codes, run, trace
@@ -101,7 +101,6 @@ __all__ = [
     "flip_weight_bit",
     "hull",
     "load",
-    "operations_of_node",
     "rational",
     "require_codes",
     "require_equal",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from bitproof.export.integer.ops import MaxPool, Node, Product, SumPool, Threshold
+from bitproof.export.integer.ops import Node, Threshold
 from bitproof.export.integer.types import INPUT, Bounds, IntegerType, Ranges, Shape, Sums, hull
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def analyse(model: IntegerModel) -> Mapping[str, Value]:
             reached,
             _type_of(node, reached, [value.type for value in given]),
             node.sums(*(Bounds(value.ranges, value.sums) for value in given)),
-            operations_of_node(node, shape),
+            prod(shape) * node.steps,
         )
     return values
 
@@ -75,10 +75,3 @@ def accumulator_type(ranges: Ranges) -> IntegerType:
     total = hull(ranges)
     narrowest = IntegerType.smallest_for(total.low, total.high)
     return narrowest if narrowest.signed else IntegerType(narrowest.bits + 1, signed=True)
-
-
-def operations_of_node(node: Node, shape: Shape) -> int:
-    """Return how many multiplications or comparisons give the output of *node*, of *shape* for one sample."""
-    if isinstance(node, Product):
-        return prod(shape) * prod(node.weights.shape[1:])
-    return prod(shape) * (prod(node.window.kernel) if isinstance(node, MaxPool | SumPool) else 1)

@@ -8,8 +8,9 @@ microseconds of one core and at most a hundred bytes; the limit is about three m
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import prod
 
-from bitproof.export.integer import Chain, Node, Product, Shape, operations_of_node
+from bitproof.export.integer import Chain, Node, Product, Shape
 from bitproof.export.integer.surd import Surd
 from bitproof.pipeline import InputError
 
@@ -65,7 +66,7 @@ class Effort:
         """
         channels = shape[0]
         self.spend(NODE + CHANNEL * channels + _weights(node) // WEIGHTS, f"{channels} channels of {node.op}")
-        self.operations += operations_of_node(node, shape)
+        self.operations += prod(shape) * node.steps
         if self.operations > MAX_OPERATIONS:
             raise TooLargeError(
                 f"it brings the operations for one sample to {self.operations}; at most {MAX_OPERATIONS} are carried "

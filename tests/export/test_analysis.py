@@ -76,7 +76,6 @@ def test_every_code_lies_in_its_range_and_type_and_has_its_shape(model: IntegerM
             assert interval.low <= seen[:, channel].min() <= seen[:, channel].max() <= interval.high
 
 
-
 def test_a_model_is_analysed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, asked = small_network(), []
 

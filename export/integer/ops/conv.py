@@ -43,6 +43,11 @@ class Conv(Node):
         self.require(divides, f"cannot divide {self.outputs} outputs into {self.groups} groups")
 
     @property
+    def steps(self) -> int:
+        """One per weight of an output."""
+        return prod(self.weights.shape[1:])
+
+    @property
     def channels(self) -> int:
         """Number of input channels."""
         return int(self.weights.shape[1]) * self.groups

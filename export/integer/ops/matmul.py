@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 from typing import ClassVar, Self
 
 import numpy as np
@@ -42,6 +43,11 @@ class MatMul(Node):
     def __post_init__(self) -> None:
         require_int64(self.weights, f"weights of {self.name!r}", ndim=2)
         require_weights(self.name, self.weights, self.weight_type)
+
+    @property
+    def steps(self) -> int:
+        """One per weight of an output."""
+        return prod(self.weights.shape[1:])
 
     @property
     def inputs(self) -> int:

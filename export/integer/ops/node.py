@@ -33,6 +33,11 @@ class Node(ABC):
 
     name: str
 
+    @property
+    def steps(self) -> int:
+        """How many multiplications or comparisons give one element of the output."""
+        return 1
+
     @abstractmethod
     def output_shape(self, *shapes: Shape) -> Shape:
         """Return the shape of one output sample, given those of the inputs.

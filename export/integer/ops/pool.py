@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +17,11 @@ from bitproof.pipeline import Codes
 @dataclass(frozen=True, slots=True, eq=False)
 class _Pool(Node):
     window: Window
+
+    @property
+    def steps(self) -> int:
+        """One per tap."""
+        return prod(self.window.kernel)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """Return (C, *counts)."""
