@@ -101,11 +101,11 @@ def test_a_weight_that_is_named_is_the_one_that_is_flipped(kind: str, tmp_path: 
 def test_a_bit_of_the_integer_model_changes_that_weight_alone(tmp_path: Path) -> None:
     model = convolutional()
     artifact = artifact_of(model, tmp_path, "integer")
-    flip_weight_bit(artifact.path, node="fc1", row=2, column=4)
+    flip_weight_bit(artifact.path, node=model.products[1].name, row=2, column=4)
     for number, (before, after) in enumerate(zip(model.products, load(artifact.path).products, strict=True)):
         differing = np.argwhere(before.weights != after.weights).tolist()
         assert differing == ([[2, 0, 1, 1]] if number == 1 else [])
-    flip_weight_bit(artifact.path, node="fc1", row=2, column=4)
+    flip_weight_bit(artifact.path, node=model.products[1].name, row=2, column=4)
     assert all(
         (a.weights == b.weights).all() for a, b in zip(model.products, load(artifact.path).products, strict=True)
     )

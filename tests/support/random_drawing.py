@@ -32,6 +32,8 @@ class Value:
     bits: int
     unit: float
     quantized: bool
+    curve: bool = False
+    """It comes from a function that is no affine map."""
 
 
 @dataclass
@@ -92,7 +94,7 @@ class Drawing:
             "per channel",
             "BipolarQuant",
             "MultiThreshold",
-            "Trunc",
+            *(() if value.curve else ("Trunc",)),  # it is refused behind a curve
             "linear",
         ]
         kind, bits = self.choose(*kinds), self.among(1, 6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -79,7 +80,9 @@ class Layers(Drawing):
             value = self.average(value) if self.flag() else self.averaged_whole(value)
         for _ in range(self.among(0, 4)):
             value = self.mapped(value) if value.bits + 4 <= MAX_BITS else value
-        return self.curved(value) if value.bits + 4 <= MAX_BITS and self.among(0, 3) == 0 else value
+        if value.bits + 4 <= MAX_BITS and self.among(0, 3) == 0:
+            return replace(self.curved(value), curve=True)
+        return value
 
     def curved(self, value: Value) -> Value:
         """Append a function that never falls and is no affine map; powers of two keep float32 exact."""
