@@ -69,7 +69,16 @@ def run(
 
 @app.command("import")
 def import_model(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The QONNX file.")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="The QONNX file, or FILE.py:function, which returns a Brevitas module."),
+    ],
+    weights: Annotated[
+        Path | None, typer.Option(help="State dict of that module, as torch.save wrote it.", metavar="FILE.pth")
+    ] = None,
+    input_shape: Annotated[
+        str | None, typer.Option(help="Shape of one input of that module, for example 1,28,28.", metavar="SIZES")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default: the file's.")] = None,
     vectors: Annotated[
         Path | None, typer.Option(help="Inputs to compare on, .npy: integer codes or real values; default: drawn.")
@@ -95,13 +104,14 @@ def import_model(
     cores: Annotated[int | None, typer.Option(help="Stages to run at once; default: all cores.", min=1)] = None,
     as_json: Json = False,
 ) -> None:
-    """Take a QONNX file that others made to every target, with the same integers in each; no training."""
-    from bitproof.commands.import_model import Request
+    """Take a network that is trained already to every target, with the same integers in each."""
+    from bitproof.commands.import_model import Request, exported
     from bitproof.commands.import_model import import_model as carry_out_import
 
+    file, default_name = exported(model, weights, input_shape, runs=runs, name=name)
     request = Request(
-        model=model,
-        name=name,
+        model=file,
+        name=name or default_name,
         vectors=vectors,
         labels=labels,
         input=input_type,

@@ -24,7 +24,7 @@ from bitproof.pipeline import Artifact, InputError, Stage, StageContext, StageEr
 from bitproof.pipeline.user_files import causes_of, users_line
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 FILE = "model.onnx"
 KIND = "qonnx"
@@ -48,20 +48,27 @@ class ExportQonnx(Stage):
         import torch
 
         network, inputs = self.load(source)
-        raw = ctx.scratch / "exported.onnx"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter warns about its own internals, from its import on
-            from bitproof.export.brevitas_handlers import QonnxManager
-
-            try:
-                QonnxManager.export(
-                    network, args=torch.zeros(1, inputs), export_path=str(raw), dynamo=True, verbose=False
-                )
-            except Exception as error:  # it runs the network, which may raise anything
-                raise refusal(error, network) from error
-        model = clean(onnx.load(raw))
-        onnx.save_model(model, ctx.workdir / FILE)
+        onnx.save_model(export_network(network, torch.zeros(1, inputs), ctx.scratch), ctx.workdir / FILE)
         return {}
+
+
+def export_network(network: nn.Module, example: Tensor, scratch: Path) -> onnx.ModelProto:
+    """Export *network*, in evaluation mode on the CPU, on *example*, one sample of its input with the batch first.
+
+    Raises:
+        InputError: it cannot be exported; the message names the layer.
+        StageError: it has several inputs or outputs, or does not keep the samples of a batch apart.
+    """
+    raw = scratch / "exported.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals, from its import on
+        from bitproof.export.brevitas_handlers import QonnxManager
+
+        try:
+            QonnxManager.export(network, args=example, export_path=str(raw), dynamo=True, verbose=False)
+        except Exception as error:  # it runs the network, which may raise anything
+            raise refusal(error, network) from error
+    return clean(onnx.load(raw))
 
 
 def refusal(error: BaseException, network: nn.Module) -> InputError:

@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from bitproof.pipeline.target import CheckTargets, TargetSpec, parse_spec
 
+RUN_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$"
+"""What a run may be called: the name becomes that of its folder."""
+
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
@@ -326,7 +329,7 @@ class GateConfig(Section):
 class BaseConfig(Section):
     """What every run has, wherever its network comes from."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+    name: Annotated[str, Field(pattern=RUN_NAME)]
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
     targets: Annotated[tuple[TargetSpec, ...], Field(strict=False)]
     parity: ParityConfig = ParityConfig()

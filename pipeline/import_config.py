@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, ValidationError, field_validator
 
-from bitproof.pipeline.config import BaseConfig, FloatReferenceGate, Percent, Section
+from bitproof.pipeline.config import RUN_NAME, BaseConfig, FloatReferenceGate, Percent, Section
 from bitproof.pipeline.errors import ConfigError, InputError
 from bitproof.pipeline.input_type import parse_input_type
 from bitproof.pipeline.target import CheckTargets
@@ -93,6 +94,22 @@ def source_file(path: Path) -> SourceFile:
     return SourceFile(path=path.absolute(), sha256=digest)
 
 
+NAME_REFUSED = (
+    "the run cannot be called {!r}; allowed are letters, digits, '_', '.' and '-', at most 100, the first a letter or "
+    "digit; give --name NAME"
+)
+
+
+def require_run_name(name: str) -> None:
+    """Check that *name* may be that of a run, and so of a folder.
+
+    Raises:
+        ConfigError: it may not.
+    """
+    if re.fullmatch(RUN_NAME, name) is None:
+        raise ConfigError(NAME_REFUSED.format(name))
+
+
 def make_config(content: dict[str, object], check_targets: CheckTargets) -> ImportConfig:
     """Validate what the command line asks for; *check_targets* knows which targets there are.
 
@@ -110,8 +127,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
     for problem in error.errors(include_url=False):
         key = str(problem["loc"][0]) if problem["loc"] else ""
         if key == "name":
-            allowed = "letters, digits, '_', '.' and '-', at most 100, the first a letter or digit; give --name NAME"
-            yield f"the run cannot be called {problem['input']!r}; allowed are {allowed}"
+            yield NAME_REFUSED.format(problem["input"])
         else:
             value = problem["input"] if isinstance(problem["input"], str | int) else "..."
             yield f"--{options.get(key, key)} {value}: {problem['msg'].removeprefix('Value error, ')}"

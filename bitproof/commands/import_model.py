@@ -1,19 +1,23 @@
-"""``bitproof import``: a run that begins with a QONNX file of the user's."""
+"""``bitproof import``: a run that begins with a QONNX file of the user, or with a module and its trained weights."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 from bitproof.commands.rehearse_import import rehearse_import
 from bitproof.commands.run import carry_out
 from bitproof.pipeline.errors import ConfigError
-from bitproof.pipeline.import_config import ImportConfig, make_config, source_file
+from bitproof.pipeline.import_config import ImportConfig, make_config, require_run_name, source_file
 from bitproof.pipeline.run_folder import CONFIG, RunFolder
 from bitproof.targets import check_targets
 
 DRAWN_SAMPLES = 1_000
 ALL_SAMPLES = 1_000_000
+MAX_INPUTS = 1 << 26
+"""Numbers of one input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,40 @@ class Request:
     samples: int | None = None
     seed: int = 0
     float_reference: str = "explained"
+
+
+def exported(
+    model: str, weights: Path | None, input_shape: str | None, *, runs: Path, name: str | None
+) -> tuple[Path, str]:
+    """Return the QONNX file that *model* stands for, and what its run is called by default.
+
+    ``FILE.py:function`` is called, given the state dict in *weights*, and exported beside its run.
+
+    Raises:
+        ConfigError: an option has no effect, or the shape of an input is missing or none.
+        InputError: the function, its module or the weights are not what they must be.
+    """
+    file, colon, function = model.rpartition(":")
+    if not (colon and file.endswith(".py")):
+        for option, value in (("--weights", weights), ("--input-shape", input_shape)):
+            if value is not None:
+                raise ConfigError(f"{option} {value} has no effect on {model}; it is for FILE.py:function")
+        return Path(model), Path(model).stem
+    if re.fullmatch(r"[1-9][0-9]{0,6}(,[1-9][0-9]{0,6}){0,3}", input_shape or "") is None:
+        said = "is missing" if input_shape is None else f"{input_shape!r} is no shape"
+        raise ConfigError(f"--input-shape {said}; give the sizes of one input without the batch, for example 1,28,28")
+    sizes = [int(size) for size in (input_shape or "").split(",")]
+    if prod(sizes) > MAX_INPUTS:
+        raise ConfigError(f"--input-shape {input_shape} has {prod(sizes)} numbers; at most {MAX_INPUTS} are taken")
+    import torch
+
+    from bitproof.api.sources import module_of, write_module
+
+    called = name or function
+    require_run_name(called)
+    path = runs / f"{called}.inputs" / f"{called}.onnx"
+    write_module(module_of(model, weights), torch.zeros(1, *sizes), path)
+    return path, called
 
 
 def import_model(request: Request, *, runs: Path, cores: int | None, as_json: bool) -> None:

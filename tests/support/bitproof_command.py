@@ -8,6 +8,7 @@ import os
 import subprocess  # noqa: TID251  exit codes of the real command line are what is tested
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,14 +57,21 @@ def bitproof(
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
+@contextlib.contextmanager
+def scheduled_in_this_process() -> Iterator[None]:
+    """Carry out the stages of runs in this process, in the order of the plan, in the place of Snakemake."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_command, "_snakemake", _carry_out)
+        yield
+
+
 def bitproof_without_scheduler(*arguments: object) -> Outcome:
     """Run ``bitproof`` with *arguments* in this process, with a plain loop in the place of Snakemake.
 
     Every stage is carried out by the command that Snakemake's rules call, in the order of the plan, whether it is stale
     or not: for tests of what the stages say.
     """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_command, "_snakemake", _carry_out)
+    with scheduled_in_this_process():
         return _in_this_process(*arguments)
 
 

@@ -1,0 +1,72 @@
+"""A network as its owner has it (a QONNX file, a torch module, a function with a state dict) as a QONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from bitproof.pipeline.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    Network: TypeAlias = str | Path | nn.Module
+
+EXAMPLE = "give example=, one input of the network with the batch first, for example torch.zeros(1, 1, 28, 28)"
+
+
+def is_module(network: object) -> bool:
+    """Tell whether *network* is a torch module; torch is not imported for that."""
+    return any(kind.__module__.startswith("torch.nn.") and kind.__name__ == "Module" for kind in type(network).__mro__)
+
+
+def write_module(network: nn.Module, example: Tensor | None, path: Path) -> None:
+    """Export a Brevitas module to the QONNX file *path*; the module itself stays as it is, on whatever device.
+
+    Raises:
+        ConfigError: there is no example, or it is no tensor with a batch.
+        InputError: the module cannot be exported; the message names the layer.
+    """
+    import copy
+    import tempfile
+
+    import onnx
+    import torch
+
+    from bitproof.export.qonnx import export_network
+
+    if example is None:
+        raise ConfigError(f"a {type(network).__name__} is exported by running it: {EXAMPLE}")
+    if not isinstance(example, torch.Tensor) or example.ndim < 2 or not len(example):
+        found = f"shape {tuple(example.shape)}" if isinstance(example, torch.Tensor) else type(example).__name__
+        raise ConfigError(f"example has {found}: {EXAMPLE}")
+    try:
+        trial = copy.deepcopy(network).cpu().eval()
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"the {type(network).__name__} cannot be copied: {error}") from error
+    first = example[:1].detach().to("cpu", torch.float32)
+    with tempfile.TemporaryDirectory(prefix="bitproof-export-") as scratch:
+        model = export_network(trial, first, Path(scratch))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    onnx.save_model(model, partial)
+    partial.replace(path)
+
+
+def module_of(spec: str, weights: Path | None) -> nn.Module:
+    """Return the module that the function ``FILE.py:function`` gives, with the state dict in the file *weights*.
+
+    Raises:
+        InputError: there is no such function, it gives no module, or the weights are not its.
+    """
+    from torch import nn
+
+    from bitproof.train.user_code import call_user_function
+    from bitproof.train.weights import load_weights
+
+    network = call_user_function("MODEL", spec)
+    if not isinstance(network, nn.Module):
+        raise InputError(f"MODEL = {spec!r} gave {type(network).__name__}; it must return a torch module")
+    if weights is not None:
+        load_weights(network, weights)
+    return network.eval()
