@@ -144,13 +144,13 @@ def _export() -> Stage:
 
 
 def _import(config: ImportConfig) -> FirstStage:
-    from bitproof.export.foreign import ImportQonnx
+    from bitproof.export.importer import ImportQonnx
 
     return ImportQonnx(source=config.source, input=config.input)
 
 
 def _prepare_vectors(config: ImportConfig) -> Stage:
-    from bitproof.export.foreign import PrepareVectors
+    from bitproof.export.importer import PrepareVectors
 
     return PrepareVectors(
         vectors=config.vectors, labels=config.labels, samples=config.parity.samples, split=config.split

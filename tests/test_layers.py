@@ -74,6 +74,12 @@ def test_kernel_uses_the_standard_library_numpy_and_pydantic_only() -> None:
         assert third_party <= KERNEL_THIRD_PARTY, f"{path.relative_to(ROOT)} imports {sorted(third_party)}"
 
 
+def test_rtl_knows_no_finn() -> None:
+    assert sources("hw/rtl")
+    for path in sources("hw/rtl"):
+        assert not any(name.startswith("hw.finn") for name in ours(path)), path.relative_to(ROOT)
+
+
 NAMED = re.compile(r"^(?:bitproof\.)?(?:train|export|hw)\.\w+(?:\.\w+)*(?::\w+)?$")
 
 

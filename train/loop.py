@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bitproof.pipeline import InputError, StageError
 from bitproof.pipeline.config import TrainConfig
+from bitproof.train.device_split import DatasetTensors, SplitTensors, accuracy_percent, real_outputs
 from bitproof.train.devices import ranks_of
 from bitproof.train.estimators import Ranks, Schedule
 from bitproof.train.extra_passes import statistics_collected
@@ -21,7 +22,6 @@ from bitproof.train.frozen import Forward
 from bitproof.train.logs import readings, watched
 from bitproof.train.network_problem import NetworkProblem
 from bitproof.train.resume import Keeper, ResumeFile
-from bitproof.train.split_tensors import DatasetTensors, SplitTensors, accuracy_percent, real_outputs
 from bitproof.train.training_state import Entry, TrainingState
 
 _log = logging.getLogger(__name__)

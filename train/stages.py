@@ -17,6 +17,7 @@ from bitproof.pipeline.config import ModelConfig, TrainConfig
 from bitproof.pipeline.toolchain import distribution_version, require_torch_compiler
 from bitproof.pipeline.user_files import blaming_users_lines, digest_of_code
 from bitproof.train.checkpoint import save_checkpoint
+from bitproof.train.device_split import DatasetTensors, load_dataset
 from bitproof.train.devices import launch, seeded
 from bitproof.train.estimators import Schedule, StraightThrough, schedule_of
 from bitproof.train.extra_passes import ExtraPasses
@@ -24,10 +25,9 @@ from bitproof.train.layers import quantized_weights, require_fixed_steps, requir
 from bitproof.train.loop import Score, Task, Trained, fit
 from bitproof.train.models import build, build_float, require_own_network
 from bitproof.train.nudge import nudge_metrics
-from bitproof.train.purpose import purpose_of
 from bitproof.train.resume import ResumeFile
 from bitproof.train.robust import training_loss, warn_if_hardly_injected
-from bitproof.train.split_tensors import DatasetTensors, load_dataset
+from bitproof.train.task_kind import purpose_of
 
 METRICS = "metrics.json"
 

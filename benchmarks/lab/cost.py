@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from bitproof.pipeline.config import ModelConfig
+from bitproof.train.device_split import real_outputs
 from bitproof.train.estimators import Estimator, Guided, Schedule, StraightThrough
 from bitproof.train.layers import quantized_weights
 from bitproof.train.models import build
 from bitproof.train.network_problem import NetworkProblem
-from bitproof.train.split_tensors import real_outputs
 
 MODEL = ModelConfig(name="cnn", channels=(16, 32, 32), hidden=(), weight_bits=2, act_bits=2)
 BATCH = 64

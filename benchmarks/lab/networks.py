@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from bitproof.pipeline.config import ModelConfig
+from bitproof.train.device_split import real_outputs
 from bitproof.train.estimators import Problem
 from bitproof.train.extra_passes import statistics_collected
 from bitproof.train.frozen import FrozenForward
 from bitproof.train.layers import quantized_weights
 from bitproof.train.models import build
 from bitproof.train.network_problem import NetworkProblem
-from bitproof.train.split_tensors import real_outputs
 from bitproof.train.surrogates import SurrogateName, round_ste, sign_ste
 
 SCALES = (0.1, 0.35)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bitproof.api.sources import is_module, write_module
-from bitproof.export.foreign import ImportQonnx
+from bitproof.export.importer import ImportQonnx
 from bitproof.export.integer import IntegerModel, require_codes, run
 from bitproof.export.lower import lower_file
 from bitproof.export.lowering import Lowered

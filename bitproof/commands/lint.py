@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bitproof.commands.rehearse_run import MODEL_FILE, export_untrained
-from bitproof.export.foreign import ImportQonnx
+from bitproof.export.importer import ImportQonnx
 from bitproof.export.lint import LintReport, examine_file
 from bitproof.export.program.target import Target
 from bitproof.pipeline.errors import ConfigError, GateError

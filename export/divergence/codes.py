@@ -18,7 +18,7 @@ from bitproof.export.divergence.channel import Channel, Channels, channel_of
 from bitproof.export.divergence.locate import Evidence
 from bitproof.export.divergence.saturation import find_saturation
 from bitproof.export.integer import Activation, IntegerModel, Quantizer, Rounding, Threshold
-from bitproof.export.proofs.order import near_boundaries
+from bitproof.export.proofs.float_order import near_boundaries
 
 MAX_CHANNELS = 16
 """At most so many channels that differ must be explained."""

@@ -13,7 +13,7 @@ import numpy as np
 from bitproof.export.divergence.cause import Cause, Finding
 from bitproof.export.divergence.classify import classify
 from bitproof.export.divergence.describe import Divergence, describe
-from bitproof.export.divergence.layout import find_permutation
+from bitproof.export.divergence.displaced import find_permutation
 from bitproof.export.divergence.locate import Search, UnreadableError, search_outputs, search_trace, search_units
 from bitproof.export.divergence.reference import explain_unexplained
 from bitproof.export.float_reference import walk_reference

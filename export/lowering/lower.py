@@ -9,8 +9,8 @@ from pathlib import Path
 
 import onnx
 
-from bitproof.export.foreign.input_quantizer import ANY_QUANTIZER
-from bitproof.export.foreign.join_heads import heads_of
+from bitproof.export.importer.input_quantizer import ANY_QUANTIZER
+from bitproof.export.importer.join_heads import heads_of
 from bitproof.export.integer import INPUT, Activation, Affine, Coding, Concat, Head, IntegerModel, TopK
 from bitproof.export.lowering.builder import Origin
 from bitproof.export.lowering.codes import affine, in_order

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 import onnx
 
-from bitproof.export.foreign.domains import SYNONYMS
-from bitproof.export.foreign.graph import GENERAL
+from bitproof.export.importer.domains import SYNONYMS
+from bitproof.export.importer.graph import GENERAL
 from bitproof.export.lowering import (
     curves,
     elementwise,

@@ -4,9 +4,9 @@ Images alone do not verify thresholds: one that is off by one often changes no i
 decides all reachable accumulators of all channels and reports how many cases it decided.
 """
 
+from bitproof.export.proofs.float_order import near_boundaries, order_dependent, prove_order
 from bitproof.export.proofs.lowering import prove_lowering
 from bitproof.export.proofs.matrix_units import basis_vectors, prove_matrix_units
-from bitproof.export.proofs.order import near_boundaries, order_dependent, prove_order
 from bitproof.export.proofs.requantization import (
     Activations,
     PartialRequantizer,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bitproof.export.integer import Threshold, hull
 from bitproof.export.lowering.lower import Lowered
 from bitproof.export.proofs.constants import warn_of_constants
-from bitproof.export.proofs.order import prove_order
+from bitproof.export.proofs.float_order import prove_order
 from bitproof.export.proofs.thresholds import prove_thresholds
 from bitproof.export.proofs.widths import prove_widths
 from bitproof.pipeline.ledger import ProofEntry

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bitproof.hw.finn.process import run_child
-from bitproof.hw.output_bias import add_output_bias
+from bitproof.hw.rtl.output_bias import add_output_bias
 from bitproof.pipeline import Artifact, Codes, InputError
 
 HARDWARE = "hw.onnx"

@@ -23,7 +23,7 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.custom_op.registry import getCustomOp
 from qonnx.transformation.general import GiveReadableTensorNames, GiveUniqueNodeNames
 
-from bitproof.hw.rtl_node import FIFO, MATRIX_UNIT, THRESHOLDING, WIDTH_CONVERTER
+from bitproof.hw.rtl.description import FIFO, MATRIX_UNIT, THRESHOLDING, WIDTH_CONVERTER
 from bitproof.pipeline import StageError
 
 NODES = "nodes.json"

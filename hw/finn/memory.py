@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bitproof.hw.rtl_node import RtlNode
+from bitproof.hw.rtl.description import RtlNode
 from bitproof.pipeline import InputError
 
 

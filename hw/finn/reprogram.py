@@ -14,7 +14,7 @@ import numpy as np
 
 from bitproof.export.integer import Affine, IntegerModel, MatMul, Threshold
 from bitproof.hw.finn.memory import Field, threshold_field
-from bitproof.hw.rtl_node import THRESHOLDING, RtlNode, read_description
+from bitproof.hw.rtl.description import THRESHOLDING, RtlNode, read_description
 from bitproof.pipeline import StageError
 
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from bitproof.export.program.target import Target
 from bitproof.hw.board import board_names
-from bitproof.hw.stitch import FIFO_DEPTHS
+from bitproof.hw.finn.stitch import FIFO_DEPTHS
 from bitproof.pipeline.executor import Executor, ExecutorPlan, Place
 from bitproof.pipeline.stage import Stage, StagePlan
 from bitproof.pipeline.toolchain import VERILATOR
@@ -84,7 +84,7 @@ class FinnTarget(Target):
         return BuildFinnGraph(board=self.board, fps=self.fps)
 
     def _stitch(self) -> Stage:
-        from bitproof.hw.stitch import StitchRtl
+        from bitproof.hw.finn.stitch import StitchRtl
 
         return StitchRtl(fifo_depth=self.fifo_depth)
 
@@ -96,7 +96,7 @@ def _run_graph(place: Place) -> Executor:
 
 
 def _simulate(place: Place) -> Executor:
-    from bitproof.hw.verilator import RtlExecutor
+    from bitproof.hw.rtl.executor import RtlExecutor
 
     return RtlExecutor(place.artifact, place.workdir, place.cache)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bitproof.hw.mcu.cores import CoreName
-from bitproof.hw.mcu.layout import LayoutKind, WeightLayout
+from bitproof.hw.mcu.weight_layout import LayoutKind, WeightLayout
 from bitproof.pipeline import IntegrityError
 
 FILE = "manifest.json"
@@ -31,7 +31,7 @@ class MatMulEntry(Record):
 
     Attributes:
         bits_per_weight: width of a field in flash.
-        layout: how the fields are packed, see :class:`bitproof.hw.mcu.layout.WeightLayout`.
+        layout: how the fields are packed, see :class:`bitproof.hw.mcu.weight_layout.WeightLayout`.
         symbol: the C array that holds the words.
     """
 

@@ -26,8 +26,8 @@ from bitproof.export.integer import (
     solve_requantization,
     without_moves,
 )
-from bitproof.hw.mcu.layout import TERNARY_SECOND_ROW, WeightLayout, Words
 from bitproof.hw.mcu.manifest import Method
+from bitproof.hw.mcu.weight_layout import TERNARY_SECOND_ROW, WeightLayout, Words
 from bitproof.pipeline import Codes, StageError
 
 INT32_MAX = (1 << 31) - 1

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from foreign_files import GENERAL, ForeignFile, weights
 
-from bitproof.export.foreign import normalize
+from bitproof.export.importer import normalize
 from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Node, Threshold, run
 from bitproof.export.lint import examine_file
 from bitproof.export.lower import lower_file

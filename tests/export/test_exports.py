@@ -13,8 +13,8 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
-from bitproof.export.foreign.input_quantizer import require_input_quantizer, run_head
-from bitproof.export.foreign.normalize import normalize
+from bitproof.export.importer.input_quantizer import require_input_quantizer, run_head
+from bitproof.export.importer.normalize import normalize
 from bitproof.export.integer import IntegerModel, Threshold, run
 from bitproof.export.lowering.lower import Lowered, lower_graph
 from bitproof.export.proofs import prove_lowering

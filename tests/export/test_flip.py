@@ -13,7 +13,7 @@ from qonnx_files import random_mlp
 from bitproof.commands.verify import Flip
 from bitproof.export.divergence import explain
 from bitproof.export.executors import IntegerExecutor
-from bitproof.export.foreign import normalize
+from bitproof.export.importer import normalize
 from bitproof.export.integer import Conv, IntegerModel, MatMul, choose_weight, flip_weight_bit, load, run, save
 from bitproof.export.lower import lower
 from bitproof.export.lowering import lower_graph

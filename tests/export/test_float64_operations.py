@@ -10,7 +10,7 @@ import pytest
 from agreement import random_codes
 from small_graphs import CASES
 
-from bitproof.export.foreign import ImportQonnx
+from bitproof.export.importer import ImportQonnx
 from bitproof.export.integer import run
 from bitproof.export.lower import lower_file
 from bitproof.export.lowering import origins_of

@@ -13,7 +13,7 @@ import pytest
 from foreign_files import FILES, GENERAL, ForeignFile, weights
 from onnx import TensorProto, helper
 
-from bitproof.export.foreign import normalize
+from bitproof.export.importer import normalize
 from bitproof.export.qonnx import load_qonnx
 from bitproof.pipeline import InputError
 

@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from qonnx_files import QonnxFile
 from written_onnx import Written
 
-from bitproof.export.foreign import PrepareVectors, normalize
-from bitproof.export.foreign.join_heads import KEY, heads_of
+from bitproof.export.importer import PrepareVectors, normalize
+from bitproof.export.importer.join_heads import KEY, heads_of
 from bitproof.export.integer import Head, IntegerModel, MatMul, Threshold, load, run, save
 from bitproof.export.lower import lower_file
 from bitproof.export.lowering import Lowered, origins_of

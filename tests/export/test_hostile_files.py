@@ -15,7 +15,7 @@ import pytest
 from foreign_files import CHANNELS_LAST, GENERAL, ForeignFile, weights
 
 from bitproof.check import require_affordable
-from bitproof.export.foreign import find_input_quantizer, normalize
+from bitproof.export.importer import find_input_quantizer, normalize
 from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Node, load, save
 from bitproof.export.integer.ops import Reshape, Window
 from bitproof.export.lowering import lower_graph
@@ -337,7 +337,7 @@ def test_drawn_samples_that_nobody_would_wait_for_are_refused() -> None:
 
 
 def test_nodes_that_qonnx_would_not_end_with_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_module("bitproof.export.foreign.normalize"), "MAX_NODES", 81)
+    monkeypatch.setattr(import_module("bitproof.export.importer.normalize"), "MAX_NODES", 81)
     normalize(quantized_chain(40))
     with pytest.raises(
         InputError, match="has 83 nodes once its constants and shapes are worked out; at most 81 are run"
@@ -346,7 +346,7 @@ def test_nodes_that_qonnx_would_not_end_with_are_refused(monkeypatch: pytest.Mon
 
 
 def test_constants_that_are_computed_by_many_nodes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bitproof.export.foreign.fold.MAX_NODES", 5)
+    monkeypatch.setattr("bitproof.export.importer.fold.MAX_NODES", 5)
     file = ForeignFile()
     tensor, total = file.quant("input", 0.25, 4), file.constant([1.0])
     for _ in range(6):

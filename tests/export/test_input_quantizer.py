@@ -12,10 +12,10 @@ from foreign_files import GENERAL, ForeignFile, weights
 from onnx import numpy_helper
 from run_qonnx import run_qonnx
 
-from bitproof.export.foreign import find_input_quantizer, normalize
-from bitproof.export.foreign.declare_input import declare_input
-from bitproof.export.foreign.draw_codes import draw_codes
-from bitproof.export.foreign.input_quantizer import (
+from bitproof.export.importer import find_input_quantizer, normalize
+from bitproof.export.importer.declare_input import declare_input
+from bitproof.export.importer.draw_codes import draw_codes
+from bitproof.export.importer.input_quantizer import (
     InputQuantizer,
     code_shape,
     require_input_quantizer,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from run_qonnx import run_qonnx
 
-from bitproof.export.foreign import normalize
+from bitproof.export.importer import normalize
 from bitproof.pipeline import InputError
 
 ZOO = Path(__file__).parent.parent.parent.parent / "shared" / "models"

@@ -14,7 +14,7 @@ from onnx import TensorProto
 from run_qonnx import run_qonnx
 from written_onnx import Written
 
-from bitproof.export.foreign import ImportQonnx, PrepareVectors
+from bitproof.export.importer import ImportQonnx, PrepareVectors
 from bitproof.export.integer import IntegerType, Threshold, run, trace
 from bitproof.export.lower import lower_file
 from bitproof.export.lowering import Lowered, origins_of

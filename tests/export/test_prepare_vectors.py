@@ -13,7 +13,7 @@ import pytest
 from foreign_files import ForeignFile, weights
 from numpy.typing import NDArray
 
-from bitproof.export.foreign import ImportQonnx, PrepareVectors
+from bitproof.export.importer import ImportQonnx, PrepareVectors
 from bitproof.pipeline import Artifact, InputError, StageContext, load_vectors
 from bitproof.pipeline.import_config import source_file
 

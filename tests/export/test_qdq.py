@@ -25,8 +25,8 @@ from qdq_files import (
 from qonnx_files import QonnxFile
 from torch_graph import evaluate
 
-from bitproof.export.foreign.input_quantizer import require_input_quantizer, run_head
-from bitproof.export.foreign.normalize import normalize
+from bitproof.export.importer.input_quantizer import require_input_quantizer, run_head
+from bitproof.export.importer.normalize import normalize
 from bitproof.export.integer import MatMul, Product, Quantizer, Rounding, run
 from bitproof.export.lower import lower_file
 from bitproof.export.lowering.lower import lower_graph

@@ -9,8 +9,8 @@ import onnx
 import pytest
 from foreign_files import ForeignFile, weights
 
-from bitproof.export.foreign import normalize
-from bitproof.export.foreign.input_quantizer import require_input_quantizer
+from bitproof.export.importer import normalize
+from bitproof.export.importer.input_quantizer import require_input_quantizer
 from bitproof.export.lint import examine_file
 from bitproof.export.lower import lower_file
 from bitproof.export.lowering.operations import OPERATIONS

@@ -15,7 +15,7 @@ from stock_brevitas import exported, observed, stock_network
 from torch import nn
 
 from bitproof.export.float_reference import judge_reference, output_coding, walk
-from bitproof.export.foreign.normalize import normalize
+from bitproof.export.importer.normalize import normalize
 from bitproof.export.integer import Threshold, run
 from bitproof.export.lowering import Lowered, lower_graph, origins_of
 from bitproof.export.onnx_int8 import OnnxInt8Executor, build

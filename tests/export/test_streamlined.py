@@ -17,7 +17,7 @@ from qonnx.transformation.lower_convs_to_matmul import LowerConvsToMatMul
 from qonnx_files import CUSTOM, QonnxFile
 from small_graphs import THRESHOLDS, Case, multi_threshold, subject_of, vector, whole
 
-from bitproof.export.foreign.normalize import normalize
+from bitproof.export.importer.normalize import normalize
 from bitproof.export.integer import Conv, MatMul, Threshold, run
 from bitproof.export.lower import lower_file
 from bitproof.export.lowering.lower import lower_graph

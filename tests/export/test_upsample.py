@@ -12,7 +12,7 @@ from foreign_files import ForeignFile, weights
 from onnx import helper
 from run_qonnx import run_qonnx
 
-from bitproof.export.foreign import normalize
+from bitproof.export.importer import normalize
 from bitproof.export.integer import run
 from bitproof.export.lower import lower_file
 from bitproof.export.lowering import origins_of

@@ -19,7 +19,7 @@ from bitproof.export.proofs import prove_matrix_units, prove_requantization
 from bitproof.hw.finn import FinnExecutor
 from bitproof.hw.finn.supported import require_supported
 from bitproof.hw.mcu.plan import plan_network
-from bitproof.hw.verilator import RtlExecutor
+from bitproof.hw.rtl.executor import RtlExecutor
 from bitproof.pipeline import InputError, StageError, compare_codes
 
 

@@ -13,7 +13,7 @@ from rtl_builds import RtlBuild, build_rtl
 from bitproof.export.integer import Affine, MatMul, Threshold, run
 from bitproof.hw.calibrate import Parameters
 from bitproof.hw.finn.reprogram import reprogram_thresholds
-from bitproof.hw.verilator import RtlExecutor
+from bitproof.hw.rtl.executor import RtlExecutor
 from bitproof.pipeline import StageError, compare_codes
 
 pytestmark = [pytest.mark.tool, pytest.mark.xdist_group("finn_reprogram")]

@@ -14,8 +14,8 @@ from integer_networks import random_network, saved
 
 from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Reshape, Threshold
 from bitproof.hw.mcu import GenerateC, Manifest
-from bitproof.hw.mcu.layout import WeightLayout
 from bitproof.hw.mcu.plan import plan_network, prefix_of
+from bitproof.hw.mcu.weight_layout import WeightLayout
 from bitproof.pipeline import IntegrityError, StageContext, StageError
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitproof.hw.bench import bench_module, bench_units
 from bitproof.hw.finn.memory import threshold_field, weight_field
 from bitproof.hw.finn.patches import PATCHES, Patch, apply_patches
-from bitproof.hw.rtl_node import Op, RtlDescription, RtlNode, read_description
-from bitproof.hw.stitch import StitchRtl, top_module, weight_stream_bits
-from bitproof.hw.stream import StreamLayout
+from bitproof.hw.finn.stitch import StitchRtl
+from bitproof.hw.rtl.bench import bench_module, bench_units
+from bitproof.hw.rtl.description import Op, RtlDescription, RtlNode, read_description
+from bitproof.hw.rtl.stream import StreamLayout
+from bitproof.hw.rtl.top import top_module, weight_stream_bits
 from bitproof.pipeline import ConfigError, InputError, StageError
 
 

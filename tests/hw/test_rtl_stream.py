@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitproof.hw.stream import StreamLayout
+from bitproof.hw.rtl.stream import StreamLayout
 
 
 @given(st.integers(1, 48), st.booleans(), st.integers(1, 9), st.integers(0, 2**32 - 1))

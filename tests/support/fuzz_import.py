@@ -22,7 +22,7 @@ from foreign_files import FILES
 from mutate_onnx import mutate
 from qonnx_files import random_mlp
 
-from bitproof.export.foreign import find_input_quantizer, normalize
+from bitproof.export.importer import find_input_quantizer, normalize
 from bitproof.export.lower import lower
 from bitproof.export.qonnx import load_qonnx
 from bitproof.pipeline import BitproofError

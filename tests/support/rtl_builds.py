@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bitproof.export.integer import IntegerModel, save
 from bitproof.hw.finn import BuildFinnGraph
-from bitproof.hw.stitch import StitchRtl
+from bitproof.hw.finn.stitch import StitchRtl
 from bitproof.pipeline import Artifact, Stage
 from bitproof.pipeline.stage import execute
 

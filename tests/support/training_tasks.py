@@ -9,10 +9,10 @@ import torch
 from brevitas.quant import Uint8ActPerTensorFixedPoint
 from torch import Tensor, nn
 
+from bitproof.train.device_split import DatasetTensors, SplitTensors
 from bitproof.train.frozen import Forward
 from bitproof.train.loop import Task, cross_entropy
 from bitproof.train.quantizers import InputQuantizer, weight_quantizer
-from bitproof.train.split_tensors import DatasetTensors, SplitTensors
 
 INPUTS, CLASSES, STATISTICS_STEPS = 12, 4, 5
 WEIGHTS = weight_quantizer(2, "power-of-two", "tensor")

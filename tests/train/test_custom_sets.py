@@ -15,7 +15,7 @@ from bitproof.pipeline.stage import execute
 from bitproof.plan import Plan
 from bitproof.train.data import PrepareData
 from bitproof.train.data.custom import read_custom
-from bitproof.train.split_tensors import load_dataset
+from bitproof.train.device_split import load_dataset
 from bitproof.yaml_file import read_config
 
 FILE = """

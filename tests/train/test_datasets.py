@@ -20,7 +20,7 @@ from bitproof.train.data import PrepareData
 from bitproof.train.data import idx as reader
 from bitproof.train.data.fashion_mnist import read_fashion_mnist
 from bitproof.train.data.splits import Source, split
-from bitproof.train.split_tensors import load_dataset
+from bitproof.train.device_split import load_dataset
 
 
 def idx_bytes(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:

@@ -14,13 +14,13 @@ from torch import nn
 
 from bitproof.pipeline import InputError
 from bitproof.pipeline.config import EstimatorConfig, ModelConfig
+from bitproof.train.device_split import real_outputs
 from bitproof.train.estimators import Guided, Problem, Ramp, StraightThrough, schedule_of
 from bitproof.train.extra_passes import statistics_collected, traceless
 from bitproof.train.frozen import Forward
 from bitproof.train.layers import quantized_weights, require_fixed_steps
 from bitproof.train.models import build
 from bitproof.train.network_problem import NetworkProblem
-from bitproof.train.split_tensors import real_outputs
 
 STEPS = (0.5, 0.125)
 IDENTITY_SMOOTHING = 1 / (2 * math.sqrt(3))

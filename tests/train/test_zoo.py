@@ -31,9 +31,9 @@ from bitproof.train.layers import quantized_weights, require_fixed_steps, requir
 from bitproof.train.models import build, build_float
 from bitproof.train.models.ds_cnn import same_padding
 from bitproof.train.models.parts import Residual
-from bitproof.train.purpose import purpose_of
 from bitproof.train.quantizers import residual_quantizer
 from bitproof.train.robust import penalized, training_loss
+from bitproof.train.task_kind import purpose_of
 from bitproof.yaml_file import read_config
 
 # brevitas drops the names of tensors, which torch calls experimental

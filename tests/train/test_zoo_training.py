@@ -16,12 +16,12 @@ from bitproof.pipeline.config import DataConfig, EstimatorConfig, ModelConfig, T
 from bitproof.pipeline.stage import execute
 from bitproof.train.checkpoint import load_network
 from bitproof.train.data import PrepareData
+from bitproof.train.device_split import SplitTensors, accuracy_percent
 from bitproof.train.executor import TorchExecutor
 from bitproof.train.loop import cross_entropy
-from bitproof.train.purpose import explained_percent, purpose_of, squared_error
 from bitproof.train.robust import RobustLoss, training_loss
-from bitproof.train.split_tensors import SplitTensors, accuracy_percent
 from bitproof.train.stages import TrainFloat, TrainQuantized
+from bitproof.train.task_kind import explained_percent, purpose_of, squared_error
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = [pytest.mark.filterwarnings("ignore:Named tensors:UserWarning"), pytest.mark.xdist_group("zoo_training")]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from bitproof.pipeline.config import ModelConfig
+from bitproof.train.device_split import SAMPLES_AT_ONCE, SplitTensors, accuracy_percent, real_outputs
 from bitproof.train.frozen import Forward
 from bitproof.train.loop import Score, TrainingLoss, cross_entropy
-from bitproof.train.split_tensors import SAMPLES_AT_ONCE, SplitTensors, accuracy_percent, real_outputs
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-from bitproof.export.foreign.graph import CHANNELS_LAST, GENERAL, Graph, refusal
+from bitproof.export.importer.graph import CHANNELS_LAST, GENERAL, Graph, refusal
 
 SYNONYMS = ("onnx.brevitas", "finn.custom_op.general", "finn", "qonnx")
 """Domains that older versions of Brevitas, FINN and qonnx wrote their operations under."""

@@ -11,8 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from bitproof.export.foreign.graph import Array, input_of, integer
-from bitproof.export.foreign.shapes import BATCH, Shape, number_of
+from bitproof.export.importer.graph import Array, input_of, integer
+from bitproof.export.importer.shapes import BATCH, Shape, number_of
 
 Sizes = NDArray[np.object_]
 """A scalar or vector of sizes: numbers, the batch, or None for one that is not known."""

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from bitproof.hw.bench import BENCH, Unit, bench_module, bench_units
-from bitproof.hw.rtl_node import RtlDescription
-from bitproof.hw.stream import Bytes
+from bitproof.hw.rtl.bench import BENCH, Unit, bench_module, bench_units
+from bitproof.hw.rtl.description import RtlDescription
+from bitproof.hw.rtl.stream import Bytes
 from bitproof.pipeline import StageError
 from bitproof.pipeline.toolchain import GXX, MAKE, VERILATOR, cpu_count, run_program
 
-HARNESS = Path(__file__).parent / "rtl" / "harness.cpp"
+HARNESS = Path(__file__).parent / "harness.cpp"
 EXECUTABLE = f"V{BENCH}"
 NEEDED_BY = "target finn (RTL simulation)"
 COMPILE_TIMEOUT_S = 1800

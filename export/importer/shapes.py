@@ -12,8 +12,8 @@ from typing import Final, Literal
 
 import onnx
 
-from bitproof.export.foreign.domains import is_general
-from bitproof.export.foreign.graph import Array, input_of, integer, integers, operations, text
+from bitproof.export.importer.domains import is_general
+from bitproof.export.importer.graph import Array, input_of, integer, integers, operations, text
 
 BATCH: Final = "N"
 Size = int | Literal["N"] | None

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import onnx
 from onnx import AttributeProto
 
-from bitproof.export.foreign.domains import is_general
-from bitproof.export.foreign.graph import Array, Graph, operations, refusal
-from bitproof.export.foreign.shapes import BROADCAST, CHANGES_SHAPE, REDUCTIONS, SAME_SHAPE
+from bitproof.export.importer.domains import is_general
+from bitproof.export.importer.graph import Array, Graph, operations, refusal
+from bitproof.export.importer.shapes import BROADCAST, CHANGES_SHAPE, REDUCTIONS, SAME_SHAPE
 
 KNOWN = (SAME_SHAPE | BROADCAST | REDUCTIONS | CHANGES_SHAPE) - operations("QuantAvgPool2d Quant MultiThreshold Trunc")
 INT, FLOAT, STRING = AttributeProto.INT, AttributeProto.FLOAT, AttributeProto.STRING

@@ -1,91 +1,16 @@
-"""The stage that makes one Verilog top of FINN's nodes: a chain of AXI-Streams, without Vivado."""
+"""The Verilog top of a chain of nodes: every stream of one goes into the next."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Any, ClassVar
 
-from bitproof.hw.finn.patches import apply_patches
-from bitproof.hw.finn.process import DISTRIBUTION, run_child
-from bitproof.hw.rtl_node import FIFO, FILE, MATRIX_UNIT, THRESHOLDING, TOP, RtlDescription, RtlNode
-from bitproof.pipeline import Artifact, ConfigError, Stage, StageContext, StageError
+from bitproof.hw.rtl.description import FIFO, MATRIX_UNIT, THRESHOLDING, TOP, RtlNode
+from bitproof.pipeline import StageError
 
-NODES = "nodes.json"
-FIFO_DEPTHS = range(2, (1 << 15) + 1)
-"""In words: what FINN's FIFOs can have."""
 AXI_LITE = ("AWVALID", "AWADDR", "WVALID", "WDATA", "WSTRB", "BREADY", "ARVALID", "ARADDR", "RREADY")
 """Inputs of the configuration bus, which stays unused: weights and thresholds are fixed."""
-
-
-@dataclass(frozen=True)
-class StitchRtl(Stage):
-    """Write ``rtl/`` (sources, ``rtl/finn_top.sv`` on top), ``data/`` (weights, thresholds) and ``rtl.json``.
-
-    The sources name the memory files relative to the artifact, so a simulation runs with the artifact as its working
-    directory.
-
-    Attributes:
-        fifo_depth: least depth of the FIFOs, in words.
-    """
-
-    name: ClassVar[str] = "rtl"
-    consumes: ClassVar[str] = "finn-graph"
-    produces: ClassVar[str] = "rtl"
-    distributions: ClassVar[tuple[str, ...]] = (DISTRIBUTION, "qonnx", "onnx")
-
-    fifo_depth: int = 32
-
-    def __post_init__(self) -> None:
-        if self.fifo_depth not in FIFO_DEPTHS:
-            allowed = f"{FIFO_DEPTHS[0]}..{FIFO_DEPTHS[-1]}"
-            raise ConfigError(f"fifo_depth = {self.fifo_depth} is not possible; allowed: {allowed} words")
-
-    def run(self, source: Artifact, ctx: StageContext) -> Mapping[str, str]:
-        """Generate the RTL in a child process, patch it and stitch it.
-
-        Raises:
-            StageError: FINN failed, a node cannot be stitched, or a patch does not apply.
-        """
-        summary: dict[str, Any] = json.loads((source.path / "graph.json").read_text())
-        part, clock_ns = str(summary["part"]), int(summary["clock_ns"])
-        arguments: list[str | Path] = [
-            source.path / "folded.onnx",
-            ctx.workdir,
-            part,
-            str(clock_ns),
-            str(self.fifo_depth),
-        ]
-        run_child("generate", arguments, needed_by=self.name, scratch=ctx.scratch)
-        described = ctx.workdir / NODES
-        generated: dict[str, Any] = json.loads(described.read_text())
-        described.unlink()
-        covered = {entry["name"]: entry["layer"] for entry in summary["layers"]}
-        nodes = tuple(
-            RtlNode.model_validate({**entry, "covers": covered.get(entry["name"])}) for entry in generated["nodes"]
-        )
-        for name in generated["sources"]:
-            path = ctx.workdir / "rtl" / name
-            path.write_text(apply_patches(name, path.read_text()))
-        (ctx.workdir / "rtl" / f"{TOP}.sv").write_text(top_module(nodes))
-        description = RtlDescription(
-            part=part,
-            clock_ns=clock_ns,
-            fifo_depth=self.fifo_depth,
-            files=tuple(f"rtl/{name}" for name in (*generated["sources"], f"{TOP}.sv")),
-            nodes=nodes,
-            output_bias=tuple(summary["output_bias"]),
-            estimates={"initiation_interval": summary["estimated_initiation_interval"], **summary["finn_estimates"]},
-        )
-        _write_json(description, ctx.workdir / FILE)
-        return {}
-
-
-def _write_json(description: RtlDescription, path: Path) -> None:
-    path.write_text(json.dumps(description.model_dump(mode="json", exclude_none=True), indent=1, sort_keys=True) + "\n")
 
 
 @dataclass(frozen=True, slots=True)

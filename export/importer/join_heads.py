@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 import onnx
 from onnx import TensorProto, helper
 
-from bitproof.export.foreign.graph import Graph
-from bitproof.export.foreign.shapes import Shape
+from bitproof.export.importer.graph import Graph
+from bitproof.export.importer.shapes import Shape
 from bitproof.pipeline import InputError
 
 KEY = "bitproof.heads"

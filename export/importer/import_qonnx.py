@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import onnx
 
-from bitproof.export.foreign.declare_input import declare_input
-from bitproof.export.foreign.input_quantizer import require_input_quantizer
-from bitproof.export.foreign.normalize import normalize
-from bitproof.export.foreign.read import BYTES
+from bitproof.export.importer.declare_input import declare_input
+from bitproof.export.importer.input_quantizer import require_input_quantizer
+from bitproof.export.importer.normalize import normalize
+from bitproof.export.importer.read import BYTES
 from bitproof.export.qonnx import FILE, KIND, load_qonnx
 from bitproof.pipeline import FirstStage, InputError, StageContext
 from bitproof.pipeline.import_config import SourceFile

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from bitproof.hw.stream import StreamLayout
+from bitproof.hw.rtl.stream import StreamLayout
 from bitproof.pipeline import InputError
 
 FILE = "rtl.json"

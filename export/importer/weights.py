@@ -10,9 +10,9 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 
-from bitproof.export.foreign.domains import is_general, is_standard
-from bitproof.export.foreign.fold import Folder
-from bitproof.export.foreign.graph import Array, Graph, integer, integers, put
+from bitproof.export.importer.domains import is_general, is_standard
+from bitproof.export.importer.fold import Folder
+from bitproof.export.importer.graph import Array, Graph, integer, integers, put
 
 REARRANGING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
 

@@ -15,15 +15,15 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bitproof.export.foreign.draw_codes import draw_codes
-from bitproof.export.foreign.input_quantizer import (
+from bitproof.export.importer.draw_codes import draw_codes
+from bitproof.export.importer.input_quantizer import (
     InputQuantizer,
     code_shape,
     require_input_quantizer,
     run_head,
     sample_shape,
 )
-from bitproof.export.foreign.join_heads import heads_of
+from bitproof.export.importer.join_heads import heads_of
 from bitproof.export.qonnx import FILE, load_qonnx
 from bitproof.pipeline import Artifact, Codes, InputError, Stage, StageContext
 from bitproof.pipeline.import_config import SourceFile

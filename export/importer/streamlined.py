@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from bitproof.export.foreign.domains import is_general, is_standard
-from bitproof.export.foreign.graph import Graph, int64, integer, integers, refusal
-from bitproof.export.foreign.shapes import Shape, number_of
+from bitproof.export.importer.domains import is_general, is_standard
+from bitproof.export.importer.graph import Graph, int64, integer, integers, refusal
+from bitproof.export.importer.shapes import Shape, number_of
 
 
 def standard_form(

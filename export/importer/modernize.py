@@ -11,9 +11,20 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx
 
-from bitproof.export.foreign.domains import is_standard
-from bitproof.export.foreign.graph import Graph, input_of, int64, integer, integers, number, put, refusal, text, without
-from bitproof.export.foreign.shapes import Shape
+from bitproof.export.importer.domains import is_standard
+from bitproof.export.importer.graph import (
+    Graph,
+    input_of,
+    int64,
+    integer,
+    integers,
+    number,
+    put,
+    refusal,
+    text,
+    without,
+)
+from bitproof.export.importer.shapes import Shape
 
 
 def modernize(node: onnx.NodeProto, graph: Graph, shapes: Mapping[str, Shape]) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from bitproof.export.foreign.channels_first import channels_first
-from bitproof.export.foreign.domains import is_general, is_standard
-from bitproof.export.foreign.fold import Folder
-from bitproof.export.foreign.graph import (
+from bitproof.export.importer.channels_first import channels_first
+from bitproof.export.importer.domains import is_general, is_standard
+from bitproof.export.importer.fold import Folder
+from bitproof.export.importer.graph import (
     OPSET,
     Array,
     Graph,
@@ -23,9 +23,9 @@ from bitproof.export.foreign.graph import (
     refusal,
     without,
 )
-from bitproof.export.foreign.modernize import modernize, resolve_padding
-from bitproof.export.foreign.shape_arithmetic import Sizes, sizes_of, target_of
-from bitproof.export.foreign.shapes import (
+from bitproof.export.importer.modernize import modernize, resolve_padding
+from bitproof.export.importer.shape_arithmetic import Sizes, sizes_of, target_of
+from bitproof.export.importer.shapes import (
     BATCH,
     BROADCAST,
     CHANGES_SHAPE,
@@ -35,8 +35,8 @@ from bitproof.export.foreign.shapes import (
     number_of,
     output_shape,
 )
-from bitproof.export.foreign.streamlined import standard_form
-from bitproof.export.foreign.weights import rearranged_weights
+from bitproof.export.importer.streamlined import standard_form
+from bitproof.export.importer.weights import rearranged_weights
 from bitproof.pipeline import InputError
 
 MAX_ELEMENTS = 1 << 26

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from bitproof.export.foreign.graph import Array, operations
+from bitproof.export.importer.graph import Array, operations
 from bitproof.pipeline import InputError
 
 MAX_ELEMENTS = 1 << 26

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from bitproof.export.foreign.domains import is_standard
-from bitproof.export.foreign.graph import GENERAL
-from bitproof.export.foreign.input_quantizer import HEAD, PREPROCESSING, find_input_quantizer
+from bitproof.export.importer.domains import is_standard
+from bitproof.export.importer.graph import GENERAL
+from bitproof.export.importer.input_quantizer import HEAD, PREPROCESSING, find_input_quantizer
 from bitproof.pipeline import InputError
 from bitproof.pipeline.input_type import InputType
 

@@ -3,7 +3,7 @@
 A normalized file
 
 * has one input of float values, the batch ``N`` first, and one output; every constant is an initializer; several
-  outputs are flattened and joined (:mod:`bitproof.export.foreign.join_heads`);
+  outputs are flattened and joined (:mod:`bitproof.export.importer.join_heads`);
 * has no Constant, Identity or inference-time Dropout node, no Cast between floats, no node without effect;
 * has the operations of QONNX in one domain, ``qonnx.custom_op.general``, with Quant for IntQuant, and standard
   operations in the form of opset 20 or later: axes, pads and bounds are inputs;
@@ -22,13 +22,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from bitproof.export.foreign.domains import unify_domains
-from bitproof.export.foreign.graph import Graph
-from bitproof.export.foreign.join_heads import note_heads
-from bitproof.export.foreign.read import drop_dead, read
-from bitproof.export.foreign.resolve import Walk
-from bitproof.export.foreign.shapes import BATCH, Shape
-from bitproof.export.foreign.signatures import require_well_formed
+from bitproof.export.importer.domains import unify_domains
+from bitproof.export.importer.graph import Graph
+from bitproof.export.importer.join_heads import note_heads
+from bitproof.export.importer.read import drop_dead, read
+from bitproof.export.importer.resolve import Walk
+from bitproof.export.importer.shapes import BATCH, Shape
+from bitproof.export.importer.signatures import require_well_formed
 from bitproof.pipeline import InputError
 
 IR_VERSION = 10

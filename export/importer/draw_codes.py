@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bitproof.export.foreign.input_quantizer import InputQuantizer
+from bitproof.export.importer.input_quantizer import InputQuantizer
 from bitproof.pipeline import Codes, InputError
 
 MAX_NUMBERS = 1 << 28

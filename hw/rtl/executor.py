@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bitproof.hw.bench import Unit
-from bitproof.hw.output_bias import add_output_bias
-from bitproof.hw.rtl_node import MATRIX_UNIT, THRESHOLDING, Op, read_description
-from bitproof.hw.simulator import Measurement, Simulator, Stimulus, simulator_for
+from bitproof.hw.rtl.bench import Unit
+from bitproof.hw.rtl.description import MATRIX_UNIT, THRESHOLDING, Op, read_description
+from bitproof.hw.rtl.output_bias import add_output_bias
+from bitproof.hw.rtl.simulator import Measurement, Simulator, Stimulus, simulator_for
 from bitproof.pipeline import Artifact, Codes, InputError, WeightSign
 from bitproof.pipeline.toolchain import VERILATOR
 

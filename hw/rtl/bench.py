@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bitproof.hw.rtl_node import MATRIX_UNIT, THRESHOLDING, TOP, RtlDescription, RtlNode
-from bitproof.hw.stitch import Stream, instance
-from bitproof.hw.stream import StreamLayout
+from bitproof.hw.rtl.description import MATRIX_UNIT, THRESHOLDING, TOP, RtlDescription, RtlNode
+from bitproof.hw.rtl.stream import StreamLayout
+from bitproof.hw.rtl.top import Stream, instance
 
 BENCH = "bench"
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import onnx
 from onnx import helper
 
-from bitproof.export.foreign.domains import is_channels_last, is_general
-from bitproof.export.foreign.graph import GENERAL, Graph, put, text, without
-from bitproof.export.foreign.shapes import Shape
+from bitproof.export.importer.domains import is_channels_last, is_general
+from bitproof.export.importer.graph import GENERAL, Graph, put, text, without
+from bitproof.export.importer.shapes import Shape
 
 
 def channels_first(node: onnx.NodeProto, graph: Graph, shapes: Mapping[str, Shape]) -> list[onnx.NodeProto] | None:

@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto, numpy_helper
 
-from bitproof.export.foreign.graph import Array, Graph, input_of, integer, label, refusal
-from bitproof.export.foreign.join_heads import join_heads, require_outputs
+from bitproof.export.importer.graph import Array, Graph, input_of, integer, label, refusal
+from bitproof.export.importer.join_heads import join_heads, require_outputs
 from bitproof.pipeline import InputError
 
 OLDEST_IR, NEWEST_IR = 3, 13

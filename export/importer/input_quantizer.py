@@ -11,8 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from bitproof.export.foreign.domains import is_general, is_standard
-from bitproof.export.foreign.graph import Array, input_of, integer, label, number, operations, refusal
+from bitproof.export.importer.domains import is_general, is_standard
+from bitproof.export.importer.graph import Array, input_of, integer, label, number, operations, refusal
 from bitproof.pipeline import Codes, InputError
 from bitproof.pipeline.input_type import EXAMPLES
 
