@@ -42,24 +42,21 @@ def load_weights(network: nn.Module, path: Path) -> None:
             f"{path} holds {_named(others)}, which is no tensor; if the state dict is one entry of a checkpoint, save "
             "that entry alone"
         )
+    infinite = [key for key, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
+    if infinite:
+        raise InputError(f"{path}: {_named(infinite)} holds numbers that are not finite; train again")
     expected = network.state_dict()
-    problems = []
-    missing, unexpected = [k for k in expected if k not in tensors], [k for k in tensors if k not in expected]
-    if missing:
-        problems.append(f"missing: {_named(missing)}")
-    if unexpected:
-        problems.append(f"unexpected: {_named(unexpected)}")
-    problems += [
+    problems = [
         f"{key} has the shape {tuple(tensors[key].shape)}, the network {tuple(value.shape)}"
         for key, value in expected.items()
         if key in tensors and tensors[key].shape != value.shape
     ]
+    if not problems:  # brevitas takes keys that its layers do not have yet: scales that a training found
+        found = network.load_state_dict(tensors, strict=False)
+        for what, keys in (("missing", found.missing_keys), ("unexpected", found.unexpected_keys)):
+            problems += [f"{what}: {_named(keys)}"] if keys else []
     if problems:
         raise InputError(f"{path} is not a state dict of this network:\n  " + "\n  ".join(problems))
-    infinite = [key for key, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
-    if infinite:
-        raise InputError(f"{path}: {_named(infinite)} holds numbers that are not finite; train again")
-    network.load_state_dict(tensors)
 
 
 def _named(keys: list[str]) -> str:

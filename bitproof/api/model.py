@@ -54,7 +54,8 @@ class Model:
             InputError: the codes are no integers, have another shape, or are not codes of the input.
         """
         flat = codes.reshape(len(codes), -1) if codes.shape[1:] == self.integer.shape else codes
-        return run(self.integer, require_codes(self.integer, flat))
+        require_codes(self.integer, flat)
+        return run(self.integer, flat)
 
     def proofs(self) -> list[ProofEntry]:
         """Prove thresholds, widths and float order of every layer, over every reachable accumulator."""
@@ -102,7 +103,7 @@ def load(network: str | Path | nn.Module, *, example: Tensor | None = None, inpu
     if is_module(network):
         with tempfile.TemporaryDirectory(prefix="bitproof-load-") as folder:
             path = Path(folder) / f"{type(network).__name__}.onnx"
-            write_module(network, example, path)  # type: ignore[arg-type]  # is_module says so
+            write_module(network, example, path)
             return _read(path, input_type)
     if not isinstance(network, str | Path):
         raise ConfigError(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from bitproof.pipeline.ledger import CheckEntry, Ledger, read_ledger
 from bitproof.pipeline.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
     from torch import Tensor, nn
 
 
@@ -124,7 +124,7 @@ def deploy(
     inputs = folder / f"{called}.inputs"
     file = inputs / f"{called}.onnx" if given else Path(str(network))
     if given:
-        write_module(network, example, file)  # type: ignore[arg-type]  # is_module says so
+        write_module(network, example, file)
     request = Request(
         model=file,
         name=called,
@@ -141,7 +141,7 @@ def deploy(
         except GateError as error:
             reasons = tuple(str(error).splitlines())
     run = RunFolder.open(folder / called)
-    compared = _compared(network, run) if given else None  # type: ignore[arg-type]  # is_module says so
+    compared = _compared(network, run) if given else None
     return Run(run.path, read_ledger(run.ledger), compared, reasons)
 
 
@@ -149,8 +149,9 @@ def _saved(array: ArrayLike | None, path: Path) -> Path | None:
     """Write *array*, which may be a tensor on any device, to *path*; one that holds the same is left alone."""
     if array is None:
         return None
-    detach = getattr(array, "detach", None)
-    values = np.asarray(array if detach is None else detach().cpu().numpy())
+    values = _as_array(array)
+    if values.dtype.kind not in "iuf":
+        raise ConfigError(f"{path.stem} hold {values.dtype}; give integers or real numbers")
     if path.is_file():
         with contextlib.suppress(OSError, ValueError):
             held = np.load(path, allow_pickle=False)
@@ -161,6 +162,14 @@ def _saved(array: ArrayLike | None, path: Path) -> Path | None:
     np.save(partial, values, allow_pickle=False)
     partial.replace(path)
     return path
+
+
+def _as_array(array: ArrayLike) -> NDArray[Any]:
+    """Return *array*, which may be a tensor on any device and of any precision, as NumPy has it."""
+    if not hasattr(array, "detach"):
+        return np.asarray(array)
+    tensor: Tensor = array.detach().cpu()
+    return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
 
 
 def _compared(network: nn.Module, run: RunFolder) -> CheckEntry:

@@ -159,7 +159,9 @@ def test_a_target_that_refuses_is_an_error_and_bad_arguments_are_named(network: 
         bitproof.deploy(network, example=example, targets=["c"], name="../x", runs=tmp_path / "runs")
     assert not (tmp_path / "x.inputs").exists()
     with pytest.raises(ConfigError, match="a list is no network"):
-        bitproof.deploy([], targets=["c"], runs=tmp_path)  # type: ignore[arg-type]
+        bitproof.deploy([], targets=["c"], runs=tmp_path)
+    with pytest.raises(ConfigError, match="vectors hold object; give integers or real numbers"):
+        bitproof.deploy(network, example=example, vectors=np.array([None]), targets=["c"], runs=tmp_path)
     with pytest.raises(InputError, match="real inputs of this network have the shape"):
         bitproof.deploy(network, example=example, vectors=np.zeros((3, 5), np.float32), targets=["c"], runs=tmp_path)
     assert not (tmp_path / "Net").exists()
@@ -204,7 +206,7 @@ def test_weights_that_do_not_fit_are_named(network: nn.Module, tmp_path: Path) -
     with pytest.raises(InputError, match="holds epoch, which is no tensor"):
         load_weights(Net(), weights_file(tmp_path, {**state, "epoch": 3}))
     with pytest.raises(InputError, match="a whole module is not read, since reading one runs code of the file"):
-        load_weights(Net(), weights_file(tmp_path, network))
+        load_weights(Net(), weights_file(tmp_path, nn.Linear(2, 2)))
     with pytest.raises(InputError, match="is not a file; a state dict of 1 to"):
         load_weights(Net(), tmp_path / "none.pth")
     (tmp_path / "trained.pth").write_bytes(b"no archive")

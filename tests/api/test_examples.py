@@ -43,4 +43,4 @@ def test_the_notebook_trains_and_deploys(tmp_path: Path, monkeypatch: pytest.Mon
     assert run.equal, run
     assert [check.actual for check in run.checks] == ["torch", "qonnx", "qonnx-f64", "onnx-int8", "c:cortex-m4"]
     assert run.ledger.accuracy["c:cortex-m4"] > 90
-    assert "does not fit the memory" in names["model"].lint("c{core=cortex-m4, flash=4k}").why
+    assert "does not fit the memory" in names["model"].lint("c{core=cortex-m4, flash=2k}").why

@@ -67,7 +67,7 @@ def test_wheel_and_source_archive_work_without_the_repository(tmp_path: Path) ->
             target.write_bytes((ROOT / name).read_bytes())
     build = (
         "from setuptools import build_meta as b; import os, sys, tarfile; out = sys.argv[1]\n"
-        "name = b.build_sdist(out); tarfile.open(f'{out}/{name}').extractall(out, filter='data')\n"
+        "name = b.build_sdist(out); tarfile.open(f'{out}/{name}').extractall(out)\n"
     )
     built.mkdir()
     run_python(build, built, cwd=source)

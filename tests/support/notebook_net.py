@@ -11,7 +11,7 @@ WEIGHTS = {"weight_quant": Int8WeightPerTensorFixedPoint, "weight_bit_width": 3}
 CODES = {"act_quant": Uint8ActPerTensorFixedPoint, "return_quant_tensor": True}
 
 
-class Net(nn.Module):
+class Net(nn.Module):  # type: ignore[misc]  # torch is not followed
     """A perceptron of 12 inputs, 8 hidden channels and 3 outputs."""
 
     def __init__(self) -> None:

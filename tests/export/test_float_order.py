@@ -14,7 +14,7 @@ from bitproof.export.integer import Interval
 from bitproof.export.integer.activation import Activation, Bipolar, Chain, Quantizer, Rounding
 from bitproof.export.integer.surd import Surd
 from bitproof.export.lowering.pools import _averaged
-from bitproof.export.proofs import near_boundaries, order, order_dependent, prove_order
+from bitproof.export.proofs import float_order, near_boundaries, order_dependent, prove_order
 
 TERMS = 64
 TRIALS = 300
@@ -65,7 +65,7 @@ def test_every_accumulator_that_float32_decides_otherwise_is_counted(
     bounded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not bounded:  # without the bound some are missed: the trials do reach beyond the boundaries
-        monkeypatch.setattr(order, "_error_bound", lambda *_: Surd.of(0))
+        monkeypatch.setattr(float_order, "_error_bound", lambda *_: Surd.of(0))
     generator = np.random.default_rng(5)
     otherwise = missed = torn = 0
     for _ in range(TRIALS):
@@ -99,7 +99,7 @@ def test_the_count_is_that_of_the_exact_bound(rising: bool) -> None:
         activation = Activation(chain if rising else chain.negated(), QUANTIZER)
         magnitude, terms = int(generator.integers(300, 1 << 16)), int(generator.integers(1, 5000))
         assert chain.floats is not None
-        bound = order._error_bound(activation, chain.floats, magnitude, terms)
+        bound = float_order._error_bound(activation, chain.floats, magnitude, terms)
         near = near_boundaries(activation, reachable, magnitude, terms)
         assert all(one.high < two.low for one, two in pairwise(near))
         for accumulator in range(reachable.low, reachable.high + 1):
@@ -117,7 +117,7 @@ def test_the_bound_is_gamma_times_the_magnitudes() -> None:
     assert chain.floats is not None
     roundings = 3 + 2 + 2 + 4
     expected = Fraction(roundings, (1 << 24) - roundings) * (3 * Fraction(2, 3) + 2 * 1 + 5 + 4)
-    assert order._error_bound(activation, chain.floats, 3, 2) == expected
+    assert float_order._error_bound(activation, chain.floats, 3, 2) == expected
     # A clamp to [1, 2] can make a number larger, by its distance from 0; one to [-1, 2] cannot.
     for low, high, more in ((1, 2, 1), (-1, 2, 0), (-3, -1, 1), (None, -2, 2), (3, None, 3)):
         floats = chain.clamped(low, high).floats
@@ -149,7 +149,7 @@ def test_sums_are_exact_iff_their_unit_is_a_power_of_two_and_24_bits_hold_them(
 ) -> None:
     chain = Chain.of(unit, bias)
     assert chain.floats is not None
-    assert order.sums_exactly(chain.floats, magnitude) is exactly
+    assert float_order.sums_exactly(chain.floats, magnitude) is exactly
     # With one boundary at the value of accumulator 100 the count is 0 only where sums are exact.
     activation = Activation(chain.plus(-unit * 100 - bias), Bipolar())
     assert (order_dependent([activation], [Interval(-128, 128)], [magnitude], [9]) == (0,)) is exactly
@@ -160,7 +160,7 @@ def test_a_mean_of_powers_of_two_is_summed_exactly_before_it_is_divided() -> Non
         mean = _averaged(Chain.of(scale, 3 * scale), 49)
         assert mean == Chain.of(scale / 49, 3 * scale)
         assert mean.floats is not None
-        assert order.sums_exactly(mean.floats, 49 * 255) is exactly
+        assert float_order.sums_exactly(mean.floats, 49 * 255) is exactly
 
 
 def test_only_boundaries_that_the_clamps_leave_open_count() -> None:
