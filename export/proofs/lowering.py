@@ -16,7 +16,7 @@ def prove_lowering(lowered: Lowered, progress: Progress = silent) -> list[ProofE
     """Prove thresholds, float order, widths and weights of *lowered*; what was dropped at the end is said here, too."""
     model = lowered.model
     values, entries = model.values, []
-    nodes = [node for node in model.nodes if isinstance(node, Threshold)]
+    nodes = model.nodes_of(Threshold)
     for number, node in enumerate(nodes):
         progress(f"thresholds of {node.name}", number, len(nodes))
         source = values[model.sources(node.name)[0]]
