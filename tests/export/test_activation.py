@@ -217,6 +217,7 @@ def test_a_chain_has_the_value_of_its_steps_in_their_order(program: Program, acc
     assert chain.negated().direction == -chain.direction
 
 
+@pytest.mark.slow
 @given(programs, quantizers)
 @settings(max_examples=300, deadline=None)
 def test_codes_and_thresholds_are_those_of_the_definition(program: Program, quantizer: Quantizer) -> None:

@@ -88,6 +88,7 @@ def distance(activation: Activation, accumulator: int) -> Surd:
     return min(abs(value - activation.quantization.boundary(level)[0]) for level in levels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rising", [True, False])
 def test_the_count_is_that_of_the_exact_bound(rising: bool) -> None:
     generator = np.random.default_rng(6)

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pytest
 from agreement import Subject, codes_at_thresholds, differences, hits_of, random_codes
 from hypothesis import HealthCheck, given, settings
 from random_graphs import Graph, graphs, perceptrons
@@ -64,6 +65,7 @@ def _search_networks_that_float32_computes_exactly(graph: Graph) -> None:
         SEEN["written"] += 1
 
 
+@pytest.mark.slow
 def test_four_evaluators_agree_on_every_operation_that_float32_computes_exactly() -> None:
     SEEN.clear()
     _search_networks_that_float32_computes_exactly()
@@ -89,6 +91,7 @@ def written_or_refused(model: IntegerModel) -> Written | None:
         raise
 
 
+@pytest.mark.slow
 @examples(100)
 @given(graphs(exact=False))
 def test_torch_and_onnxruntime_agree_on_batch_norms_with_square_roots(graph: Graph) -> None:
@@ -99,6 +102,7 @@ def test_torch_and_onnxruntime_agree_on_batch_norms_with_square_roots(graph: Gra
     assert written is None or written.unequal(subject.model, codes) == []
 
 
+@pytest.mark.slow
 @examples(60)
 @given(perceptrons())
 def test_onnxruntime_takes_every_chain_of_unsigned_codes(graph: Graph) -> None:
@@ -147,6 +151,7 @@ def shown_level(written: Written, model: IntegerModel, node: Threshold, codes: C
     return None
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_of_a_written_file_is_caught() -> None:
     FLIPPED.clear()
     _search_files_with_a_flipped_bit()
@@ -184,6 +189,7 @@ def _search_perturbed_networks(graph: Graph) -> None:
                     return
 
 
+@pytest.mark.slow
 def test_a_threshold_that_is_off_by_one_is_caught() -> None:
     CAUGHT.clear()
     _search_perturbed_networks()

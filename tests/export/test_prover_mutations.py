@@ -134,6 +134,7 @@ def wrong_codes(case: Case, generator: np.random.Generator) -> Threshold | None:
     return replace(case.node, step=3 - case.node.step) if met.any() else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutate", [off_by_one, swapped_channels, wrong_codes])
 def test_every_wrong_node_is_caught_and_every_right_one_passes(
     mutate: Callable[[Case, np.random.Generator], Threshold | None],
@@ -161,6 +162,7 @@ def tied_chain(generator: np.random.Generator, at: int, value: Fraction) -> Chai
     )
 
 
+@pytest.mark.slow
 def test_rounding_half_up_where_half_even_is_right_is_caught() -> None:
     generator = np.random.default_rng(2)
     for _ in range(CASES):

@@ -108,6 +108,7 @@ def test_a_changed_weight_code_is_a_difference(tmp_path: Path) -> None:
     assert (outputs_of(subject_of(path), values) != expected).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [np.uint8, np.int8])
 def test_every_code_and_tie_about_every_zero_point(tmp_path: Path, kind: type[np.integer]) -> None:
     limits = np.iinfo(kind)
@@ -161,6 +162,7 @@ def brevitas_network(path: Path, *, dynamo: bool) -> Sizes:
     return 2, 6, 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamo", [False, True])
 def test_qcdq_of_brevitas(tmp_path: Path, dynamo: bool) -> None:
     path = tmp_path / "qcdq.onnx"

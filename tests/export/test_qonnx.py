@@ -43,6 +43,7 @@ def exported(folder: Path, model: ModelConfig, shape: tuple[int, ...]) -> tuple[
     return load_network(checkpoint)[0], onnx.load(path), path
 
 
+@pytest.mark.slow
 def test_convolutional_network_keeps_its_values_at_any_batch_size(tmp_path: Path) -> None:
     network, model, path = exported(tmp_path, CNN, (2, 6, 5))
     values = torch.randint(0, 256, (7, 60), generator=torch.Generator().manual_seed(1)).float() / 256
@@ -56,6 +57,7 @@ def test_convolutional_network_keeps_its_values_at_any_batch_size(tmp_path: Path
     assert np.array_equal(run(integer, codes) * float(integer.output_scale), network(values).detach().numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("act_bits", "input_bits", "weight_bits"), [(1, 8, 2), (1, 1, 1), (4, 2, 1), (2, 3, 2)])
 def test_narrow_networks_reach_the_same_integers(
     tmp_path: Path, act_bits: int, input_bits: int, weight_bits: int

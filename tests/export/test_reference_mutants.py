@@ -97,6 +97,7 @@ def test_every_code_outside_the_bound_is_unexplained() -> None:
         assert caught[name] >= 0.9 * differing[name], (caught, differing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("widths", WIDTHS)
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_a_file_without_a_fault_is_never_faulty(bits: int, widths: tuple[int, ...]) -> None:

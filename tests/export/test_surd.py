@@ -47,6 +47,7 @@ def decimal_of(written: Written) -> Decimal:
     return total
 
 
+@pytest.mark.slow
 @given(sums)
 @settings(max_examples=200, deadline=None)
 def test_a_sum_is_zero_iff_its_square_free_form_is_and_has_the_sign_of_its_decimals(written: Written) -> None:
@@ -142,6 +143,7 @@ def test_dividing_twice_by_a_root_divides_by_the_variance(written: Written, vari
     assert surd_of(written).over_root(variance).over_root(variance) == surd_of(written) * (1 / variance)
 
 
+@pytest.mark.slow
 @given(sums, sums, st.integers(-50, 50), fractions)
 @settings(max_examples=150, deadline=None)
 def test_a_line_decides_as_its_value_does(one: Written, two: Written, x: int, at: Fraction) -> None:

@@ -169,6 +169,7 @@ def test_evolution_finds_the_minimum_of_a_quadratic_and_its_control_does_not() -
     assert abs(found[True] - 40) > 8
 
 
+@pytest.mark.slow
 def test_calibration_repairs_a_faulty_chip_by_its_loss_alone() -> None:
     model = scaled(MODEL)
     samples = samples_of(MODEL)

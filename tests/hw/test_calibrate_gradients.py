@@ -166,6 +166,7 @@ def test_one_pair_gives_the_slope_along_its_direction_exactly(seed: int) -> None
     assert np.abs(estimate(1, seed) - direction @ SLOPE * direction).max() <= GRID
 
 
+@pytest.mark.slow
 def test_the_mean_of_evolution_is_the_gradient_and_that_of_its_control_is_zero() -> None:
     """One pair's g_j has variance |grad L|^2 + (grad L)_j^2; five standard errors hold but once in 1.7 million draws.
 

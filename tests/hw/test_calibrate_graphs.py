@@ -83,6 +83,7 @@ def test_thresholds_stay_within_what_a_padded_graph_reaches() -> None:
             assert (node.thresholds <= high).all()
 
 
+@pytest.mark.slow
 def test_a_graph_on_a_faulty_chip_is_repaired_by_its_loss_and_not_by_random_signs() -> None:
     probe = LossProbe(CHIP, CALIBRATION)
     evolution = Evolution(steps=30, batch=128)
@@ -99,6 +100,7 @@ def calibrated_by(chip: Chip, weight_rate: float | None) -> IntegerModel:
     return straight(Parameters(MODEL), LogitProbe(chip, CALIBRATION), np.random.default_rng(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight_rate", [None, 0.02])
 def test_readable_outputs_repair_a_graph_and_those_of_another_chip_do_less(weight_rate: float | None) -> None:
     loss = LossProbe(CHIP, HELD_OUT)

@@ -100,6 +100,7 @@ def test_a_failing_program_is_a_stage_error_with_its_last_lines(tmp_path: Path) 
         run("import sys; print('broken'); sys.exit(7)", tmp_path)
 
 
+@pytest.mark.slow
 def test_a_program_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
     child = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
     with pytest.raises(StageError, match=r"did not finish within 1 s"):
@@ -197,6 +198,7 @@ def test_a_signal_to_one_process_ends_what_it_runs_properly(tmp_path: Path, numb
         await_that(lambda: gone(child))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_what_does_not_end_in_time_is_killed(tmp_path: Path, number: int) -> None:
     with started(tmp_path, STUBBORN, grace_s=1) as process:
@@ -273,6 +275,7 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
         await_that(lambda: gone(int((tmp_path / "pid").read_text())))
 
 
+@pytest.mark.slow
 def test_children_do_not_outlive_a_program_that_was_killed(tmp_path: Path) -> None:
     start = f"subprocess.Popen([sys.executable, '-c', {OBEDIENT!r}], cwd={str(tmp_path)!r})"
     end = f"while not os.path.exists({str(tmp_path / 'pid')!r}): time.sleep(0.02)\nos.kill(os.getpid(), 9)"

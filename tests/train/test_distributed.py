@@ -117,6 +117,7 @@ def gradient_bounds() -> dict[str, Tensor]:
     }
 
 
+@pytest.mark.slow
 def test_straight_through_gradient_of_two_processes_is_that_of_the_joint_batch(
     results: Callable[[str, int, int], Content],
 ) -> None:
@@ -220,6 +221,7 @@ FIRST, SECOND = slice(0, BATCH // 2), slice(BATCH // 2, BATCH)
 JOINT = [[FIRST, SECOND], [FIRST, SECOND]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "world", "halves"),
     [
@@ -277,11 +279,13 @@ def test_directions_do_not_depend_on_the_number_of_processes(
     assert torch.equal(torch.as_tensor(alone), torch.as_tensor(results(name, 0, 2)["stream"]))
 
 
+@pytest.mark.slow
 def test_parameter_without_effect_is_refused_on_several_devices() -> None:
     with pytest.raises(InputError, match=r"^train\.devices = 2: a parameter of the network has no effect on the loss"):
         launch(TWO, partial(joint_updates.train_with_spare, TWO))
 
 
+@pytest.mark.slow
 def test_killed_process_fails_the_stage() -> None:
     with pytest.raises(StageError, match=r"^one of the 2 training processes was killed .*SIGKILL"):
         launch(TWO, joint_updates.die)

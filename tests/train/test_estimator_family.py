@@ -92,6 +92,7 @@ def test_variance_of_spsa_on_a_linear_loss_is_the_closed_form(distribution: Dist
     assert abs(float(squares.mean()) - expected) <= 5 * error
 
 
+@pytest.mark.slow
 def test_noise_is_uncorrelated_with_variance_one() -> None:
     like = [torch.zeros(2, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)]
     generator = torch.Generator().manual_seed(3)
@@ -111,6 +112,7 @@ def net_of_signs(w: Tensor) -> Tensor:
 WEIGHTS = [0.2, -0.35, 0.1]
 
 
+@pytest.mark.slow
 def test_gaussian_spsa_is_unbiased_for_the_enumerated_smoothed_loss_of_signs() -> None:
     """E L(sign(w + eps u)) is a sum over the 8 sign patterns, each with a product of normal probabilities."""
     eps = 0.5
@@ -252,6 +254,7 @@ def test_bias_correction_removes_the_bias_at_fixed_parameters() -> None:
     assert ((gradients(StraightThrough(), problem, 0)[0] - slope).abs() > 5 * variance.sqrt()).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("factor", "directions"), [(1.0, 1), (1.5, 4), (3.0, 16)])
 def test_adaptive_weight_is_the_best_one_for_the_measured_bias_and_variance(factor: float, directions: int) -> None:
     slope = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)

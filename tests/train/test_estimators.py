@@ -65,6 +65,7 @@ def test_guided_with_beta_one_is_the_gradient_scaled_by_measured_over_predicted_
         assert torch.equal(parameter.detach(), start)
 
 
+@pytest.mark.slow
 def test_guided_expectation_is_the_claimed_mixture_within_five_standard_errors() -> None:
     beta, draws = 0.6, 4000
     plain, exact = quadratic()

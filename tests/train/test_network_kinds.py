@@ -51,6 +51,7 @@ def convolutional(digits: Artifact, tmp_path_factory: pytest.TempPathFactory) ->
     return train(digits, tmp_path_factory.mktemp("cnn"), CNN)
 
 
+@pytest.mark.slow
 def test_convolutional_network_learns_and_is_nudged(convolutional: Artifact) -> None:
     metrics = metrics_of(convolutional)
     assert isinstance(metrics["test_accuracy"], float)
@@ -97,6 +98,7 @@ def test_checkpoint_knows_the_shape_and_an_older_one_is_flat(
     assert torch.equal(network(values), expected(values))
 
 
+@pytest.mark.slow
 def test_free_scales_train_are_nudged_and_decoded(digits: Artifact, tmp_path: Path) -> None:
     model = ModelConfig(name="mlp", hidden=(16, 16), scale="free", granularity="channel", act_bits=3)
     artifact = train(digits, tmp_path, model)
@@ -113,6 +115,7 @@ def test_free_scales_train_are_nudged_and_decoded(digits: Artifact, tmp_path: Pa
     assert metrics["test_accuracy"] == 100.0 * correct / len(vectors.labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("surrogate", ["hardtanh", "approx-sign"])
 def test_narrow_channel_scaled_network_ends_in_exact_integers(tmp_path: Path, surrogate: str) -> None:
     options = {"weight_bits": [1, 2, 3], "act_bits": [1, 2], "input_bits": 2, "granularity": "channel"}
@@ -134,6 +137,7 @@ def test_narrow_channel_scaled_network_ends_in_exact_integers(tmp_path: Path, su
     assert (outputs == accumulators).all()
 
 
+@pytest.mark.slow
 def test_augmentation_reaches_the_training_and_nothing_else(tmp_path: Path) -> None:
     config = TrainConfig(epochs=1, batch_size=256, device="cpu", estimator=EstimatorConfig(name="ste"))
     model = ModelConfig(name="mlp", hidden=(4,))

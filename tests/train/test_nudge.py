@@ -38,6 +38,7 @@ def order_dependent(folder: Path, instance: Instance, network: nn.Module) -> lis
     return [proof.order_dependent for proof in proofs if proof.claim.startswith("float32 sums decide at most")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_nothing_depends_on_the_order_of_float_sums_after_nudging(tmp_path: Path, name: str) -> None:
     instance = small(name, weight_bits=4, act_bits=4, scale="free", granularity="channel")
@@ -88,6 +89,7 @@ def test_boundaries_of_power_of_two_scales_and_of_shortcuts_are_cleared() -> Non
     assert nudge(network, instance.inputs).moved == 0
 
 
+@pytest.mark.slow
 def test_what_no_place_is_far_enough_for_is_left_and_counted(tmp_path: Path) -> None:
     instance = small("mlp", weight_bits=8, act_bits=8, scale="free", granularity="channel")
     network = initialized(instance)

@@ -73,6 +73,7 @@ def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bitproof.train.resume, "SECONDS_BETWEEN_SAVES", 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_step")
 @pytest.mark.parametrize("name", ESTIMATORS)
 @pytest.mark.parametrize("cuts", [[1], [3, 9], [6], [11, 1, 7], [23]])
@@ -257,6 +258,7 @@ def start(run: Path) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True, env=environment)
 
 
+@pytest.mark.slow
 def test_stage_killed_by_the_system_goes_on_to_the_same_artifact(digits: Artifact, tmp_path: Path) -> None:
     run = digits.path.parent
     expected = execute(TrainQuantized(MODEL, TRAIN), digits, tmp_path / "train", seed=0, versions={}, name="train")

@@ -72,10 +72,12 @@ def codes_in_a_pass(network: nn.Module, faults: TrainFaults, seed: int) -> Tenso
     return codes
 
 
+@pytest.mark.slow
 def test_without_options_the_loss_is_the_plain_one(network: nn.Module) -> None:
     assert training_loss(network, TrainConfig()) is cross_entropy
 
 
+@pytest.mark.slow
 def test_a_faulty_pass_leaves_the_network_as_it_was(network: nn.Module) -> None:
     network.eval()
     before = network(VALUES)
@@ -89,6 +91,7 @@ def test_a_faulty_pass_leaves_the_network_as_it_was(network: nn.Module) -> None:
     )
 
 
+@pytest.mark.slow
 def test_no_fault_and_a_wide_accumulator_give_the_plain_loss(network: nn.Module) -> None:
     network.eval()
     plain = cross_entropy(network, VALUES, LABELS)
@@ -96,6 +99,7 @@ def test_no_fault_and_a_wide_accumulator_give_the_plain_loss(network: nn.Module)
     assert torch.equal(robust(network, VALUES, LABELS), plain)
 
 
+@pytest.mark.slow
 def test_the_asked_fraction_is_stuck_at_both_ends_and_the_rest_is_untouched(network: nn.Module) -> None:
     healthy = codes_in_a_pass(network, TrainFaults(), 0)
     faulty = codes_in_a_pass(network, TrainFaults(stuck=0.3), 0)
@@ -107,6 +111,7 @@ def test_the_asked_fraction_is_stuck_at_both_ends_and_the_rest_is_untouched(netw
     assert torch.equal(faulty[stuck], torch.where(draw[stuck] < 0.15, 1.0, -1.0))
 
 
+@pytest.mark.slow
 def test_every_pass_has_a_chip_of_its_own(network: nn.Module) -> None:
     layer = linears(network)[0]
     with seen(layer.weight_quant) as outputs, injected(network, TrainFaults(stuck=0.3), generator()):
@@ -115,6 +120,7 @@ def test_every_pass_has_a_chip_of_its_own(network: nn.Module) -> None:
     assert not torch.equal(outputs[0].value, outputs[1].value)
 
 
+@pytest.mark.slow
 def test_a_stuck_weight_gets_no_gradient_and_no_scale_blows_up(network: nn.Module) -> None:
     loss = RobustLoss(network, TrainFaults(stuck=0.4), None, generator(3))
     loss(network, VALUES, LABELS).backward()
@@ -125,6 +131,7 @@ def test_a_stuck_weight_gets_no_gradient_and_no_scale_blows_up(network: nn.Modul
     assert all(torch.isfinite(parameter.grad).all() for parameter in network.parameters() if parameter.grad is not None)
 
 
+@pytest.mark.slow
 def test_offsets_are_whole_channels_in_units_of_the_activation_step(network: nn.Module) -> None:
     network.eval()
     activation = next(module for module in network.modules() if isinstance(module, qnn.QuantReLU))
@@ -221,6 +228,7 @@ def test_the_step_of_a_bipolar_quantizer_is_twice_its_scale() -> None:
     assert torch.equal(given[0], expected.expand(1, 2, 2, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_the_penalties_are_those_of_every_sum_of_the_integer_model(name: str, tmp_path: Path) -> None:
     """The integer model's own accumulators: convolutions, products, sums of branches, sums that means are made of."""
@@ -254,6 +262,7 @@ def test_nothing_is_injected_before_the_statistics_are_collected() -> None:
     assert torch.equal(robust(young, VALUES, LABELS), cross_entropy(twin, VALUES, LABELS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bits", "margin"), [(7, 0.9), (7, 0.2), (12, 0.9)])
 def test_the_penalty_is_that_of_the_integer_accumulators(network: nn.Module, bits: int, margin: float) -> None:
     network.eval()
@@ -277,6 +286,7 @@ def test_the_penalty_is_that_of_the_integer_accumulators(network: nn.Module, bit
         assert not any(float(penalty) for penalty in penalties)
 
 
+@pytest.mark.slow
 def test_the_penalty_drives_accumulators_into_range(network: nn.Module) -> None:
     wrap = TrainWrap(bits=7, penalty=10.0, margin=0.3)
 
@@ -323,6 +333,7 @@ def test_a_training_that_is_too_short_for_its_faults_says_so(
     assert said_now == ([] if said is None else [f"train.faults: faults are injected in {said}"])
 
 
+@pytest.mark.slow
 def test_the_training_stage_takes_both_options_and_its_seed_decides_the_faults(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -61,6 +61,7 @@ def metrics_of(artifact: Artifact) -> dict[str, object]:
     return content
 
 
+@pytest.mark.slow
 def test_quantized_network_learns_and_reports_it(trained: Artifact) -> None:
     metrics = metrics_of(trained)
     epochs = metrics["epochs"]
@@ -78,6 +79,7 @@ def test_quantized_network_learns_and_reports_it(trained: Artifact) -> None:
     assert estimator["extra_forward_passes"] == 2 * estimator["guided_steps"]
 
 
+@pytest.mark.slow
 def test_two_trainings_give_the_same_bytes_and_another_seed_does_not(
     trained: Artifact, digits: Artifact, tmp_path: Path
 ) -> None:
@@ -97,6 +99,7 @@ def test_float_baseline_learns(digits: Artifact, tmp_path: Path, optimizer: str)
     assert metrics["test_accuracy"] > 90
 
 
+@pytest.mark.slow
 def test_best_epoch_is_chosen_by_validation_accuracy(digits: Artifact, tmp_path: Path) -> None:
     config = TRAIN.model_copy(update={"nudge": False})
     metrics = metrics_of(make(TrainQuantized(MODEL, config), digits, tmp_path / "train"))
@@ -167,6 +170,7 @@ def test_cuda_without_a_device_is_refused() -> None:
         make_fabric(TRAIN.model_copy(update={"device": "cuda"}))
 
 
+@pytest.mark.slow
 def test_executor_gives_the_integers_of_an_independent_evaluation(trained: Artifact, digits: Artifact) -> None:
     vectors = load_vectors(digits, "test")
     executor = TorchExecutor(trained)

@@ -71,6 +71,7 @@ SIZES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_full_size_networks_have_the_sizes_of_their_references(name: str) -> None:
     weights, reference, products = SIZES[name]
@@ -118,6 +119,7 @@ def test_each_layer_has_bits_of_its_own_in_the_order_of_execution(name: str) -> 
     assert activations[1:] == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "granularity"), [("power-of-two", "channel"), ("free", "tensor")])
 @pytest.mark.parametrize(("weight_bits", "act_bits"), [(1, 1), (2, 4), (8, 8)])
 @pytest.mark.parametrize("name", NAMES)
@@ -184,6 +186,7 @@ OPERATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixed", [False, True], ids=["w4a4", "mixed"])
 @pytest.mark.parametrize("name", NAMES)
 def test_exported_file_gives_the_outputs_of_torch_exactly(tmp_path: Path, name: str, *, mixed: bool) -> None:
@@ -213,6 +216,7 @@ def test_exported_file_gives_the_outputs_of_torch_exactly(tmp_path: Path, name: 
     assert not np.array_equal(run(integer, inputs[:, ::-1]), codes)
 
 
+@pytest.mark.slow
 def test_shortcut_and_branch_share_a_scale_that_is_free(tmp_path: Path) -> None:
     instance = small("resnet8", weight_bits=3, act_bits=3, scale="free", granularity="channel")
     checkpoint, _, model = exported(tmp_path, instance)

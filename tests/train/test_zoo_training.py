@@ -51,6 +51,7 @@ def number(metrics: dict[str, object], key: str) -> float:
     return float(value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "width"), [("resnet8", 0.5), ("ds-cnn", 0.25)])
 def test_networks_of_convolutions_learn_the_digits(digits: Artifact, tmp_path: Path, name: str, width: float) -> None:
     model = ModelConfig.model_validate({"name": name, "width": width, "weight_bits": 4, "act_bits": 4})
@@ -59,6 +60,7 @@ def test_networks_of_convolutions_learn_the_digits(digits: Artifact, tmp_path: P
     assert metrics["near_boundaries"] == metrics["order_dependent_left"] == 0
 
 
+@pytest.mark.slow
 def test_estimator_measures_a_network_with_shortcuts(digits: Artifact, tmp_path: Path) -> None:
     model = ModelConfig(name="resnet8", width=0.125, weight_bits=4, act_bits=4)
     estimator = EstimatorConfig(name="guided", start=0.5)
@@ -78,6 +80,7 @@ def autoencoder(digits: Artifact, tmp_path_factory: pytest.TempPathFactory) -> A
     return train(digits, tmp_path_factory.mktemp("autoencoder"), AUTOENCODER)
 
 
+@pytest.mark.slow
 def test_autoencoder_learns_to_give_its_inputs_back(digits: Artifact, autoencoder: Artifact) -> None:
     metrics = metrics_of(autoencoder)
     assert number(metrics, "test_accuracy") > 25
@@ -95,6 +98,7 @@ def test_autoencoder_learns_to_give_its_inputs_back(digits: Artifact, autoencode
     assert np.array_equal(executor(codes.astype(np.int64)) * executor.output_scale, outputs.numpy())
 
 
+@pytest.mark.slow
 def test_float_twin_of_the_autoencoder_does_better(digits: Artifact, autoencoder: Artifact, tmp_path: Path) -> None:
     stage = TrainFloat(AUTOENCODER, TRAIN)
     metrics = metrics_of(execute(stage, digits, tmp_path / "float", seed=0, versions={}, name="train-float"))
