@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from bitproof.export.integer.ops import Node, Threshold
+from bitproof.export.integer.ops import Node, Threshold, TopK
 from bitproof.export.integer.types import INPUT, Bounds, IntegerType, Ranges, Shape, Sums, hull
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ class Value:
     Attributes:
         shape: of one sample.
         ranges: for each channel the interval of the codes that occur.
-        type: of the codes: that of the input, of a threshold's output, or of an accumulator; a value that is moved or
-            chosen from others keeps theirs.
+        type: of the codes: that of the input, of a threshold's output, of an accumulator or of an index; a value that
+            is moved or chosen from others keeps theirs.
         sums: the sums behind it.
         operations: multiplications or comparisons that give it for one sample; 0 for the input.
     """
@@ -67,6 +67,9 @@ def _type_of(node: Node, reached: Ranges, given: list[IntegerType]) -> IntegerTy
         return accumulator_type(reached)
     if isinstance(node, Threshold):
         return IntegerType.smallest_for(node.lowest, node.highest)
+    if isinstance(node, TopK):  # indices
+        total = hull(reached)
+        return IntegerType.smallest_for(total.low, total.high)
     return IntegerType.smallest_for(min(kind.minimum for kind in given), max(kind.maximum for kind in given))
 
 

@@ -1,0 +1,198 @@
+"""Programs run in one arena of bytes and equal the integer model, whatever the network."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from agreement import Subject, random_codes
+from hypothesis import HealthCheck, given, settings
+from integer_graphs import Builder, every_operation, graph_codes, residual_network, window
+from random_graphs import Graph, graphs, perceptrons
+from target_table import FEATURE_ROWS, OPERATION_ROWS
+from zoo_exports import lowered_network
+from zoo_networks import initialized, small
+
+from bitproof.export.importer.normalize import normalize
+from bitproof.export.integer import (
+    INPUT,
+    Add,
+    Affine,
+    IntegerModel,
+    IntegerType,
+    MaxPool,
+    Pad,
+    Reshape,
+    Threshold,
+    Transpose,
+    run,
+)
+from bitproof.export.lowering import lower_graph
+from bitproof.export.program.arena import Arena, plan_arena, require_disjoint
+from bitproof.export.program.interpret import run_in_arena
+from bitproof.export.program.program import Program
+from bitproof.export.program.schedule import schedule
+from bitproof.export.qonnx import load_qonnx
+from bitproof.pipeline import Codes
+
+ZOO = Path(__file__).parent.parent.parent.parent.parent / "shared" / "models"
+"""Files that others made; they are not part of the project."""
+
+NETWORKS = {
+    **{f"operation {name}": make for name, make in OPERATION_ROWS.items()},
+    **FEATURE_ROWS,
+    "residual": residual_network,
+    "every operation": every_operation,
+}
+
+search = settings(
+    max_examples=60,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)
+
+
+def require_equal(model: IntegerModel, codes: Codes) -> Program:
+    """Fail unless the program of *model* gives its outputs, covers every node once, and its arena is not too small."""
+    program = schedule(model)
+    arena = plan_arena(program)
+    np.testing.assert_array_equal(run(model, codes), run_in_arena(program, arena, codes), strict=True)
+    covered = Counter(node.name for step in program.steps for node in step.covers)
+    views = {value.name for value in program.values.values() if value.storage != value.name}
+    assert set(covered) | views == {node.name for node in model.nodes}
+    assert not set(covered) & views
+    assert set(covered.values()) <= {1}
+    assert arena.size_bytes >= max(value.size_bytes for value in program.stored)
+    return program
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_program_equals_the_integer_model(name: str) -> None:
+    model = NETWORKS[name]()
+    require_equal(model, random_codes(model, 3))
+
+
+@pytest.mark.slow
+@search
+@given(graphs())
+def test_programs_of_random_graphs_equal_the_integer_model(graph: Graph) -> None:
+    with TemporaryDirectory() as folder:
+        model = Subject.of(graph.save(Path(folder))).model
+    require_equal(model, random_codes(model, 1, 24))
+
+
+@pytest.mark.slow
+@search
+@given(perceptrons())
+def test_programs_of_random_perceptrons_have_a_step_per_product(graph: Graph) -> None:
+    with TemporaryDirectory() as folder:
+        model = Subject.of(graph.save(Path(folder))).model
+    program = require_equal(model, random_codes(model, 1, 24))
+    assert [step.kind for step in program.steps if step.kind == "multiply"] == ["multiply"] * len(model.products)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet8", "ds-cnn", "mobilenet-v1", "cnv", "autoencoder"])
+def test_programs_of_the_built_in_networks_equal_the_integer_model(name: str, tmp_path: Path) -> None:
+    instance = small(name)
+    _, lowered = lowered_network(tmp_path / "net", instance, initialized(instance))
+    program = require_equal(lowered.model, random_codes(lowered.model, 1, 30))
+    arena = plan_arena(program)
+    assert arena.size_bytes < sum(value.size_bytes for value in program.stored) or len(program.stored) < 3
+
+
+@pytest.mark.parametrize("name", ["TFC_2W2A.onnx", "unsw_nb15_mlp_w2a2.onnx"])
+def test_programs_of_files_that_others_made_equal_the_integer_model(name: str) -> None:
+    if not (ZOO / name).is_file():
+        pytest.skip(f"{ZOO / name} is not there")
+    file = normalize(load_qonnx(ZOO / name))
+    model = lower_graph(file, ZOO / name, "net").model
+    require_equal(model, random_codes(model, 1, 50))
+
+
+def pooled() -> IntegerModel:
+    build = Builder((2, 6, 6))
+    padded = build.add(Pad("pad", (1, 1), (1, 1)), INPUT)
+    first = build.threshold(build.conv(padded, 4, window(3)))
+    pool = build.add(MaxPool("max", window(2, stride=2)), first)
+    turned = build.add(Transpose("turn", (4, 3, 3), (0, 2, 1)), pool)
+    build.matmul(build.add(Reshape("flat", (4, 3, 3), (36,)), turned), 3)
+    return build.model()
+
+
+def test_padding_thresholds_and_max_pool_go_into_the_product() -> None:
+    program = require_equal(pooled(), graph_codes(pooled(), 40))
+    step = program.unit("conv1")
+    assert step is program.steps[0] is program.unit("pad") is program.unit("max")
+    assert (step.kind, step.takes, step.makes) == ("multiply", (INPUT,), "max")
+    assert step.padding is not None
+    assert [type(node) for node in step.after] == [MaxPool, Threshold], "the largest accumulator is requantized alone"
+    assert [s.kind for s in program.steps] == ["multiply", "move", "multiply"]
+    assert program.values["flat"].storage == "turn", "a reshape is a view"
+    with pytest.raises(KeyError):
+        program.unit("flat")
+
+
+def test_a_value_that_another_node_reads_is_stored() -> None:
+    model = residual_network()
+    program = require_equal(model, graph_codes(model, 40))
+    assert {step.makes for step in program.steps if step.kind == "join"} <= set(program.values)
+    join = program.unit("sum")
+    assert (join.kind, len(join.takes)) == ("join", 2)
+    assert join.thresholds is not None
+    last = program.steps[-1]
+    assert isinstance(last.after[-1], Affine), "the bias of the outputs"
+
+
+def test_a_rescaling_goes_into_the_sum_behind_it() -> None:
+    build = Builder((3,))
+    first = build.threshold(build.matmul(INPUT, 4))
+    second = build.threshold(build.matmul(INPUT, 4))
+    scaled = build.add(Affine("rescale", np.array([2, 3, 1, 5]), np.array([0, 1, -1, 2])), second)
+    build.threshold(build.add(Add("sum"), first, scaled))
+    model = build.model()
+    program = require_equal(model, graph_codes(model, 30))
+    step = program.unit("rescale")
+    assert step is program.unit("sum")
+    assert [[node.name for node in nodes] for nodes in step.before] == [[], ["rescale"]]
+    assert step.takes == (first, second)
+
+
+def test_values_that_are_alive_at_once_are_kept_apart() -> None:
+    model = residual_network()
+    program = schedule(model)
+    arena, codes = plan_arena(program), graph_codes(model, 40)
+    assert arena.lower_bound_bytes <= arena.size_bytes + 8 * len(program.stored)
+    stem = program.unit("conv0").makes
+    wrong = {**arena.offsets, stem: arena.offsets[program.unit("conv2").makes]}
+    broken = Arena(wrong, arena.size_bytes, arena.lower_bound_bytes)
+    with pytest.raises(ValueError, match="are alive at once"):
+        require_disjoint(program, broken)
+    assert (run_in_arena(program, broken, codes) != run(model, codes)).any(), "the negative control"
+    outside = Arena({**arena.offsets, stem: arena.size_bytes}, arena.size_bytes, arena.lower_bound_bytes)
+    with pytest.raises(ValueError, match="of an arena of"):
+        require_disjoint(program, outside)
+
+
+def test_a_type_that_does_not_hold_its_codes_gives_others() -> None:
+    """The negative control of the types: what is stored is what a target stores."""
+    model = residual_network()
+    program = schedule(model)
+    last = program.values[program.output]
+    assert last.type.signed
+    narrow = replace(last, type=IntegerType(last.type.bits, signed=False))
+    wrong = replace(program, values={**program.values, program.output: narrow})
+    codes = graph_codes(model, 40)
+    assert (run_in_arena(wrong, plan_arena(program), codes) != run(model, codes)).any()
+
+
+def test_the_same_model_gives_the_same_arena() -> None:
+    first, second = (plan_arena(schedule(residual_network())) for _ in range(2))
+    assert first == second
