@@ -17,7 +17,7 @@ from target_table import FEATURE_ROWS, OPERATION_ROWS
 from zoo_exports import lowered_network
 from zoo_networks import initialized, small
 
-from bitproof.export.importer.normalize import normalize
+import bitproof
 from bitproof.export.integer import (
     INPUT,
     Add,
@@ -31,12 +31,10 @@ from bitproof.export.integer import (
     Transpose,
     run,
 )
-from bitproof.export.lowering import lower_graph
 from bitproof.export.program.arena import Arena, plan_arena, require_disjoint
 from bitproof.export.program.interpret import run_in_arena
 from bitproof.export.program.program import Program
 from bitproof.export.program.schedule import schedule
-from bitproof.export.qonnx import load_qonnx
 from bitproof.pipeline import Codes
 
 ZOO = Path(__file__).parent.parent.parent.parent.parent / "shared" / "models"
@@ -108,12 +106,11 @@ def test_programs_of_the_built_in_networks_equal_the_integer_model(name: str, tm
     assert arena.size_bytes < sum(value.size_bytes for value in program.stored) or len(program.stored) < 3
 
 
-@pytest.mark.parametrize("name", ["TFC_2W2A.onnx", "unsw_nb15_mlp_w2a2.onnx"])
-def test_programs_of_files_that_others_made_equal_the_integer_model(name: str) -> None:
+@pytest.mark.parametrize(("name", "input_type"), [("TFC_2W2A.onnx", None), ("unsw_nb15_mlp_w2a2.onnx", "bipolar")])
+def test_programs_of_files_that_others_made_equal_the_integer_model(name: str, input_type: str | None) -> None:
     if not (ZOO / name).is_file():
         pytest.skip(f"{ZOO / name} is not there")
-    file = normalize(load_qonnx(ZOO / name))
-    model = lower_graph(file, ZOO / name, "net").model
+    model = bitproof.load(ZOO / name, input_type=input_type).integer
     require_equal(model, random_codes(model, 1, 50))
 
 
