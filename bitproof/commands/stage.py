@@ -37,7 +37,8 @@ def run_stage(name: str, run_path: Path) -> None:
     if re.fullmatch(r"[A-Za-z0-9_:-]+", name) is None:  # it becomes part of a file's name
         raise ConfigError(f"{name!r} is not the name of a stage: letters, digits, '-', '_' and ':' are allowed")
     record = run.failure(name)
-    record.unlink(missing_ok=True)
+    for left in (record, run.ended(name)):  # of an earlier attempt
+        left.unlink(missing_ok=True)
     plan = Plan(run.config())
     if _is_left_out(run, plan, name):
         return
