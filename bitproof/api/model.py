@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bitproof.api.sources import is_module, write_module
 from bitproof.export.importer import ImportQonnx
 from bitproof.export.integer import IntegerModel, require_codes, run
@@ -15,7 +17,7 @@ from bitproof.export.lower import lower_file
 from bitproof.export.lowering import Lowered
 from bitproof.export.proofs import prove_lowering
 from bitproof.export.qonnx import FILE
-from bitproof.pipeline.errors import ConfigError
+from bitproof.pipeline.errors import ConfigError, InputError
 from bitproof.pipeline.executor import Codes
 from bitproof.pipeline.import_config import source_file
 from bitproof.pipeline.ledger import ProofEntry
@@ -25,6 +27,7 @@ from bitproof.support import Verdict, ask, require_options
 from bitproof.targets import require_target
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
     from torch import Tensor, nn
 
 
@@ -45,7 +48,7 @@ class Model:
         """The graph of integer operations."""
         return self.lowered.model
 
-    def __call__(self, codes: Codes) -> Codes:
+    def __call__(self, codes: ArrayLike) -> Codes:
         """Return the output codes, int64, shape (N, outputs), of integer input codes, shape (N, inputs).
 
         Samples may also have the shape of the input; one code stands for ``integer.input_scale``.
@@ -53,9 +56,15 @@ class Model:
         Raises:
             InputError: the codes are no integers, have another shape, or are not codes of the input.
         """
-        flat = codes.reshape(len(codes), -1) if codes.shape[1:] == self.integer.shape else codes
+        given = np.asarray(codes)
+        if given.dtype.kind not in "iu" or given.ndim < 2:
+            raise InputError(
+                f"{self.name!r} takes integer codes of shape (N, {self.integer.inputs}), not {given.dtype} of shape "
+                f"{given.shape}; one code stands for {float(self.integer.input_scale):.6g}"
+            )
+        flat = given.reshape(len(given), -1) if given.shape[1:] == self.integer.shape else given
         require_codes(self.integer, flat)
-        return run(self.integer, flat)
+        return run(self.integer, flat.astype(np.int64))
 
     def proofs(self) -> list[ProofEntry]:
         """Prove thresholds, widths and float order of every layer, over every reachable accumulator."""
@@ -104,7 +113,10 @@ def load(network: str | Path | nn.Module, *, example: Tensor | None = None, inpu
         with tempfile.TemporaryDirectory(prefix="bitproof-load-") as folder:
             path = Path(folder) / f"{type(network).__name__}.onnx"
             write_module(network, example, path)
-            return _read(path, input_type)
+            try:
+                return _read(path, input_type)
+            except InputError as error:  # the file is not one of the user
+                raise InputError(str(error).replace(str(path), f"the exported {type(network).__name__}")) from error
     if not isinstance(network, str | Path):
         raise ConfigError(
             f"a {type(network).__name__} is no network; give a QONNX file, the folder of a run, or a Brevitas module"

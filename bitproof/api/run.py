@@ -119,7 +119,8 @@ def deploy(
         raise ConfigError(f"a {type(network).__name__} is no network; give a QONNX file or a Brevitas module")
     if not given and example is not None:
         raise ConfigError(f"example has no effect on {network}: only a module is exported by running it")
-    called = name or (type(network).__name__ if given else Path(str(network)).stem)
+    default = type(network).__name__ if given else Path(str(network)).stem
+    called = default if name is None else name
     require_run_name(called)
     inputs = folder / f"{called}.inputs"
     file = inputs / f"{called}.onnx" if given else Path(str(network))

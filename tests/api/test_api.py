@@ -108,6 +108,14 @@ def test_codes_that_are_none_are_refused(tmp_path: Path) -> None:
         model(np.zeros((2, 5), dtype=np.int64))
     with pytest.raises(InputError):
         model(np.full((1, 12), 999, dtype=np.int64))
+    with pytest.raises(InputError, match=r"takes integer codes of shape \(N, 12\), not float64 of shape \(1, 12\)"):
+        model(np.ones((1, 12)))
+    assert np.array_equal(model([[1] * 12]), model(np.ones((1, 12), dtype=np.uint8)))
+
+
+def test_a_module_without_a_quantizer_is_named_and_no_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^the exported Sequential: the file holds no quantizer"):
+        bitproof.load(nn.Sequential(nn.Linear(4, 2)), example=torch.zeros(1, 4))
 
 
 @pytest.mark.tool
@@ -158,6 +166,8 @@ def test_a_target_that_refuses_is_an_error_and_bad_arguments_are_named(network: 
     with pytest.raises(ConfigError, match=r"the run cannot be called '\.\./x'"):
         bitproof.deploy(network, example=example, targets=["c"], name="../x", runs=tmp_path / "runs")
     assert not (tmp_path / "x.inputs").exists()
+    with pytest.raises(ConfigError, match="the run cannot be called ''"):
+        bitproof.deploy(network, example=example, targets=["c"], name="", runs=tmp_path)
     with pytest.raises(ConfigError, match="a list is no network"):
         bitproof.deploy([], targets=["c"], runs=tmp_path)
     with pytest.raises(ConfigError, match="vectors hold object; give integers or real numbers"):
