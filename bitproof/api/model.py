@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bitproof.api.sources import is_module, write_module
-from bitproof.export.importer import ImportQonnx
+from bitproof.export.importer import normalized
 from bitproof.export.integer import IntegerModel, require_codes, run
 from bitproof.export.lower import lower_file
 from bitproof.export.lowering import Lowered
@@ -19,10 +19,8 @@ from bitproof.export.proofs import prove_lowering
 from bitproof.export.qonnx import FILE
 from bitproof.pipeline.errors import ConfigError, InputError
 from bitproof.pipeline.executor import Codes
-from bitproof.pipeline.import_config import source_file
 from bitproof.pipeline.ledger import ProofEntry
 from bitproof.pipeline.run_folder import RunFolder
-from bitproof.pipeline.stage import StageContext
 from bitproof.support import Verdict, ask, require_options
 from bitproof.targets import require_target
 
@@ -135,9 +133,5 @@ def load(network: str | Path | nn.Module, *, example: Tensor | None = None, inpu
 
 def _read(path: Path, input_type: str | None) -> Model:
     """Normalize the file as an import does, and lower it."""
-    with tempfile.TemporaryDirectory(prefix="bitproof-load-") as folder:
-        made, scratch = Path(folder) / "export", Path(folder) / "scratch"
-        made.mkdir()
-        scratch.mkdir()
-        ImportQonnx(source=source_file(path), input=input_type).run(StageContext(made, scratch, 0))
-        return Model(path.stem, lower_file(made / FILE))
+    with normalized(path, input_type) as file:
+        return Model(path.stem, lower_file(file))

@@ -13,14 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from bitproof.commands.rehearse_run import MODEL_FILE, export_untrained
-from bitproof.export.importer import ImportQonnx
+from bitproof.export.importer import normalized
 from bitproof.export.lint import LintReport, examine_file
 from bitproof.export.program.target import Target
 from bitproof.pipeline.errors import ConfigError, GateError
-from bitproof.pipeline.import_config import source_file
 from bitproof.pipeline.input_type import parse_input_type
 from bitproof.pipeline.ledger import warnings_of
-from bitproof.pipeline.stage import StageContext
 from bitproof.pipeline.user_files import blaming_users_lines, users_names
 from bitproof.plan import Plan
 from bitproof.support import Verdict, ask, require_options
@@ -94,12 +92,8 @@ def _reason(path: Path, examined: LintReport, verdicts: list[Verdict]) -> str:
 
 def _examine_file(path: Path, input_type: str | None) -> LintReport:
     """Normalize the file as an import does, and examine what comes of it."""
-    with tempfile.TemporaryDirectory(prefix="bitproof-lint-") as name:
-        made, scratch = Path(name) / "export", Path(name) / "scratch"
-        made.mkdir()
-        scratch.mkdir()
-        ImportQonnx(source=source_file(path), input=input_type).run(StageContext(made, scratch, 0))
-        return examine_file(made / MODEL_FILE, path.stem)
+    with normalized(path, input_type) as file:
+        return examine_file(file, path.stem)
 
 
 def _examine_config(path: Path, assignments: tuple[str, ...]) -> tuple[LintReport, tuple[Target, ...]]:

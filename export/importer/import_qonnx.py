@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import onnx
@@ -15,7 +18,7 @@ from bitproof.export.importer.normalize import normalize
 from bitproof.export.importer.read import BYTES
 from bitproof.export.qonnx import FILE, KIND, load_qonnx
 from bitproof.pipeline import FirstStage, InputError, StageContext
-from bitproof.pipeline.import_config import SourceFile
+from bitproof.pipeline.import_config import SourceFile, source_file
 from bitproof.pipeline.input_type import parse_input_type
 
 SOURCE = "source.json"
@@ -68,3 +71,20 @@ class ImportQonnx(FirstStage):
         }
         (ctx.workdir / SOURCE).write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
         return {}
+
+
+@contextmanager
+def normalized(path: Path, input_type: str | None) -> Iterator[Path]:
+    """Import the file at *path* outside of any run, and yield the normalized file, which is gone afterwards.
+
+    *input_type* declares its input codes if it does not quantize them itself.
+
+    Raises:
+        InputError: the file cannot be read or imported.
+    """
+    with tempfile.TemporaryDirectory(prefix="bitproof-import-") as folder:
+        made, scratch = Path(folder) / "export", Path(folder) / "scratch"
+        made.mkdir()
+        scratch.mkdir()
+        ImportQonnx(source=source_file(path), input=input_type).run(StageContext(made, scratch, 0))
+        yield made / FILE

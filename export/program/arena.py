@@ -51,7 +51,7 @@ def plan_arena(program: Program) -> Arena:
         offsets,
         max(offsets[value.name] + value.size_bytes for value in values),
         max(
-            sum(_aligned(value.size_bytes) for value in values if value.born <= step <= value.dies)
+            sum(value.size_bytes for value in values if value.born <= step <= value.dies)
             for step in range(-1, len(program.steps) + 1)
         ),
     )
