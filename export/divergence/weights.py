@@ -14,7 +14,7 @@ import numpy as np
 
 from bitproof.export.divergence.cause import Cause, Finding
 from bitproof.export.divergence.locate import Evidence
-from bitproof.export.integer import Affine, IntegerModel, MatMul, Product
+from bitproof.export.integer import Affine, IntegerModel, Interval, MatMul, Product
 from bitproof.pipeline import Codes, MatrixUnit
 
 PRIME = (1 << 31) - 1
@@ -95,25 +95,28 @@ def _weight(node: Product, evidence: Evidence, column: int, delta: int) -> Wrong
 
 
 def _shown_weights(model: IntegerModel, node: MatMul, unit: MatrixUnit) -> list[WrongWeight]:
-    """Return every weight that the unit holds wrong: input by input at its largest code, the others at 0."""
+    """Return every weight that the unit holds wrong: input by input at its largest code, the others at rest."""
     (source,) = model.sources(node.name)
-    ranges = model.values[source].ranges
-    if len(ranges) != node.inputs:
+    value = model.values[source]
+    if len(value.ranges) != node.inputs:
         return []
-    largest = np.array([interval.high or interval.low for interval in ranges], dtype=np.int64)
-    if any(0 not in interval for interval in ranges):
-        return []
-    vectors = np.concatenate([np.zeros((1, node.inputs), dtype=np.int64), np.diag(largest)])
+    steps = np.array([_farthest(interval, value.resting) - value.resting for interval in value.ranges], dtype=np.int64)
+    vectors = value.resting + np.concatenate([np.zeros((1, node.inputs), dtype=np.int64), np.diag(steps)])
     given = unit.multiply(node.name, vectors)
     products = given[1:] - given[0]
     wrong = []
-    for source_index, channel in np.argwhere(products != (node.weights * largest).T):
-        product, code = int(products[source_index, channel]), int(largest[source_index])
-        if not code or product % code:
+    for source_index, channel in np.argwhere(products != (node.weights * steps).T):
+        product, step = int(products[source_index, channel]), int(steps[source_index])
+        if not step or product % step:
             return []
         index = (int(channel), int(source_index))
-        wrong.append(WrongWeight(index, int(node.weights[index]), product // code))
+        wrong.append(WrongWeight(index, int(node.weights[index]), product // step))
     return wrong
+
+
+def _farthest(interval: Interval, resting: int) -> int:
+    """Return the end of *interval* that differs from the code *resting*: the upper one if it does."""
+    return interval.low if interval.high == resting else interval.high
 
 
 def _system(node: Product, evidence: Evidence) -> tuple[Codes, Codes]:

@@ -15,7 +15,6 @@ from bitproof.export.integer.classes import classify
 from bitproof.export.integer.flip import ChosenWeight, choose_weight, flip_weight_bit
 from bitproof.export.integer.interpret import require_codes, run, trace
 from bitproof.export.integer.ir import Coding, Head, IntegerModel
-from bitproof.export.integer.moves import without_moves
 from bitproof.export.integer.ops import (
     Add,
     Affine,
@@ -43,7 +42,6 @@ from bitproof.export.integer.requantize import (
     solve_rounding_shift,
 )
 from bitproof.export.integer.store import DAMAGED, KIND, load, rational, save
-from bitproof.export.integer.supported import require_operations
 from bitproof.export.integer.types import (
     EXACT_FLOAT32,
     EXACT_FLOAT64,
@@ -104,7 +102,6 @@ __all__ = [
     "rational",
     "require_codes",
     "require_equal",
-    "require_operations",
     "run",
     "save",
     "solve_multiply_shift",
@@ -112,5 +109,4 @@ __all__ = [
     "solve_rounding_shift",
     "thresholds_of",
     "trace",
-    "without_moves",
 ]

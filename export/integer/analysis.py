@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-from bitproof.export.integer.ops import Node, Threshold, TopK
+from bitproof.export.integer.ops import Affine, Concat, MaxPool, Node, Reshape, Threshold, TopK, Transpose
 from bitproof.export.integer.types import INPUT, Bounds, IntegerType, Ranges, Shape, Sums, hull
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Value:
         ranges: for each channel the interval of the codes that occur.
         type: of the codes: that of the input, of a threshold's output, of an accumulator or of an index; a value that
             is moved or chosen from others keeps theirs.
+        codes: of the type, those that occur; in steps of 2 for bipolar codes -1 and 1.
         sums: the sums behind it.
         operations: multiplications or comparisons that give it for one sample; 0 for the input.
     """
@@ -37,8 +38,14 @@ class Value:
     shape: Shape
     ranges: Ranges
     type: IntegerType
+    codes: range
     sums: Sums
     operations: int
+
+    @property
+    def resting(self) -> int:
+        """The code of inputs that are not looked at: 0, or the least code if 0 is none of them."""
+        return 0 if 0 in self.codes else self.codes[0]
 
 
 def analyse(model: IntegerModel) -> Mapping[str, Value]:
@@ -47,7 +54,7 @@ def analyse(model: IntegerModel) -> Mapping[str, Value]:
     :attr:`IntegerModel.values` keeps it.
     """
     shapes, ranges = model.shapes(), model.input_ranges
-    values = {INPUT: Value(model.shape, ranges, model.input, Sums.of_codes(ranges), 0)}
+    values = {INPUT: Value(model.shape, ranges, model.input, model.allowed_codes, Sums.of_codes(ranges), 0)}
     for node, sources in model.wired():
         given = [values[source] for source in sources]
         reached = node.ranges(*(value.ranges for value in given))
@@ -56,6 +63,7 @@ def analyse(model: IntegerModel) -> Mapping[str, Value]:
             shape,
             reached,
             _type_of(node, reached, [value.type for value in given]),
+            _codes_of(node, reached, {value.codes for value in given}),
             node.sums(*(Bounds(value.ranges, value.sums) for value in given)),
             prod(shape) * node.steps,
         )
@@ -71,6 +79,20 @@ def _type_of(node: Node, reached: Ranges, given: list[IntegerType]) -> IntegerTy
         total = hull(reached)
         return IntegerType.smallest_for(total.low, total.high)
     return IntegerType.smallest_for(min(kind.minimum for kind in given), max(kind.maximum for kind in given))
+
+
+def _codes_of(node: Node, reached: Ranges, given: set[range]) -> range:
+    if isinstance(node, Threshold):
+        return range(node.lowest, node.highest + 1, node.step)
+    if isinstance(node, Affine) and len(set(node.factors.tolist())) == len(set(node.offsets.tolist())) == 1:
+        (codes,) = given
+        factor, offset = int(node.factors[0]), int(node.offsets[0])
+        if factor > 0:
+            return range(factor * codes.start + offset, factor * codes[-1] + offset + 1, factor * codes.step)
+    if isinstance(node, Reshape | Transpose | MaxPool | Concat) and len(given) == 1:
+        return next(iter(given))
+    total = hull(reached)
+    return range(total.low, total.high + 1)
 
 
 def accumulator_type(ranges: Ranges) -> IntegerType:

@@ -181,12 +181,6 @@ class IntegerModel:
         return shapes
 
     @property
-    def is_chain(self) -> bool:
-        """Each node takes the output of the one before it, and every value is a vector."""
-        chained = self.wiring in (None, chain_wiring(self.nodes))
-        return chained and all(len(shape) == 1 for shape in self.shapes().values())
-
-    @property
     def allowed_codes(self) -> range:
         """The input codes that occur."""
         return self.input_codes or range(self.input.minimum, self.input.maximum + 1)

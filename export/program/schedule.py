@@ -5,7 +5,8 @@
 * A max pool behind thresholds goes before them, onto the accumulators: thresholds never fall (:class:`Threshold` counts
   how many an accumulator reaches), so the largest code is that of the largest accumulator, and a quarter of the
   requantizations is left for a pool of 2 x 2.
-* A Reshape is a view, and so is a Transpose that leaves the order of the codes: nothing is moved for them.
+* A Reshape is a view, and so is a Transpose that leaves the order of the codes: nothing is moved for them. Several
+  that end at the shape from which they began do not keep what lies around them from being carried out together.
 
 Only a value that nothing else reads disappears into a step.
 """
@@ -130,7 +131,10 @@ class _Scheduling:
             return after, covered
         closed = isinstance(main, Threshold)
         name = main.name
-        while (behind := self._next(name)) is not None and behind.name not in self.taken_along:
+        while True:
+            passed, behind = self._behind(name)
+            if behind is None or behind.name in self.taken_along:
+                break
             if isinstance(behind, Affine | Threshold) and not closed:
                 after.append(behind)
                 closed = isinstance(behind, Threshold)
@@ -139,9 +143,20 @@ class _Scheduling:
                 after.insert(at, behind)
             else:
                 break
-            covered.append(behind)
+            covered += [*passed, behind]
             name = behind.name
         return after, covered
+
+    def _behind(self, name: str) -> tuple[list[Node], Node | None]:
+        """Return the node behind the value *name*, and those on the way to it that come to nothing together."""
+        passed: list[Node] = []
+        behind = self._next(name)
+        while behind is not None and self._moves_nothing(behind):
+            passed.append(behind)
+            behind = self._next(behind.name)
+        if passed and self.model.shapes()[passed[-1].name] != self.model.shapes()[name]:
+            return [], None
+        return passed, behind
 
     @staticmethod
     def _pools_accumulators(main: Node, after: list[Node]) -> bool:

@@ -25,7 +25,7 @@ class Step:
         main: the node that gives the step its kind.
         after: nodes that the output of *main* passes, in the order in which they are carried out: a bias, a max pool,
             thresholds.
-        covers: the nodes that it carries out, in the order of the model.
+        covers: the nodes that it carries out, in the order of the model, among them shapes that come to nothing.
     """
 
     kind: Kind
@@ -40,6 +40,11 @@ class Step:
     def name(self) -> str:
         """That of its main node."""
         return self.main.name
+
+    @property
+    def carried_out(self) -> tuple[Node, ...]:
+        """The nodes that change or move a code: *covers* without those that come to nothing."""
+        return *(node for nodes in self.before for node in nodes), self.main, *self.after
 
     @property
     def thresholds(self) -> Threshold | None:

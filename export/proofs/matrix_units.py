@@ -7,7 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bitproof.export.integer import IntegerModel, IntegerType, MatMul
+from bitproof.export.integer import IntegerModel, MatMul
+from bitproof.export.integer.analysis import Value
 from bitproof.pipeline import Codes, MatrixUnit, StageError
 from bitproof.pipeline.ledger import ProofEntry
 
@@ -27,7 +28,8 @@ def prove_matrix_units(model: IntegerModel, executor: NamedMatrixUnit, seed: int
     """Run every matrix unit of *executor* on vectors that show each weight alone, on extremes and on random codes."""
     entries = []
     for node in model.nodes_of(MatMul):
-        vectors = basis_vectors(node, model.values[model.sources(node.name)[0]].type, seed)
+        value = model.values[model.sources(node.name)[0]]
+        vectors = basis_vectors(node, value, seed)
         expected = node.apply(vectors)
         actual = executor.multiply(node.name, vectors)
         if actual.shape != expected.shape:
@@ -48,7 +50,7 @@ def prove_matrix_units(model: IntegerModel, executor: NamedMatrixUnit, seed: int
             ProofEntry(
                 layer=node.name,
                 claim=f"each of the {node.weights.size} weights of the matrix unit of {executor.name} is the model's",
-                method="one input at its largest code, all others 0; then extremes and random codes",
+                method=f"one input at its largest code, all others {value.resting}; then extremes and random codes",
                 cases=int(expected.size),
                 holds=len(differs) == 0,
                 actual=executor.name,
@@ -59,21 +61,23 @@ def prove_matrix_units(model: IntegerModel, executor: NamedMatrixUnit, seed: int
     return entries
 
 
-def basis_vectors(node: MatMul, kind: IntegerType, seed: int) -> Codes:
-    """Return input codes, shape (inputs + 2 * outputs + 65, inputs), that show every weight of *node*.
+def basis_vectors(node: MatMul, value: Value, seed: int) -> Codes:
+    """Return codes of *value*, shape (inputs + 2 * outputs + 65, inputs), that show every weight of *node* behind it.
 
-    Row ``i`` < inputs holds the largest code at input ``i`` and 0 elsewhere; then for each output the codes that make
-    its accumulator largest and smallest; then all inputs at the largest code; then random codes.
+    Row ``i`` < inputs holds the largest code at input ``i`` and the resting code elsewhere; then for each output
+    the codes that make its accumulator largest and smallest; then all inputs at the largest code; then random codes.
     """
+    codes = value.codes
     generator = np.random.default_rng(seed)
-    random = generator.integers(kind.minimum, kind.maximum, size=(RANDOM_VECTORS, node.inputs), endpoint=True)
+    drawn = generator.integers(0, len(codes) - 1, size=(RANDOM_VECTORS, node.inputs), endpoint=True)
     positive: NDArray[np.bool_] = node.weights > 0
+    least, largest = codes[0], codes[-1]
     return np.concatenate(
         [
-            np.eye(node.inputs, dtype=np.int64) * kind.maximum,
-            np.where(positive, kind.maximum, kind.minimum),
-            np.where(node.weights < 0, kind.maximum, kind.minimum),
-            np.full((1, node.inputs), kind.maximum, dtype=np.int64),
-            random,
+            np.where(np.eye(node.inputs, dtype=np.bool_), largest, value.resting),
+            np.where(positive, largest, least),
+            np.where(node.weights < 0, largest, least),
+            np.full((1, node.inputs), largest, dtype=np.int64),
+            codes[0] + codes.step * drawn,
         ]
     )

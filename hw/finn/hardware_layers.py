@@ -30,9 +30,9 @@ from qonnx.transformation.general import GiveReadableTensorNames, GiveUniqueNode
 from qonnx.transformation.infer_datatypes import InferDataTypes
 from qonnx.transformation.infer_shapes import InferShapes
 
-from bitproof.export.integer import IntegerModel, MatMul, load
+from bitproof.export.integer import MatMul, load
 from bitproof.hw.finn.qonnx_graph import to_qonnx
-from bitproof.hw.finn.supported import hardware_part
+from bitproof.hw.finn.supported import Hardware, hardware_of
 from bitproof.pipeline import StageError
 
 HARDWARE = "hw.onnx"
@@ -48,14 +48,14 @@ def build_graphs(folder: Path, out: Path, *, part: str, clock_ns: int, target_cy
     Raises:
         StageError: FINN has no RTL for a layer, or does not reach *target_cycles* a sample.
     """
-    model, bias = hardware_part(load(folder))
-    hardware = minimize(to_hardware(model))
+    wanted = hardware_of(load(folder))
+    hardware = minimize(to_hardware(wanted))
     save(hardware, out / HARDWARE)
-    rtl = specialize(hardware, part, model)
+    rtl = specialize(hardware, part, wanted)
     folded = minimize(fold(rtl, target_cycles))
-    require_rtl(folded, model)
+    require_rtl(folded, wanted)
     save(folded, out / FOLDED)
-    summary = {**summarize(folded, model, part), "output_bias": list(bias)}
+    summary = {**summarize(folded, wanted, part), "output_bias": list(wanted.output_bias)}
     if summary["estimated_initiation_interval"] > target_cycles:
         slowest = max(summary["layers"], key=lambda layer: int(layer["cycles"]))
         raise StageError(
@@ -65,9 +65,9 @@ def build_graphs(folder: Path, out: Path, *, part: str, clock_ns: int, target_cy
     (out / SUMMARY).write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
 
 
-def to_hardware(model: IntegerModel) -> ModelWrapper:
-    """Return *model* as FINN's abstract layers MVAU and Thresholding, one for each of its nodes."""
-    graph = to_qonnx(model)
+def to_hardware(wanted: Hardware) -> ModelWrapper:
+    """Return *wanted* as FINN's abstract layers MVAU and Thresholding, one for each of its nodes."""
+    graph = to_qonnx(wanted)
     for transformation in (
         InferShapes(),
         InferDataTypes(),
@@ -78,7 +78,7 @@ def to_hardware(model: IntegerModel) -> ModelWrapper:
         InferDataTypes(),
     ):
         graph = graph.transform(transformation)
-    _require_ops(graph, model, {"MatMul": "MVAU", "Threshold": "Thresholding"})
+    _require_ops(graph, wanted, {"MatMul": "MVAU", "Threshold": "Thresholding"})
     return graph
 
 
@@ -97,7 +97,7 @@ def minimize(graph: ModelWrapper) -> ModelWrapper:
     return graph
 
 
-def specialize(graph: ModelWrapper, part: str, model: IntegerModel) -> ModelWrapper:
+def specialize(graph: ModelWrapper, part: str, wanted: Hardware) -> ModelWrapper:
     """Choose FINN's RTL implementation of every layer.
 
     Raises:
@@ -107,7 +107,7 @@ def specialize(graph: ModelWrapper, part: str, model: IntegerModel) -> ModelWrap
         getCustomOp(node).set_nodeattr("preferred_impl_style", "rtl")
     for transformation in (SpecializeLayers(part), GiveUniqueNodeNames(), InferShapes(), InferDataTypes()):
         graph = graph.transform(transformation)
-    require_rtl(graph, model)
+    require_rtl(graph, wanted)
     return graph
 
 
@@ -119,19 +119,19 @@ def fold(graph: ModelWrapper, target_cycles: int) -> ModelWrapper:
     return graph
 
 
-def require_rtl(graph: ModelWrapper, model: IntegerModel) -> None:
-    """Check that *graph* consists of RTL layers, one for each node of *model*.
+def require_rtl(graph: ModelWrapper, wanted: Hardware) -> None:
+    """Check that *graph* consists of RTL layers, one for each node of *wanted*.
 
     Raises:
         StageError: it does not.
     """
-    _require_ops(graph, model, {"MatMul": "MVAU_rtl", "Threshold": "Thresholding_rtl"})
+    _require_ops(graph, wanted, {"MatMul": "MVAU_rtl", "Threshold": "Thresholding_rtl"})
 
 
-def _require_ops(graph: ModelWrapper, model: IntegerModel, wanted: dict[str, str]) -> None:
+def _require_ops(graph: ModelWrapper, wanted: Hardware, ops: dict[str, str]) -> None:
     made = list(graph.graph.node)
-    for layer, node in zip(model.nodes, made, strict=False):
-        expected = wanted[type(layer).__name__]
+    for layer, node in zip(wanted.nodes, made, strict=False):
+        expected = ops[type(layer).__name__]
         if node.op_type != expected:
             inst = getCustomOp(node)
             raise StageError(
@@ -139,18 +139,18 @@ def _require_ops(graph: ModelWrapper, model: IntegerModel, wanted: dict[str, str
                 f"{inst.get_input_datatype(0).name}, parameters {inst.get_input_datatype(1).name}). Its RTL takes "
                 "signed weights of 2..8 bits without the most negative code, and codes of 2..8 bits"
             )
-    if len(made) != len(model.nodes):
+    if len(made) != len(wanted.nodes):
         raise StageError(
-            f"FINN made {len(made)} layers of the {len(model.nodes)} of {model.name!r}: "
+            f"FINN made {len(made)} layers of the {len(wanted.nodes)} of the network: "
             f"{', '.join(node.op_type for node in made)}"
         )
 
 
-def summarize(graph: ModelWrapper, model: IntegerModel, part: str) -> dict[str, Any]:
+def summarize(graph: ModelWrapper, wanted: Hardware, part: str) -> dict[str, Any]:
     """Return the folding and FINN's estimates; they do not include the FIFOs and width converters added later."""
     resources = graph.analysis(lambda wrapper: res_estimation(wrapper, part))
     layers = []
-    for layer, node in zip(model.nodes, graph.graph.node, strict=True):
+    for layer, node in zip(wanted.nodes, graph.graph.node, strict=True):
         inst = getCustomOp(node)
         entry = {
             "layer": layer.name,

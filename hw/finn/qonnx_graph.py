@@ -1,4 +1,4 @@
-"""The integer model as a QONNX graph: MatMul and MultiThreshold with annotated integer types.
+"""What FINN builds of a network, as a QONNX graph: MatMul and MultiThreshold with annotated integer types.
 
 FINN's own front end (QONNX import, streamlining) is not used: the integer model is already what it would arrive at.
 Runs in the child process only.
@@ -12,9 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
 
-from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Threshold
-from bitproof.hw.finn.supported import code_type, weight_type
-from bitproof.pipeline import StageError
+from bitproof.export.integer import IntegerType, MatMul
+from bitproof.hw.finn.supported import Hardware, code_type, weight_type
 
 INPUT = "input"
 QONNX_DOMAIN = "qonnx.custom_op.general"
@@ -25,20 +24,20 @@ def qonnx_name(kind: IntegerType) -> str:
     return f"{'INT' if kind.signed else 'UINT'}{kind.bits}"
 
 
-def to_qonnx(model: IntegerModel) -> ModelWrapper:
-    """Return *model* as a QONNX graph for one sample, input shape (1, inputs)."""
+def to_qonnx(hardware: Hardware) -> ModelWrapper:
+    """Return *hardware* as a QONNX graph for one sample, input shape (1, inputs)."""
     nodes, constants = [], []
-    values = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [1, model.inputs])]
-    types = {INPUT: qonnx_name(model.input)}
+    values = [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [1, hardware.inputs])]
+    types = {INPUT: qonnx_name(hardware.input)}
     current = INPUT
-    for node in model.nodes:
+    for node in hardware.nodes:
         parameter = f"{node.name}.parameter"
         if isinstance(node, MatMul):
             nodes.append(helper.make_node("MatMul", [current, parameter], [node.name], name=node.name))
             constants.append(numpy_helper.from_array(_as_float32(node.weights.T), parameter))
             types[parameter] = qonnx_name(weight_type(node))
             width = node.outputs
-        elif isinstance(node, Threshold):
+        else:
             codes = qonnx_name(code_type(node))
             nodes.append(
                 helper.make_node(
@@ -49,15 +48,13 @@ def to_qonnx(model: IntegerModel) -> ModelWrapper:
                     domain=QONNX_DOMAIN,
                     out_dtype=codes,
                     out_scale=1.0,
-                    out_bias=0.0,
+                    out_bias=float(node.lowest),
                     data_layout="NC",
                 )
             )
             constants.append(numpy_helper.from_array(_as_float32(node.thresholds), parameter))
             types[parameter], types[node.name] = "INT32", codes
             width = node.channels
-        else:
-            raise StageError(f"layer {node.name!r} is a {type(node).__name__}, which has no form in FINN")
         values.append(helper.make_tensor_value_info(node.name, TensorProto.FLOAT, [1, width]))
         current = node.name
     graph = helper.make_graph(nodes, "bitproof", values[:1], values[-1:], constants, value_info=values[1:-1])

@@ -14,6 +14,7 @@ import numpy as np
 
 from bitproof.export.integer import Affine, IntegerModel, MatMul, Threshold
 from bitproof.hw.finn.memory import Field, threshold_field
+from bitproof.hw.finn.supported import code_type
 from bitproof.hw.rtl.description import THRESHOLDING, RtlNode, read_description
 from bitproof.pipeline import StageError
 
@@ -22,7 +23,8 @@ def reprogram_thresholds(source: Path, target: Path, original: IntegerModel, mod
     """Copy the RTL of *original* in *source* to the new folder *target*, with the thresholds of *model*.
 
     Returns:
-        False, and nothing is copied, where *model* differs in more than its thresholds: it has to be generated.
+        False, and nothing is copied, if *model* differs in more than its thresholds, or the hardware holds others than
+        the model's (:func:`~bitproof.hw.finn.supported.in_steps_of_one`): it has to be generated.
 
     Raises:
         StageError: a threshold does not fit its memory, *source* does not hold the thresholds of *original*, or *model*
@@ -69,6 +71,7 @@ def _differ_in_thresholds_only(original: IntegerModel, model: IntegerModel) -> b
         len(weights) + len(shapes) == len(pairs)
         and all(np.array_equal(a.weights, b.weights) for a, b in weights)
         and all(a.thresholds.shape == b.thresholds.shape and a.lowest == b.lowest for a, b in shapes)
+        and all(node.step == 1 and code_type(node).bits == node.levels.bit_length() for node, _ in shapes)
     )
 
 

@@ -1,27 +1,45 @@
-"""Which integer models FINN's RTL layers can carry out, checked before FINN is started.
+"""What FINN makes of a network: matrix and thresholding units in turn, checked before FINN is started.
 
 FINN itself falls back to HLS without an error, or ends with one that names no layer, so the limits are stated here.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bitproof.export.integer import (
     EXACT_FLOAT32,
-    Affine,
     IntegerModel,
     IntegerType,
     MatMul,
+    Ranges,
     Threshold,
-    require_operations,
-    without_moves,
+    hull,
 )
+from bitproof.export.program.perceptron import perceptron_of
+from bitproof.export.program.schedule import schedule
 from bitproof.pipeline import StageError
 
-MAX_BITS = 8
+MIN_BITS, MAX_BITS = 2, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """What FINN builds of a network.
+
+    Attributes:
+        input: type of the input codes in hardware.
+        inputs: number of input codes.
+        nodes: one for each unit, in the order of the data; each has the name of the node that it carries out.
+        output_bias: what is added to what the hardware gives, by whoever reads it; empty for nothing.
+    """
+
+    input: IntegerType
+    inputs: int
+    nodes: tuple[MatMul | Threshold, ...]
+    output_bias: tuple[int, ...]
 
 
 def weight_type(node: MatMul) -> IntegerType:
@@ -34,32 +52,29 @@ def weight_type(node: MatMul) -> IntegerType:
 
 
 def code_type(node: Threshold) -> IntegerType:
-    """Return the type of the output codes in hardware: the narrowest unsigned one."""
-    return IntegerType.smallest_for(0, node.levels)
+    """Return the type of the output codes in hardware: the narrowest of at least 2 bits, unsigned where it can be."""
+    return _wide_enough(IntegerType.smallest_for(min(node.lowest, 0), node.highest))
 
 
-def input_types(model: IntegerModel) -> dict[str, IntegerType]:
-    """Return the type of the codes that each matrix product of *model* takes, by its name."""
-    current = model.input
-    types = {}
-    for node in model.nodes:
-        if isinstance(node, MatMul):
-            types[node.name] = current
-        elif isinstance(node, Threshold):
-            current = code_type(node)
-    return types
+def hardware_of(model: IntegerModel) -> Hardware:
+    """Return what FINN builds of *model*.
 
-
-def hardware_part(model: IntegerModel) -> tuple[IntegerModel, tuple[int, ...]]:
-    """Return what FINN builds of *model*, and the bias of the outputs, which is added to what the hardware gives.
-
-    The bias is empty where there is none. Nodes that move nothing are left out.
+    Raises:
+        StageError: FINN's RTL layers cannot carry it out; the message names the layer and what would work.
     """
-    flat = without_moves(model)
-    last = flat.nodes[-1]
-    if len(flat.nodes) == 1 or not flat.is_chain or not isinstance(last, Affine) or not last.is_bias:
-        return flat, ()
-    return replace(flat, nodes=flat.nodes[:-1], wiring=None), tuple(last.offsets.tolist())
+    layers = perceptron_of(schedule(model), "FINN's RTL").layers
+    source = _wide_enough(model.input)
+    nodes: list[MatMul | Threshold] = []
+    current = source
+    for layer in layers:
+        _require_matmul(layer.product, current)
+        nodes.append(layer.product)
+        if layer.thresholds is not None:
+            _require_activation(layer.thresholds)
+            current = code_type(layer.thresholds)
+            nodes.append(in_steps_of_one(layer.thresholds, layer.accumulators))
+    bias = layers[-1].bias
+    return Hardware(source, model.inputs, tuple(nodes), () if bias is None else tuple(bias.offsets.tolist()))
 
 
 def require_supported(model: IntegerModel) -> None:
@@ -68,42 +83,38 @@ def require_supported(model: IntegerModel) -> None:
     Raises:
         StageError: they cannot; the message names the layer and what would work.
     """
-    model, _ = hardware_part(model)
-    require_operations(model, "FINN's RTL", (MatMul, Threshold, Affine))
-    _require_alternation(model)
-    for node in model.nodes:
-        if isinstance(node, Threshold):
-            _require_activation(node)
-    codes = input_types(model)
-    for node in model.nodes_of(MatMul):
-        _require_matmul(node, codes[node.name])
+    hardware_of(model)
 
 
-def _require_alternation(model: IntegerModel) -> None:
-    for position, node in enumerate(model.nodes):
-        if isinstance(node, Affine):
-            raise StageError(
-                f"layer {node.name!r} adds a bias inside of the network, which FINN's RTL has no layer for; a bias "
-                "before an activation belongs into its thresholds, and one of the outputs comes last"
-            )
-        if isinstance(node, MatMul) != (position % 2 == 0):
-            raise StageError(
-                f"layer {node.name!r} at position {position} is a {type(node).__name__}; FINN's RTL is built from "
-                "matrix products that alternate with activations, a matrix product first"
-            )
+def in_steps_of_one(node: Threshold, reachable: Ranges) -> Threshold:
+    """Return *node* as a thresholding unit carries it out, whose codes are neighbours from the first threshold on.
+
+    A bipolar code rises by 2 at its threshold, which is there twice then. Where the codes use fewer bits than their
+    type has, thresholds that every accumulator reaches lie below, and some that none reaches above: FINN writes a
+    memory for every bit of the type, and the RTL reads one for every bit of the number of thresholds.
+    """
+    kind = code_type(node)
+    natural = node.lowest == 0 or kind.signed
+    if natural and node.step == 1 and node.levels.bit_length() == kind.bits:
+        return node
+    ends = hull(reachable)
+    below, above = node.lowest - kind.minimum, kind.maximum - node.highest
+    rows = np.repeat(node.thresholds, node.step, axis=1)
+    rows = np.pad(rows, ((0, 0), (below, 0)), constant_values=ends.low)
+    rows = np.pad(rows, ((0, 0), (0, above)), constant_values=ends.high + 1)
+    return replace(node, thresholds=rows, output=kind, lowest=kind.minimum, step=1)
+
+
+def _wide_enough(kind: IntegerType) -> IntegerType:
+    return IntegerType(max(kind.bits, MIN_BITS), kind.signed)
 
 
 def _require_activation(node: Threshold) -> None:
-    bits = code_type(node).bits
-    if node.lowest != 0:
+    kind = code_type(node)
+    if kind.bits > MAX_BITS:
         raise StageError(
-            f"layer {node.name!r} has codes {node.lowest}..{node.lowest + node.levels}; FINN's RTL takes unsigned "
-            "activations from 0. Quantize them without a sign"
-        )
-    if not 2 <= bits <= MAX_BITS:
-        raise StageError(
-            f"layer {node.name!r} has {bits}-bit activations; FINN's RTL takes 2..{MAX_BITS} bits. "
-            "Quantize them to as many (in a configuration: model.act_bits)"
+            f"layer {node.name!r} has codes {node.lowest}..{node.highest}, which take {kind.bits} bits; FINN's RTL "
+            f"takes {MAX_BITS} at most. Quantize them to as many (in a configuration: model.act_bits)"
         )
     if int(np.abs(node.thresholds).max()) >= EXACT_FLOAT32:
         raise StageError(
@@ -120,9 +131,9 @@ def _require_matmul(node: MatMul, codes: IntegerType) -> None:
             f"{weights.bits} bits without the most negative code; FINN's RTL takes 2..{MAX_BITS}. Quantize them "
             "to a narrow range, or to fewer bits (in a configuration: model.weight_bits)"
         )
-    if not 2 <= codes.bits <= MAX_BITS:
+    if codes.bits > MAX_BITS:
         raise StageError(
-            f"layer {node.name!r} takes {codes} input codes; FINN's RTL takes 2..{MAX_BITS} bits. "
+            f"layer {node.name!r} takes {codes} input codes; FINN's RTL takes {MAX_BITS} bits at most. "
             "Quantize the input to as many (in a configuration: model.input_bits)"
         )
     largest_code = max(-codes.minimum, codes.maximum)

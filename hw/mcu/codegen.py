@@ -14,6 +14,7 @@ from typing import ClassVar
 import jinja2
 
 from bitproof.export.integer import KIND, MultiplyShift, load
+from bitproof.hw.mcu.byte_codes import ByteCodes
 from bitproof.hw.mcu.cores import CoreName, core_of
 from bitproof.hw.mcu.manifest import ActivationEntry, Entry, Manifest, MatMulEntry
 from bitproof.hw.mcu.memory import require_memory
@@ -55,7 +56,7 @@ class GenerateC(Stage):
         """Write ``<prefix>.h``, ``.c``, ``_layers.h``, ``_weights.c``, the kernels and ``manifest.json``.
 
         Raises:
-            StageError: a layer cannot be carried out with 8-bit codes and 32-bit accumulators.
+            StageError: a layer cannot be carried out with codes of a byte and 32-bit accumulators.
             TooLargeError: firmware of them would not fit the memory.
         """
         core_of(self.core)
@@ -93,7 +94,8 @@ def write_sources(plan: Plan, folder: Path, *, model_sha256: str, core: CoreName
         prefix=plan.prefix,
         model_sha256=model_sha256,
         inputs=plan.model.inputs,
-        input_bits=plan.model.input.bits,
+        input=plan.input,
+        signed_input=plan.signed_input,
         outputs=plan.model.outputs,
         scratch_bytes=plan.scratch_bytes,
         sources=tuple(sorted(names)),
@@ -110,20 +112,58 @@ def _template_values(plan: Plan, banner: str) -> dict[str, object]:
         "P": plan.prefix.upper(),
         "inputs": plan.model.inputs,
         "outputs": plan.model.outputs,
-        "largest_input": plan.model.input.maximum,
+        "input": plan.input,
+        "signed_input": plan.signed_input,
+        "input_type": "int8_t" if plan.signed_input else "uint8_t",
+        "input_checks": _input_checks(plan.input),
+        "input_byte": _byte_of("input[i]", plan.input),
+        "input_rule": _byte_of("c", plan.input),
+        "largest_input": plan.input.count - 1,
+        "output_codes": plan.output_codes,
+        "output_code": None if plan.output_codes is None else _code_of("codes[i]", plan.output_codes),
+        "decodes": any(not planned.codes.as_they_are for planned in plan.matmuls),
         "output_range": plan.outputs,
         "bias": plan.bias,
         "macs": sum(planned.node.weights.size for planned in plan.matmuls),
         "matmuls": plan.matmuls,
         "activations": plan.activations,
-        "widest_hidden": plan.widest_hidden,
+        "kept_accumulators": plan.accumulators,
         "scratch_bytes": plan.scratch_bytes,
     }
+
+
+def _input_checks(codes: ByteCodes) -> list[str]:
+    """Return the conditions under which ``input[i]`` is no code; none that no int8_t can meet."""
+    checks = []
+    if codes.codes[0] > -128:
+        checks.append(f"input[i] < {codes.codes[0]}")
+    if codes.codes[-1] < 127:
+        checks.append(f"input[i] > {codes.codes[-1]}")
+    if codes.step > 1:
+        checks.append(f"({_moved('input[i]', -codes.lowest)}) % {codes.step} != 0")
+    return checks
+
+
+def _byte_of(code: str, codes: ByteCodes) -> str:
+    """Return the C expression of the byte that stands for *code*."""
+    number = _moved(code, -codes.lowest)
+    return number if codes.step == 1 else f"({number}) / {codes.step}"
+
+
+def _code_of(byte: str, codes: ByteCodes) -> str:
+    """Return the C expression of the code that *byte* stands for."""
+    return _moved(byte if codes.step == 1 else f"{codes.step} * {byte}", codes.lowest)
+
+
+def _moved(value: str, offset: int) -> str:
+    return f"{value} {'-' if offset < 0 else '+'} {abs(offset)}" if offset else value
 
 
 def _kernel_files(plan: Plan) -> list[str]:
     sources = {f"bitproof_multiply_{planned.layout.kind}.c" for planned in plan.matmuls}
     sources |= {f"bitproof_requantize_{planned.kernel}.c" for planned in plan.activations}
+    if any(not planned.codes.as_they_are for planned in plan.matmuls):
+        sources |= {"bitproof_decode.c", "bitproof_decode.h"}
     return sorted(sources | set(PRIVATE_HEADERS))
 
 
@@ -142,6 +182,7 @@ def _matmul_entry(planned: PlannedMatMul, symbol: str) -> MatMulEntry:
         bits_per_weight=planned.layout.bits,
         layout=planned.layout.kind,
         zero_point=planned.layout.zero_point,
+        codes=planned.codes,
         macs=planned.node.weights.size,
         weight_bytes=planned.words.nbytes,
         symbol=symbol,
@@ -157,7 +198,7 @@ def _activation_entry(planned: PlannedActivation) -> ActivationEntry:
         method=planned.method,
         shift=None if constants is None else constants.shift,
         levels=node.levels,
-        lowest=node.lowest,
+        codes=planned.codes,
         table_bytes=planned.table_bytes,
     )
 

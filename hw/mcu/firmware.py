@@ -104,6 +104,7 @@ def adapter_header(manifest: Manifest) -> str:
         .get_template("network_under_test.h.j2")
         .render(
             p=manifest.prefix,
+            signed_input=manifest.signed_input,
             inputs=manifest.inputs,
             outputs=manifest.outputs,
             matmuls=manifest.matmuls,

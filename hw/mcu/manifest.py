@@ -8,12 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bitproof.hw.mcu.byte_codes import ByteCodes
 from bitproof.hw.mcu.cores import CoreName
 from bitproof.hw.mcu.weight_layout import LayoutKind, WeightLayout
 from bitproof.pipeline import IntegrityError
 
 FILE = "manifest.json"
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
 
 
 Method = Literal["multiply-shift", "rounding-shift", "multiply-shift-64", "thresholds"]
@@ -32,6 +33,7 @@ class MatMulEntry(Record):
     Attributes:
         bits_per_weight: width of a field in flash.
         layout: how the fields are packed, see :class:`bitproof.hw.mcu.weight_layout.WeightLayout`.
+        codes: what the bytes that it takes stand for.
         symbol: the C array that holds the words.
     """
 
@@ -42,6 +44,7 @@ class MatMulEntry(Record):
     bits_per_weight: int
     layout: LayoutKind
     zero_point: int
+    codes: ByteCodes
     macs: int
     weight_bytes: int
     symbol: str
@@ -58,6 +61,7 @@ class ActivationEntry(Record):
     Attributes:
         method: ``thresholds`` only where no constants of another form equal them on every reachable accumulator.
         shift: None of thresholds.
+        codes: what the bytes that it gives stand for.
     """
 
     kind: Literal["activation"] = "activation"
@@ -67,7 +71,7 @@ class ActivationEntry(Record):
     method: Method
     shift: int | None
     levels: int
-    lowest: int
+    codes: ByteCodes
     table_bytes: int
 
 
@@ -75,16 +79,22 @@ Entry = Annotated[MatMulEntry | ActivationEntry, Field(discriminator="kind")]
 
 
 class Manifest(Record):
-    """The network as it was generated; layers in execution order."""
+    """The network as it was generated; layers in execution order.
 
-    format: Literal[1] = FORMAT
+    Attributes:
+        input: what the bytes of the input stand for.
+        signed_input: its caller gives the codes themselves, as int8_t; else those bytes.
+    """
+
+    format: Literal[2] = FORMAT
     generator: str
     target: str
     core: CoreName
     prefix: str
     model_sha256: str
     inputs: int
-    input_bits: int
+    input: ByteCodes
+    signed_input: bool
     outputs: int
     scratch_bytes: int
     sources: tuple[str, ...]

@@ -11,15 +11,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bitproof.export.integer import Affine, IntegerModel, MatMul, Threshold
+from bitproof.export.integer import IntegerModel, Threshold
 from bitproof.hw.mcu.cores import STACK_BYTES, Core, CoreName, core_of
-from bitproof.hw.mcu.plan import BYTES_OF_FORM, Draft, draft_network, padded_levels, plan_network
+from bitproof.hw.mcu.plan import (
+    BYTES_OF_FORM,
+    Draft,
+    draft_network,
+    most_accumulators,
+    most_codes,
+    padded_levels,
+    plan_network,
+    takes_signed,
+)
 from bitproof.pipeline import TooLargeError
 
 HARNESS_BYTES = 1344
 """Start-up, semihosting, commands of the test firmware, and the checks of the network's own entry: 968 to 1,288."""
 LAYER_BYTES = 124
 """Calls, descriptors and dimensions of one matrix product with its activation: 102 to 121."""
+DECODE_BYTES = 64
+"""The kernel that makes products with codes of products with bytes: 22 to 34."""
+DECODED_LAYER_BYTES = 40
+"""Its calls and its descriptor in one layer: 24 to 36."""
+SIGNED_INPUT_BYTES = 72
+"""The loop that makes bytes of a signed input, and its checks."""
+OUTPUT_CODES_BYTES = 64
+"""The loop that widens the codes of the outputs."""
 SLACK_BYTES = 1024
 """By how much the allowance may exceed the code that is really there, in a network of up to 32 layers."""
 WORD_BYTES = 4
@@ -64,7 +81,7 @@ class Footprint:
 
 def least_and_most(draft: Draft, core: CoreName) -> tuple[Footprint, Footprint]:
     """Return the footprints with the smallest and with the largest form of each requantization."""
-    sizes = {node.name: _table_sizes(node) for node in draft.model.nodes_of(Threshold)}
+    sizes = {node.name: _table_sizes(node) for node in draft.activations}
     kernels = core_of(core).requantize_bytes
     low, high = ({name: pair[end] for name, pair in sizes.items()} for end in (0, 1))
     least = _footprint(draft, core, low, min(kernels.values()) if sizes else 0)
@@ -113,30 +130,39 @@ def _table_sizes(node: Threshold) -> tuple[int, int]:
 
 
 def _footprint(draft: Draft, core: CoreName, tables: Mapping[str, int], requantize_bytes: int) -> Footprint:
-    model, layouts = draft.model, draft.layouts
     layers = []
-    for node in model.nodes:
-        if isinstance(node, MatMul):
-            words = layouts[node.name].words
-            layers.append(LayerMemory(node.name, WORD_BYTES * words, node.inputs + WORD_BYTES * node.outputs))
-        elif isinstance(node, Threshold):
-            layers.append(LayerMemory(node.name, tables[node.name], (WORD_BYTES + 1) * node.channels))
-        elif isinstance(node, Affine):
-            layers.append(LayerMemory(node.name, WORD_BYTES * node.offsets.size, WORD_BYTES * node.offsets.size))
-    kernels = core_of(core).kernel_bytes
+    for drafted in draft.layers:
+        node, thresholds, bias = drafted.layer.product, drafted.activation, drafted.layer.bias
+        constants = WORD_BYTES * drafted.layout.words
+        if not drafted.codes.as_they_are:
+            constants += WORD_BYTES * node.outputs
+        layers.append(LayerMemory(node.name, constants, node.inputs + WORD_BYTES * node.outputs))
+        if thresholds is not None:
+            ram = (WORD_BYTES + 1) * thresholds.channels
+            layers.append(LayerMemory(thresholds.name, tables[thresholds.name], ram))
+        if bias is not None:
+            layers.append(LayerMemory(bias.name, WORD_BYTES * bias.offsets.size, WORD_BYTES * bias.offsets.size))
     code = HARNESS_BYTES + LAYER_BYTES * len(tables)
-    code += sum(kernels[kind] for kind in {layout.kind for layout in layouts.values()})
+    kernels = core_of(core).kernel_bytes
+    code += sum(kernels[kind] for kind in {drafted.layout.kind for drafted in draft.layers})
+    decoded = sum(not drafted.codes.as_they_are for drafted in draft.layers)
+    if decoded:
+        code += DECODE_BYTES + DECODED_LAYER_BYTES * decoded
+    if takes_signed(draft.input):
+        code += SIGNED_INPUT_BYTES
+    if draft.layers[-1].activation is not None:
+        code += OUTPUT_CODES_BYTES
     return Footprint(tuple(layers), code + requantize_bytes, _ram_bytes(draft))
 
 
 def _ram_bytes(draft: Draft) -> int:
     """Return the vectors of the harness, the scratch of the network, and the stack that the linker keeps free."""
-    products = draft.model.nodes_of(MatMul)
-    codes = _whole_words(max(node.inputs for node in products))
+    products = draft.products
+    codes = _whole_words(max(*(node.inputs for node in products), *(node.channels for node in draft.activations), 0))
     accumulators = WORD_BYTES * max(node.outputs for node in products)
-    hidden = max((node.channels for node in draft.model.nodes_of(Threshold)), default=0)
-    scratch = max(WORD_BYTES, WORD_BYTES * hidden + _whole_words(hidden))
-    return codes + accumulators + scratch + WORD_BYTES * HARNESS_WORDS + STACK_BYTES
+    scratch = WORD_BYTES * most_accumulators(products)
+    scratch += _whole_words(most_codes(draft.input, products, draft.activations))
+    return codes + accumulators + max(WORD_BYTES, scratch) + WORD_BYTES * HARNESS_WORDS + STACK_BYTES
 
 
 def _whole_words(size_bytes: int) -> int:

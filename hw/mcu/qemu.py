@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from bitproof.hw.mcu.byte_codes import ByteCodes
 from bitproof.hw.mcu.cores import CoreName, core_of
 from bitproof.hw.mcu.firmware import ELF
 from bitproof.hw.mcu.manifest import ActivationEntry, Manifest, MatMulEntry, Method
@@ -19,7 +20,6 @@ from bitproof.pipeline import Artifact, Codes, StageError, WeightSign
 from bitproof.pipeline.toolchain import QEMU_ARM
 
 COMMAND_MAGIC = 0x31435042
-LARGEST_CODE = 255
 MACHINE_OPTIONS = (
     *("-nographic", "-monitor", "none", "-serial", "none"),
     *("-semihosting-config", "enable=on,target=native"),
@@ -85,7 +85,7 @@ class FirmwareExecutor:
         return "lowered"
 
     def __call__(self, codes: Codes) -> Codes:
-        """Run *codes*, shape (N, inputs), 0 to 255, and return the output accumulators, shape (N, outputs).
+        """Run *codes*, shape (N, inputs), and return the outputs, shape (N, outputs).
 
         Raises:
             StageError: the codes have another shape or range, or the firmware failed.
@@ -100,7 +100,7 @@ class FirmwareExecutor:
             StageError: there is no such node, the codes have another shape or range, or the firmware failed.
         """
         number, entry = _entry(self.manifest.matmuls, node, "matrix product")
-        raw = _code_bytes(codes, entry.inputs, LARGEST_CODE)
+        raw = _raw(codes, entry.inputs, entry.codes)
         output = self._command(Mode.MULTIPLY, number, len(codes), 0, raw, macs=entry.macs)
         return _array(output, "<i4", (len(codes), entry.outputs))
 
@@ -115,7 +115,7 @@ class FirmwareExecutor:
             raise StageError(f"accumulators {first} to {last} are not an ascending range of int32")
         rows = last - first + 1
         output = self._command(Mode.REQUANTIZE, number, rows, first, b"", macs=entry.outputs * entry.levels)
-        return _array(output, "u1", (rows, entry.outputs))
+        return entry.codes.from_bytes(_array(output, "u1", (rows, entry.outputs)))
 
     def requantize_at(self, node: str, accumulators: Codes) -> Codes:
         """Run the activation *node* on *accumulators*, shape (N, channels), and return its codes.
@@ -131,7 +131,7 @@ class FirmwareExecutor:
         raw = accumulators.astype("<i4").tobytes()
         macs = entry.outputs * entry.levels
         output = self._command(Mode.REQUANTIZE_AT, number, len(accumulators), 0, raw, macs=macs)
-        return _array(output, "u1", (len(accumulators), entry.outputs))
+        return entry.codes.from_bytes(_array(output, "u1", (len(accumulators), entry.outputs)))
 
     def why_monotone(self, node: str, lows: Codes, highs: Codes) -> str:
         """Say why the codes of the activation *node* are decided by the ends of their runs, by its method."""
@@ -150,8 +150,7 @@ class FirmwareExecutor:
         Raises:
             StageError: the codes have another shape or range, or the firmware failed.
         """
-        largest = (1 << self.manifest.input_bits) - 1
-        raw = _code_bytes(codes, self.manifest.inputs, largest)
+        raw = _raw(codes, self.manifest.inputs, self.manifest.input, signed=self.manifest.signed_input)
         output = self._command(mode, 0, len(codes), 0, raw, macs=self.manifest.macs, options=options)
         return _array(output, "<i4", (len(codes), self.manifest.outputs))
 
@@ -183,12 +182,15 @@ def _entry(entries: tuple[E, ...], node: str, kind: str) -> tuple[int, E]:
     return names.index(node), entries[names.index(node)]
 
 
-def _code_bytes(codes: Codes, inputs: int, largest: int) -> bytes:
+def _raw(codes: Codes, inputs: int, stored: ByteCodes, *, signed: bool = False) -> bytes:
+    """Return the file of *codes*: the bytes that stand for them, or themselves if the network takes *signed* codes."""
     if codes.ndim != 2 or codes.shape[1] != inputs:
         raise StageError(f"the firmware takes codes of shape (N, {inputs}), not {codes.shape}")
-    if codes.size and (codes.min() < 0 or codes.max() > largest):
-        raise StageError(f"the firmware takes codes 0 to {largest}; given {codes.min()} to {codes.max()}")
-    return codes.astype(np.uint8).tobytes()
+    try:
+        numbers = stored.to_bytes(codes)
+    except ValueError as error:
+        raise StageError(f"the firmware was given {error}") from error
+    return (codes.astype(np.int8) if signed else numbers.astype(np.uint8)).tobytes()
 
 
 def _array(raw: bytes, dtype: str, shape: tuple[int, int]) -> Codes:

@@ -278,7 +278,7 @@ def test_tfc_of_the_model_zoo_classifies_mnist(tmp_path: Path) -> None:
     pixels, digits = mnist_data()
     np.save(tmp_path / "x.npy", (pixels / 255).astype(np.float32).reshape(-1, 1, 28, 28))
     np.save(tmp_path / "y.npy", digits.astype(np.int64))
-    given = ["--vectors", tmp_path / "x.npy", "--labels", tmp_path / "y.npy"]
+    given = ["--vectors", tmp_path / "x.npy", "--labels", tmp_path / "y.npy", "--target", "c{core=cortex-m4}"]
     outcome = bitproof_without_scheduler("import", path, *given, "--runs", tmp_path)
     assert outcome.code == 0, outcome.err
     ledger = ledger_of(tmp_path / "TFC_2W2A")
@@ -289,10 +289,22 @@ def test_tfc_of_the_model_zoo_classifies_mnist(tmp_path: Path) -> None:
 
 def test_unsw_of_the_model_zoo_runs_with_a_declared_input(tmp_path: Path) -> None:
     path = zoo("unsw_nb15_mlp_w2a2.onnx")
-    outcome = bitproof_without_scheduler("import", path, "--input", "bipolar", "--runs", tmp_path)
+    given = ["--input", "bipolar", "--target", "c{core=cortex-m0}"]
+    outcome = bitproof_without_scheduler("import", path, *given, "--runs", tmp_path)
     assert outcome.code == 0, outcome.err
     ledger = ledger_of(tmp_path / "unsw_nb15_mlp_w2a2")
+    assert {check["actual"] for check in ledger["checks"]} == {"qonnx", "qonnx-f64", "c:cortex-m0"}
     assert all(check["compared"] == 1_000 and check["differing"] == 0 for check in ledger["checks"])
+
+
+@pytest.mark.tool
+def test_a_binary_network_runs_as_firmware(tmp_path: Path) -> None:
+    onnx.save_model(FILES["binary"](), tmp_path / "binary.onnx")
+    given = ["--input", "uint4*1/15", "--target", "c{core=cortex-m4}"]
+    outcome = bitproof_without_scheduler("import", tmp_path / "binary.onnx", *given, "--runs", tmp_path)
+    assert outcome.code == 0, outcome.err
+    checks = {check["actual"]: check["differing"] for check in ledger_of(tmp_path / "binary")["checks"]}
+    assert checks == {"qonnx": 0, "qonnx-f64": 0, "c:cortex-m4": 0}
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from qonnx_files import qonnx_executor, random_mlp
 
-from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Threshold
+from bitproof.export.integer import INPUT, IntegerModel, IntegerType, MatMul, Threshold
 from bitproof.export.lower import lower
 from bitproof.export.proofs import basis_vectors, prove_matrix_units, prove_requantization, prove_widths
 from bitproof.pipeline import Codes, WeightSign
@@ -79,11 +79,15 @@ def test_every_single_weight_shows_in_the_basis_vectors(model: IntegerModel) -> 
                 assert not proofs[layer].holds
 
 
-def test_basis_vectors_stay_within_their_type() -> None:
+def test_basis_vectors_are_codes_of_the_value() -> None:
     node = MatMul("fc0", np.array([[1, -1], [0, 1]], dtype=np.int64), IntegerType(2, signed=True))
-    vectors = basis_vectors(node, IntegerType(4, signed=False), 0)
-    assert vectors.min() == 0
-    assert vectors.max() == 15
+    kinds = {range(16): IntegerType(4, signed=False), range(-1, 2, 2): IntegerType(2, signed=True)}
+    for codes, kind in kinds.items():
+        model = IntegerModel("net", kind, Fraction(1), (2,), (node,), Fraction(1), input_codes=codes)
+        vectors = basis_vectors(node, model.values[INPUT], 0)
+        assert set(np.unique(vectors).tolist()) <= set(codes)
+        assert (vectors.min(), vectors.max()) == (codes[0], codes[-1])
+        assert (node.apply(vectors[0:1]) != node.apply(vectors[1:2])).any()
 
 
 def test_flipped_channels_of_the_float_reference_are_swept_in_their_own_sign(tmp_path: Path) -> None:

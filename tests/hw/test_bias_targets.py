@@ -47,7 +47,7 @@ def test_c_refuses_sums_over_32_bits_and_a_bias_inside() -> None:
     model = with_bias(0, 0, 0)
     first, *rest, bias = model.nodes
     inside = replace(model, nodes=(first, Affine.bias("early", np.zeros(7, dtype=np.int64)), *rest, bias))
-    with pytest.raises(StageError, match="layer 'early' is a Affine at place 1"):
+    with pytest.raises(StageError, match="layer 'early' adds a bias inside of the network, which the C back-end"):
         plan_network(inside)
 
 

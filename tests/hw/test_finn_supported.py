@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from integer_nets import UINT8, random_network
 
-from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Node, Threshold
+from bitproof.export.integer import IntegerModel, IntegerType, Interval, MatMul, Node, Threshold
 from bitproof.hw.board import board_names, load_board
 from bitproof.hw.finn import BuildFinnGraph
-from bitproof.hw.finn.supported import require_supported, weight_type
+from bitproof.hw.finn.supported import code_type, in_steps_of_one, require_supported, weight_type
 from bitproof.pipeline import ConfigError, StageError
 
 
@@ -56,29 +57,18 @@ def test_the_most_negative_code_is_never_used(weights: list[list[int]], bits: in
             ),
         ),
         (
-            model(matmul([[1, 1]]), source=IntegerType(1, signed=False)),
+            model(matmul([[1, 1]]), source=IntegerType(9, signed=True)),
             (
-                "layer 'fc0' takes uint1 input codes; FINN's RTL takes 2..8 bits. "
+                "layer 'fc0' takes int9 input codes; FINN's RTL takes 8 bits at most. "
                 "Quantize the input to as many (in a configuration: model.input_bits)"
             ),
         ),
         (
-            model(matmul([[1, 1]]), threshold(1)),
+            model(matmul([[1, 1]]), threshold(255, lowest=-37)),
             (
-                "layer 'act0' has 1-bit activations; FINN's RTL takes 2..8 bits. "
+                "layer 'act0' has codes -37..218, which take 9 bits; FINN's RTL takes 8 at most. "
                 "Quantize them to as many (in a configuration: model.act_bits)"
             ),
-        ),
-        (
-            model(matmul([[1, 1]]), threshold(256)),
-            (
-                "layer 'act0' has 9-bit activations; FINN's RTL takes 2..8 bits. "
-                "Quantize them to as many (in a configuration: model.act_bits)"
-            ),
-        ),
-        (
-            model(matmul([[1, 1]]), threshold(3, lowest=-2)),
-            "layer 'act0' has codes -2..1; FINN's RTL takes unsigned activations from 0. Quantize them without a sign",
         ),
         (
             model(matmul([[1, 1]]), threshold(3, first=1 << 24)),
@@ -94,25 +84,31 @@ def test_the_most_negative_code_is_never_used(weights: list[list[int]], bits: in
                 "below 2^24. Use fewer inputs, or fewer bits in weights or activations"
             ),
         ),
-        (
-            model(matmul([[1, 1]]), matmul([[1]], "fc1")),
-            (
-                "layer 'fc1' at position 1 is a MatMul; FINN's RTL is built from matrix products that "
-                "alternate with activations, a matrix product first"
-            ),
-        ),
-        (
-            model(threshold(3)),
-            (
-                "layer 'act0' at position 0 is a Threshold; FINN's RTL is built from matrix products that "
-                "alternate with activations, a matrix product first"
-            ),
-        ),
     ],
 )
 def test_a_layer_that_has_no_rtl_is_named(network: IntegerModel, message: str) -> None:
     with pytest.raises(StageError, match=f"^{re.escape(message)}$"):
         require_supported(network)
+
+
+@pytest.mark.parametrize(
+    ("node", "wanted"),
+    [
+        (threshold(3, lowest=-2), (-2, [0, 1, 2])),  # as many as the type has: as it is
+        (threshold(14, lowest=-7), (-7, list(range(14)))),  # 4 bits, of thresholds and of the type
+        (threshold(1), (0, [0, 8, 8])),  # 2 bits at least; nothing reaches 8
+        (threshold(3, lowest=-1), (-4, [-5, -5, -5, 0, 1, 2, 8])),  # 3 bits for -1..2; everything reaches -5
+        (replace(threshold(1, lowest=-1), step=2), (-2, [-5, 0, 0])),  # bipolar: from -1 to 1 at once
+        (threshold(2, lowest=1), (0, [-5, 0, 1])),
+    ],
+)
+def test_a_thresholding_unit_has_as_many_bits_as_its_type(node: Threshold, wanted: tuple[int, list[int]]) -> None:
+    reachable = (Interval(-5, 7),)
+    made = in_steps_of_one(node, reachable)
+    assert (made.lowest, made.thresholds[0].tolist()) == wanted
+    assert made.levels.bit_length() == code_type(node).bits
+    accumulators = np.arange(-5, 8, dtype=np.int64)[:, None]
+    np.testing.assert_array_equal(made.apply(accumulators), node.apply(accumulators), strict=True)
 
 
 def test_an_unknown_board_is_refused() -> None:

@@ -188,7 +188,7 @@ def test_what_the_executor_refuses(tmp_path: Path) -> None:
     artifact = built(random_network((8, 4, 4), input_bits=4), tmp_path)
     executor = FirmwareExecutor(artifact, tmp_path / "run")
     zeros = np.zeros((2, 8), dtype=np.int64)
-    with pytest.raises(StageError, match="takes codes 0 to 15; given 0 to 16"):
+    with pytest.raises(StageError, match="was given codes 0 to 16; allowed are 0 to 15"):
         executor(zeros + np.array([0] * 7 + [16]))
     with pytest.raises(StageError, match=r"takes codes of shape \(N, 8\), not \(2, 7\)"):
         executor(zeros[:, 1:])

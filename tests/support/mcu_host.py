@@ -38,20 +38,23 @@ class HostExecutor:
         return "lowered"
 
     def __call__(self, codes: Codes) -> Codes:
-        return self._run("r", 0, len(codes), 0, codes, "<i4", self.manifest.outputs)
+        stored = self.manifest.input
+        given = codes if self.manifest.signed_input else (codes - stored.lowest) // stored.step  # wrong ones, too
+        return self._run("r", 0, len(codes), 0, given & 0xFF, "<i4", self.manifest.outputs)
 
     def multiply(self, node: str, codes: Codes) -> Codes:
         layer, entry = _numbered(self.manifest.matmuls, node)
-        return self._run("m", layer, len(codes), 0, codes, "<i4", entry.outputs)
+        return self._run("m", layer, len(codes), 0, entry.codes.to_bytes(codes), "<i4", entry.outputs)
 
     def requantize(self, node: str, first: int, last: int) -> Codes:
         layer, entry = _numbered(self.manifest.activations, node)
-        return self._run("q", layer, last - first + 1, first, np.empty((0, 0), dtype=np.int64), "u1", entry.outputs)
+        none = np.empty((0, 0), dtype=np.int64)
+        return entry.codes.from_bytes(self._run("q", layer, last - first + 1, first, none, "u1", entry.outputs))
 
     def requantize_at(self, node: str, accumulators: Codes) -> Codes:
         layer, entry = _numbered(self.manifest.activations, node)
-        raw = np.frombuffer(accumulators.astype("<i4").tobytes(), dtype=np.uint8)
-        return self._run("p", layer, len(accumulators), 0, raw.astype(np.int64), "u1", entry.outputs)
+        raw = np.frombuffer(accumulators.astype("<i4").tobytes(), dtype=np.uint8).astype(np.int64)
+        return entry.codes.from_bytes(self._run("p", layer, len(accumulators), 0, raw, "u1", entry.outputs))
 
     def why_monotone(self, node: str, lows: Codes, highs: Codes) -> str:
         return WHY_MONOTONE[_numbered(self.manifest.activations, node)[1].method]

@@ -159,6 +159,7 @@ FEATURE_ROWS: Mapping[str, Callable[[], IntegerModel]] = {
     "hidden activations -1 and 1 (bipolar)": lambda: perceptron(levels=1, lowest=-1, step=2),
     "biases at the outputs": lambda: ended_by(1, 5),
     "codes of a quantizer as outputs": lambda: perceptron(outputs_are_codes=True),
+    "an image that is flattened": lambda: images(lambda b: INPUT),
     "a mean that goes straight into a product": lambda: images(
         lambda b: b.add(SumPool("mean", window(16)), INPUT), (2, 16, 16)
     ),
