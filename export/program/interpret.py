@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bitproof.export.integer import INPUT
 from bitproof.export.program.arena import Arena
+from bitproof.export.program.order import from_stored, to_stored
 from bitproof.export.program.program import Program, Value
 from bitproof.pipeline import Codes
 
@@ -21,7 +22,8 @@ FREE = 0xA5
 def run_in_arena(program: Program, arena: Arena, codes: Codes) -> Codes:
     """Return the output codes, shape (N, outputs), of input *codes*, shape (N, inputs)."""
     memory = np.full((len(codes), arena.size_bytes), FREE, dtype=np.uint8)
-    _write(memory, program.values[INPUT], arena, codes)
+    source = program.values[INPUT]
+    _write(memory, source, arena, codes.reshape(len(codes), *source.shape))
     for step in program.steps:
         given = (_read(memory, program.values[name], arena) for name in step.takes)
         _write(memory, program.values[step.makes], arena, step.run(*given))
@@ -38,10 +40,10 @@ def _place(value: Value, arena: Arena) -> slice:
 
 
 def _write(memory: NDArray[np.uint8], value: Value, arena: Arena, codes: Codes) -> None:
-    stored = codes.reshape(len(codes), -1).astype(_dtype(value))  # wraps, as a store to memory does
+    stored = to_stored(codes, value.order).astype(_dtype(value))  # wraps, as a store to memory does
     memory[:, _place(value, arena)] = np.ascontiguousarray(stored).view(np.uint8).reshape(len(codes), -1)
 
 
 def _read(memory: NDArray[np.uint8], value: Value, arena: Arena) -> Codes:
     held = np.ascontiguousarray(memory[:, _place(value, arena)]).view(_dtype(value))
-    return held.astype(np.int64).reshape(len(memory), *value.shape)
+    return from_stored(held.astype(np.int64), value.shape, value.order)

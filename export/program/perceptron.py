@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from bitproof.export.integer import INPUT, Affine, MatMul, Node, Ranges, Threshold
+from bitproof.export.integer import INPUT, Affine, MatMul, Node, Ranges, Reshape, Threshold
 from bitproof.export.integer.analysis import Value
 from bitproof.export.program.program import Program
 from bitproof.export.program.step import Step
@@ -95,6 +95,8 @@ def _recoding(program: Program) -> Affine | None:
 def _require_operations(steps: tuple[Step, ...], target: str) -> None:
     problems = []
     for node in (node for step in steps for node in step.carried_out):
+        if isinstance(node, Reshape):  # what is moved, a Transpose beside it moves
+            continue
         if not isinstance(node, MatMul | Threshold | Affine):
             problems.append(f"{node.name} ({node.op})")
         elif isinstance(node, Affine) and not node.is_bias:

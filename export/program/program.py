@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 from bitproof.export.integer import IntegerModel, IntegerType, Shape
+from bitproof.export.program.order import Order
 from bitproof.export.program.step import Step
 
 WIDTHS_BITS = (8, 16, 32, 64)
@@ -18,7 +19,8 @@ class Value:
 
     Attributes:
         name: of the node of the integer model that it equals; ``input`` for the input.
-        shape: of one sample, channels first; stored in C order.
+        shape: of one sample, channels first.
+        order: of its codes in memory.
         type: of its codes.
         storage: the value in whose bytes it lies: itself, or, of a view that moves nothing, that which it is a view of.
         born: number of the step that writes its bytes; -1: they are there before the first.
@@ -27,6 +29,7 @@ class Value:
 
     name: str
     shape: Shape
+    order: Order
     type: IntegerType
     storage: str
     born: int

@@ -5,8 +5,10 @@
 * A max pool behind thresholds goes before them, onto the accumulators: thresholds never fall (:class:`Threshold` counts
   how many an accumulator reaches), so the largest code is that of the largest accumulator, and a quarter of the
   requantizations is left for a pool of 2 x 2.
-* A Reshape is a view, and so is a Transpose that leaves the order of the codes: nothing is moved for them. Several
-  that end at the shape from which they began do not keep what lies around them from being carried out together.
+* A Reshape or Transpose is a view if the codes stay where they are in memory, in one order or the other. Several that
+  come to nothing together do not keep what lies around them from being carried out in one step.
+* Other Reshapes and Transposes go into the matrix product behind them: they change which code meets which weight, so
+  that a target may store the columns of the weights in another order instead of moving codes.
 
 Only a value that nothing else reads disappears into a step.
 """
@@ -15,7 +17,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from math import prod
 
 import numpy as np
 
@@ -36,6 +37,7 @@ from bitproof.export.integer import (
     TopK,
     Transpose,
 )
+from bitproof.export.program.order import ORDERS, Order, order_of, places, to_stored
 from bitproof.export.program.program import Program, Value
 from bitproof.export.program.step import Kind, Step
 
@@ -47,6 +49,7 @@ KINDS: dict[type[Node], Kind] = {
     Add: "join",
     Concat: "join",
     Pad: "move",
+    Reshape: "move",
     Transpose: "move",
     Threshold: "requantize",
     Affine: "requantize",
@@ -54,9 +57,9 @@ KINDS: dict[type[Node], Kind] = {
 }
 
 
-def schedule(model: IntegerModel) -> Program:
-    """Return the program of *model*."""
-    return _Scheduling(model).program()
+def schedule(model: IntegerModel, order: Order = "channels-first") -> Program:
+    """Return the program of *model*, with its images and sequences in *order*; so it takes its input."""
+    return _Scheduling(model, order).program()
 
 
 @dataclass
@@ -64,8 +67,10 @@ class _Scheduling:
     """The state of one scheduling."""
 
     model: IntegerModel
+    order: Order
     readers: Counter[str] = field(default_factory=Counter)
     following: dict[str, Node] = field(default_factory=dict)
+    orders: dict[str, Order] = field(default_factory=dict)
     views: dict[str, str] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
     taken_along: set[str] = field(default_factory=set)
@@ -73,19 +78,33 @@ class _Scheduling:
 
     def program(self) -> Program:
         """Schedule node after node."""
+        self.orders[INPUT] = order_of(self.model.shape, self.order)
         for node, sources in self.model.wired():
             for source in sources:
                 self.readers[source] += 1
                 self.following[source] = node
-        self.taken_along = self._taken_along()
-        for node, sources in self.model.wired():
-            if node.name in self.done or node.name in self.taken_along:
-                continue
-            if self._moves_nothing(node):
+            seen_as = self._order_of_view(node, sources[0]) if _only_moves(node) else None
+            if seen_as is not None:
                 self.views[node.name] = sources[0]
-                continue
-            self._add(node, sources)
+            self.orders[node.name] = seen_as or order_of(self.model.shapes()[node.name], self.order)
+        self.taken_along = self._taken_along()
+        for node in self.taken_along:
+            self.views.pop(node, None)
+        for node, sources in self.model.wired():
+            if node.name not in self.done | self.taken_along | self.views.keys():
+                self._add(node, sources)
+        for name in self.done:
+            self.views.pop(name, None)
         return Program(self.model, tuple(self.steps), self._values(), self.model.nodes[-1].name)
+
+    def _order_of_view(self, node: Node, source: str) -> Order | None:
+        """Return the order in which the output of *node* lies where its input does; None: codes have to be moved."""
+        moved = node.apply(places(self.model.shapes()[source], self.orders[source]))
+        wanted = np.arange(moved.size)[None]
+        for order in (order_of(moved.shape[1:], self.order), *ORDERS):
+            if (to_stored(moved, order) == wanted).all():
+                return order
+        return None
 
     def _next(self, name: str) -> Node | None:
         """Return the node behind the value *name*, if nothing else reads it."""
@@ -93,30 +112,32 @@ class _Scheduling:
 
     def _taken_along(self) -> set[str]:
         """Return the nodes that the step of the node behind them carries out on its input."""
-        found = set()
+        found: set[str] = set()
         for node in self.model.nodes:
             behind = self._next(node.name)
             if (isinstance(node, Pad) and isinstance(behind, Conv)) or (
                 isinstance(node, Affine) and isinstance(behind, Add)
             ):
                 found.add(node.name)
+            if _only_moves(node) and (node.name not in self.views or found & {*self.model.sources(node.name)}):
+                passed = [node]
+                while behind is not None and _only_moves(behind):
+                    passed.append(behind)
+                    behind = self._next(behind.name)
+                if isinstance(behind, MatMul):
+                    found |= {moving.name for moving in passed}
         return found
-
-    def _moves_nothing(self, node: Node) -> bool:
-        if isinstance(node, Reshape):
-            return True
-        if not isinstance(node, Transpose):
-            return False
-        shape = self.model.shapes()[self.model.sources(node.name)[0]]
-        order = np.arange(prod(shape), dtype=np.int64).reshape(1, *shape)
-        return bool((node.apply(order).ravel() == order.ravel()).all())
 
     def _add(self, node: Node, sources: tuple[str, ...]) -> None:
         before, takes = [], []
         for source in sources:
-            taken = [self.model.node(source)] if source in self.taken_along else []
+            taken: list[Node] = []
+            value = source
+            while value in self.taken_along:
+                taken.insert(0, self.model.node(value))
+                value = self.model.sources(value)[0]
             before.append(tuple(taken))
-            takes.append(self.model.sources(source)[0] if taken else source)
+            takes.append(value)
         after, covered = self._after(node)
         last = covered[-1].name if covered else node.name
         covers = (*(n for nodes in before for n in nodes), node, *covered)
@@ -151,10 +172,12 @@ class _Scheduling:
         """Return the node behind the value *name*, and those on the way to it that come to nothing together."""
         passed: list[Node] = []
         behind = self._next(name)
-        while behind is not None and self._moves_nothing(behind):
+        moved = unmoved = places(self.model.shapes()[name], "channels-first")
+        while behind is not None and _only_moves(behind):
             passed.append(behind)
+            moved = behind.apply(moved)
             behind = self._next(behind.name)
-        if passed and self.model.shapes()[passed[-1].name] != self.model.shapes()[name]:
+        if not np.array_equal(moved, unmoved):
             return [], None
         return passed, behind
 
@@ -177,6 +200,10 @@ class _Scheduling:
         dies[storage[output]] = len(self.steps)
         known = self.model.values
         return {
-            name: Value(name, known[name].shape, known[name].type, held, born[held], dies[held])
+            name: Value(name, known[name].shape, self.orders[name], known[name].type, held, born[held], dies[held])
             for name, held in storage.items()
         }
+
+
+def _only_moves(node: Node) -> bool:
+    return isinstance(node, Reshape | Transpose)

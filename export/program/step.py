@@ -21,7 +21,8 @@ class Step:
         kind: what its main node is.
         takes: names of the values that it reads.
         makes: name of the value that it writes: that of the last node that it covers.
-        before: for each of *takes* the nodes that it passes first: padding of a product, rescaling of a branch.
+        before: for each of *takes* the nodes that it passes first: padding of a convolution, rescaling of a branch,
+            another order of what a matrix product takes.
         main: the node that gives the step its kind.
         after: nodes that the output of *main* passes, in the order in which they are carried out: a bias, a max pool,
             thresholds.

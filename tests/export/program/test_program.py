@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +34,7 @@ from bitproof.export.integer import (
 )
 from bitproof.export.program.arena import Arena, plan_arena, require_disjoint
 from bitproof.export.program.interpret import run_in_arena
+from bitproof.export.program.order import ORDERS, Order, from_stored, places, to_stored
 from bitproof.export.program.program import Program
 from bitproof.export.program.schedule import schedule
 from bitproof.pipeline import Codes
@@ -56,9 +58,9 @@ search = settings(
 )
 
 
-def require_equal(model: IntegerModel, codes: Codes) -> Program:
+def require_equal(model: IntegerModel, codes: Codes, order: Order = "channels-first") -> Program:
     """Fail unless the program of *model* gives its outputs, covers every node once, and its arena is not too small."""
-    program = schedule(model)
+    program = schedule(model, order)
     arena = plan_arena(program)
     np.testing.assert_array_equal(run(model, codes), run_in_arena(program, arena, codes), strict=True)
     covered = Counter(node.name for step in program.steps for node in step.covers)
@@ -66,14 +68,16 @@ def require_equal(model: IntegerModel, codes: Codes) -> Program:
     assert set(covered) | views == {node.name for node in model.nodes}
     assert not set(covered) & views
     assert set(covered.values()) <= {1}
+    assert {value.order for value in program.values.values() if len(value.shape) == 1} <= {"channels-first"}
     assert max(value.size_bytes for value in program.stored) <= arena.lower_bound_bytes <= arena.size_bytes
     return program
 
 
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_program_equals_the_integer_model(name: str) -> None:
+def test_program_equals_the_integer_model(name: str, order: Order) -> None:
     model = NETWORKS[name]()
-    require_equal(model, random_codes(model, 3))
+    require_equal(model, random_codes(model, 3), order)
 
 
 @pytest.mark.slow
@@ -82,7 +86,8 @@ def test_program_equals_the_integer_model(name: str) -> None:
 def test_programs_of_random_graphs_equal_the_integer_model(graph: Graph) -> None:
     with TemporaryDirectory() as folder:
         model = Subject.of(graph.save(Path(folder))).model
-    require_equal(model, random_codes(model, 1, 24))
+    for order in ORDERS:
+        require_equal(model, random_codes(model, 1, 24), order)
 
 
 @pytest.mark.slow
@@ -101,6 +106,8 @@ def test_programs_of_random_perceptrons_have_a_step_per_product(graph: Graph) ->
 def test_programs_of_the_built_in_networks_equal_the_integer_model(name: str, tmp_path: Path) -> None:
     instance = small(name)
     _, lowered = lowered_network(tmp_path / "net", instance, initialized(instance))
+    program = require_equal(lowered.model, random_codes(lowered.model, 1, 30), "channels-last")
+    assert {step.kind for step in program.steps} <= {"multiply", "pool", "join", "requantize"}, "nothing is moved"
     program = require_equal(lowered.model, random_codes(lowered.model, 1, 30))
     arena = plan_arena(program)
     assert arena.size_bytes < sum(value.size_bytes for value in program.stored) or len(program.stored) < 3
@@ -131,10 +138,65 @@ def test_padding_thresholds_and_max_pool_go_into_the_product() -> None:
     assert (step.kind, step.takes, step.makes) == ("multiply", (INPUT,), "max")
     assert step.padding is not None
     assert [type(node) for node in step.after] == [MaxPool, Threshold], "the largest accumulator is requantized alone"
-    assert [s.kind for s in program.steps] == ["multiply", "move", "multiply"]
-    assert program.values["flat"].storage == "turn", "a reshape is a view"
-    with pytest.raises(KeyError):
-        program.unit("flat")
+    assert [s.kind for s in program.steps] == ["multiply", "multiply"]
+    assert [node.name for node in program.steps[-1].before[0]] == ["turn", "flat"], "an order of the weights' columns"
+
+
+def channels_last() -> IntegerModel:
+    """What a converter from a tool with channels last writes: it turns the image before it flattens it."""
+    build = Builder((2, 4, 4))
+    image = build.threshold(build.conv(INPUT, 3, window(3)))
+    turned = build.add(Transpose("turn", (3, 2, 2), (1, 2, 0)), image)
+    build.matmul(build.add(Reshape("flat", (2, 2, 3), (12,)), turned), 3)
+    return build.model()
+
+
+def flattened() -> IntegerModel:
+    build = Builder((2, 4, 4))
+    image = build.threshold(build.conv(INPUT, 3, window(3)))
+    build.matmul(build.add(Reshape("flat", (3, 2, 2), (12,)), image), 3)
+    return build.model()
+
+
+@pytest.mark.parametrize(
+    ("make", "order", "views"),
+    [
+        (flattened, "channels-first", {"flat"}),
+        (flattened, "channels-last", set()),
+        (channels_last, "channels-first", set()),
+        (channels_last, "channels-last", {"turn", "flat"}),
+    ],
+)
+def test_a_flatten_is_a_view_in_the_order_of_its_codes(
+    make: Callable[[], IntegerModel], order: Order, views: set[str]
+) -> None:
+    model = make()
+    program = require_equal(model, random_codes(model, 3), order)
+    assert {value.name for value in program.values.values() if value.storage != value.name} == views
+    assert [step.kind for step in program.steps] == ["multiply", "multiply"]
+    for name in views:
+        with pytest.raises(KeyError):
+            program.unit(name)
+
+
+def test_an_order_that_is_not_that_of_the_value_gives_other_codes() -> None:
+    """The negative control of the orders: the program of a target that would take the flattened image for another."""
+    model = flattened()
+    program, codes = schedule(model, "channels-last"), random_codes(model, 3)
+    product = program.unit("flat")
+    turned = Transpose("turned", (3, 2, 2), (0, 2, 1))
+    wrong = replace(program, steps=(program.steps[0], replace(product, before=((turned, *product.before[0]),))))
+    arena = plan_arena(program)
+    assert (run_in_arena(wrong, arena, codes) != run_in_arena(program, arena, codes)).any()
+
+
+def test_values_of_both_orders_hold_the_same_codes() -> None:
+    codes = np.arange(2 * 3 * 4 * 5, dtype=np.int64).reshape(2, 3, 4, 5)
+    for order in ORDERS:
+        stored = to_stored(codes, order)
+        np.testing.assert_array_equal(from_stored(stored, (3, 4, 5), order), codes, strict=True)
+        np.testing.assert_array_equal(places((3, 4, 5), order), from_stored(np.arange(60)[None], (3, 4, 5), order))
+    assert to_stored(codes, "channels-last")[0, :3].tolist() == [0, 20, 40], "the three channels of the first place"
 
 
 def test_a_value_that_another_node_reads_is_stored() -> None:
