@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from bitproof.pipeline.artifact import Artifact
 from bitproof.pipeline.errors import InputError
@@ -27,6 +27,7 @@ from bitproof.pipeline.import_config import ImportConfig
 from bitproof.pipeline.ledger import CheckEntry, ProofEntry
 from bitproof.pipeline.parity import ParityReport, compare_codes
 from bitproof.pipeline.progress import Progress, ShowsProgress, silent
+from bitproof.pipeline.record import Record
 from bitproof.pipeline.run_folder import RunFolder
 from bitproof.pipeline.vectors import Vectors, load_vectors
 from bitproof.plan import INTEGER
@@ -44,16 +45,14 @@ class Measured(Protocol):
         ...
 
 
-class CheckResult(BaseModel):
+class CheckResult(Record):
     """What the check of one executor found; ``checks/<executor>.json``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     check: CheckEntry
     proofs: tuple[ProofEntry, ...]
     accuracy: float | None
     resources: dict[str, int | float | str]
-    tools: dict[str, str] = {}
+    tools: dict[str, str] = Field(default_factory=dict)
 
 
 def accuracy_percent(run: RunFolder, outputs: Codes, labels: NDArray[np.int64]) -> float:

@@ -105,11 +105,11 @@ def import_model(
     as_json: Json = False,
 ) -> None:
     """Take a network that is trained already to every target, with the same integers in each."""
-    from bitproof.commands.import_model import Request, exported
+    from bitproof.commands.import_model import ImportRequest, exported
     from bitproof.commands.import_model import import_model as carry_out_import
 
     file, default_name = exported(model, weights, input_shape, runs=runs, name=name)
-    request = Request(
+    request = ImportRequest(
         model=file,
         name=name or default_name,
         vectors=vectors,
@@ -221,10 +221,10 @@ def calibrate(
     as_json: Json = False,
 ) -> None:
     """Tune thresholds, output scale and biases by the loss of the device that runs them; keep it if it is better."""
-    from bitproof.commands.calibrate import Request, calibrate_run
+    from bitproof.commands.calibrate import CalibrateRequest, calibrate_run
     from bitproof.pipeline.run_folder import RunFolder
 
-    request = Request(
+    request = CalibrateRequest(
         executor=executor,
         faults=faults,
         fault_seed=fault_seed,

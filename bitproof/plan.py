@@ -19,7 +19,7 @@ INTEGER, PARITY, REPORT = "integer", "parity", "report"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RunPlan:
     """The stages and executors of one configuration.
 
     Attributes:

@@ -16,7 +16,7 @@ from bitproof.pipeline.errors import ConfigError
 from bitproof.pipeline.executor import Executor, ExecutorPlan, Place
 from bitproof.pipeline.run_folder import RunFolder
 from bitproof.pipeline.stage import StagePlan, execute
-from bitproof.plan import INTEGER, Plan
+from bitproof.plan import INTEGER, RunPlan
 
 if TYPE_CHECKING:
     from bitproof.export.integer import IntegerModel
@@ -49,7 +49,7 @@ class TargetDevice:
         folder.mkdir(parents=True)
         save(model, folder)
         integer = artifact = Artifact(INTEGER, "integer-model", folder, digest_of(folder))
-        plan = Plan(self.run.config())
+        plan = RunPlan(self.run.config())
         files = self.workdir / "run"
         files.mkdir(exist_ok=True)
         reprogrammed = self._reprogrammed(plan, model)
@@ -62,7 +62,7 @@ class TargetDevice:
                 artifact = execute(stage.make(), artifact, made, seed=seed, versions={}, name=stage.name)
         return self.plan.make(Place(artifact, integer, files, self.run.cache))
 
-    def _reprogrammed(self, plan: Plan, model: IntegerModel) -> Artifact | None:
+    def _reprogrammed(self, plan: RunPlan, model: IntegerModel) -> Artifact | None:
         """Return a copy of the run's artifact with the numbers of *model*; None if it has to be built."""
         target = plan.target_of(self.plan.source)
         if target is None or self.plan.source != target.stages()[-1].name:
@@ -72,7 +72,7 @@ class TargetDevice:
         return replace(source, path=copy) if target.reprogram(source.path, copy, self.original, model) else None
 
 
-def chain_of(plan: Plan, executor: ExecutorPlan) -> tuple[StagePlan, ...]:
+def chain_of(plan: RunPlan, executor: ExecutorPlan) -> tuple[StagePlan, ...]:
     """Return the stages between the integer model and what *executor* runs, in their order.
 
     Raises:
@@ -88,7 +88,7 @@ def chain_of(plan: Plan, executor: ExecutorPlan) -> tuple[StagePlan, ...]:
     return chain[names.index(INTEGER) + 1 :]
 
 
-def programmable(plan: Plan) -> tuple[str, ...]:
+def programmable(plan: RunPlan) -> tuple[str, ...]:
     """Return the names of the executors that an integer model can be programmed into."""
     targets = tuple(other.name for other in plan.executors if plan.target_of(other.source) is not None)
     return (INTEGER, *targets)

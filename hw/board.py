@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from bitproof.pipeline import ConfigError
+from bitproof.pipeline.record import Record
 
 FOLDER = Path(__file__).parent / "boards"
 
 
-class Board(BaseModel):
+class Board(Record):
     """One board.
 
     Attributes:
@@ -22,8 +23,6 @@ class Board(BaseModel):
         bram18: number of 18 Kibit block memories.
         dsp: number of DSP slices.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     part: str
     clock_ns: int = Field(ge=1)

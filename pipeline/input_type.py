@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-MAX_BITS = 8
+MAX_INPUT_BITS = 8
 EXAMPLES = "uint8, int4, bipolar or, with the real value of one code, uint8*1/255"
 
 
@@ -41,8 +41,8 @@ def parse_input_type(text: str) -> InputType:
     if match is None:
         raise ValueError(f"{text!r} is not a type of input codes; write for example {EXAMPLES}")
     kind, bits, above, below = match.groups()
-    if kind is not None and not 1 <= int(bits) <= MAX_BITS:
-        raise ValueError(f"{text!r} has {bits} bits; allowed are 1 to {MAX_BITS}")
+    if kind is not None and not 1 <= int(bits) <= MAX_INPUT_BITS:
+        raise ValueError(f"{text!r} has {bits} bits; allowed are 1 to {MAX_INPUT_BITS}")
     if kind == "int" and int(bits) == 1:
         raise ValueError(
             f"{text!r}: signed codes of 1 bit are called 'bipolar' if they are -1 and 1; int2 has -1, 0, 1"

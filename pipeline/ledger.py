@@ -12,20 +12,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from bitproof.pipeline.artifact import sha256_of_bytes
 from bitproof.pipeline.errors import IntegrityError
 from bitproof.pipeline.parity import Mismatch, ParityReport, Unexplained
+from bitproof.pipeline.record import Record
 
 SCHEMA = 1
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
-
-class Record(BaseModel):
-    """Base of the ledger's entries: immutable, no unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class ArtifactEntry(Record):
@@ -66,7 +61,7 @@ class CheckEntry(Record):
     first: dict[str, int] | None
     outputs_sha256: Sha256
     explained: Annotated[int, Field(ge=0)] = 0
-    explained_layers: dict[str, int] = {}
+    explained_layers: dict[str, int] = Field(default_factory=dict)
     unexplained: UnexplainedEntry | None = None
 
     @property
@@ -229,9 +224,9 @@ class Ledger(Record):
     accuracy: dict[str, float | int]
     resources: dict[str, dict[str, int | float | str]]
     failures: tuple[FailureEntry, ...] = ()
-    gates: dict[str, float | str] = {}
+    gates: dict[str, float | str] = Field(default_factory=dict)
     calibrations: tuple[CalibrationEntry, ...] = ()
-    heads: dict[str, tuple[int, int]] = {}
+    heads: dict[str, tuple[int, int]] = Field(default_factory=dict)
     previous: Sha256 | None
     sha256: Sha256
 

@@ -32,7 +32,7 @@ CARRIED = (*UNCHANGED, nn.Flatten, nn.MaxPool1d, nn.MaxPool2d, nn.Unflatten, nn.
 
 
 @dataclass(frozen=True, slots=True)
-class Coding:
+class QuantizerCodes:
     """The codes of a quantizer: integers from *low* to *high*, each worth *scale*; *bipolar*: -1 and 1 alone."""
 
     scale: float
@@ -41,7 +41,7 @@ class Coding:
     bipolar: bool
 
     @classmethod
-    def of(cls, quantizer: nn.Module) -> Coding | None:
+    def of(cls, quantizer: nn.Module) -> QuantizerCodes | None:
         """Return the codes of an activation *quantizer*, or None where it has a scale a channel or an unknown form."""
         try:
             grid = Grid.of(quantizer.act_quant.fused_activation_quant_proxy.tensor_quant)
@@ -90,7 +90,9 @@ class Accumulators:
     sizes: tuple[int, ...]
 
     @classmethod
-    def of_codes(cls, coding: Coding, channels: int, count: int, terms: int, sizes: tuple[int, ...]) -> Accumulators:
+    def of_codes(
+        cls, coding: QuantizerCodes, channels: int, count: int, terms: int, sizes: tuple[int, ...]
+    ) -> Accumulators:
         """Return the sums of *count* codes each."""
         ends = (coding.low * count, coding.high * count, coding.magnitude * count)
         lows, highs, magnitudes = ([end] * channels for end in ends)
@@ -116,7 +118,7 @@ class ActivationLayer:
     """
 
     quantizer: nn.Module
-    output: Coding
+    output: QuantizerCodes
     accumulators: Accumulators
     norm: nn.Module | None = None
     pool: nn.Module | None = None
@@ -176,7 +178,7 @@ class _Trace:
 
     def activation(self, call: _Call) -> ActivationLayer | None:
         """Return the activation that *call* ran, or None where it is not known what it takes."""
-        output, maker = Coding.of(call.module), self._maker(call.inputs, UNCHANGED)
+        output, maker = QuantizerCodes.of(call.module), self._maker(call.inputs, UNCHANGED)
         if output is None or maker is None:
             return None
         module, norm, pool = maker.module, None, None
@@ -198,10 +200,10 @@ class _Trace:
             maker = self._makers.get(id(maker.inputs))
         return maker
 
-    def _coding(self, value: object) -> Coding | None:
+    def _coding(self, value: object) -> QuantizerCodes | None:
         """Return the codes that *value* holds, or None where it does not hold those of one quantizer."""
         maker = self._maker(value, CARRIED)
-        return Coding.of(maker.module) if maker is not None and isinstance(maker.module, ACTIVATIONS) else None
+        return QuantizerCodes.of(maker.module) if maker is not None and isinstance(maker.module, ACTIVATIONS) else None
 
     def _codes(self, value: Any) -> Accumulators | None:  # noqa: ANN401  plain or a QuantTensor
         coding = self._coding(value)
@@ -231,7 +233,7 @@ class _Trace:
         return Accumulators.of_codes(coding, channels, count, count + 2, tuple(sizes))  # height, then width divides
 
 
-def _weighted(call: _Call, coding: Coding) -> Accumulators:
+def _weighted(call: _Call, coding: QuantizerCodes) -> Accumulators:
     weights = call.module.quant_weight()
     codes = weights.int().detach().long().flatten(1)
     scales: list[float] = weights.scale.detach().reshape(-1).expand(len(codes)).tolist()
@@ -248,7 +250,7 @@ def _weighted(call: _Call, coding: Coding) -> Accumulators:
 
 def _summed(call: _Call) -> Accumulators | None:
     """Return the sums of both ways: their quantizer is one, so that its scale is the unit."""
-    coding = Coding.of(call.module.quantizer)
+    coding = QuantizerCodes.of(call.module.quantizer)
     return None if coding is None else Accumulators.of_codes(coding, call.outputs.shape[1], 2, 4, _ones(call.outputs))
 
 

@@ -63,7 +63,7 @@ class NudgeReport:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Channel:
+class NudgedChannel:
     """One channel's chain from accumulator to code.
 
     Attributes:
@@ -140,7 +140,7 @@ class Channel:
         """Tell whether every boundary keeps its margin from the nearest integer."""
         return bool((_distances(self.boundaries) > self._margins).all())
 
-    def nudged(self) -> Channel:
+    def nudged(self) -> NudgedChannel:
         """Return the channel moved by the least that clears it; else to where it has most room; else itself."""
         if self._margins.max(initial=0) * SLACK >= 0.5:
             return self
@@ -167,12 +167,12 @@ class Channel:
         """Magnitudes of what the batch norm adds, in accumulator units."""
         return (abs(self.mean) + abs(self.beta * self.deviation / self.gamma)) / self.accumulator_scale
 
-    def _shifted(self, accumulators: float) -> Channel:
+    def _shifted(self, accumulators: float) -> NudgedChannel:
         """Return the channel with its boundaries moved by *accumulators*, as far as a float32 beta can say it."""
         beta = self.beta - accumulators * self.accumulator_scale * self.gamma / self.deviation
         return replace(self, beta=float(np.float32(beta)))
 
-    def _shifts(self) -> Iterator[Channel]:
+    def _shifts(self) -> Iterator[NudgedChannel]:
         """Yield the channel moved by each shift that lets a boundary out of its margin and none in, least first."""
         margins, offsets = SLACK * self._margins, self.boundaries - np.rint(self.boundaries)
         edges = np.concatenate([margins - offsets, -margins - offsets])
@@ -181,7 +181,7 @@ class Channel:
         edges = edges[free]
         yield from map(self._shifted, edges[np.argsort(np.abs(edges))].tolist())
 
-    def _lattices(self) -> Iterator[Channel]:
+    def _lattices(self) -> Iterator[NudgedChannel]:
         """Yield the channel with its boundaries on a lattice between the integers, finest first."""
         boundaries, margin = self.boundaries, SLACK * float(self._margins.max(initial=0))
         middle = float(boundaries[len(boundaries) // 2])
@@ -193,7 +193,7 @@ class Channel:
                 target = (np.floor(middle * parts) + 0.5) / parts
                 yield self._through(real, float(target), self.gamma * self.spacing / spacing)
 
-    def _through(self, real: float, accumulator: float, gamma: float) -> Channel:
+    def _through(self, real: float, accumulator: float, gamma: float) -> NudgedChannel:
         """Return the channel with another *gamma* that gives *real* at *accumulator*, both as far as float32 can."""
         rounded = float(np.float32(gamma))
         beta = real - (accumulator * self.accumulator_scale - self.mean) * rounded / self.deviation
@@ -231,7 +231,7 @@ def nudge(network: nn.Module, inputs: int) -> NudgeReport:
     return NudgeReport(moved, left, dependent, unknown)
 
 
-def _write(norm: nn.Module, pairs: Iterable[tuple[Channel | None, Channel | None]]) -> int:
+def _write(norm: nn.Module, pairs: Iterable[tuple[NudgedChannel | None, NudgedChannel | None]]) -> int:
     """Give *norm* what changed from the first of each of *pairs* to the second, and return how many did."""
     moved = 0
     for index, (old, new) in enumerate(pairs):
@@ -259,7 +259,7 @@ def nudge_metrics(network: nn.Module, inputs: int) -> dict[str, object]:
     return metrics
 
 
-def channels_of(layer: ActivationLayer) -> list[Channel | None]:
+def channels_of(layer: ActivationLayer) -> list[NudgedChannel | None]:
     """Return the chain of every channel of *layer*; None for one whose slope is 0 (it has no boundary)."""
     taken, output, count = layer.accumulators, layer.output, len(layer.accumulators.scales)
     divisor = 1 if layer.pool is None else int(np.prod(taken.sizes))
@@ -275,7 +275,7 @@ def channels_of(layer: ActivationLayer) -> list[Channel | None]:
     return [
         None
         if gamma == 0
-        else Channel(
+        else NudgedChannel(
             mean,
             gamma,
             beta,

@@ -49,7 +49,7 @@ _SIGNED_ACTIVATIONS: dict[Scale, Injector] = {
     "power-of-two": Int8ActPerTensorFixedPoint,
     "free": Int8ActPerTensorFloat,
 }
-MAX_BITS = 8
+MAX_ACTIVATION_BITS = 8
 """Of any quantizer made here."""
 
 
@@ -112,4 +112,4 @@ def residual_quantizer(bits: int, scale: Scale) -> Injector:
     Codes are signed and have one bit more, at most 8, so that a shortcut that is an activation keeps all its codes
     where the scales agree: for 1 bit -2 to 1, for 4 bits -16 to 15, for 7 and 8 bits -128 to 127.
     """
-    return _SIGNED_ACTIVATIONS[scale].let(bit_width=min(bits + 1, MAX_BITS))
+    return _SIGNED_ACTIVATIONS[scale].let(bit_width=min(bits + 1, MAX_ACTIVATION_BITS))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bitproof.api.sources import is_module, write_module
-from bitproof.commands.import_model import Request, import_model
+from bitproof.commands.import_model import ImportRequest, import_model
 from bitproof.pipeline.errors import ConfigError, GateError
 from bitproof.pipeline.import_config import require_run_name
 from bitproof.pipeline.ledger import CheckEntry, Ledger, read_ledger
@@ -126,7 +126,7 @@ def deploy(
     file = inputs / f"{called}.onnx" if given else Path(str(network))
     if given:
         write_module(network, example, file)
-    request = Request(
+    request = ImportRequest(
         model=file,
         name=called,
         vectors=_saved(vectors, inputs / "vectors.npy"),

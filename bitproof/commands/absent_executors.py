@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from bitproof.pipeline.artifact import MANIFEST
 from bitproof.pipeline.run_folder import RunFolder
-from bitproof.plan import Plan
+from bitproof.plan import RunPlan
 
 
-def why_absent(run: RunFolder, plan: Plan, stage: str) -> str | None:
+def why_absent(run: RunFolder, plan: RunPlan, stage: str) -> str | None:
     """Return in one line why *run* has no artifact of *stage* that goes with those before it; None: it has one.
 
     An artifact that was made from an earlier version of its source is none: it is of another network.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from bitproof.commands.calibration_display import Display
 from bitproof.commands.calibration_inputs import device_of, samples_of
 from bitproof.commands.parity import require_ledger
 from bitproof.commands.recorded_artifacts import require_recorded
@@ -24,14 +26,14 @@ from bitproof.pipeline.errors import ConfigError, error_of
 from bitproof.pipeline.ledger import CalibrationEntry, replace_calibrations
 from bitproof.pipeline.run_folder import RunFolder
 from bitproof.pipeline.toolchain import distribution_version
-from bitproof.plan import INTEGER, Plan
+from bitproof.plan import INTEGER, RunPlan
 
 EVALUATIONS = {"scalar": 1504, "logits": 750}
 """The budgets of the published figures, for executors that a target gives no smaller ones."""
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class CalibrateRequest:
     """What the command line asks for; None: the default of the executor.
 
     Attributes:
@@ -61,7 +63,7 @@ class Request:
     seed: int = 0
 
 
-def calibrate_run(run: RunFolder, request: Request, *, as_json: bool) -> None:
+def calibrate_run(run: RunFolder, request: CalibrateRequest, *, as_json: bool) -> None:
     """Calibrate the integer model of *run* on one of its executors, and record what came of it.
 
     Nothing is written into the run before the calibration is finished, so it may be interrupted at any time.
@@ -78,7 +80,7 @@ def calibrate_run(run: RunFolder, request: Request, *, as_json: bool) -> None:
         integer = run.artifact(INTEGER)
         integer.verify()
         model = load(integer.path)
-        plan = Plan(run.config()).executor(request.executor)
+        plan = RunPlan(run.config()).executor(request.executor)
         if plan is not None:
             request = replace(request, executor=plan.name)  # it may have been named as in file names
         device = device_of(run, request.executor, request.faults, request.fault_seed, model)
@@ -113,7 +115,7 @@ def _delete_unnamed(run: RunFolder, entries: tuple[CalibrationEntry, ...]) -> No
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _refuse_options_without_effect(request: Request) -> None:
+def _refuse_options_without_effect(request: CalibrateRequest) -> None:
     if request.keep_weights and request.access != "logits":
         raise ConfigError("--keep-weights has no effect without --access logits: a scalar loss changes no weights")
     if request.fault_seed and not request.faults:
@@ -137,8 +139,8 @@ def _disk_problems_named() -> Iterator[None]:
         raise error_of(error, go_on="run the same command again") from error
 
 
-def _settings(run: RunFolder, request: Request) -> Settings:
-    plan = Plan(run.config()).executor(request.executor)
+def _settings(run: RunFolder, request: CalibrateRequest) -> Settings:
+    plan = RunPlan(run.config()).executor(request.executor)
     budgets = EVALUATIONS if plan is None else {**EVALUATIONS, **plan.evaluations}
     default = budgets.get(request.access, 1)
     parameters = request.parameters or ("all" if plan is None or plan.takes_output_bias else "thresholds")
@@ -153,7 +155,7 @@ def _settings(run: RunFolder, request: Request) -> Settings:
     )
 
 
-def _say_what_is_better(request: Request) -> None:
+def _say_what_is_better(request: CalibrateRequest) -> None:
     if request.access == "scalar":
         typer.echo(
             "using a scalar loss only; where the outputs of the device can be read, --access logits does better",
@@ -161,7 +163,7 @@ def _say_what_is_better(request: Request) -> None:
         )
 
 
-def _store(run: RunFolder, request: Request, integer: Artifact, outcome: Outcome) -> Artifact:
+def _store(run: RunFolder, request: CalibrateRequest, integer: Artifact, outcome: Outcome) -> Artifact:
     """Write the calibrated model as an artifact by a rename.
 
     The folder's name holds the digest, so an earlier calibration stays whole until the ledger names the new one.
@@ -179,7 +181,7 @@ def _store(run: RunFolder, request: Request, integer: Artifact, outcome: Outcome
 
 
 def _entry(
-    request: Request,
+    request: CalibrateRequest,
     settings: Settings,
     held_out: Samples,
     outcome: Outcome,
@@ -208,7 +210,7 @@ def _entry(
     )
 
 
-def _device_key(what: Request | CalibrationEntry) -> tuple[str, str, int]:
+def _device_key(what: CalibrateRequest | CalibrationEntry) -> tuple[str, str, int]:
     """Return what makes a device another one: the executor and, of a simulated chip, its faults and its number."""
     return (what.executor, str(FaultSpec.parse(what.faults)), what.fault_seed)
 
@@ -222,3 +224,41 @@ def _report(entry: CalibrationEntry, stays: CalibrationEntry | None, *, as_json:
     if stays is not None:
         fate = f"not kept: the earlier one in {stays.path}, with {stays.after:.4f}, is as good or better"
     typer.echo(f"{entry.executor}: {change}; {fate}")
+
+
+@dataclass
+class Display:
+    """Cost beforehand, and a progress bar with the time left where standard error is a terminal."""
+
+    executor: str
+    started: float = field(default_factory=time.monotonic)
+    bar: Progress | None = None
+    task: TaskID | None = None
+
+    def __enter__(self) -> Display:
+        console = Console(stderr=True)
+        if console.is_terminal:
+            columns = TextColumn(f"calibrating ({self.executor})"), BarColumn(), TimeRemainingColumn()
+            self.bar = Progress(*columns, TextColumn("{task.fields[note]}"), console=console, transient=True)
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def announce(self, before: float, evaluations: int, images: int) -> None:
+        """Say what follows, and what one programming with the held-out images took."""
+        took = time.monotonic() - self.started
+        typer.echo(
+            f"{self.executor}: loss before {before:.4f}, measured in {took:.2f} s; {evaluations} evaluations of "
+            f"{images} images follow (--evaluations changes it)",
+            err=True,
+        )
+        if self.bar is not None:
+            self.task = self.bar.add_task("", total=None, note="")
+
+    def progress(self, done: int, total: int, loss: float) -> None:
+        """Move the bar."""
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, completed=done, total=total, note=f"batch loss {loss:.4f}")

@@ -14,7 +14,7 @@ from bitproof.pipeline.errors import ConfigError
 from bitproof.pipeline.ledger import CalibrationEntry
 from bitproof.pipeline.run_folder import RunFolder
 from bitproof.pipeline.vectors import Vectors, load_vectors
-from bitproof.plan import INTEGER, Plan
+from bitproof.plan import INTEGER, RunPlan
 from bitproof.target_device import programmable
 
 
@@ -22,7 +22,7 @@ def contradictions(run: RunFolder, entries: tuple[CalibrationEntry, ...]) -> tup
     """Return for each of *entries* what of it cannot be as recorded, one line for each field; empty: nothing."""
     if not entries:
         return ()
-    plan, dataset = Plan(run.config()), run.artifact("data")
+    plan, dataset = RunPlan(run.config()), run.artifact("data")
     training, validation = (load_vectors(dataset, split) for split in ("train", "validation"))
     found = []
     for index, entry in enumerate(entries):
@@ -50,7 +50,7 @@ def _faults(entry: CalibrationEntry) -> Iterator[str]:
         yield f"fault_seed = {entry.fault_seed} draws nothing where faults is empty; allowed: 0"
 
 
-def _executor(plan: Plan, entry: CalibrationEntry, *, twice: bool) -> Iterator[str]:
+def _executor(plan: RunPlan, entry: CalibrationEntry, *, twice: bool) -> Iterator[str]:
     allowed = programmable(plan)
     if entry.executor not in allowed:
         yield f"executor = {entry.executor!r} cannot be calibrated in this run; allowed: {', '.join(allowed)}"

@@ -8,7 +8,7 @@ from bitproof.hw.faults import FaultSpec
 from bitproof.pipeline.errors import ConfigError, InputError
 from bitproof.pipeline.run_folder import RunFolder
 from bitproof.pipeline.vectors import load_vectors
-from bitproof.plan import INTEGER, Plan
+from bitproof.plan import INTEGER, RunPlan
 from bitproof.target_device import TargetDevice, chain_of, programmable
 
 
@@ -18,7 +18,7 @@ def device_of(run: RunFolder, executor: str, faults: str, fault_seed: int, model
     Raises:
         ConfigError: there is no such executor, the fault spec is bad, or the executor simulates no faults.
     """
-    plan = Plan(run.config())
+    plan = RunPlan(run.config())
     spec = FaultSpec.parse(faults)
     if executor == INTEGER:
         return spec.draw(model, fault_seed)

@@ -34,7 +34,7 @@ class SomethingMissingError(BitproofError):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ToolState:
     """One tool: *version* is None where it is missing."""
 
     name: str
@@ -54,12 +54,12 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts if part.isdigit())
 
 
-def findings() -> list[Finding]:
+def findings() -> list[ToolState]:
     """Return what is known about every tool."""
-    found = [Finding(tool.name, tool.version(), tool.wanted, tool.needed_by, tool.install) for tool in TOOLS]
+    found = [ToolState(tool.name, tool.version(), tool.wanted, tool.needed_by, tool.install) for tool in TOOLS]
     for name, (wanted, extra) in DISTRIBUTIONS.items():
         install = f"pip install 'bitproof[{extra}]'" if extra else "pip install bitproof"
-        found.append(Finding(name, distribution_version(name), wanted, NEEDED_BY[extra], install))
+        found.append(ToolState(name, distribution_version(name), wanted, NEEDED_BY[extra], install))
     return found
 
 

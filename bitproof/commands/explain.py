@@ -19,7 +19,7 @@ from bitproof.pipeline.errors import ConfigError, GateError, ToolMissingError
 from bitproof.pipeline.executor import ExecutorPlan
 from bitproof.pipeline.run_folder import RunFolder
 from bitproof.pipeline.vectors import Vectors
-from bitproof.plan import INTEGER, Plan
+from bitproof.plan import INTEGER, RunPlan
 
 
 def explain_executors(
@@ -75,7 +75,7 @@ def _executors(run: RunFolder, asked: str | None, *, copied: bool) -> tuple[list
     Raises:
         ConfigError: there is none, or the one that is *asked* for is not among them.
     """
-    plan = Plan(run.config())
+    plan = RunPlan(run.config())
     for name in (INTEGER, "data"):
         why = why_absent(run, plan, name)
         if why is not None:

@@ -21,7 +21,7 @@ MAX_INPUTS = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ImportRequest:
     """What to import, and what to compare on.
 
     Attributes:
@@ -81,7 +81,7 @@ def exported(
     return path, called
 
 
-def import_model(request: Request, *, runs: Path, cores: int | None, as_json: bool) -> None:
+def import_model(request: ImportRequest, *, runs: Path, cores: int | None, as_json: bool) -> None:
     """Carry out the import.
 
     Raises:
@@ -98,7 +98,7 @@ def import_model(request: Request, *, runs: Path, cores: int | None, as_json: bo
     carry_out(config, runs=runs, until=None, cores=cores, as_json=as_json)
 
 
-def _config_of(request: Request) -> ImportConfig:
+def _config_of(request: ImportRequest) -> ImportConfig:
     if request.labels is not None and request.vectors is None:
         raise ConfigError("--labels has no effect without --vectors: drawn inputs have no classes")
     files = {"source": request.model, "vectors": request.vectors, "labels": request.labels}

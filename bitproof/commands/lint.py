@@ -20,7 +20,7 @@ from bitproof.pipeline.errors import ConfigError, GateError
 from bitproof.pipeline.input_type import parse_input_type
 from bitproof.pipeline.ledger import warnings_of
 from bitproof.pipeline.user_files import blaming_users_lines, users_names
-from bitproof.plan import Plan
+from bitproof.plan import RunPlan
 from bitproof.support import Verdict, ask, require_options
 from bitproof.targets import TARGETS, require_target
 from bitproof.yaml_file import read_config
@@ -99,7 +99,7 @@ def _examine_file(path: Path, input_type: str | None) -> LintReport:
 def _examine_config(path: Path, assignments: tuple[str, ...]) -> tuple[LintReport, tuple[Target, ...]]:
     """Build the network of the configuration without training it, export it, and examine the file."""
     config = read_config(path, assignments)
-    targets = Plan(config).targets
+    targets = RunPlan(config).targets
     require_options(targets)
     with blaming_users_lines(users_names(config)), tempfile.TemporaryDirectory(prefix="bitproof-lint-") as name:
         made = export_untrained(config, Path(name))

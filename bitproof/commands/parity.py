@@ -22,7 +22,7 @@ from bitproof.pipeline.ledger import (
 )
 from bitproof.pipeline.run_folder import RunFolder, config_to_json
 from bitproof.pipeline.toolchain import distribution_version
-from bitproof.plan import Plan
+from bitproof.plan import RunPlan
 
 PROOFS = "proofs.json"
 METRICS = "metrics.json"
@@ -33,7 +33,7 @@ def record_ledger(run: RunFolder) -> Ledger:
     from bitproof.export.integer import load
 
     config = run.config()
-    plan = Plan(config)
+    plan = RunPlan(config)
     failures = run.failures()
     failed = {entry.stage for entry in failures}
     executors = [
@@ -70,7 +70,7 @@ def record_ledger(run: RunFolder) -> Ledger:
     return write_ledger(content, run.ledger)
 
 
-def _artifacts(run: RunFolder, plan: Plan, failed: set[str]) -> list[Artifact]:
+def _artifacts(run: RunFolder, plan: RunPlan, failed: set[str]) -> list[Artifact]:
     artifacts = []
     broken = set(failed)
     for stage in plan.stages:
@@ -105,7 +105,7 @@ def _accuracy(run: RunFolder, results: dict[str, CheckResult]) -> dict[str, floa
     """
     vectors = run_vectors(run)
     accuracy: dict[str, float | int] = {"samples": len(vectors)}
-    stages = Plan(run.config()).stage_names
+    stages = RunPlan(run.config()).stage_names
     for name, stage in (("float", "train-float"), ("quantized", "train")):
         if stage not in stages:
             continue

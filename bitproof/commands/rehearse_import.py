@@ -15,7 +15,7 @@ from bitproof.pipeline.errors import InputError
 from bitproof.pipeline.import_config import ImportConfig
 from bitproof.pipeline.run_folder import CONFIG, RunFolder
 from bitproof.pipeline.stage import execute
-from bitproof.plan import INTEGER, Plan
+from bitproof.plan import INTEGER, RunPlan
 from bitproof.support import ask, require_memory, require_options
 
 
@@ -30,7 +30,7 @@ def rehearse_import(run: RunFolder, config: ImportConfig) -> None:
         TooLargeError: it does not fit the memory of a target.
         ToolMissingError: a package that reads it is not installed.
     """
-    require_options(Plan(config).targets)
+    require_options(RunPlan(config).targets)
     if _is_made(run, config):
         return
     with tempfile.TemporaryDirectory(prefix="bitproof-import-") as folder:
@@ -49,7 +49,7 @@ _FILE = "model.onnx"
 def _import_into(folder: Path, config: ImportConfig) -> None:
     from bitproof.export.lower import lower_file
 
-    plan = Plan(config)
+    plan = RunPlan(config)
     made: dict[str, Artifact] = {}
     for stage in plan.network.stages:
         origin, name = None if stage.source is None else made[stage.source], stage.name
@@ -63,6 +63,6 @@ def _is_made(run: RunFolder, config: ImportConfig) -> bool:
     """Return whether *run* holds the artifacts that the files and options of *config* give, for the same targets."""
     if not (run.path / CONFIG).is_file() or run.config().targets != config.targets:
         return False
-    held, wanted = Plan(run.config()), Plan(config)
+    held, wanted = RunPlan(run.config()), RunPlan(config)
     names = (*(stage.name for stage in wanted.network.stages), INTEGER)
     return all((run.path / name / MANIFEST).is_file() and held.stage(name) == wanted.stage(name) for name in names)

@@ -18,7 +18,7 @@ from bitproof.pipeline.errors import InputError
 from bitproof.pipeline.run_folder import CONFIG, RunFolder
 from bitproof.pipeline.stage import StageContext
 from bitproof.pipeline.user_files import blaming_users_lines, file_of, files_of, users_names
-from bitproof.plan import Plan
+from bitproof.plan import RunPlan
 from bitproof.support import ask, require_all, require_options
 
 MODEL_FILE = "model.onnx"
@@ -39,7 +39,7 @@ def rehearse_run(run: RunFolder, config: RunConfig, stages: frozenset[str]) -> N
         TooLargeError: the network does not fit the memory of a target.
         ToolMissingError: a Python package that is needed for this is not installed.
     """
-    plan = Plan(config)
+    plan = RunPlan(config)
     require_options(plan.targets)
     is_lowered, is_own = bool(stages & {EXPORTED, "integer"}), file_of(config.model.name) is not None
     if not (is_lowered or (is_own and stages & {"train", "train-float"})) or _is_trained(run, plan):
@@ -78,7 +78,7 @@ def export_untrained(config: RunConfig, folder: Path) -> Path:
     return made
 
 
-def _is_trained(run: RunFolder, plan: Plan) -> bool:
+def _is_trained(run: RunFolder, plan: RunPlan) -> bool:
     """Return whether *run* holds the network that the options of *plan* train, lowered for the same targets."""
     if not (run.path / CONFIG).is_file():
         return False
@@ -93,5 +93,5 @@ def _is_trained(run: RunFolder, plan: Plan) -> bool:
     edited = file is not None and any(
         not path.is_file() or path.stat().st_mtime_ns > trained for path in files_of(file)
     )
-    held = Plan(config)
+    held = RunPlan(config)
     return not edited and all(held.stage(name) == plan.stage(name) for name in stages)

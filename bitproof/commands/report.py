@@ -13,14 +13,14 @@ from bitproof.commands.parity import judge, require_ledger
 from bitproof.pipeline.errors import IntegrityError
 from bitproof.pipeline.ledger import Ledger
 from bitproof.pipeline.run_folder import RunFolder
-from bitproof.plan import Plan
+from bitproof.plan import RunPlan
 from bitproof.report import render
 
 
 def write_report(run: RunFolder) -> None:
     """Write the report of *run* by a rename."""
     ledger = require_ledger(run)
-    executors = Plan(run.config()).executors
+    executors = RunPlan(run.config()).executors
     reasons = judge(ledger, tuple(executor.name for executor in executors))
     try:
         page = _page(run, ledger, reasons, {executor.name: executor.about for executor in executors})

@@ -17,7 +17,7 @@ from bitproof.pipeline.errors import BitproofError, ConfigError, GateError, Stag
 from bitproof.pipeline.ledger import CalibrationEntry, FailureEntry, recorded_calibrations
 from bitproof.pipeline.run_folder import Config, RunFolder
 from bitproof.pipeline.toolchain import cpu_count, require_torch_compiler, run_in_foreground
-from bitproof.plan import INTEGER, PARITY, REPORT, Plan
+from bitproof.plan import INTEGER, PARITY, REPORT, RunPlan
 from bitproof.yaml_file import read_config
 
 SNAKEFILE = Path(__file__).parent.parent / "Snakefile"
@@ -52,7 +52,7 @@ def run_pipeline(
         GateError: a parity check, a proof or a gate does not hold.
     """
     config = read_config(config_path, assignments)
-    plan = Plan(config)
+    plan = RunPlan(config)
     rehearse_run(RunFolder.named(config.name, runs=runs), config, frozenset(way_to(plan, goal_of(plan, until))))
     carry_out(config, runs=runs, until=until, cores=cores, as_json=as_json)
 
@@ -70,7 +70,7 @@ def carry_out(config: Config, *, runs: Path, until: str | None, cores: int | Non
     if isinstance(config, RunConfig) and config.train.compile:
         require_torch_compiler("train.compile = true")
     run = RunFolder.named(config.name, runs=runs)
-    plan = Plan(config)
+    plan = RunPlan(config)
     goal = goal_of(plan, until)
     product = run.file(plan.product_of(goal))
     with run.locked():
@@ -111,7 +111,7 @@ def forget_calibrations(run: RunFolder, before: tuple[CalibrationEntry, ...]) ->
             )
 
 
-def goal_of(plan: Plan, until: str | None) -> str:
+def goal_of(plan: RunPlan, until: str | None) -> str:
     """Return the stage or check that is to be carried out last: *until*, or the report.
 
     Raises:
@@ -127,7 +127,7 @@ def goal_of(plan: Plan, until: str | None) -> str:
     return goal
 
 
-def way_to(plan: Plan, goal: str) -> tuple[str, ...]:
+def way_to(plan: RunPlan, goal: str) -> tuple[str, ...]:
     """Return every stage and check on the way to *goal*, so that one whose result was deleted is carried out again."""
     checked = [e for e in plan.executors if goal in (PARITY, REPORT, e.check)]
     wanted = [executor.source for executor in checked] or [goal]
@@ -140,7 +140,7 @@ def way_to(plan: Plan, goal: str) -> tuple[str, ...]:
     return (*(n for n in plan.stage_names if n in needed), *(executor.check for executor in checked), *last)
 
 
-def _forget(run: RunFolder, plan: Plan) -> None:
+def _forget(run: RunFolder, plan: RunPlan) -> None:
     """Delete what an earlier run left of failures, and the marks of what has no result: it is carried out again."""
     for folder in ("failures", "running", "ended"):
         for path in (run.path / folder).glob("*"):
@@ -159,7 +159,7 @@ def _log(run: RunFolder) -> Path:
     return run.path / "logs" / "snakemake.log"
 
 
-def _snakemake(run: RunFolder, plan: Plan, names: tuple[str, ...], cores: int | None) -> bool:
+def _snakemake(run: RunFolder, plan: RunPlan, names: tuple[str, ...], cores: int | None) -> bool:
     """Carry out what is stale of *names* and say whether that led to the end; Snakemake's own messages go to its log.
 
     A stage of a target that fails does not keep it from the end.

@@ -22,7 +22,7 @@ from bitproof.pipeline.run_folder import RunFolder
 from bitproof.pipeline.stage import StagePlan, execute
 from bitproof.pipeline.toolchain import distribution_version
 from bitproof.pipeline.user_files import blaming_users_lines, users_names
-from bitproof.plan import Plan
+from bitproof.plan import RunPlan
 
 
 def run_stage(name: str, run_path: Path) -> None:
@@ -39,7 +39,7 @@ def run_stage(name: str, run_path: Path) -> None:
     record = run.failure(name)
     for left in (record, run.ended(name)):  # of an earlier attempt
         left.unlink(missing_ok=True)
-    plan = Plan(run.config())
+    plan = RunPlan(run.config())
     if _is_left_out(run, plan, name):
         return
     started = time.monotonic()
@@ -75,7 +75,7 @@ def _record(path: Path, name: str, exit_code: int, message: str) -> None:
         path.write_text(entry.model_dump_json(indent=2) + "\n")
 
 
-def _is_left_out(run: RunFolder, plan: Plan, name: str) -> bool:
+def _is_left_out(run: RunFolder, plan: RunPlan, name: str) -> bool:
     """Tell whether a stage that *name* is made from failed. What an earlier run made of it is not of this run."""
     if name not in plan.may_fail:
         return False
@@ -83,7 +83,7 @@ def _is_left_out(run: RunFolder, plan: Plan, name: str) -> bool:
     return bool({stage.name for stage in plan.chain_of(name)} & run.failed())
 
 
-def _carry_out(run: RunFolder, plan: Plan, name: str) -> None:
+def _carry_out(run: RunFolder, plan: RunPlan, name: str) -> None:
     executor = next((executor for executor in plan.executors if executor.check == name), None)
     if executor is not None:
         write_result(run_check(run, executor, progress=_lines(name)), run.check(executor.file_name))

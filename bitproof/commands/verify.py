@@ -21,7 +21,7 @@ from bitproof.pipeline.errors import ConfigError, GateError, IntegrityError, Sta
 from bitproof.pipeline.executor import Executor, ExecutorPlan, Place
 from bitproof.pipeline.ledger import Ledger
 from bitproof.pipeline.run_folder import RunFolder, config_to_json
-from bitproof.plan import INTEGER, Plan
+from bitproof.plan import INTEGER, RunPlan
 
 
 def verify_run(run_path: Path, *, as_json: bool) -> None:
@@ -33,7 +33,7 @@ def verify_run(run_path: Path, *, as_json: bool) -> None:
     """
     run = RunFolder.open(run_path)
     ledger = require_ledger(run)
-    plan = Plan(run.config())
+    plan = RunPlan(run.config())
     problems = list(artifact_problems(run, ledger, hash_again=True))
     if problems:
         raise IntegrityError("\n".join(problems))
@@ -92,7 +92,7 @@ def _derive_again(run: RunFolder, ledger: Ledger) -> list[str]:
     return list(reasons)
 
 
-def _missing(run: RunFolder, plan: Plan, ledger: Ledger) -> list[str]:
+def _missing(run: RunFolder, plan: RunPlan, ledger: Ledger) -> list[str]:
     """Return what the configuration asks for and the ledger does not hold: an empty ledger proves nothing."""
     reasons = [f"stage {failure.stage} failed in this run: {failure.message}" for failure in ledger.failures]
     if ledger.inputs.get("config") != sha256_of_bytes(config_to_json(plan.config).encode()):
@@ -187,7 +187,7 @@ def flipped(run: RunFolder, flip: Flip) -> Iterator[tuple[ExecutorPlan, Artifact
     """
     from bitproof.export.integer import choose_weight, load
 
-    executors = [plan for plan in (*Plan(run.config()).executors, REFERENCE) if plan.flip is not None]
+    executors = [plan for plan in (*RunPlan(run.config()).executors, REFERENCE) if plan.flip is not None]
     plan = next((plan for plan in executors if flip.executor in (plan.name, plan.file_name)), None)
     if plan is None or plan.flip is None:
         allowed = ", ".join(plan.name for plan in executors)

@@ -17,7 +17,7 @@ Triples = list[tuple[int, int, int]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Channel:
+class DivergingChannel:
     """One channel, called *number*, that differs; *first* is the accumulator of its first code at fault."""
 
     node: Threshold
@@ -47,13 +47,15 @@ class Channel:
         return len({accumulator for accumulator, _, _ in self.triples}) == len(self.triples)
 
 
-Channels = list[Channel]
+Channels = list[DivergingChannel]
 
 
-def channel_of(evidence: Evidence, node: Threshold, number: int, activations: Sequence[Activation] | None) -> Channel:
+def channel_of(
+    evidence: Evidence, node: Threshold, number: int, activations: Sequence[Activation] | None
+) -> DivergingChannel:
     """Return what is seen of channel *number* of *node*; *activations* are the exact ones of all channels."""
     values = (evidence.sources[0], evidence.expected, evidence.actual)
     columns = np.stack([np.moveaxis(v, 0, -1)[number].reshape(-1) for v in values], axis=1)
     first = int(columns[int((columns[:, 1] != columns[:, 2]).argmax()), 0])
     triples: Triples = [(int(a), int(b), int(c)) for a, b, c in np.unique(columns, axis=0).tolist()]
-    return Channel(node, number, first, triples, None if activations is None else activations[number])
+    return DivergingChannel(node, number, first, triples, None if activations is None else activations[number])

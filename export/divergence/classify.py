@@ -6,7 +6,7 @@ from bitproof.export.divergence.cause import Cause, Finding
 from bitproof.export.divergence.codes import find_wrong_codes
 from bitproof.export.divergence.displaced import find_input_order, find_permutation
 from bitproof.export.divergence.locate import Evidence
-from bitproof.export.divergence.sums import find_narrow_accumulator
+from bitproof.export.divergence.too_narrow import find_narrow_accumulator
 from bitproof.export.divergence.weights import find_wrong_weight
 from bitproof.export.integer import IntegerModel, Threshold
 from bitproof.export.proofs import Activations

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from bitproof.export.divergence.cause import Cause, Finding
-from bitproof.export.divergence.channel import Channel, Channels, channel_of
+from bitproof.export.divergence.channel import Channels, DivergingChannel, channel_of
 from bitproof.export.divergence.locate import Evidence
-from bitproof.export.divergence.saturation import find_saturation
+from bitproof.export.divergence.too_narrow import find_saturation
 from bitproof.export.integer import Activation, IntegerModel, Quantizer, Rounding, Threshold
 from bitproof.export.proofs.float_order import near_boundaries
 
@@ -70,7 +70,7 @@ def _tie(channels: Channels) -> Finding | None:
     )
 
 
-def _only_ties(channel: Channel) -> bool:
+def _only_ties(channel: DivergingChannel) -> bool:
     activation = channel.activation
     return activation is not None and all(_on_boundary(activation, *triple) for triple in channel.differing)
 
@@ -88,7 +88,7 @@ def _roundings(channels: Channels) -> list[str]:
     return [rounding.value for rounding in Rounding if all(_is_rounded_by(rounding, c) for c in channels)]
 
 
-def _is_rounded_by(rounding: Rounding, channel: Channel) -> bool:
+def _is_rounded_by(rounding: Rounding, channel: DivergingChannel) -> bool:
     activation = _rounded(channel.activation, rounding)
     if activation is None:
         return False
@@ -177,7 +177,7 @@ def _moved_thresholds(channels: Channels) -> Finding | None:
     )
 
 
-def _moved(channel: Channel) -> list[_Moved]:
+def _moved(channel: DivergingChannel) -> list[_Moved]:
     """Return the thresholds of the channel that must have moved; none where no thresholds explain its codes."""
     node = channel.node
     allowed = range(node.lowest, node.highest + 1, node.step)

@@ -8,11 +8,13 @@ import onnx
 from onnx import helper
 
 from bitproof.export.importer.domains import is_channels_last, is_general
-from bitproof.export.importer.graph import GENERAL, Graph, put, text, without
+from bitproof.export.importer.graph import GENERAL, WorkingGraph, put, text, without
 from bitproof.export.importer.shapes import Shape
 
 
-def channels_first(node: onnx.NodeProto, graph: Graph, shapes: Mapping[str, Shape]) -> list[onnx.NodeProto] | None:
+def channels_first(
+    node: onnx.NodeProto, graph: WorkingGraph, shapes: Mapping[str, Shape]
+) -> list[onnx.NodeProto] | None:
     """Return what *node* is rewritten as; None where it is channels-first already or its rank is not known."""
     shape = shapes.get(node.input[0]) if node.input else None
     if shape is None or len(shape) < 2:
@@ -32,7 +34,7 @@ def channels_first(node: onnx.NodeProto, graph: Graph, shapes: Mapping[str, Shap
     return None
 
 
-def _threshold(node: onnx.NodeProto, graph: Graph, rank: int) -> list[onnx.NodeProto] | None:
+def _threshold(node: onnx.NodeProto, graph: WorkingGraph, rank: int) -> list[onnx.NodeProto] | None:
     # qonnx takes a tensor of rank 3 for channels-last where the node does not say what it is
     layout = text(node, "data_layout", "") or {3: "NWC"}.get(rank, "")
     if layout.find("C") in (-1, 1):
@@ -45,7 +47,7 @@ def _threshold(node: onnx.NodeProto, graph: Graph, rank: int) -> list[onnx.NodeP
 
 
 def _wrap(
-    node: onnx.NodeProto, graph: Graph, operation: str, domain: str, rank: int, *, weights: bool = False
+    node: onnx.NodeProto, graph: WorkingGraph, operation: str, domain: str, rank: int, *, weights: bool = False
 ) -> list[onnx.NodeProto]:
     """Return *node* as *operation* between two Transposes; the *weights* are transposed like the tensor."""
     to_first = [0, rank - 1, *range(1, rank - 1)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-from bitproof.export.importer.graph import CHANNELS_LAST, GENERAL, Graph, refusal
+from bitproof.export.importer.graph import CHANNELS_LAST, GENERAL, WorkingGraph, refusal
 
 SYNONYMS = ("onnx.brevitas", "finn.custom_op.general", "finn", "qonnx")
 """Domains that older versions of Brevitas, FINN and qonnx wrote their operations under."""
@@ -29,7 +29,7 @@ VERSIONED = "Trunc"
 """The one operation whose meaning depends on the version of its domain (qonnx 1.0: 1 and 2)."""
 
 
-def unify_domains(graph: Graph) -> None:
+def unify_domains(graph: WorkingGraph) -> None:
     """Put every operation of QONNX into :data:`GENERAL`, and call IntQuant by its other name, Quant.
 
     Raises:

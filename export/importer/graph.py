@@ -23,7 +23,7 @@ OPSET = 20
 
 
 @dataclass
-class Graph:
+class WorkingGraph:
     """One graph while it is rewritten; a working copy, nobody else sees it.
 
     Attributes:

@@ -25,7 +25,7 @@ ANY_QUANTIZER = operations(
 )
 """Operations, supported or not, of which a quantized network has one at least."""
 QUANTIZERS = ("Quant", "BipolarQuant", "MultiThreshold")
-MAX_BITS = 32
+MAX_QUANTIZER_BITS = 32
 MAX_CODE = 1 << 31
 """Magnitude of what is subtracted from the codes of so many bits."""
 
@@ -162,11 +162,11 @@ def _quantizer(node: onnx.NodeProto, arrays: dict[str, Array]) -> InputQuantizer
     if node.op_type == "BipolarQuant":
         return InputQuantizer(node, scale, -1, 1, step=2)
     zero, bits = _scalar(node, arrays, 2), _scalar(node, arrays, 3)
-    if bits.denominator != 1 or not 1 <= bits <= MAX_BITS or zero.denominator != 1 or abs(zero) > MAX_CODE:
+    if bits.denominator != 1 or not 1 <= bits <= MAX_QUANTIZER_BITS or zero.denominator != 1 or abs(zero) > MAX_CODE:
         raise refusal(
             node,
-            f"quantizes the input with {float(bits)} bits and zero point {float(zero)}; supported are 1 to {MAX_BITS} "
-            f"bits and a zero point from {-MAX_CODE} to {MAX_CODE}, both whole numbers",
+            f"quantizes the input with {float(bits)} bits and zero point {float(zero)}; supported are "
+            f"1 to {MAX_QUANTIZER_BITS} bits and a zero point from {-MAX_CODE} to {MAX_CODE}, both whole numbers",
         )
     signed, narrow = integer(node, "signed", 1) != 0, integer(node, "narrow", 1) != 0
     count = 1 << int(bits)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import onnx
 from onnx import TensorProto, helper
 
-from bitproof.export.importer.graph import Graph
+from bitproof.export.importer.graph import WorkingGraph
 from bitproof.export.importer.shapes import Shape
 from bitproof.pipeline import InputError
 
@@ -47,7 +47,7 @@ def require_outputs(
     return found
 
 
-def join_heads(graph: Graph, outputs: Sequence[onnx.ValueInfoProto]) -> None:
+def join_heads(graph: WorkingGraph, outputs: Sequence[onnx.ValueInfoProto]) -> None:
     """Make *outputs*, several, the one output of *graph*: nodes that flatten and join them are appended."""
     flattened = []
     for value in outputs:
@@ -60,7 +60,9 @@ def join_heads(graph: Graph, outputs: Sequence[onnx.ValueInfoProto]) -> None:
     graph.output = helper.make_tensor_value_info(joined, TensorProto.FLOAT, None)
 
 
-def note_heads(model: onnx.ModelProto, graph: Graph, shapes: Mapping[str, Shape], aliases: Mapping[str, str]) -> None:
+def note_heads(
+    model: onnx.ModelProto, graph: WorkingGraph, shapes: Mapping[str, Shape], aliases: Mapping[str, str]
+) -> None:
     """Write the heads of *graph*, if there are several, into the metadata of *model*.
 
     *shapes* are those of all tensors, *aliases* the tensors that stand for others that have gone.

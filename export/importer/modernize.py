@@ -13,7 +13,7 @@ import onnx
 
 from bitproof.export.importer.domains import is_standard
 from bitproof.export.importer.graph import (
-    Graph,
+    WorkingGraph,
     input_of,
     int64,
     integer,
@@ -27,7 +27,7 @@ from bitproof.export.importer.graph import (
 from bitproof.export.importer.shapes import Shape
 
 
-def modernize(node: onnx.NodeProto, graph: Graph, shapes: Mapping[str, Shape]) -> None:
+def modernize(node: onnx.NodeProto, graph: WorkingGraph, shapes: Mapping[str, Shape]) -> None:
     """Rewrite the standard *node* of a *graph* whose own opset is older.
 
     Raises:
@@ -40,7 +40,7 @@ def modernize(node: onnx.NodeProto, graph: Graph, shapes: Mapping[str, Shape]) -
         rewrite(node, graph, shapes)
 
 
-def _axes_to_input(node: onnx.NodeProto, graph: Graph, _shapes: Mapping[str, Shape]) -> None:
+def _axes_to_input(node: onnx.NodeProto, graph: WorkingGraph, _shapes: Mapping[str, Shape]) -> None:
     axes = integers(node, "axes")
     without(node, ["axes"])
     if axes is not None:
@@ -54,14 +54,14 @@ def _set_input(node: onnx.NodeProto, index: int, name: str) -> None:
     node.input.extend(inputs)
 
 
-def _batch_normalization(node: onnx.NodeProto, graph: Graph, _shapes: Mapping[str, Shape]) -> None:
+def _batch_normalization(node: onnx.NodeProto, graph: WorkingGraph, _shapes: Mapping[str, Shape]) -> None:
     if graph.opsets[""] < 9:
         if integer(node, "spatial", 1) != 1:
             raise refusal(node, "spatial = 0 has a mean and a variance at every position; supported: one a channel")
         without(node, ["spatial"])
 
 
-def _clip(node: onnx.NodeProto, graph: Graph, _shapes: Mapping[str, Shape]) -> None:
+def _clip(node: onnx.NodeProto, graph: WorkingGraph, _shapes: Mapping[str, Shape]) -> None:
     for index, name in ((1, "min"), (2, "max")):
         bound = number(node, name)
         if bound is not None:
@@ -69,7 +69,7 @@ def _clip(node: onnx.NodeProto, graph: Graph, _shapes: Mapping[str, Shape]) -> N
     without(node, ["min", "max"])
 
 
-def _pad(node: onnx.NodeProto, graph: Graph, _shapes: Mapping[str, Shape]) -> None:
+def _pad(node: onnx.NodeProto, graph: WorkingGraph, _shapes: Mapping[str, Shape]) -> None:
     pads, value = integers(node, "pads"), number(node, "value")
     if pads is None:
         raise refusal(node, "has no pads")
@@ -79,7 +79,7 @@ def _pad(node: onnx.NodeProto, graph: Graph, _shapes: Mapping[str, Shape]) -> No
     without(node, ["pads", "value"])
 
 
-def _softmax(node: onnx.NodeProto, _graph: Graph, shapes: Mapping[str, Shape]) -> None:
+def _softmax(node: onnx.NodeProto, _graph: WorkingGraph, shapes: Mapping[str, Shape]) -> None:
     """Before opset 13 all axes from *axis* on were one; that is the same as one axis where the others have size 1."""
     axis = integer(node, "axis", 1)
     shape = shapes.get(node.input[0])
@@ -92,7 +92,7 @@ def _softmax(node: onnx.NodeProto, _graph: Graph, shapes: Mapping[str, Shape]) -
     put(node, "axis", axis)
 
 
-def _resize(node: onnx.NodeProto, _graph: Graph, _shapes: Mapping[str, Shape]) -> None:
+def _resize(node: onnx.NodeProto, _graph: WorkingGraph, _shapes: Mapping[str, Shape]) -> None:
     """Before opset 11 the nearest element was found by rounding down, and there was no region of interest."""
     factors = input_of(node, 1)
     if text(node, "mode", "nearest") != "nearest" or not factors:
@@ -104,7 +104,7 @@ def _resize(node: onnx.NodeProto, _graph: Graph, _shapes: Mapping[str, Shape]) -
     put(node, "nearest_mode", "floor")
 
 
-def _slice(node: onnx.NodeProto, graph: Graph, _shapes: Mapping[str, Shape]) -> None:
+def _slice(node: onnx.NodeProto, graph: WorkingGraph, _shapes: Mapping[str, Shape]) -> None:
     for index, name in enumerate(("starts", "ends", "axes"), start=1):
         values = integers(node, name)
         if values is not None:
@@ -112,7 +112,7 @@ def _slice(node: onnx.NodeProto, graph: Graph, _shapes: Mapping[str, Shape]) -> 
     without(node, ["starts", "ends", "axes"])
 
 
-def _split(node: onnx.NodeProto, graph: Graph, _shapes: Mapping[str, Shape]) -> None:
+def _split(node: onnx.NodeProto, graph: WorkingGraph, _shapes: Mapping[str, Shape]) -> None:
     sizes = integers(node, "split")
     without(node, ["split"])
     if sizes is not None:
@@ -121,12 +121,12 @@ def _split(node: onnx.NodeProto, graph: Graph, _shapes: Mapping[str, Shape]) -> 
         put(node, "num_outputs", len(node.output))
 
 
-def _topk(node: onnx.NodeProto, graph: Graph, _shapes: Mapping[str, Shape]) -> None:
+def _topk(node: onnx.NodeProto, graph: WorkingGraph, _shapes: Mapping[str, Shape]) -> None:
     _set_input(node, 1, graph.constant(f"{node.output[0]}_k", int64(integer(node, "k", 1))))
     without(node, ["k"])
 
 
-_Rewrite = Callable[[onnx.NodeProto, Graph, Mapping[str, Shape]], None]
+_Rewrite = Callable[[onnx.NodeProto, WorkingGraph, Mapping[str, Shape]], None]
 
 _FORMS: Mapping[str, tuple[int, _Rewrite]] = {
     "BatchNormalization": (14, _batch_normalization),

@@ -23,7 +23,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from bitproof.export.importer.domains import unify_domains
-from bitproof.export.importer.graph import Graph
+from bitproof.export.importer.graph import WorkingGraph
 from bitproof.export.importer.join_heads import note_heads
 from bitproof.export.importer.read import drop_dead, read
 from bitproof.export.importer.resolve import Walk
@@ -62,7 +62,7 @@ def normalize(model: onnx.ModelProto) -> onnx.ModelProto:
     return written
 
 
-def _write(graph: Graph, shapes: dict[str, Shape]) -> onnx.ModelProto:
+def _write(graph: WorkingGraph, shapes: dict[str, Shape]) -> onnx.ModelProto:
     used = dict.fromkeys(name for node in graph.nodes for name in node.input if name in graph.constants)
     for node in graph.nodes:
         node.doc_string = ""
@@ -91,7 +91,7 @@ def _write(graph: Graph, shapes: dict[str, Shape]) -> onnx.ModelProto:
     return helper.make_model(inner, opset_imports=opsets, ir_version=IR_VERSION, producer_name="bitproof")
 
 
-def _output(graph: Graph, shapes: dict[str, Shape]) -> onnx.ValueInfoProto:
+def _output(graph: WorkingGraph, shapes: dict[str, Shape]) -> onnx.ValueInfoProto:
     """Return the output with its inferred shape, or with the file's, its first axis left open."""
     kind = graph.output.type.tensor_type
     declared = [d.dim_value if d.dim_value > 0 else None for d in kind.shape.dim]

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto, numpy_helper
 
-from bitproof.export.importer.graph import Array, Graph, input_of, integer, label, refusal
+from bitproof.export.importer.graph import Array, WorkingGraph, input_of, integer, label, refusal
 from bitproof.export.importer.join_heads import join_heads, require_outputs
 from bitproof.pipeline import InputError
 
@@ -53,7 +53,7 @@ BYTES: Mapping[int, str] = {TensorProto.UINT8: "uint8", TensorProto.INT8: "int8"
 """Types of an input that is cast to float before anything is calculated: what a declaration of it would say."""
 
 
-def read(model: onnx.ModelProto) -> Graph:
+def read(model: onnx.ModelProto) -> WorkingGraph:
     """Return the part of *model* that its output depends on.
 
     Raises:
@@ -81,7 +81,7 @@ def read(model: onnx.ModelProto) -> Graph:
     _require_inference(live, constants)
     _require_made(live, [value.name for value in outputs], {source.name, *constants})
     taken = {source.name, *constants, *(name for node in live for name in node.output)}
-    found = Graph(graph.name, source, outputs[0], live, constants, opsets, taken)
+    found = WorkingGraph(graph.name, source, outputs[0], live, constants, opsets, taken)
     if len(outputs) > 1:
         join_heads(found, outputs)
     return found
@@ -337,7 +337,7 @@ def _require_made(nodes: list[onnx.NodeProto], outputs: Iterable[str], given: se
             raise InputError(f"the output {output!r} is not made by any node of the file")
 
 
-def drop_dead(graph: Graph) -> None:
+def drop_dead(graph: WorkingGraph) -> None:
     """Remove the nodes and constants that the output does not depend on."""
     graph.nodes = _live(graph.nodes, {graph.output.name})
     used = {graph.output.name, *(name for node in graph.nodes for name in node.input)}

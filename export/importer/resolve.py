@@ -14,7 +14,7 @@ from bitproof.export.importer.fold import Folder
 from bitproof.export.importer.graph import (
     OPSET,
     Array,
-    Graph,
+    WorkingGraph,
     input_of,
     int64,
     integer,
@@ -51,7 +51,7 @@ KEEPS_FLOAT = (SAME_SHAPE | BROADCAST | REDUCTIONS | CHANGES_SHAPE) - operations
 class Walk:
     """Walks over *graph*, whose nodes are in order, and leaves in it what cannot be resolved."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: WorkingGraph) -> None:
         self.graph = graph
         sizes = [dimension.dim_value for dimension in graph.input.type.tensor_type.shape.dim]
         self.batch = sizes[0] if sizes[0] > 0 else None

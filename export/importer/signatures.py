@@ -14,7 +14,7 @@ import onnx
 from onnx import AttributeProto
 
 from bitproof.export.importer.domains import is_general
-from bitproof.export.importer.graph import Array, Graph, operations, refusal
+from bitproof.export.importer.graph import Array, WorkingGraph, operations, refusal
 from bitproof.export.importer.shapes import BROADCAST, CHANGES_SHAPE, REDUCTIONS, SAME_SHAPE
 
 KNOWN = (SAME_SHAPE | BROADCAST | REDUCTIONS | CHANGES_SHAPE) - operations("QuantAvgPool2d Quant MultiThreshold Trunc")
@@ -52,7 +52,7 @@ SIGNATURES: Mapping[str, Signature] = {
 }
 
 
-def require_well_formed(graph: Graph) -> None:
+def require_well_formed(graph: WorkingGraph) -> None:
     """Check every node of *graph*.
 
     Raises:

@@ -14,12 +14,12 @@ import onnx
 from onnx import helper
 
 from bitproof.export.importer.domains import is_general, is_standard
-from bitproof.export.importer.graph import Graph, int64, integer, integers, refusal
+from bitproof.export.importer.graph import WorkingGraph, int64, integer, integers, refusal
 from bitproof.export.importer.shapes import Shape, number_of
 
 
 def standard_form(
-    node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], graph: Graph, shapes: Mapping[str, Shape]
+    node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], graph: WorkingGraph, shapes: Mapping[str, Shape]
 ) -> list[onnx.NodeProto] | None:
     """Return the standard nodes that *node* of a streamlined graph stands for; None where it is none of these.
 
@@ -34,7 +34,7 @@ def standard_form(
     return None
 
 
-def _popcount(node: onnx.NodeProto, graph: Graph) -> list[onnx.NodeProto] | None:
+def _popcount(node: onnx.NodeProto, graph: WorkingGraph) -> list[onnx.NodeProto] | None:
     """Bits a and w are equal where ``a w + (1 - a)(1 - w) = a (2 w - 1) + (1 - w)`` is 1."""
     weights = graph.constants.get(node.input[1]) if len(node.input) > 1 else None
     if weights is None or weights.ndim != 2:
@@ -51,7 +51,7 @@ def _popcount(node: onnx.NodeProto, graph: Graph) -> list[onnx.NodeProto] | None
 
 
 def _convolution(
-    node: onnx.NodeProto, columns: onnx.NodeProto, graph: Graph, shapes: Mapping[str, Shape]
+    node: onnx.NodeProto, columns: onnx.NodeProto, graph: WorkingGraph, shapes: Mapping[str, Shape]
 ) -> list[onnx.NodeProto] | None:
     """Return the convolution that Im2Col, *columns*, and *node* are; a row of weights is a (height, width, channel)."""
     shape = shapes.get(columns.input[0])

@@ -12,13 +12,13 @@ import onnx
 
 from bitproof.export.importer.domains import is_general, is_standard
 from bitproof.export.importer.fold import Folder
-from bitproof.export.importer.graph import Array, Graph, integer, integers, put
+from bitproof.export.importer.graph import Array, WorkingGraph, integer, integers, put
 
 REARRANGING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
 
 
 def rearranged_weights(
-    node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], graph: Graph, folder: Folder
+    node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], graph: WorkingGraph, folder: Folder
 ) -> onnx.NodeProto | None:
     """Return the quantizer that gives the output of *node* at once; None where *node* does not rearrange weights."""
     quant = makers.get(node.input[0]) if node.input else None
@@ -51,7 +51,7 @@ def rearranged_weights(
 
 
 def _rearranged_codes(
-    node: onnx.NodeProto, dequantize: onnx.NodeProto, graph: Graph, folder: Folder
+    node: onnx.NodeProto, dequantize: onnx.NodeProto, graph: WorkingGraph, folder: Folder
 ) -> onnx.NodeProto | None:
     """Return the DequantizeLinear of the rearranged codes; the axis of its scales moves along with a Transpose."""
     if any(name not in graph.constants for name in (*dequantize.input, *node.input[1:])):

@@ -22,7 +22,7 @@ from bitproof.pipeline import Codes, InputError
 KIND = "integer-model"
 FORMAT = 2
 MAX_BYTES = 1 << 30
-MAX_BITS = 64
+MAX_TYPE_BITS = 64
 """Of a type: no integer of a model is wider."""
 DAMAGED = (
     OSError,
@@ -116,8 +116,8 @@ def _type_to_json(kind: IntegerType) -> dict[str, Any]:
 
 def _type_from_json(entry: Mapping[str, Any]) -> IntegerType:
     bits = int(entry["bits"])
-    if bits > MAX_BITS:
-        raise ValueError(f"an integer type has at most {MAX_BITS} bits, not {bits}")
+    if bits > MAX_TYPE_BITS:
+        raise ValueError(f"an integer type has at most {MAX_TYPE_BITS} bits, not {bits}")
     return IntegerType(bits, bool(entry["signed"]))
 
 

@@ -24,7 +24,7 @@ PREFIXES = {
 }
 """What the names of an operation's nodes begin with, where it is not the operation's own name."""
 
-MAX_BITS = 62
+MAX_SUM_BITS = 62
 """A model's integers stay within this, so that int64 arithmetic on them is exact."""
 
 
@@ -84,8 +84,8 @@ class Builder:
         self.effort.begin(node, shape)
         ranges = node.ranges(*(self.ranges[source] for source in sources))
         largest = max(interval.magnitude for interval in ranges)
-        if largest.bit_length() > MAX_BITS:
-            raise ValueError(f"its integers reach {largest.bit_length()} bits; at most {MAX_BITS} are exact here")
+        if largest.bit_length() > MAX_SUM_BITS:
+            raise ValueError(f"its integers reach {largest.bit_length()} bits; at most {MAX_SUM_BITS} are exact here")
         self.ranges[node.name] = ranges
         self.nodes[node.name] = node
         self.wiring[node.name] = sources

@@ -18,7 +18,7 @@ MAX_EFFORT = 1 << 24
 """Units for one network."""
 MAX_ROOTS = 16
 """Different square roots in one constant: so many batch norms may follow each other without a quantizer."""
-MAX_BITS = 1 << 14
+MAX_CONSTANT_BITS = 1 << 14
 """Of the numerators and denominators of one constant."""
 MAX_OPERATIONS = 1 << 36
 """Multiplications and comparisons for one sample; ResNet-50 takes 2^32."""
@@ -87,10 +87,10 @@ class Effort:
                     f"its constants hold {roots} different square roots; at most {MAX_ROOTS} are calculated with: put "
                     "a Quant node between so many batch norms"
                 )
-            if bits > MAX_BITS:
+            if bits > MAX_CONSTANT_BITS:
                 raise TooLargeError(
-                    f"its constants have {bits} bits; at most {MAX_BITS} are calculated with: put a Quant node between "
-                    "so many nodes that multiply by constants"
+                    f"its constants have {bits} bits; at most {MAX_CONSTANT_BITS} are calculated with: put a Quant "
+                    "node between so many nodes that multiply by constants"
                 )
             self.spend(roots * roots * (bits // 256), "large constants")
 

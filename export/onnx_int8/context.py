@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bitproof.export.integer import Ranges, Shape
-from bitproof.export.onnx_int8.graph import Graph, Value
+from bitproof.export.onnx_int8.graph import GraphWriter, Value
 
 
 @dataclass
@@ -21,7 +21,7 @@ class Context:
         activations: for each activation its tensors, shape and method, in order.
     """
 
-    graph: Graph
+    graph: GraphWriter
     ranges: Mapping[str, Ranges]
     shapes: Mapping[str, Shape]
     activations: list[dict[str, Any]] = field(default_factory=list)

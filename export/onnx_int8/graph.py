@@ -31,7 +31,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class PlainIntegers:
     """Integers as they are, in int32, or in int64 where they are *wide*."""
 
     tensor: str
@@ -43,7 +43,7 @@ class Sums:
         return int(TensorProto.INT64 if self.wide else TensorProto.INT32)
 
 
-Value = Stored | Sums
+Value = Stored | PlainIntegers
 
 
 def zero_point_of(lowest: int, highest: int) -> int:
@@ -57,7 +57,7 @@ def zero_point_of(lowest: int, highest: int) -> int:
     return 0 if lowest >= 0 and highest <= MAX_STORED else -lowest
 
 
-class Graph:
+class GraphWriter:
     """Collects nodes and constants; every tensor is named after its layer."""
 
     def __init__(self) -> None:
@@ -92,21 +92,23 @@ class Graph:
         """Add a cast to the ``TensorProto`` type *kind*."""
         return self.operation("Cast", [tensor], name, to=kind)
 
-    def sums(self, value: Value, *, wide: bool = False) -> Sums:
+    def sums(self, value: Value, *, wide: bool = False) -> PlainIntegers:
         """Bring *value* to integers of 32 bits, or of 64 if it is *wide* or they are asked for."""
         if isinstance(value, Stored):
             name = f"{value.tensor}.wide{value.zero_point}".replace("-", "m")
-            value = self._moved(Sums(self.cast(value.tensor, TensorProto.INT32, name)), -value.zero_point, name)
+            value = self._moved(
+                PlainIntegers(self.cast(value.tensor, TensorProto.INT32, name)), -value.zero_point, name
+            )
         if wide and not value.wide:
-            return Sums(self.cast(value.tensor, TensorProto.INT64, f"{value.tensor}.long"), wide=True)
+            return PlainIntegers(self.cast(value.tensor, TensorProto.INT64, f"{value.tensor}.long"), wide=True)
         return value
 
-    def _moved(self, value: Sums, offset: int, name: str) -> Sums:
+    def _moved(self, value: PlainIntegers, offset: int, name: str) -> PlainIntegers:
         """Add *offset* to sums."""
         if not offset:
             return value
         constant = self.integer(offset, wide=value.wide)
-        return Sums(self.operation("Add", [value.tensor, constant], f"{name}.centred"), value.wide)
+        return PlainIntegers(self.operation("Add", [value.tensor, constant], f"{name}.centred"), value.wide)
 
     def integer(self, value: int, *, wide: bool = False) -> str:
         """Add the constant *value*, int32 or int64, and return its name."""
@@ -150,7 +152,7 @@ class Graph:
             return self.cast(sums.tensor, TensorProto.INT8, f"{name}.signed"), TensorProto.INT8
         return sums.tensor, sums.type
 
-    def exact_float(self, sums: Sums, reachable: Interval, name: str) -> tuple[str, int]:
+    def exact_float(self, sums: PlainIntegers, reachable: Interval, name: str) -> tuple[str, int]:
         """Bring *sums* to floats that hold them exactly, for an operation without an integer form; tensor and type.
 
         Raises:

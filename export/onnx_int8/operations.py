@@ -1,6 +1,6 @@
 """How each operation of the integer model is written in ONNX: standard operators that are exact in onnxruntime.
 
-Sums are int32 where 32 bits hold them, else int64; products are in :mod:`bitproof.export.onnx_int8.products`.
+PlainIntegers are int32 where 32 bits hold them, else int64; products are in :mod:`bitproof.export.onnx_int8.products`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from bitproof.export.integer import (
     hull,
 )
 from bitproof.export.onnx_int8.context import Context, Inputs
-from bitproof.export.onnx_int8.graph import MAX_STORED, Stored, Sums, Value, column, is_wide
+from bitproof.export.onnx_int8.graph import MAX_STORED, PlainIntegers, Stored, Value, column, is_wide
 from bitproof.export.onnx_int8.products import conv, matmul, spatial, window_sums
 from bitproof.export.onnx_int8.requantization import threshold
 
@@ -65,7 +65,7 @@ def add(context: Context, node: Add, inputs: Inputs) -> Value:
     return replace(sums[0], tensor=tensor)
 
 
-def _as_sums(context: Context, inputs: Inputs, *, wide: bool = False) -> list[Sums]:
+def _as_sums(context: Context, inputs: Inputs, *, wide: bool = False) -> list[PlainIntegers]:
     """Return all values as integers of one width: of 64 bits if one of them is, or *wide*."""
     sums = [context.graph.sums(value) for _, value in inputs]
     return [context.graph.sums(value, wide=wide or any(each.wide for each in sums)) for value in sums]
@@ -118,7 +118,7 @@ def sum_pool(context: Context, node: SumPool, inputs: Inputs) -> Value:
     floats = graph.cast(graph.sums(value).tensor, TensorProto.FLOAT, f"{name}.float")
     weights = graph.constant(f"{name}.ones", np.ones((shape[0], 1, *window.kernel), dtype=np.float32))
     summed = graph.operation("Conv", [floats, weights], f"{name}.summed", group=shape[0], **spatial(window))
-    return Sums(graph.cast(summed, TensorProto.INT32, f"{name}.sum"))
+    return PlainIntegers(graph.cast(summed, TensorProto.INT32, f"{name}.sum"))
 
 
 def reshape(context: Context, node: Reshape, inputs: Inputs) -> Value:
@@ -156,7 +156,7 @@ def top_k(context: Context, node: TopK, inputs: Inputs) -> Value:
     count = graph.constant(f"{name}.count", np.array([node.count], dtype=np.int64))
     values, indices = f"{name}.values", f"{name}.wide"
     graph.pair("TopK", [sums.tensor, count], values, indices, axis=1)
-    return Sums(graph.cast(indices, TensorProto.INT32, f"{name}.indices"))
+    return PlainIntegers(graph.cast(indices, TensorProto.INT32, f"{name}.indices"))
 
 
 WRITERS: Mapping[type[Node], Callable[[Context, Any, Inputs], Value]] = {

@@ -14,7 +14,7 @@ import numpy as np
 
 from bitproof.export.integer import Conv, IntegerType, Interval, MatMul, Product, Window, hull
 from bitproof.export.onnx_int8.context import Context, Inputs
-from bitproof.export.onnx_int8.graph import INT32, MAX_STORED, Graph, Stored, Sums, Value, is_wide
+from bitproof.export.onnx_int8.graph import INT32, MAX_STORED, GraphWriter, PlainIntegers, Stored, Value, is_wide
 from bitproof.export.onnx_int8.packing import FieldLayout, pack
 from bitproof.pipeline import Codes, StageError
 
@@ -81,7 +81,7 @@ def _by_digits(
         sums = hull(context.ranges[name])
         if is_wide(sums):
             raise _too_wide(name, sums)
-        return Sums(multiply(digits[0], name))
+        return PlainIntegers(multiply(digits[0], name))
     parts = [Interval(-digit.zero_point, MAX_STORED - digit.zero_point) for digit in digits]
     bounds = [hull(node.ranges((part,) * context.shapes[source[0]][0])) for part in parts]
     for bound in bounds:
@@ -89,10 +89,10 @@ def _by_digits(
             raise _too_wide(name, bound)
     largest = sum(bound.magnitude << 8 * place for place, bound in enumerate(bounds))
     wide = largest > INT32.high
-    total = graph.sums(Sums(multiply(digits[0], f"{name}.digit0")), wide=wide)
+    total = graph.sums(PlainIntegers(multiply(digits[0], f"{name}.digit0")), wide=wide)
     for place, digit in enumerate(digits[1:], start=1):
         at = f"{name}.digit{place}"
-        product = graph.sums(Sums(multiply(digit, at)), wide=wide)
+        product = graph.sums(PlainIntegers(multiply(digit, at)), wide=wide)
         worth = graph.integer(1 << 8 * place, wide=wide)
         scaled = graph.operation("Mul", [product.tensor, worth], f"{at}.scaled")
         total = replace(total, tensor=graph.operation("Add", [total.tensor, scaled], f"{at}.total"))
@@ -106,11 +106,11 @@ def _too_wide(name: str, reachable: Interval) -> StageError:
     )
 
 
-def _code_zero(graph: Graph, codes: Stored) -> str:
+def _code_zero(graph: GraphWriter, codes: Stored) -> str:
     return graph.constant(f"code_zero{codes.zero_point}", np.array(codes.zero_point, dtype=np.uint8))
 
 
-def _weights(graph: Graph, name: str, weights: Codes, kind: IntegerType) -> tuple[str, str]:
+def _weights(graph: GraphWriter, name: str, weights: Codes, kind: IntegerType) -> tuple[str, str]:
     """Unpack the fields of *weights*, shape (outputs, inputs), into a matrix of shape (inputs, outputs).
 
     onnxruntime folds this into a constant when it loads the file.

@@ -28,9 +28,9 @@ from bitproof.export.onnx_int8.context import Context, Inputs
 from bitproof.export.onnx_int8.graph import (
     INT32,
     MAX_STORED,
-    Graph,
+    GraphWriter,
+    PlainIntegers,
     Stored,
-    Sums,
     Value,
     column,
     is_wide,
@@ -75,7 +75,7 @@ def threshold(context: Context, node: Threshold, inputs: Inputs) -> Value:
     return Stored(made, zero_point)
 
 
-def _has_form(form: MultiplyShift | RoundingShift | None, sums: Sums, reachable: Ranges) -> bool:
+def _has_form(form: MultiplyShift | RoundingShift | None, sums: PlainIntegers, reachable: Ranges) -> bool:
     """Tell whether the nodes of *form* take these *sums*: 32 bits, or 64 where each quotient fits 32."""
     if isinstance(form, MultiplyShift) and form.word_bits == 64:
         return _divides(form, reachable)
@@ -89,21 +89,21 @@ def _divides(form: MultiplyShift, reachable: Ranges) -> bool:
     return bool(max(map(abs, sums)) >> form.shift <= INT32.high)
 
 
-def _saturate(graph: Graph, name: str, tensor: str, lowest: int, highest: int) -> str:
+def _saturate(graph: GraphWriter, name: str, tensor: str, lowest: int, highest: int) -> str:
     """Clip int32 to *lowest*..*highest*, or to what int32 holds of it."""
     low = graph.constant(f"{name}.low", np.array(lowest, dtype=np.int32))
     high = graph.constant(f"{name}.high", np.array(min(highest, INT32.high), dtype=np.int32))
     return graph.operation("Clip", [tensor, low, high], f"{name}.clipped")
 
 
-def _shift_right(graph: Graph, name: str, tensor: str, shift: int, output: str) -> str:
+def _shift_right(graph: GraphWriter, name: str, tensor: str, shift: int, output: str) -> str:
     """Shift int32 that are not negative: toward minus infinity; the result is uint32."""
     unsigned = graph.cast(tensor, TensorProto.UINT32, f"{tensor}.unsigned")
     distance = graph.constant(f"{name}.shift", np.array(shift, dtype=np.uint32))
     return graph.operation("BitShift", [unsigned, distance], output, direction="RIGHT")
 
 
-def _multiply_shift(graph: Graph, node: Threshold, form: MultiplyShift, source: str, shape: Shape) -> str:
+def _multiply_shift(graph: GraphWriter, node: Threshold, form: MultiplyShift, source: str, shape: Shape) -> str:
     """``clip((a * M + B) >> S)`` in 32 bits."""
     name, shift = node.name, form.shift
     multiplier = graph.constant(f"{name}.multiplier", column(form.multiplier, shape))
@@ -115,7 +115,7 @@ def _multiply_shift(graph: Graph, node: Threshold, form: MultiplyShift, source: 
     return graph.cast(shifted, TensorProto.UINT8, f"{name}.codes")
 
 
-def _multiply_divide(graph: Graph, node: Threshold, form: MultiplyShift, source: str, shape: Shape) -> str:
+def _multiply_divide(graph: GraphWriter, node: Threshold, form: MultiplyShift, source: str, shape: Shape) -> str:
     """``clip((a * M + B) / 2^S)`` in 64 bits, division toward zero."""
     name = node.name
     multiplier = graph.constant(f"{name}.multiplier", column(form.multiplier, shape).astype(np.int64))
@@ -130,7 +130,7 @@ def _multiply_divide(graph: Graph, node: Threshold, form: MultiplyShift, source:
     return graph.cast(clipped, TensorProto.UINT8, f"{name}.codes")
 
 
-def _rounding_shift(graph: Graph, node: Threshold, form: RoundingShift, source: str, shape: Shape) -> str:
+def _rounding_shift(graph: GraphWriter, node: Threshold, form: RoundingShift, source: str, shape: Shape) -> str:
     """``(b + 2^(k-1) - 1 + odd) >> k`` of the saturated ``b = a + B``; ``odd`` is the lowest bit of ``b >> k``."""
     name, shift = node.name, form.shift
     offset = graph.constant(f"{name}.offset", column(form.offset, shape))
@@ -149,7 +149,9 @@ def _rounding_shift(graph: Graph, node: Threshold, form: RoundingShift, source: 
     return graph.cast(shifted, TensorProto.UINT8, f"{name}.codes")
 
 
-def _look_up(graph: Graph, node: Threshold, step: int, source: Sums, shape: Shape, reach: Interval) -> str:
+def _look_up(
+    graph: GraphWriter, node: Threshold, step: int, source: PlainIntegers, shape: Shape, reach: Interval
+) -> str:
     """Look each code up in a table of its channel: what the thresholds make of every code from end to end."""
     name, entries = node.name, reach.high - reach.low + 1
     every = np.repeat(np.arange(reach.low, reach.high + 1)[:, None], node.channels, axis=1)
@@ -160,7 +162,7 @@ def _look_up(graph: Graph, node: Threshold, step: int, source: Sums, shape: Shap
     return graph.operation("Gather", [table, place], f"{name}.codes", axis=0)
 
 
-def _compare(graph: Graph, node: Threshold, step: int, source: Sums, shape: Shape) -> str:
+def _compare(graph: GraphWriter, node: Threshold, step: int, source: PlainIntegers, shape: Shape) -> str:
     """Count the thresholds that the accumulator meets: exact by definition, used where no other form is exact."""
     name = node.name
     axis = graph.constant(f"{name}.axis", np.array([-1]))

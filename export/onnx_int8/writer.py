@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 
 from bitproof.export.integer import INPUT, IntegerModel, hull, load
 from bitproof.export.onnx_int8.context import Context
-from bitproof.export.onnx_int8.graph import INT8, Graph, Stored, Sums, Value, zero_point_of
+from bitproof.export.onnx_int8.graph import INT8, GraphWriter, PlainIntegers, Stored, Value, zero_point_of
 from bitproof.export.onnx_int8.operations import WRITERS
 from bitproof.pipeline import Artifact, Stage, StageContext, StageError
 from bitproof.pipeline.progress import Progress, silent
@@ -64,7 +64,7 @@ def build(model: IntegerModel, progress: Progress = silent) -> tuple[onnx.ModelP
     missing = [f"{node.name} ({node.op})" for node in model.nodes if type(node) not in WRITERS]
     if missing:
         raise StageError(f"onnx-int8 has no form for {', '.join(missing)}")
-    graph, shapes = Graph(), model.shapes()
+    graph, shapes = GraphWriter(), model.shapes()
     context = Context(graph, {name: value.ranges for name, value in model.values.items()}, shapes)
     source, kind, shift = _input(graph, model)
     values: dict[str, Value] = {INPUT: source}
@@ -100,18 +100,18 @@ def _outputs(context: Context, model: IntegerModel, values: dict[str, Value]) ->
     return outputs
 
 
-def _input(graph: Graph, model: IntegerModel) -> tuple[Value, int, int]:
+def _input(graph: GraphWriter, model: IntegerModel) -> tuple[Value, int, int]:
     """Return the input codes in *graph*, the type that the file takes, and what is added to them outside."""
     allowed = model.allowed_codes
     lowest, highest = allowed[0], allowed[-1]
     if lowest in INT8 and highest in INT8 and lowest < 0:
-        wide = Sums(graph.cast("codes", TensorProto.INT32, "codes.signed"))
+        wide = PlainIntegers(graph.cast("codes", TensorProto.INT32, "codes.signed"))
         return graph.digits(wide, INT8, "codes")[0], TensorProto.INT8, 0
     zero_point = zero_point_of(lowest, highest)
     return Stored("codes", zero_point), TensorProto.UINT8, zero_point
 
 
 def _describe(value: Value) -> dict[str, Any]:
-    if isinstance(value, Sums):
+    if isinstance(value, PlainIntegers):
         return {"tensor": value.tensor, "zero_point": 0, "type": "int64" if value.wide else "int32"}
     return {"tensor": value.tensor, "zero_point": value.zero_point, "type": "uint8"}

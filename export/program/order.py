@@ -11,8 +11,8 @@ from bitproof.export.integer import Shape
 from bitproof.pipeline import Codes
 
 Order = Literal["channels-first", "channels-last"]
-"""``channels-first``: C order of the shape (C, ...); ``channels-last``: that of (..., C). A vector is channels-first, in
-which case both are the same."""
+"""``channels-first``: C order of the shape (C, ...); ``channels-last``: that of (..., C). Of a vector both
+are the same, called channels-first."""
 
 ORDERS: tuple[Order, Order] = ("channels-first", "channels-last")
 

@@ -88,13 +88,10 @@ class _Scheduling:
                 self.views[node.name] = sources[0]
             self.orders[node.name] = seen_as or order_of(self.model.shapes()[node.name], self.order)
         self.taken_along = self._taken_along()
-        for node in self.taken_along:
-            self.views.pop(node, None)
         for node, sources in self.model.wired():
             if node.name not in self.done | self.taken_along | self.views.keys():
                 self._add(node, sources)
-        for name in self.done:
-            self.views.pop(name, None)
+        self.views = {view: source for view, source in self.views.items() if view not in self.done | self.taken_along}
         return Program(self.model, tuple(self.steps), self._values(), self.model.nodes[-1].name)
 
     def _order_of_view(self, node: Node, source: str) -> Order | None:

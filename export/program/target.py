@@ -11,9 +11,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import BaseModel, ConfigDict
-
 from bitproof.pipeline.executor import ExecutorPlan
+from bitproof.pipeline.record import Record
 from bitproof.pipeline.stage import StagePlan
 from bitproof.pipeline.target import TargetSpec
 
@@ -21,10 +20,8 @@ if TYPE_CHECKING:  # configurations are read without the integer model
     from bitproof.export.integer import IntegerModel
 
 
-class Target(BaseModel, ABC):
+class Target(Record, ABC):
     """One target; a subclass is a kind of target, and its fields are the options: immutable, defaults included."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: ClassVar[str]
     """What it is called in a configuration."""

@@ -22,7 +22,7 @@ from bitproof.export.program.perceptron import perceptron_of
 from bitproof.export.program.schedule import schedule
 from bitproof.pipeline import StageError
 
-MIN_BITS, MAX_BITS = 2, 8
+MIN_UNIT_BITS, MAX_UNIT_BITS = 2, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +106,15 @@ def in_steps_of_one(node: Threshold, reachable: Ranges) -> Threshold:
 
 
 def _wide_enough(kind: IntegerType) -> IntegerType:
-    return IntegerType(max(kind.bits, MIN_BITS), kind.signed)
+    return IntegerType(max(kind.bits, MIN_UNIT_BITS), kind.signed)
 
 
 def _require_activation(node: Threshold) -> None:
     kind = code_type(node)
-    if kind.bits > MAX_BITS:
+    if kind.bits > MAX_UNIT_BITS:
         raise StageError(
             f"layer {node.name!r} has codes {node.lowest}..{node.highest}, which take {kind.bits} bits; FINN's RTL "
-            f"takes {MAX_BITS} at most. Quantize them to as many (in a configuration: model.act_bits)"
+            f"takes {MAX_UNIT_BITS} at most. Quantize them to as many (in a configuration: model.act_bits)"
         )
     if int(np.abs(node.thresholds).max()) >= EXACT_FLOAT32:
         raise StageError(
@@ -125,15 +125,15 @@ def _require_activation(node: Threshold) -> None:
 
 def _require_matmul(node: MatMul, codes: IntegerType) -> None:
     weights = weight_type(node)
-    if weights.bits > MAX_BITS:
+    if weights.bits > MAX_UNIT_BITS:
         raise StageError(
             f"layer {node.name!r} has weights {int(node.weights.min())}..{int(node.weights.max())}, which take "
-            f"{weights.bits} bits without the most negative code; FINN's RTL takes 2..{MAX_BITS}. Quantize them "
+            f"{weights.bits} bits without the most negative code; FINN's RTL takes 2..{MAX_UNIT_BITS}. Quantize them "
             "to a narrow range, or to fewer bits (in a configuration: model.weight_bits)"
         )
-    if codes.bits > MAX_BITS:
+    if codes.bits > MAX_UNIT_BITS:
         raise StageError(
-            f"layer {node.name!r} takes {codes} input codes; FINN's RTL takes {MAX_BITS} bits at most. "
+            f"layer {node.name!r} takes {codes} input codes; FINN's RTL takes {MAX_UNIT_BITS} bits at most. "
             "Quantize the input to as many (in a configuration: model.input_bits)"
         )
     largest_code = max(-codes.minimum, codes.maximum)

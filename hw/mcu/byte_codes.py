@@ -8,14 +8,15 @@ among those that occur, counted from 0: ``code = lowest + step * byte``. So 4-bi
 from __future__ import annotations
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from bitproof.pipeline import Codes
+from bitproof.pipeline.record import Record
 
 MOST_CODES = 256
 
 
-class ByteCodes(BaseModel):
+class ByteCodes(Record):
     """Which code a byte stands for.
 
     Attributes:
@@ -23,8 +24,6 @@ class ByteCodes(BaseModel):
         step: the distance of the codes of two neighbouring bytes.
         count: how many bytes stand for a code: 0 to count - 1.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     lowest: int
     step: int = Field(ge=1)

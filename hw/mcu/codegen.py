@@ -18,7 +18,7 @@ from bitproof.hw.mcu.byte_codes import ByteCodes
 from bitproof.hw.mcu.cores import CoreName, core_of
 from bitproof.hw.mcu.manifest import ActivationEntry, Entry, Manifest, MatMulEntry
 from bitproof.hw.mcu.memory import require_memory
-from bitproof.hw.mcu.plan import Plan, PlannedActivation, PlannedMatMul, plan_network
+from bitproof.hw.mcu.plan import NetworkPlan, PlannedActivation, PlannedMatMul, plan_network
 from bitproof.pipeline import Artifact, Stage, StageContext
 from bitproof.pipeline.toolchain import distribution_version
 
@@ -73,7 +73,7 @@ class GenerateC(Stage):
         return "".join(f", {name}={size}" for name, size in options if size is not None)
 
 
-def write_sources(plan: Plan, folder: Path, *, model_sha256: str, core: CoreName, memory: str = "") -> Manifest:
+def write_sources(plan: NetworkPlan, folder: Path, *, model_sha256: str, core: CoreName, memory: str = "") -> Manifest:
     """Write all sources of *plan* and their manifest into the existing *folder*; *memory* ends the target's spec."""
     generator = f"bitproof {distribution_version('bitproof') or 'unknown'}"
     target = f"c{{core={core}{memory}}}"
@@ -105,7 +105,7 @@ def write_sources(plan: Plan, folder: Path, *, model_sha256: str, core: CoreName
     return manifest
 
 
-def _template_values(plan: Plan, banner: str) -> dict[str, object]:
+def _template_values(plan: NetworkPlan, banner: str) -> dict[str, object]:
     return {
         "banner": banner,
         "p": plan.prefix,
@@ -159,7 +159,7 @@ def _moved(value: str, offset: int) -> str:
     return f"{value} {'-' if offset < 0 else '+'} {abs(offset)}" if offset else value
 
 
-def _kernel_files(plan: Plan) -> list[str]:
+def _kernel_files(plan: NetworkPlan) -> list[str]:
     sources = {f"bitproof_multiply_{planned.layout.kind}.c" for planned in plan.matmuls}
     sources |= {f"bitproof_requantize_{planned.kernel}.c" for planned in plan.activations}
     if any(not planned.codes.as_they_are for planned in plan.matmuls):
@@ -167,7 +167,7 @@ def _kernel_files(plan: Plan) -> list[str]:
     return sorted(sources | set(PRIVATE_HEADERS))
 
 
-def _entries(plan: Plan) -> Iterable[Entry]:
+def _entries(plan: NetworkPlan) -> Iterable[Entry]:
     for index, matmul in enumerate(plan.matmuls):
         yield _matmul_entry(matmul, f"{plan.prefix}_weights_{index}")
         if index < len(plan.activations):

@@ -7,17 +7,16 @@ network. They are not cycles: QEMU does not model time.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
-from bitproof.hw.mcu.firmware import SIZES
+from bitproof.hw.mcu.firmware import SIZES, Mode
+from bitproof.hw.mcu.manifest import Manifest
 from bitproof.pipeline import Codes, StageError
 from bitproof.pipeline.toolchain import GCC
-
-if TYPE_CHECKING:
-    from bitproof.hw.mcu.qemu import FirmwareExecutor
 
 PLUGIN = Path(__file__).parent / "plugin" / "count_instructions.c"
 MEASURED_SAMPLES = 16
@@ -25,7 +24,19 @@ LEAST_INSTRUCTIONS_PER_MAC = 1 / 8
 """Fewer cannot be: the compiler would have moved work out of the counted region."""
 
 
-def measure(executor: FirmwareExecutor, codes: Codes) -> dict[str, int | float | str]:
+class RunsFirmware(Protocol):
+    """What runs the firmware of *folder* in *workdir*."""
+
+    manifest: Manifest
+    folder: Path
+    workdir: Path
+
+    def run_samples(self, mode: Mode, codes: Codes, options: Sequence[str] = ()) -> Codes:
+        """Run whole inferences with further QEMU *options*."""
+        ...
+
+
+def measure(executor: RunsFirmware, codes: Codes) -> dict[str, int | float | str]:
     """Measure the network of *executor* on the first samples of *codes*, shape (N, inputs).
 
     Returns:
@@ -38,8 +49,6 @@ def measure(executor: FirmwareExecutor, codes: Codes) -> dict[str, int | float |
         ToolMissingError: QEMU or the host compiler is not installed.
         StageError: there is no sample, the firmware failed, or the count is implausible.
     """
-    from bitproof.hw.mcu.qemu import Mode
-
     if not len(codes):
         raise StageError("nothing to measure on: give at least one sample")
     workdir = executor.workdir

@@ -23,7 +23,7 @@ WRITABLE = 0x1
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class ElfSection:
     """One section header, as far as it is used."""
 
     name: str
@@ -45,7 +45,7 @@ class Section:
         return bool(self.flags & WRITABLE)
 
 
-def sections(image: bytes) -> tuple[Section, ...]:
+def sections(image: bytes) -> tuple[ElfSection, ...]:
     """Return the section headers of the ELF file *image*.
 
     Raises:
@@ -57,7 +57,7 @@ def sections(image: bytes) -> tuple[Section, ...]:
     raw = [SECTION.unpack_from(image, table_offset + index * entry_bytes) for index in range(count)]
     names_offset = raw[names_index][4]
     return tuple(
-        Section(_text(image, names_offset + name), kind, flags, address, offset, size, link)
+        ElfSection(_text(image, names_offset + name), kind, flags, address, offset, size, link)
         for name, kind, flags, address, offset, size, link, *_ in raw
     )
 
@@ -76,7 +76,7 @@ def file_offset(image: bytes, symbol: str) -> int:
     raise StageError(f"the firmware has no symbol {symbol!r}; build it again")
 
 
-def _symbols(image: bytes, table: tuple[Section, ...]) -> Iterator[tuple[str, int, int]]:
+def _symbols(image: bytes, table: tuple[ElfSection, ...]) -> Iterator[tuple[str, int, int]]:
     for section in table:
         if section.kind == SYMBOL_TABLE:
             names_offset = table[section.link].offset

@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import ClassVar
 
@@ -42,6 +43,16 @@ COMPILE_FLAGS = (
 NO_LIBRARY_CALLS = "-fno-tree-loop-distribute-patterns"
 """Keeps the compiler from making our memset out of calls of itself."""
 TIMEOUT_S = 300.0
+
+
+class Mode(IntEnum):
+    """What the firmware is told to do; see ``runtime/main.c``."""
+
+    RUN = 1
+    REQUANTIZE = 2
+    MULTIPLY = 3
+    MEASURE = 4
+    REQUANTIZE_AT = 5
 
 
 @dataclass(frozen=True)

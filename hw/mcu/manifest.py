@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from bitproof.hw.mcu.byte_codes import ByteCodes
 from bitproof.hw.mcu.cores import CoreName
 from bitproof.hw.mcu.weight_layout import LayoutKind, WeightLayout
 from bitproof.pipeline import IntegrityError
+from bitproof.pipeline.record import Record
 
 FILE = "manifest.json"
 FORMAT: Literal[2] = 2
@@ -19,12 +20,6 @@ FORMAT: Literal[2] = 2
 
 Method = Literal["multiply-shift", "rounding-shift", "multiply-shift-64", "thresholds"]
 """How codes are computed from accumulators; see :mod:`bitproof.export.integer.requantize`."""
-
-
-class Record(BaseModel):
-    """Base of the entries: immutable, no unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class MatMulEntry(Record):

@@ -128,7 +128,7 @@ class PlannedBias:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class NetworkPlan:
     """The network, ready to be written as C.
 
     Attributes:
@@ -270,7 +270,7 @@ def draft_network(model: IntegerModel) -> Draft:
     return Draft(model, source, tuple(drafts))
 
 
-def plan_network(model: IntegerModel) -> Plan:
+def plan_network(model: IntegerModel) -> NetworkPlan:
     """Decide layout and kernel of every layer of *model*.
 
     Raises:
@@ -285,7 +285,7 @@ def plan_network(model: IntegerModel) -> Plan:
     )
     last = draft.layers[-1].layer
     bias = None if last.bias is None else PlannedBias(last.bias, hull(last.sums))
-    return Plan(prefix_of(model.name), model, draft.input, matmuls, activations, bias)
+    return NetworkPlan(prefix_of(model.name), model, draft.input, matmuls, activations, bias)
 
 
 def prefix_of(name: str) -> str:

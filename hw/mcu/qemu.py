@@ -6,7 +6,6 @@ QEMU is a functional model: it executes every instruction with its architectural
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import IntEnum
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +13,8 @@ import numpy as np
 
 from bitproof.hw.mcu.byte_codes import ByteCodes
 from bitproof.hw.mcu.cores import CoreName, core_of
-from bitproof.hw.mcu.firmware import ELF
+from bitproof.hw.mcu.cost import measure
+from bitproof.hw.mcu.firmware import ELF, Mode
 from bitproof.hw.mcu.manifest import ActivationEntry, Manifest, MatMulEntry, Method
 from bitproof.pipeline import Artifact, Codes, StageError, WeightSign
 from bitproof.pipeline.toolchain import QEMU_ARM
@@ -43,16 +43,6 @@ WHY_MONOTONE: Mapping[Method, str] = {
 }
 
 E = TypeVar("E", MatMulEntry, ActivationEntry)
-
-
-class Mode(IntEnum):
-    """What the firmware is told to do; see ``runtime/main.c``."""
-
-    RUN = 1
-    REQUANTIZE = 2
-    MULTIPLY = 3
-    MEASURE = 4
-    REQUANTIZE_AT = 5
 
 
 class FirmwareExecutor:
@@ -140,8 +130,6 @@ class FirmwareExecutor:
 
     def measure(self, codes: Codes) -> Mapping[str, int | float | str]:
         """Return what one inference costs, measured on the first of *codes* (:mod:`bitproof.hw.mcu.cost`)."""
-        from bitproof.hw.mcu.cost import measure
-
         return measure(self, codes)
 
     def run_samples(self, mode: Mode, codes: Codes, options: Sequence[str] = ()) -> Codes:

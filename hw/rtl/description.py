@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from bitproof.hw.rtl.stream import StreamLayout
 from bitproof.pipeline import InputError
+from bitproof.pipeline.record import Record
 
 FILE = "rtl.json"
 TOP = "finn_top"
@@ -20,12 +21,6 @@ MATRIX_UNIT: Literal["MVAU_rtl"] = "MVAU_rtl"
 THRESHOLDING: Literal["Thresholding_rtl"] = "Thresholding_rtl"
 WIDTH_CONVERTER: Literal["StreamingDataWidthConverter_rtl"] = "StreamingDataWidthConverter_rtl"
 FIFO: Literal["StreamingFIFO_rtl"] = "StreamingFIFO_rtl"
-
-
-class Record(BaseModel):
-    """A part of ``rtl.json``: immutable, no unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RtlNode(Record):

@@ -10,9 +10,10 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from bitproof.pipeline import Codes
+from bitproof.pipeline.record import Record
 
 Bytes: TypeAlias = NDArray[np.uint8]
 
@@ -20,7 +21,7 @@ MAX_ELEMENT_BITS = 48
 """Width of the accumulator of a DSP slice: no stream has wider elements."""
 
 
-class StreamLayout(BaseModel):
+class StreamLayout(Record):
     """The words of one stream.
 
     Attributes:
@@ -29,8 +30,6 @@ class StreamLayout(BaseModel):
         elements: number of elements in a word.
         words: number of words that one sample takes.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     bits: int = Field(ge=1, le=MAX_ELEMENT_BITS)
     signed: bool

@@ -23,7 +23,7 @@ from bitproof.export.lowering.effort import (
     CHAIN,
     CHANNEL,
     LEVEL,
-    MAX_BITS,
+    MAX_CONSTANT_BITS,
     MAX_EFFORT,
     MAX_OPERATIONS,
     MAX_ROOTS,
@@ -311,7 +311,7 @@ def test_a_network_of_the_size_of_resnet_50_is_within_the_limit() -> None:
     ("op", "allowed", "message"),
     [
         ("BatchNormalization", MAX_ROOTS - 1, f"17 different square roots; at most {MAX_ROOTS}"),
-        ("Mul", MAX_BITS // 24, f"bits; at most {MAX_BITS} are calculated with"),
+        ("Mul", MAX_CONSTANT_BITS // 24, f"bits; at most {MAX_CONSTANT_BITS} are calculated with"),
     ],
 )
 def test_constants_that_grow_without_a_quantizer_are_refused(op: str, allowed: int, message: str) -> None:

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from bitproof.hw.board import board_names
 from bitproof.pipeline.config import AUGMENTED, DATA_SETS, ESTIMATOR_OPTIONS, FIXED_SHAPES, RunConfig
 from bitproof.pipeline.config_file import validate
-from bitproof.plan import Plan
+from bitproof.plan import RunPlan
 from bitproof.targets import TARGETS, check_targets
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "configuration.md"
@@ -141,7 +141,7 @@ def test_every_option_of_a_target_is_in_the_page() -> None:
 
 def test_every_stage_to_stop_after_is_in_the_page() -> None:
     content = {"name": "x", "data": {"name": "digits"}, "model": {"name": "mlp"}, "targets": list(KINDS)}
-    plan = Plan(validate(content, file=Path("x.yaml"), check_targets=check_targets))
+    plan = RunPlan(validate(content, file=Path("x.yaml"), check_targets=check_targets))
     stages = [*plan.stage_names, *(f"check-{executor.file_name}" for executor in plan.executors), "parity", "report"]
     assert [stage.replace("CORE", "cortex-m4") for stage in rows("Stages")] == stages
 

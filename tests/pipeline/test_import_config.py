@@ -11,7 +11,7 @@ from bitproof.pipeline.errors import ConfigError, InputError
 from bitproof.pipeline.import_config import ImportConfig, make_config, source_file
 from bitproof.pipeline.input_type import InputType, parse_input_type
 from bitproof.pipeline.run_folder import RunFolder
-from bitproof.plan import Plan
+from bitproof.plan import RunPlan
 from bitproof.targets import check_targets
 
 
@@ -53,7 +53,7 @@ def test_a_run_folder_gives_the_configuration_back(config: ImportConfig, tmp_pat
 
 
 def test_the_plan_begins_with_the_file_and_needs_no_training(config: ImportConfig) -> None:
-    plan = Plan(config)
+    plan = RunPlan(config)
     assert plan.stage_names == ("export", "data", "integer", "onnx-int8", "c-cortex-m0", "firmware-cortex-m0")
     assert [stage.source for stage in plan.stages[:4]] == [None, "export", "export", "integer"]
     assert [executor.name for executor in plan.executors] == ["qonnx", "qonnx-f64", "onnx-int8", "c:cortex-m0"]
@@ -63,11 +63,11 @@ def test_the_plan_begins_with_the_file_and_needs_no_training(config: ImportConfi
 def test_options_tell_what_the_files_hold_and_not_where_they_are(config: ImportConfig, tmp_path: Path) -> None:
     (tmp_path / "elsewhere.onnx").write_bytes(b"net.onnx")
     moved = config.model_copy(update={"source": source_file(tmp_path / "elsewhere.onnx")})
-    assert Plan(moved).stage("export").options == Plan(config).stage("export").options
+    assert RunPlan(moved).stage("export").options == RunPlan(config).stage("export").options
     (tmp_path / "elsewhere.onnx").write_bytes(b"changed")
     changed = config.model_copy(update={"source": source_file(tmp_path / "elsewhere.onnx")})
-    assert Plan(changed).stage("export").options != Plan(config).stage("export").options
-    assert Plan(changed).stage("data").options == Plan(config).stage("data").options
+    assert RunPlan(changed).stage("export").options != RunPlan(config).stage("export").options
+    assert RunPlan(changed).stage("data").options == RunPlan(config).stage("data").options
 
 
 def test_every_option_that_is_not_valid_is_named(config: ImportConfig) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from integer_networks import random_codes, random_network
 
-from bitproof.commands.calibrate import Request, calibrate_run
+from bitproof.commands.calibrate import CalibrateRequest, calibrate_run
 from bitproof.commands.verify_calibrations import verify_calibrations
 from bitproof.export.integer import TopK, save
 from bitproof.export.integer import run as run_model
@@ -57,7 +57,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     empty: dict[str, Any] = {"tools": {}, "inputs": {}, "accuracy": {}, "resources": {}}
     lists: dict[str, Any] = {"artifacts": [], "checks": [], "proofs": []}
     write_ledger({"run": "tiny", "created_by": "bitproof", **empty, **lists}, run.ledger)
-    request = Request(faults="stuck=0.1,offset=1.0", evaluations=320, images=100)
+    request = CalibrateRequest(faults="stuck=0.1,offset=1.0", evaluations=320, images=100)
     calibrate_run(run, request, as_json=True)
     worse = replace(request, faults="", evaluations=16, images=1, pairs=1, seed=5)  # one image a step is too little
     calibrate_run(run, worse, as_json=True)

@@ -17,7 +17,7 @@ import pytest
 from bitproof.cli import run_command_line
 from bitproof.commands import run as run_command
 from bitproof.pipeline.run_folder import RunFolder
-from bitproof.plan import Plan
+from bitproof.plan import RunPlan
 
 STARTS_NOTHING = ("calibrate", "explain", "lint", "report", "verify")
 """Commands without Snakemake: what they do in a process of their own, they do in this one."""
@@ -83,7 +83,7 @@ def _in_this_process(*arguments: object) -> Outcome:
     return Outcome(code, out.getvalue(), err.getvalue())
 
 
-def _carry_out(run: RunFolder, plan: Plan, names: tuple[str, ...], cores: int | None) -> bool:
+def _carry_out(run: RunFolder, plan: RunPlan, names: tuple[str, ...], cores: int | None) -> bool:
     for name in names:
         code = run_command_line(["stage", name, "--run", str(run.path)])
         if code and name not in plan.may_fail:

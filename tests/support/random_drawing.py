@@ -14,7 +14,7 @@ from qonnx_files import CUSTOM, QonnxFile
 ROUNDINGS = ("ROUND", "CEIL", "FLOOR", "UP", "DOWN", "HALF_UP", "HALF_DOWN")
 Array = NDArray[np.float64]
 T = TypeVar("T")
-MAX_BITS = 23
+MAX_EXACT_BITS = 23
 """No integer that a graph computes needs more: float32 would round it."""
 MAX_QUANTIZED_BITS = 7
 """Trunc of version 1 has no limits of its own: so few bits are left that their codes stay within 8."""
@@ -180,7 +180,7 @@ class Drawing:
     def weights(self, shape: tuple[int, ...], source: Value) -> tuple[str, int, float]:
         """Append quantized weights; return them, the bits of the sums of products with *source*, and their unit."""
         terms = prod(shape[1:]).bit_length() + 1
-        bits = self.among(1, max(1, min(self.weight_bits, MAX_BITS - 6 - source.bits - terms)))
+        bits = self.among(1, max(1, min(self.weight_bits, MAX_EXACT_BITS - 6 - source.bits - terms)))
         values = self.numbers.normal(size=shape) * 2.0 ** (bits - 2)
         values[self.numbers.integers(0, shape[0])] *= self.choose(1, 0)
         if self.among(0, 7) == 0:  # no quantizer: whole multiples of one number

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 from qonnx_files import CUSTOM
-from random_drawing import MAX_BITS, Drawing, Value
+from random_drawing import MAX_EXACT_BITS, Drawing, Value
 
 Options = dict[str, object]
 
@@ -76,11 +76,11 @@ class Layers(Drawing):
     # What lies between a product and its quantizer.
     def chained(self, value: Value) -> Value:
         """Append up to four nodes that map each number, or pool."""
-        if len(value.shape) > 1 and value.bits + 4 <= MAX_BITS and self.flag():
+        if len(value.shape) > 1 and value.bits + 4 <= MAX_EXACT_BITS and self.flag():
             value = self.average(value) if self.flag() else self.averaged_whole(value)
         for _ in range(self.among(0, 4)):
-            value = self.mapped(value) if value.bits + 4 <= MAX_BITS else value
-        if value.bits + 4 <= MAX_BITS and self.among(0, 3) == 0:
+            value = self.mapped(value) if value.bits + 4 <= MAX_EXACT_BITS else value
+        if value.bits + 4 <= MAX_EXACT_BITS and self.among(0, 3) == 0:
             return replace(self.curved(value), curve=True)
         return value
 

@@ -12,7 +12,7 @@ import torch
 from bitproof.pipeline import Artifact, InputError, load_vectors
 from bitproof.pipeline.config import DataConfig
 from bitproof.pipeline.stage import execute
-from bitproof.plan import Plan
+from bitproof.plan import RunPlan
 from bitproof.train.data import PrepareData
 from bitproof.train.data.custom import read_custom
 from bitproof.train.device_split import load_dataset
@@ -122,11 +122,11 @@ def test_path_is_made_absolute_and_an_edited_file_makes_the_stage_stale(
     )
     config = read_config(Path("run.yaml"))
     assert config.data.name == f"{file}:stripes"
-    before = Plan(config).stage("data").options
+    before = RunPlan(config).stage("data").options
     assert before["code"] is not None
     file.write_text(FILE + "\n")
-    assert Plan(config).stage("data").options != before
-    assert Plan(config).stage("train").options["code"] is None
+    assert RunPlan(config).stage("data").options != before
+    assert RunPlan(config).stage("train").options["code"] is None
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from zoo_networks import Instance, initialized, small
 
 from bitproof.export.proofs import prove_lowering
 from bitproof.train.activations import ActivationLayer, activations_of
-from bitproof.train.nudge import Channel, channels_of, nudge, nudge_metrics
+from bitproof.train.nudge import NudgedChannel, channels_of, nudge, nudge_metrics
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
@@ -24,7 +24,7 @@ def layers_of(network: nn.Module, inputs: int) -> list[ActivationLayer]:
     return [layer for layer in activations_of(network, inputs) if layer is not None]
 
 
-def chains_of(network: nn.Module, inputs: int) -> list[Channel]:
+def chains_of(network: nn.Module, inputs: int) -> list[NudgedChannel]:
     """Return the chains of all channels behind a batch norm."""
     layers = [layer for layer in layers_of(network, inputs) if layer.norm is not None]
     return [channel for layer in layers for channel in channels_of(layer) if channel is not None]
@@ -106,7 +106,7 @@ def test_what_no_place_is_far_enough_for_is_left_and_counted(tmp_path: Path) -> 
     assert torch.equal(norm.bias, before[0]), "of the first layer every error is above half a unit"
 
 
-CLEAR = Channel(
+CLEAR = NudgedChannel(
     mean=0.0,
     gamma=1.0,
     beta=0.0,
@@ -122,7 +122,7 @@ CLEAR = Channel(
 )
 
 
-def brute_force(channel: Channel) -> int:
+def brute_force(channel: NudgedChannel) -> int:
     """Count the accumulators within the error of a boundary, one by one."""
     boundaries, errors = channel.boundaries, channel.float_errors
     accumulators = np.arange(channel.low, channel.high + 1)[:, None]
