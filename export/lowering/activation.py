@@ -11,7 +11,7 @@ import numpy as np
 from bitproof.export.integer import Activation, Chain, IntegerType, Quantization, Threshold, thresholds_of
 from bitproof.export.lowering.effort import CURVED_LEVEL, LEVEL, QUANTIZED_CHANNEL
 from bitproof.export.lowering.graph import Lowering, Span, UnsupportedError
-from bitproof.export.lowering.meaning import Tensor
+from bitproof.export.lowering.known import Tensor
 
 
 def quantize(

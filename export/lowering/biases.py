@@ -12,10 +12,10 @@ from fractions import Fraction
 
 import numpy as np
 
-from bitproof.export.lowering.meaning import Meaning, QuantizedConstant
+from bitproof.export.lowering.known import Known, QuantizedConstant
 
 
-def bias_offsets(bias: Meaning, reals: Sequence[Fraction], units: Sequence[Fraction]) -> list[Fraction]:
+def bias_offsets(bias: Known, reals: Sequence[Fraction], units: Sequence[Fraction]) -> list[Fraction]:
     """Return what *bias* adds to each channel.
 
     Args:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bitproof.export.integer import INPUT, Affine, IntegerType, MaxPool, Node, Product, Ranges, Shape
 from bitproof.export.lowering.effort import Effort
-from bitproof.export.lowering.meaning import Tensor
+from bitproof.export.lowering.known import Tensor
 from bitproof.pipeline import Codes
 
 PREFIXES = {

@@ -10,7 +10,7 @@ import numpy as np
 from bitproof.export.integer import Affine, Chain, IntegerType, Quantizer, Rounding, Transpose
 from bitproof.export.lowering.activation import quantize
 from bitproof.export.lowering.graph import Lowering, UnsupportedError
-from bitproof.export.lowering.meaning import Tensor, unit_of
+from bitproof.export.lowering.known import Tensor, unit_of
 
 MAX_LEVELS = 255
 """So many thresholds a channel at most stand for a clamp on codes."""

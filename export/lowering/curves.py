@@ -13,19 +13,19 @@ from bitproof.export.integer.monotone import Bent, Sign, Step, Tanh
 from bitproof.export.lowering.elementwise import constants_of, kept
 from bitproof.export.lowering.graph import Lowering, UnsupportedError, attributes
 from bitproof.export.lowering.heads import drop_at_the_end
-from bitproof.export.lowering.meaning import Meaning, Tensor
+from bitproof.export.lowering.known import Known, Tensor
 
 HALF = Fraction(1, 2)
 
 
-def leaky_relu(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def leaky_relu(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower LeakyRelu of a slope that is not negative."""
     slope = _attribute(node, "alpha", 0.01)
     tensor = lowering.tensor(node, 0)
     return _bent(lowering, node, tensor, [slope] * len(tensor.chains))
 
 
-def prelu(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def prelu(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower PRelu: one slope, or one a channel, none negative."""
     tensor = lowering.tensor(node, 0)
     return _bent(lowering, node, tensor, constants_of(lowering, tensor, node, 1))
@@ -40,30 +40,30 @@ def _bent(lowering: Lowering, node: onnx.NodeProto, tensor: Tensor, slopes: list
     return _each(lowering, node, tensor, [steps[slope] for slope in slopes])
 
 
-def hard_sigmoid(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def hard_sigmoid(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower HardSigmoid: ``clip(alpha * x + beta, 0, 1)``."""
     alpha, beta = _attribute(node, "alpha", 0.2), _attribute(node, "beta", 0.5)
     tensor = lowering.tensor(node, 0).mapped(lambda chain: chain.times(alpha).plus(beta).clamped(0, 1))
     return kept(lowering, node, tensor, list(tensor.chains))
 
 
-def sign(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def sign(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Sign: -1, 0 or 1."""
     tensor = lowering.tensor(node, 0)
     return _each(lowering, node, tensor, [Sign()] * len(tensor.chains))
 
 
-def tanh(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def tanh(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Tanh; as the last node it is left out."""
     return _transcendental(lowering, node, lambda chain: chain.curved(Tanh()))
 
 
-def sigmoid(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def sigmoid(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Sigmoid, ``tanh(x / 2) / 2 + 1 / 2``; as the last node it is left out."""
     return _transcendental(lowering, node, lambda chain: chain.times(HALF).curved(Tanh()).times(HALF).plus(HALF))
 
 
-def _transcendental(lowering: Lowering, node: onnx.NodeProto, change: Callable[[Chain], Chain]) -> Meaning:
+def _transcendental(lowering: Lowering, node: onnx.NodeProto, change: Callable[[Chain], Chain]) -> Known:
     if node.output[0] in {value.name for value in lowering.graph.output}:
         return drop_at_the_end(lowering, node)
     tensor = lowering.tensor(node, 0)

@@ -13,8 +13,8 @@ from bitproof.export.lowering.biases import bias_offsets
 from bitproof.export.lowering.effort import CHAIN, NODE
 from bitproof.export.lowering.graph import Lowering, UnsupportedError, along_channels, attributes, has_input
 from bitproof.export.lowering.joins import add_tensors
+from bitproof.export.lowering.known import Constant, GraphInput, Known, QuantizedConstant, Rounded, Tensor
 from bitproof.export.lowering.linear_quantizers import clipped
-from bitproof.export.lowering.meaning import Constant, GraphInput, Meaning, QuantizedConstant, Rounded, Tensor
 
 
 def constants_of(lowering: Lowering, tensor: Tensor, node: onnx.NodeProto, index: int) -> list[Fraction]:
@@ -46,15 +46,15 @@ def kept(lowering: Lowering, node: onnx.NodeProto, tensor: Tensor, chains: list[
     return replace(tensor, chains=tuple(chains), private=private)
 
 
-def batch_normalization(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def batch_normalization(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower BatchNormalization in evaluation mode."""
     given = attributes(node)
     if given.get("training_mode", 0) or len([name for name in node.output if name]) > 1:
         raise UnsupportedError("is in training mode; export the network in evaluation mode")
     arrays = [lowering.reals(node, index) for index in range(1, 5)]
-    meaning = lowering.meaning[node.input[0]]
-    if isinstance(meaning, GraphInput):
-        return meaning
+    known = lowering.known[node.input[0]]
+    if isinstance(known, GraphInput):
+        return known
     tensor = lowering.tensor(node, 0)
     _spend(lowering, tensor, node)
     channels = lowering.shape(tensor)[0]
@@ -75,20 +75,20 @@ def batch_normalization(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     return kept(lowering, node, tensor, chains)
 
 
-def mul(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def mul(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Mul by a constant."""
-    first, second = (lowering.meaning[name] for name in node.input[:2])
+    first, second = (lowering.known[name] for name in node.input[:2])
     return _multiplied(lowering, node, _computed(first, second, "product"), divide=False)
 
 
-def div(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def div(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Div by a constant."""
-    if _computed(lowering.meaning[node.input[0]], lowering.meaning[node.input[1]], "quotient") == 1:
+    if _computed(lowering.known[node.input[0]], lowering.known[node.input[1]], "quotient") == 1:
         raise UnsupportedError("divides by what is computed, which is not affine")
     return _multiplied(lowering, node, 0, divide=True)
 
 
-def _computed(first: Meaning, second: Meaning, what: str) -> int:
+def _computed(first: Known, second: Known, what: str) -> int:
     """Return which of two inputs is computed; the other is a constant."""
     constant = (Constant, QuantizedConstant)
     if isinstance(first, constant) and not isinstance(second, constant):
@@ -98,66 +98,66 @@ def _computed(first: Meaning, second: Meaning, what: str) -> int:
     raise UnsupportedError(f"is a {what} of two computed values; supported: of one and a constant")
 
 
-def _multiplied(lowering: Lowering, node: onnx.NodeProto, index: int, *, divide: bool) -> Meaning:
-    meaning = lowering.meaning[node.input[index]]
-    if isinstance(meaning, QuantizedConstant | Constant):
-        return _scaled_weights(lowering, node, meaning, divide)
-    if isinstance(meaning, GraphInput):
+def _multiplied(lowering: Lowering, node: onnx.NodeProto, index: int, *, divide: bool) -> Known:
+    known = lowering.known[node.input[index]]
+    if isinstance(known, QuantizedConstant | Constant):
+        return _scaled_weights(lowering, node, known, divide)
+    if isinstance(known, GraphInput):
         if not lowering.reals(node, 1 - index).all() and divide:
             raise UnsupportedError("divides by 0")
-        return meaning
-    factors = constants_of(lowering, meaning, node, 1 - index)
+        return known
+    factors = constants_of(lowering, known, node, 1 - index)
     if divide:
         if not all(factors):
             raise UnsupportedError("divides by 0")
         factors = [1 / factor for factor in factors]
-    chains = [chain.times(factor) for chain, factor in zip(meaning.chains, factors, strict=True)]
-    return kept(lowering, node, meaning, chains)
+    chains = [chain.times(factor) for chain, factor in zip(known.chains, factors, strict=True)]
+    return kept(lowering, node, known, chains)
 
 
 def _scaled_weights(
-    lowering: Lowering, node: onnx.NodeProto, meaning: QuantizedConstant | Constant, divide: bool
+    lowering: Lowering, node: onnx.NodeProto, known: QuantizedConstant | Constant, divide: bool
 ) -> QuantizedConstant:
-    if isinstance(meaning, Constant):
+    if isinstance(known, Constant):
         raise UnsupportedError("has two constant inputs; fold it before the import")
     factors = lowering.reals(node, 1)
     if factors.size != 1 or factors.reshape(-1)[0] <= 0:
         raise UnsupportedError("scales weights by more than one number, or by one that is not positive")
     factor = factors.reshape(-1)[0]
-    scales = meaning.scales / factor if divide else meaning.scales * factor
-    return QuantizedConstant(meaning.codes, np.asarray(scales, dtype=object))
+    scales = known.scales / factor if divide else known.scales * factor
+    return QuantizedConstant(known.codes, np.asarray(scales, dtype=object))
 
 
-def add(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def add(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Add of a constant, or of two computed values."""
     return _sum(lowering, node, sign=1)
 
 
-def sub(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def sub(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Sub."""
     return _sum(lowering, node, sign=-1)
 
 
-def _sum(lowering: Lowering, node: onnx.NodeProto, *, sign: int) -> Meaning:
-    first, second = (lowering.meaning[name] for name in node.input[:2])
+def _sum(lowering: Lowering, node: onnx.NodeProto, *, sign: int) -> Known:
+    first, second = (lowering.known[name] for name in node.input[:2])
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         negated = second if sign > 0 else second.mapped(lambda chain: chain.times(-1))
         return add_tensors(lowering, first, negated)
     index = _computed(first, second, "sum")
-    meaning = lowering.meaning[node.input[index]]
-    if isinstance(meaning, GraphInput):
+    known = lowering.known[node.input[index]]
+    if isinstance(known, GraphInput):
         lowering.reals(node, 1 - index)
-        return meaning
+        return known
     tensor = lowering.tensor(node, index)
     offsets = constants_of(lowering, tensor, node, 1 - index)
     if sign < 0 and index == 1:  # constant minus computed
         tensor, sign = tensor.mapped(lambda chain: chain.times(-1)), 1
-    offsets = _in_accumulator_units(lowering, tensor, lowering.meaning[node.input[1 - index]], offsets)
+    offsets = _in_accumulator_units(lowering, tensor, lowering.known[node.input[1 - index]], offsets)
     chains = [chain.plus(sign * offset) for chain, offset in zip(tensor.chains, offsets, strict=True)]
     return kept(lowering, node, tensor, chains)
 
 
-def _in_accumulator_units(lowering: Lowering, tensor: Tensor, bias: Meaning, offsets: list[Fraction]) -> list[Fraction]:
+def _in_accumulator_units(lowering: Lowering, tensor: Tensor, bias: Known, offsets: list[Fraction]) -> list[Fraction]:
     """Return the *offsets* that the constant *bias* adds to a product, whole units where they are meant as such."""
     linear = tensor.linear()
     if linear is None or not isinstance(lowering.builder.nodes.get(tensor.node), Product):
@@ -165,25 +165,25 @@ def _in_accumulator_units(lowering: Lowering, tensor: Tensor, bias: Meaning, off
     return bias_offsets(bias, offsets, [slope for slope, _ in linear])
 
 
-def neg(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def neg(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Neg."""
-    meaning = lowering.meaning[node.input[0]]
-    if isinstance(meaning, GraphInput):
-        return meaning
+    known = lowering.known[node.input[0]]
+    if isinstance(known, GraphInput):
+        return known
     tensor = lowering.tensor(node, 0).mapped(lambda chain: chain.times(-1))
     return kept(lowering, node, tensor, list(tensor.chains))
 
 
-def relu(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def relu(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Relu; one before the quantizer of the input belongs to what turns real inputs into codes."""
-    meaning = lowering.meaning[node.input[0]]
-    if isinstance(meaning, GraphInput):
-        return meaning
+    known = lowering.known[node.input[0]]
+    if isinstance(known, GraphInput):
+        return known
     tensor = lowering.tensor(node, 0).mapped(lambda chain: chain.clamped(0, None))
     return kept(lowering, node, tensor, list(tensor.chains))
 
 
-def clip(lowering: Lowering, node: onnx.NodeProto) -> Meaning | Rounded:
+def clip(lowering: Lowering, node: onnx.NodeProto) -> Known | Rounded:
     """Lower Clip to constant ends."""
     given = attributes(node)
     ends: list[Fraction | None] = []
@@ -201,8 +201,8 @@ def clip(lowering: Lowering, node: onnx.NodeProto) -> Meaning | Rounded:
         raise UnsupportedError(f"min = {float(low)} is above max = {float(high)}")
     if node.input[0] in lowering.rounded:
         return clipped(lowering.rounded[node.input[0]], low, high)
-    meaning = lowering.meaning[node.input[0]]
-    if isinstance(meaning, GraphInput):
-        return meaning
+    known = lowering.known[node.input[0]]
+    if isinstance(known, GraphInput):
+        return known
     tensor = lowering.tensor(node, 0).mapped(lambda chain: chain.clamped(low, high))
     return kept(lowering, node, tensor, list(tensor.chains))

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from bitproof.export.integer import Activation, IntegerType, Shape
 from bitproof.export.lowering.builder import Builder
 from bitproof.export.lowering.effort import EXACT_NUMBERS
-from bitproof.export.lowering.meaning import Constant, Meaning, QuantizedConstant, Rationals, Rounded, Tensor, rationals
+from bitproof.export.lowering.known import Constant, Known, QuantizedConstant, Rationals, Rounded, Tensor, rationals
 from bitproof.pipeline import InputError
 
 
@@ -44,7 +44,7 @@ class Lowering:
     path: Path
     opset: dict[str, int]
     builder: Builder = field(default_factory=Builder)
-    meaning: dict[str, Meaning] = field(default_factory=dict)
+    known: dict[str, Known] = field(default_factory=dict)
     activations: dict[str, list[Activation]] = field(default_factory=dict)
     spans: dict[str, Span] = field(default_factory=dict)
     dropped: list[onnx.NodeProto] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Lowering:
     dequantized: dict[Rounded, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.meaning.update({t.name: Constant(numpy_helper.to_array(t)) for t in self.graph.initializer})
+        self.known.update({t.name: Constant(numpy_helper.to_array(t)) for t in self.graph.initializer})
         uses = [name for node in self.graph.node for name in node.input]
         self.consumers = Counter([*uses, *(value.name for value in self.graph.output)])
 
@@ -64,10 +64,10 @@ class Lowering:
         Raises:
             UnsupportedError: it is a constant, or real numbers that no quantizer has turned into codes.
         """
-        meaning = self.meaning[node.input[index]]
-        if isinstance(meaning, Tensor):
-            return meaning
-        if isinstance(meaning, Constant | QuantizedConstant):
+        known = self.known[node.input[index]]
+        if isinstance(known, Tensor):
+            return known
+        if isinstance(known, Constant | QuantizedConstant):
             raise UnsupportedError(f"input {index} ({node.input[index]!r}) is a constant; it must be computed")
         raise UnsupportedError(
             "takes the graph's input, which no Quant node has turned into codes; begin the network with a quantizer "
@@ -84,16 +84,16 @@ class Lowering:
         Raises:
             UnsupportedError: it is not a constant, or not finite.
         """
-        meaning = self.meaning.get(node.input[index])
-        if isinstance(meaning, Constant | QuantizedConstant):
-            size = meaning.values.size if isinstance(meaning, Constant) else meaning.codes.size
+        known = self.known.get(node.input[index])
+        if isinstance(known, Constant | QuantizedConstant):
+            size = known.values.size if isinstance(known, Constant) else known.codes.size
             self.builder.effort.spend(size // EXACT_NUMBERS, f"the {size} numbers of {node.input[index]!r}")
-        if isinstance(meaning, QuantizedConstant):
-            return meaning.reals()
-        if not isinstance(meaning, Constant):
+        if isinstance(known, QuantizedConstant):
+            return known.reals()
+        if not isinstance(known, Constant):
             raise UnsupportedError(f"input {index} ({node.input[index]!r}) must be a constant")
         try:
-            return rationals(meaning.values)
+            return rationals(known.values)
         except ValueError as error:
             raise UnsupportedError(f"input {index} ({node.input[index]!r}) {error}") from error
 

@@ -9,10 +9,10 @@ import onnx
 from bitproof.export.integer import Chain, TopK
 from bitproof.export.lowering.codes import shift
 from bitproof.export.lowering.graph import Lowering, UnsupportedError, attributes, require_only
-from bitproof.export.lowering.meaning import Meaning, Tensor, unit_of
+from bitproof.export.lowering.known import Known, Tensor, unit_of
 
 
-def top_k(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def top_k(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower the indices of TopK; the largest numbers themselves have no integer form here."""
     require_only(node, largest=1, sorted=1)
     values, indices = node.output[0], node.output[1] if len(node.output) > 1 else ""
@@ -22,7 +22,7 @@ def top_k(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     return _largest(lowering, node, count)
 
 
-def arg_max(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def arg_max(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower ArgMax: of equal numbers the first."""
     require_only(node, select_last_index=0)
     return _largest(lowering, node, 1)
@@ -57,7 +57,7 @@ def _clamps(tensor: Tensor) -> bool:
     return any(chain.low is not None or chain.high is not None or chain.curve is not None for chain in tensor.chains)
 
 
-def drop_at_the_end(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def drop_at_the_end(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Drop a Softmax, LogSoftmax, Sigmoid or Tanh that makes the graph's output, and note it."""
     outputs = {value.name for value in lowering.graph.output}
     tensor = lowering.tensor(node, 0)

@@ -11,7 +11,7 @@ from bitproof.export.integer import Add, Chain, Concat
 from bitproof.export.integer.surd import Surd
 from bitproof.export.lowering.codes import clamped_codes, in_order, shift
 from bitproof.export.lowering.graph import Lowering, UnsupportedError, attributes, axis_of
-from bitproof.export.lowering.meaning import Meaning, Tensor, unit_of
+from bitproof.export.lowering.known import Known, Tensor, unit_of
 
 
 def add_tensors(lowering: Lowering, first: Tensor, second: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def _linear(lowering: Lowering, tensor: Tensor) -> tuple[Tensor, list[tuple[Frac
     return tensor, linear
 
 
-def concat(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def concat(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Concat of computed values along one axis of the samples."""
     tensors = [lowering.tensor(node, index) for index in range(len(node.input))]
     if len(tensors) == 1:

@@ -11,75 +11,75 @@ import onnx
 from bitproof.export.integer import Pad, Reshape, Shape
 from bitproof.export.lowering.codes import codes_of, in_order
 from bitproof.export.lowering.graph import Lowering, UnsupportedError, attributes, axis_of, has_input, require_only
-from bitproof.export.lowering.meaning import Constant, GraphInput, Meaning, QuantizedConstant, Tensor
+from bitproof.export.lowering.known import Constant, GraphInput, Known, QuantizedConstant, Tensor
 
 
-def transpose(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def transpose(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Transpose."""
-    meaning = lowering.meaning[node.input[0]]
-    axes = len(lowering.shape(meaning)) + 1 if isinstance(meaning, Tensor) else _axes(meaning)
+    known = lowering.known[node.input[0]]
+    axes = len(lowering.shape(known)) + 1 if isinstance(known, Tensor) else _axes(known)
     order = tuple(attributes(node).get("perm", range(axes - 1, -1, -1)))
     if sorted(order) != list(range(axes)):
         raise UnsupportedError(f"perm = {list(order)} does not permute {axes} axes")
-    if isinstance(meaning, Constant):
-        return Constant(meaning.values.transpose(order))
-    if isinstance(meaning, QuantizedConstant):
-        return QuantizedConstant(meaning.codes.transpose(order), meaning.scales.transpose(order))
+    if isinstance(known, Constant):
+        return Constant(known.values.transpose(order))
+    if isinstance(known, QuantizedConstant):
+        return QuantizedConstant(known.codes.transpose(order), known.scales.transpose(order))
     if order[0] != 0:
         raise UnsupportedError(f"perm = {list(order)} moves the batch axis; it must stay first")
-    if isinstance(meaning, GraphInput):
-        return GraphInput(tuple(meaning.shape[axis - 1] for axis in order[1:]))
-    kept = meaning.private and lowering.private(node.output[0])
-    return replace(meaning, axes=tuple(meaning.axes[axis - 1] for axis in order[1:]), private=kept)
+    if isinstance(known, GraphInput):
+        return GraphInput(tuple(known.shape[axis - 1] for axis in order[1:]))
+    kept = known.private and lowering.private(node.output[0])
+    return replace(known, axes=tuple(known.axes[axis - 1] for axis in order[1:]), private=kept)
 
 
-def _axes(meaning: Meaning) -> int:
-    if isinstance(meaning, GraphInput):
-        return len(meaning.shape) + 1
-    assert not isinstance(meaning, Tensor)
-    return (meaning.values if isinstance(meaning, Constant) else meaning.codes).ndim
+def _axes(known: Known) -> int:
+    if isinstance(known, GraphInput):
+        return len(known.shape) + 1
+    assert not isinstance(known, Tensor)
+    return (known.values if isinstance(known, Constant) else known.codes).ndim
 
 
-def reshape(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def reshape(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Reshape to a constant shape that leaves the samples apart."""
-    meaning = lowering.meaning[node.input[0]]
+    known = lowering.known[node.input[0]]
     wanted = lowering.integers(node, 1)
-    if isinstance(meaning, Constant | QuantizedConstant):
-        return _reshaped_constant(meaning, wanted)
-    shape = _shape(lowering, meaning)
-    return _reshaped(lowering, node, meaning, _resolved(wanted, shape, bool(attributes(node).get("allowzero", 0))))
+    if isinstance(known, Constant | QuantizedConstant):
+        return _reshaped_constant(known, wanted)
+    shape = _shape(lowering, known)
+    return _reshaped(lowering, node, known, _resolved(wanted, shape, bool(attributes(node).get("allowzero", 0))))
 
 
-def flatten(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def flatten(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Flatten of everything but the batch."""
-    meaning = lowering.meaning[node.input[0]]
+    known = lowering.known[node.input[0]]
     axis = attributes(node).get("axis", 1)
-    shape = _shape(lowering, meaning)
+    shape = _shape(lowering, known)
     if axis not in (1, -len(shape)):
         raise UnsupportedError(f"axis = {axis}; supported: 1, which keeps the batch")
-    return _reshaped(lowering, node, meaning, (prod(shape),))
+    return _reshaped(lowering, node, known, (prod(shape),))
 
 
-def squeeze(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def squeeze(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Squeeze of axes of size 1."""
-    meaning = lowering.meaning[node.input[0]]
-    shape = _shape(lowering, meaning)
+    known = lowering.known[node.input[0]]
+    shape = _shape(lowering, known)
     rank = len(shape) + 1
     axes = {axis_of(axis, rank) for axis in _listed_axes(lowering, node)} or {
         i + 1 for i, n in enumerate(shape) if n == 1
     }
     if 0 in axes or any(shape[axis - 1] != 1 for axis in axes):
         raise UnsupportedError(f"axes = {sorted(axes)} of (N, {shape}); only axes of size 1, not the batch, can go")
-    return _reshaped(lowering, node, meaning, tuple(n for i, n in enumerate(shape) if i + 1 not in axes) or (1,))
+    return _reshaped(lowering, node, known, tuple(n for i, n in enumerate(shape) if i + 1 not in axes) or (1,))
 
 
-def unsqueeze(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def unsqueeze(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Unsqueeze."""
-    meaning = lowering.meaning[node.input[0]]
+    known = lowering.known[node.input[0]]
     listed = _listed_axes(lowering, node)
-    if isinstance(meaning, Constant | QuantizedConstant):
+    if isinstance(known, Constant | QuantizedConstant):
         raise UnsupportedError("of quantized weights; supported: on what is computed from the input")
-    shape = _shape(lowering, meaning)
+    shape = _shape(lowering, known)
     rank = len(shape) + 1 + len(listed)
     axes = sorted(axis_of(axis, rank) for axis in listed)
     if not axes or axes[0] == 0 or len(set(axes)) != len(axes):
@@ -87,10 +87,10 @@ def unsqueeze(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     sizes = list(shape)
     for axis in axes:
         sizes.insert(axis - 1, 1)
-    return _reshaped(lowering, node, meaning, tuple(sizes))
+    return _reshaped(lowering, node, known, tuple(sizes))
 
 
-def pad(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def pad(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Pad with zeros around the spatial axes."""
     require_only(node, mode="constant")
     given = attributes(node)
@@ -115,9 +115,9 @@ def pad(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     return replace(tensor, node=made.name, private=False)
 
 
-def identity(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def identity(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower a node that computes nothing."""
-    return lowering.meaning[node.input[0]]
+    return lowering.known[node.input[0]]
 
 
 def _listed_axes(lowering: Lowering, node: onnx.NodeProto) -> tuple[int, ...]:
@@ -127,11 +127,11 @@ def _listed_axes(lowering: Lowering, node: onnx.NodeProto) -> tuple[int, ...]:
     return lowering.integers(node, 1) if has_input(node, 1) else ()
 
 
-def _shape(lowering: Lowering, meaning: Meaning) -> Shape:
-    if isinstance(meaning, GraphInput):
-        return meaning.shape
-    if isinstance(meaning, Tensor):
-        return lowering.shape(meaning)
+def _shape(lowering: Lowering, known: Known) -> Shape:
+    if isinstance(known, GraphInput):
+        return known.shape
+    if isinstance(known, Tensor):
+        return lowering.shape(known)
     raise UnsupportedError("of a constant; supported: on what is computed from the input")
 
 
@@ -150,14 +150,14 @@ def _resolved(wanted: tuple[int, ...], shape: Shape, allow_zero: bool) -> Shape:
     return tuple(sizes)
 
 
-def _reshaped(lowering: Lowering, node: onnx.NodeProto, meaning: Meaning, sizes: Shape) -> Meaning:
-    if isinstance(meaning, GraphInput):
+def _reshaped(lowering: Lowering, node: onnx.NodeProto, known: Known, sizes: Shape) -> Known:
+    if isinstance(known, GraphInput):
         return GraphInput(sizes)
-    assert isinstance(meaning, Tensor), "constants are reshaped elsewhere"
-    kept = meaning.private and lowering.private(node.output[0])
-    if sizes == lowering.shape(meaning):
-        return replace(meaning, private=kept)
-    tensor = in_order(lowering, meaning)
+    assert isinstance(known, Tensor), "constants are reshaped elsewhere"
+    kept = known.private and lowering.private(node.output[0])
+    if sizes == lowering.shape(known):
+        return replace(known, private=kept)
+    tensor = in_order(lowering, known)
     builder = lowering.builder
     before = builder.shapes[tensor.node]
     if tensor.uniform:
@@ -173,12 +173,12 @@ def _reshaped(lowering: Lowering, node: onnx.NodeProto, meaning: Meaning, sizes:
     return Tensor(made.name, tuple(range(len(sizes))), chains, private=False)
 
 
-def _reshaped_constant(meaning: Constant | QuantizedConstant, wanted: tuple[int, ...]) -> Meaning:
+def _reshaped_constant(known: Constant | QuantizedConstant, wanted: tuple[int, ...]) -> Known:
     try:
-        if isinstance(meaning, Constant):
-            return Constant(meaning.values.reshape(wanted))
-        scales = np.broadcast_to(meaning.scales, meaning.codes.shape) if meaning.scales.size > 1 else meaning.scales
-        codes = meaning.codes.reshape(wanted)
+        if isinstance(known, Constant):
+            return Constant(known.values.reshape(wanted))
+        scales = np.broadcast_to(known.scales, known.codes.shape) if known.scales.size > 1 else known.scales
+        codes = known.codes.reshape(wanted)
         scales = scales.reshape(codes.shape if scales.size > 1 else (1,) * codes.ndim)
         return QuantizedConstant(codes, scales)
     except ValueError as error:

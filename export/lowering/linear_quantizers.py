@@ -16,10 +16,10 @@ from onnx import TensorProto
 
 from bitproof.export.integer import Chain, IntegerType, Quantizer, Rounding
 from bitproof.export.lowering.graph import Lowering, UnsupportedError, attributes, axis_of, has_input, require_only
-from bitproof.export.lowering.meaning import (
+from bitproof.export.lowering.known import (
     Constant,
     GraphInput,
-    Meaning,
+    Known,
     QuantizedConstant,
     Rationals,
     Rounded,
@@ -42,7 +42,7 @@ TYPES = {
 def quantize_linear(lowering: Lowering, node: onnx.NodeProto) -> Rounded:
     """Lower QuantizeLinear of what is computed; DequantizeLinear makes the codes of it."""
     require_only(node, block_size=0)
-    source = lowering.meaning[node.input[0]]
+    source = lowering.known[node.input[0]]
     if not isinstance(source, GraphInput | Tensor):
         raise UnsupportedError("quantizes a constant that could not be evaluated; store the integers in the file")
     rank = 1 + len(source.shape if isinstance(source, GraphInput) else source.axes)
@@ -64,10 +64,10 @@ def clipped(integers: Rounded, low: Fraction | None, high: Fraction | None) -> R
     return replace(integers, lowest=lowest, highest=highest)
 
 
-def dequantize_linear(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def dequantize_linear(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower DequantizeLinear: of constants, which are codes as they stand, or of what QuantizeLinear gives."""
     require_only(node, block_size=0)
-    taken = lowering.meaning.get(node.input[0])
+    taken = lowering.known.get(node.input[0])
     if isinstance(taken, Constant):
         return _constant(lowering, node, taken)
     if taken is not None:
@@ -75,19 +75,19 @@ def dequantize_linear(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
             f"takes {node.input[0]!r}, which no QuantizeLinear gives; supported: constants, or QuantizeLinear, perhaps "
             "with a Clip between the two"
         )
-    meaning = lowering.rounded[node.input[0]]
-    if meaning.highest - meaning.lowest > MAX_LEVELS:
+    known = lowering.rounded[node.input[0]]
+    if known.highest - known.lowest > MAX_LEVELS:
         raise UnsupportedError(
-            f"integers from {meaning.lowest} to {meaning.highest} on an activation; supported: up to "
+            f"integers from {known.lowest} to {known.highest} on an activation; supported: up to "
             f"{MAX_ACTIVATION_BITS} bits"
         )
-    codes = lowering.dequantized.get(meaning) or _codes(lowering, node, meaning)
-    lowering.dequantized[meaning] = codes
+    codes = lowering.dequantized.get(known) or _codes(lowering, node, known)
+    lowering.dequantized[known] = codes
     rank = 1 + len(codes.axes)
     scales, zeros = _scales(lowering, node, rank), _zero_points(lowering, node, rank)
-    if np.array_equal(scales, meaning.scales) and np.array_equal(zeros, meaning.zero_points):
+    if np.array_equal(scales, known.scales) and np.array_equal(zeros, known.zero_points):
         return replace(codes, private=lowering.private(node.output[0]))
-    return _worth(lowering, replace(codes, private=False), meaning, scales, zeros)
+    return _worth(lowering, replace(codes, private=False), known, scales, zeros)
 
 
 def _codes(lowering: Lowering, node: onnx.NodeProto, rounded: Rounded) -> Tensor:
@@ -131,9 +131,9 @@ def _constant(lowering: Lowering, node: onnx.NodeProto, constant: Constant) -> Q
 
 
 def _scales(lowering: Lowering, node: onnx.NodeProto, rank: int) -> Rationals:
-    meaning = lowering.meaning[node.input[1]]
-    if isinstance(meaning, Constant) and meaning.values.dtype != np.float32:
-        raise UnsupportedError(f"scales of the type {meaning.values.dtype}; supported: float32")
+    known = lowering.known[node.input[1]]
+    if isinstance(known, Constant) and known.values.dtype != np.float32:
+        raise UnsupportedError(f"scales of the type {known.values.dtype}; supported: float32")
     return np.asarray(_along_axis(node, positive_scales(lowering, node, 1), rank), dtype=object)
 
 
@@ -160,9 +160,9 @@ def _type_of(lowering: Lowering, node: onnx.NodeProto) -> IntegerType:
     """Return the type that QuantizeLinear rounds to: that of its zero point, or what it says, or uint8."""
     declared = int(attributes(node).get("output_dtype", 0))
     if has_input(node, 2):
-        meaning = lowering.meaning[node.input[2]]
-        assert isinstance(meaning, Constant), "zero points are constants"
-        declared = onnx.helper.np_dtype_to_tensor_dtype(meaning.values.dtype)
+        known = lowering.known[node.input[2]]
+        assert isinstance(known, Constant), "zero points are constants"
+        declared = onnx.helper.np_dtype_to_tensor_dtype(known.values.dtype)
     if declared not in TYPES:
         raise UnsupportedError(
             f"rounds to {TensorProto.DataType.Name(declared)}; supported: int8, uint8, int16, uint16"

@@ -16,7 +16,7 @@ from bitproof.export.lowering.builder import Origin
 from bitproof.export.lowering.codes import affine, in_order
 from bitproof.export.lowering.effort import TooLargeError
 from bitproof.export.lowering.graph import InputCoding, Lowering, Span, UnsupportedError, name_of
-from bitproof.export.lowering.meaning import GraphInput, Rounded, Tensor, linear_of, unit_of
+from bitproof.export.lowering.known import GraphInput, Rounded, Tensor, linear_of, unit_of
 from bitproof.export.lowering.operations import (
     ON_INTEGERS,
     OPERATIONS,
@@ -73,7 +73,7 @@ def lower_graph(model: onnx.ModelProto, path: Path, name: str) -> Lowered:
     opset = {entry.domain: entry.version for entry in model.opset_import}
     lowering = Lowering(model.graph, path, opset)
     source = _graph_input(model.graph, path)
-    lowering.meaning[source.name] = GraphInput(_sample_shape(source, path))
+    lowering.known[source.name] = GraphInput(_sample_shape(source, path))
     refusals = [refusal for node in model.graph.node if (refusal := _lower_node(lowering, node)) is not None]
     if refusals:
         listing = "\n".join(f"  {refusal}" for refusal in refusals[:MAX_LISTED])
@@ -126,7 +126,7 @@ def _lower_node(lowering: Lowering, node: onnx.NodeProto) -> str | None:
     if node.domain not in (QONNX_DOMAINS if node.op_type in QONNX_OPERATIONS else STANDARD_DOMAINS):
         return f"{name_of(node)} ({node.op_type}): is of the domain {node.domain!r}, whose operations are not supported"
     taken = [name for name in node.input if name]
-    if any(name not in lowering.meaning and name not in lowering.rounded for name in taken):
+    if any(name not in lowering.known and name not in lowering.rounded for name in taken):
         return None
     rounded = next((name for name in taken if name in lowering.rounded), None)
     if rounded is not None and (node.op_type not in ON_INTEGERS or node.input[0] != rounded):
@@ -135,14 +135,14 @@ def _lower_node(lowering: Lowering, node: onnx.NodeProto) -> str | None:
             f"are {', '.join(sorted(ON_INTEGERS))}; put this node behind the DequantizeLinear"
         )
     try:
-        meaning, made = operation(lowering, node), _made(node)
-        if isinstance(meaning, Rounded):
-            lowering.rounded[made] = meaning
+        known, made = operation(lowering, node), _made(node)
+        if isinstance(known, Rounded):
+            lowering.rounded[made] = known
             return None
         # A node that only passes on what it is given shares the integer value with everything that uses its output.
-        if isinstance(meaning, Tensor) and meaning.private and not lowering.private(made):
-            meaning = replace(meaning, private=False)
-        lowering.meaning[made] = meaning
+        if isinstance(known, Tensor) and known.private and not lowering.private(made):
+            known = replace(known, private=False)
+        lowering.known[made] = known
         _note_origin(lowering, made)
     except TooLargeError as error:  # what comes behind it is not looked at
         raise InputError(f"{lowering.path}: node {name_of(node)!r} ({node.op_type}): {error}") from error
@@ -161,13 +161,13 @@ def _made(node: onnx.NodeProto) -> str:
 
 def _note_origin(lowering: Lowering, tensor: str) -> None:
     """Note that the node behind *tensor* equals it, where its codes are the tensor's real numbers in a scale."""
-    meaning = lowering.meaning[tensor]
-    if not isinstance(meaning, Tensor) or meaning.node in lowering.builder.origins or meaning.node == INPUT:
+    known = lowering.known[tensor]
+    if not isinstance(known, Tensor) or known.node in lowering.builder.origins or known.node == INPUT:
         return
-    linear = meaning.linear()
+    linear = known.linear()
     if linear is not None and all(scale for scale, _ in linear):
         scales, offsets = (tuple(pair[i] for pair in linear) for i in (0, 1))
-        lowering.builder.origins[meaning.node] = Origin(tensor, meaning.axes, scales, offsets)
+        lowering.builder.origins[known.node] = Origin(tensor, known.axes, scales, offsets)
 
 
 def _finish(lowering: Lowering, name: str, heads: Heads) -> Lowered:
@@ -239,20 +239,20 @@ def _joined(lowering: Lowering, heads: Heads) -> tuple[Tensor, list[Coding]]:
 
 def _decoded_output(lowering: Lowering, tensor: str, name: str) -> tuple[Tensor, list[Coding]]:
     """Return the output *tensor*, called *name* in the user's file, and what its codes stand for."""
-    meaning = lowering.meaning.get(tensor)
-    if not isinstance(meaning, Tensor):
+    known = lowering.known.get(tensor)
+    if not isinstance(known, Tensor):
         raise InputError(f"{lowering.path}: the output {name!r} is not computed from a quantized input")
     try:
-        return _decoded(lowering, in_order(lowering, meaning))
+        return _decoded(lowering, in_order(lowering, known))
     except UnsupportedError as error:
         raise InputError(f"{lowering.path}: the output {name!r} {error}") from error
 
 
 def _input_scale(lowering: Lowering) -> Fraction:
     assert lowering.input is not None, "the input was quantized"
-    meaning = lowering.meaning[lowering.input.tensor]
-    assert isinstance(meaning, Tensor), "the input quantizer makes codes"
-    linear = linear_of(meaning.chains[0])
+    known = lowering.known[lowering.input.tensor]
+    assert isinstance(known, Tensor), "the input quantizer makes codes"
+    linear = linear_of(known.chains[0])
     assert linear is not None, "codes have a scale"
     return linear[0]
 

@@ -22,9 +22,9 @@ from bitproof.export.lowering import (
     upsample,
 )
 from bitproof.export.lowering.graph import Lowering
-from bitproof.export.lowering.meaning import Meaning, Rounded
+from bitproof.export.lowering.known import Known, Rounded
 
-Lowerer = Callable[[Lowering, onnx.NodeProto], Meaning | Rounded]
+Lowerer = Callable[[Lowering, onnx.NodeProto], Known | Rounded]
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 QONNX_DOMAINS = (*STANDARD_DOMAINS, GENERAL, *SYNONYMS)

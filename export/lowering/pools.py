@@ -13,14 +13,14 @@ from bitproof.export.integer import Chain, IntegerType, MaxPool, Quantizer, Resh
 from bitproof.export.lowering.activation import quantize
 from bitproof.export.lowering.codes import clamped_codes, codes_of, in_order
 from bitproof.export.lowering.graph import Lowering, UnsupportedError, attributes, axis_of, has_input, require_only
-from bitproof.export.lowering.meaning import Meaning, Tensor
+from bitproof.export.lowering.known import Known, Tensor
 from bitproof.export.lowering.windows import window_of
 
 MEAN_ROUNDINGS = 2
 """Two divisions: by the height and by the width of a window."""
 
 
-def max_pool(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def max_pool(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower MaxPool: the largest accumulator, since every channel rises with it."""
     require_only(node, storage_order=0)
     if len([name for name in node.output if name]) > 1:
@@ -30,7 +30,7 @@ def max_pool(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     return _max_pool(lowering, tensor, lambda sizes: window_of(node, kernel, sizes))
 
 
-def global_max_pool(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def global_max_pool(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower GlobalMaxPool."""
     tensor = in_order(lowering, lowering.tensor(node, 0))
     return _max_pool(lowering, tensor, _whole)
@@ -44,7 +44,7 @@ def _max_pool(lowering: Lowering, tensor: Tensor, window: Callable[[tuple[int, .
     return replace(rising, node=made.name, private=False)
 
 
-def average_pool(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def average_pool(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower AveragePool whose windows all hold as many numbers: their sum, with the divisor in the scale."""
     tensor = in_order(lowering, lowering.tensor(node, 0))
     given = attributes(node)
@@ -58,13 +58,13 @@ def average_pool(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     return _mean(lowering, tensor, window)
 
 
-def global_average_pool(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def global_average_pool(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower GlobalAveragePool."""
     tensor = in_order(lowering, lowering.tensor(node, 0))
     return _mean(lowering, tensor, _whole(_spatial(lowering, tensor)))
 
 
-def reduce_mean(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def reduce_mean(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower ReduceMean over all spatial axes."""
     tensor = in_order(lowering, lowering.tensor(node, 0))
     given = attributes(node)
@@ -82,7 +82,7 @@ def reduce_mean(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     return Tensor(made.name, (0,), mean.chains, private=False)
 
 
-def quant_avg_pool(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def quant_avg_pool(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower QuantAvgPool2d: the sum of a window of integers, shifted right, which rounds down."""
     given = attributes(node)
     require_only(node, data_layout="NCHW")

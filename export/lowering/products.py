@@ -14,7 +14,7 @@ from bitproof.export.lowering.builder import Origin, weight_type
 from bitproof.export.lowering.codes import codes_of, in_order, off_grid
 from bitproof.export.lowering.effort import Effort
 from bitproof.export.lowering.graph import Lowering, UnsupportedError, attributes, has_input, require_only
-from bitproof.export.lowering.meaning import Constant, Meaning, QuantizedConstant, Rationals, Tensor, unit_of
+from bitproof.export.lowering.known import Constant, Known, QuantizedConstant, Rationals, Tensor, unit_of
 from bitproof.export.lowering.windows import window_of
 from bitproof.pipeline import Codes
 
@@ -22,7 +22,7 @@ MAX_WEIGHT = 1 << 31
 """Weights that different input scales would make larger than this are refused."""
 
 
-def matmul(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def matmul(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower MatMul of a vector, or of the last axis of a sequence or image, by weights, shape (inputs, outputs)."""
     weights = _weights(lowering, node, 1, axes=2)
     turned = QuantizedConstant(weights.codes.T, weights.scales.T)
@@ -31,7 +31,7 @@ def matmul(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     return _pointwise(lowering, node, turned)
 
 
-def gemm(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def gemm(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Gemm: a matrix product with a bias."""
     require_only(node, alpha=1.0, beta=1.0, transA=0)
     weights = _weights(lowering, node, 1, axes=2)
@@ -73,7 +73,7 @@ def _require_columns(weights: QuantizedConstant, channels: int) -> None:
         raise UnsupportedError(f"{weights.codes.shape[1]} weight columns for {channels} input channels")
 
 
-def conv(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def conv(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Conv over one or two spatial axes."""
     given = attributes(node)
     tensor = lowering.tensor(node, 0)
@@ -121,7 +121,7 @@ def _biases(lowering: Lowering, node: onnx.NodeProto, units: list[Fraction]) -> 
     reals, outputs = lowering.reals(node, 2), len(units)
     if reals.size not in (1, outputs):
         raise UnsupportedError(f"{reals.size} biases for {outputs} output channels")
-    return bias_offsets(lowering.meaning[node.input[2]], list(reals.reshape(-1)), units)
+    return bias_offsets(lowering.known[node.input[2]], list(reals.reshape(-1)), units)
 
 
 def _declared(codes: Codes) -> IntegerType:
@@ -130,16 +130,16 @@ def _declared(codes: Codes) -> IntegerType:
 
 def _weights(lowering: Lowering, node: onnx.NodeProto, index: int, *, axes: int) -> QuantizedConstant:
     """Return the quantized weights at input *index*; constants that are whole multiples of one number count as such."""
-    meaning = lowering.meaning[node.input[index]]
-    if isinstance(meaning, Constant):
-        meaning = integers_of(lowering.reals(node, index))
-    if not isinstance(meaning, QuantizedConstant):
+    known = lowering.known[node.input[index]]
+    if isinstance(known, Constant):
+        known = integers_of(lowering.reals(node, index))
+    if not isinstance(known, QuantizedConstant):
         raise UnsupportedError(
             f"input {index} ({node.input[index]!r}) is computed; supported: constant weights behind a Quant node"
         )
-    if meaning.codes.ndim != axes:
-        raise UnsupportedError(f"weights of shape {meaning.codes.shape}; supported: {axes} axes")
-    return meaning
+    if known.codes.ndim != axes:
+        raise UnsupportedError(f"weights of shape {known.codes.shape}; supported: {axes} axes")
+    return known
 
 
 MAX_UNQUANTIZED = 1 << 15

@@ -16,7 +16,7 @@ from bitproof.export.integer import (
     Rounding,
 )
 from bitproof.export.lowering.graph import Lowering, UnsupportedError, attributes
-from bitproof.export.lowering.meaning import Rationals
+from bitproof.export.lowering.known import Rationals
 from bitproof.pipeline import Codes
 
 MAX_WEIGHT_BITS = 32

@@ -18,10 +18,10 @@ from bitproof.export.integer import (
 from bitproof.export.lowering.activation import quantize
 from bitproof.export.lowering.effort import WEIGHTS
 from bitproof.export.lowering.graph import InputCoding, Lowering, UnsupportedError, along_channels, value_range
-from bitproof.export.lowering.meaning import (
+from bitproof.export.lowering.known import (
     Constant,
     GraphInput,
-    Meaning,
+    Known,
     QuantizedConstant,
     Rationals,
     Tensor,
@@ -37,10 +37,10 @@ from bitproof.export.lowering.weights import round_weights, weight_signs
 from bitproof.pipeline import Codes
 
 
-def quant(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def quant(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Quant, IntQuant."""
     constants = read_quant(lowering, node)
-    source = lowering.meaning[node.input[0]]
+    source = lowering.known[node.input[0]]
     if isinstance(source, Constant):
         return _weights(lowering, node, source, constants)
     if isinstance(source, QuantizedConstant):
@@ -57,9 +57,9 @@ def quant(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     return quantize_computed(lowering, node, source, constants.kind, scales, zeros, constants.at)
 
 
-def bipolar_quant(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def bipolar_quant(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower BipolarQuant: 1 where the number is at least 0, else -1, times the scale."""
-    scales, source = positive_scales(lowering, node, 1), lowering.meaning[node.input[0]]
+    scales, source = positive_scales(lowering, node, 1), lowering.known[node.input[0]]
     kind, zeros = IntegerType(2, signed=True), np.zeros((), dtype=np.int64)
     if isinstance(source, Constant):
         codes = np.where(lowering.reals(node, 0) >= 0, 1, -1).astype(np.int64)
@@ -96,7 +96,7 @@ def _weights(lowering: Lowering, node: onnx.NodeProto, source: Constant, quant: 
     return QuantizedConstant(codes - zeros, scales)
 
 
-def _unchanged(lowering: Lowering, source: Meaning, quant: QuantConstants) -> Tensor | None:
+def _unchanged(lowering: Lowering, source: Known, quant: QuantConstants) -> Tensor | None:
     """Return *source* where all its real numbers are codes of *quant* already: wide accumulators pass unchanged."""
     if not isinstance(source, Tensor) or quant.scales.size != 1 or quant.zero_points.any() or quant.bipolar:
         return None
@@ -112,12 +112,12 @@ def _unchanged(lowering: Lowering, source: Meaning, quant: QuantConstants) -> Te
 def quantize_computed(
     lowering: Lowering,
     node: onnx.NodeProto,
-    source: Meaning,
+    source: Known,
     kind: IntegerType,
     scales: Rationals,
     zeros: Codes,
     make: Callable[[Fraction, int], Quantization],
-) -> Meaning:
+) -> Known:
     """Quantize *source* by what *make* gives for the scale and zero point of each channel."""
     if isinstance(source, GraphInput):
         if scales.size != 1 or zeros.size != 1:

@@ -11,7 +11,7 @@ import onnx
 from bitproof.export.integer import Chain, IntegerType, Truncation
 from bitproof.export.lowering.activation import quantize
 from bitproof.export.lowering.graph import Lowering, UnsupportedError, attributes, value_range
-from bitproof.export.lowering.meaning import GraphInput, Meaning, unit_of
+from bitproof.export.lowering.known import GraphInput, Known, unit_of
 from bitproof.export.lowering.quantizer_constants import (
     MAX_LEVELS,
     bit_width,
@@ -25,7 +25,7 @@ from bitproof.export.lowering.quantizers import input_codes
 INT8 = IntegerType(8, signed=True)
 
 
-def trunc(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def trunc(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Trunc, both versions of the operator."""
     tensor = lowering.tensor(node, 0)
     given = attributes(node)
@@ -78,7 +78,7 @@ class _Steps:
         return self.at[level - 1], True
 
 
-def multi_threshold(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def multi_threshold(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower MultiThreshold: ``out_scale * (thresholds met) + out_bias``."""
     rows = lowering.reals(node, 1)
     if rows.ndim != 2 or not 1 <= rows.shape[1] <= MAX_LEVELS:
@@ -87,7 +87,7 @@ def multi_threshold(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
     # The node counts, so the order of its thresholds does not matter.
     steps = [_Steps(tuple(sorted(row)), lowest, step) for row in rows.tolist()]
     kind = IntegerType.smallest_for(lowest, lowest + step * rows.shape[1])
-    (scale, bias), source = worth, lowering.meaning[node.input[0]]
+    (scale, bias), source = worth, lowering.known[node.input[0]]
     if isinstance(source, GraphInput):
         if bias or scale < 0:
             raise UnsupportedError(

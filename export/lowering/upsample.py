@@ -9,7 +9,7 @@ import onnx
 from bitproof.export.integer import Concat, Reshape, Shape, Transpose
 from bitproof.export.lowering.codes import in_order
 from bitproof.export.lowering.graph import Lowering, UnsupportedError, attributes, has_input
-from bitproof.export.lowering.meaning import Meaning, Tensor
+from bitproof.export.lowering.known import Known, Tensor
 
 REPEATING = {("asymmetric", "floor")} | {
     (mode, rounding)
@@ -24,7 +24,7 @@ is less than 1/2 from ``floor(j / f)``, so that no rounding of ties matters.
 MAX_FACTOR = 64
 
 
-def resize(lowering: Lowering, node: onnx.NodeProto) -> Meaning:
+def resize(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Resize: a reshape, as many copies as the factor, a transpose and a reshape back for each axis."""
     tensor = in_order(lowering, lowering.tensor(node, 0))
     shape = lowering.shape(tensor)

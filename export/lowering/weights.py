@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitproof.export.integer import Rounding
-from bitproof.export.lowering.meaning import Rationals
+from bitproof.export.lowering.known import Rationals
 from bitproof.pipeline import Codes
 
 UNDECIDED = 2.0**-30

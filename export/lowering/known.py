@@ -118,7 +118,7 @@ class Rounded:
     kind: IntegerType
 
 
-Meaning = Constant | QuantizedConstant | GraphInput | Tensor
+Known = Constant | QuantizedConstant | GraphInput | Tensor
 
 
 def linear_of(chain: Chain) -> tuple[Fraction, Fraction] | None:
