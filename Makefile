@@ -70,10 +70,10 @@ explain: setup ## say where the executors of the run of CONFIG part: make explai
 calibrate: setup ## tune the run of CONFIG on a device: make calibrate OPTIONS="--executor onnx-int8"
 	@$(BITPROOF) calibrate $(RUNS)/$(notdir $(basename $(CONFIG))) $(OPTIONS)
 
-bench-estimators: setup ## measure the gradient estimators (hours; goes on where it was stopped)
+bench-estimators: setup ## measure the gradient estimators (hours; resumes where it was stopped)
 	@.venv/bin/python -m benchmarks.estimators
 
-bench-calibration: setup ## measure calibration on simulated chips (25 minutes; goes on where it was stopped)
+bench-calibration: setup ## measure calibration on simulated chips (25 minutes; resumes where it was stopped)
 	@.venv/bin/python -m benchmarks.calibration
 
 bench-integer: setup ## measure lowering, proofs, interpreter and imports (8 minutes)

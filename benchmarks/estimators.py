@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.estimators [PART...|report]`` measures what is missing (or the parts named) and writes
 ``benchmarks/results/estimators.json`` and the tables and plots of ``docs/zo-ste.md``. Every part leaves its raw
-figures, seed by seed, in ``benchmarks/results/estimators/PART.json``: a long run that was stopped goes on where it was.
+figures, seed by seed, in ``benchmarks/results/estimators/PART.json``: a long run that was stopped resumes where it was.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 ``python -m benchmarks.integer [KEY...|report]`` measures all networks (or those named) and writes
 ``benchmarks/results/integer.json``, the tables of ``docs/integer-model.md`` and README, and the picture of the page.
 ``report`` measures nothing. Each network leaves its figures in ``benchmarks/results/integer/KEY.json``; a benchmark
-that was stopped goes on when the networks that are left are named.
+that was stopped resumes when the networks that are left are named.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ def _compared(work: str, subject: Subject, content: Mapping[str, Any]) -> list[R
 
 
 def describe(parting: Mapping[str, Any]) -> str:
-    """Return where a sample parts from qonnx, and whether qonnx's float32 rounding of that number alone is why."""
+    """Return where a sample diverges from qonnx, and whether qonnx's float32 rounding of that number alone is why."""
     why = (
         "its float32 chain rounds this accumulator so" if parting["explained"] else "NOT explained by its float32 chain"
     )

@@ -26,12 +26,12 @@ class Row:
         metric: what was measured.
         unit: its unit.
         ours: our value.
-        ours_spread: half-width of its 95 % confidence interval, or its [low, high]; None where it has no spread.
+        ours_spread: half-width of its 95 % confidence interval, or its [low, high]; None if it has no spread.
         peer: what it is compared with.
-        peer_value: the peer's value in the same run; None where the peer was not run.
+        peer_value: the peer's value in the same run; None if the peer was not run.
         ratio: ours over the peer's, or the paired difference where *metric* says so.
-        goal: the goal as text; None where there is none.
-        met: whether the goal is met; None where there is none.
+        goal: the goal as text; None if there is none.
+        met: whether the goal is met; None if there is none.
         note: how to read the row.
     """
 

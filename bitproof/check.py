@@ -86,7 +86,7 @@ def open_executor(
 
 
 def run_vectors(run: RunFolder) -> Vectors:
-    """Return the vectors that the run's configuration asks for, without labels where no class is named."""
+    """Return the vectors that the run's configuration asks for, without labels if no class is named."""
     config = run.config()
     vectors = load_vectors(run.artifact("data"), config.split).head(config.parity.samples)
     return vectors if config.labelled else replace(vectors, labels=None)

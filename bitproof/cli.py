@@ -19,7 +19,7 @@ from bitproof.pipeline.toolchain import Terminated, distribution_version, end_pr
 
 INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
-GO_ON = "run the same command again to go on from here"
+RESUME = "run the same command again to resume"
 FLIP = "EXECUTOR[@LAYER[:I,J,...]]"
 
 app = typer.Typer(
@@ -171,7 +171,7 @@ def explain(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Find the first layer where an executor parts from the integer model, and say why."""
+    """Find the first layer in which an executor diverges from the integer model, and say why."""
     from bitproof.commands.explain import explain_executors
 
     explain_executors(run_path, executor=executor, samples=samples, flip_bit=flip_bit, as_json=as_json)
@@ -214,7 +214,7 @@ def calibrate(
     ] = None,
     keep_weights: Annotated[bool, typer.Option(help="With logits: calibrate no weights.")] = False,
     images: Annotated[int, typer.Option(help="Images of an evaluation.")] = 256,
-    pairs: Annotated[int, typer.Option(help="With scalar: antithetic pairs a step.")] = 8,
+    pairs: Annotated[int, typer.Option(help="With scalar: antithetic pairs per step.")] = 8,
     evaluations: Annotated[int | None, typer.Option(help="Budget; default: by executor.")] = None,
     held_out: Annotated[int | None, typer.Option(help="Validation images that decide; default: all.")] = None,
     seed: Annotated[int, typer.Option(help="Of batches and directions.", min=0)] = 0,
@@ -276,15 +276,15 @@ def run_command_line(arguments: list[str]) -> int:
         app(arguments, standalone_mode=True)
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            return _fail(f"interrupted; {GO_ON}", INTERRUPTED, arguments)
+            return _fail(f"interrupted; {RESUME}", INTERRUPTED, arguments)
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     except Terminated as end:
         # A stage ends with the run that started it, which is the one to say so.
-        return end.exit_code if arguments[:1] == ["stage"] else _fail(f"{end}; {GO_ON}", end.exit_code, arguments)
+        return end.exit_code if arguments[:1] == ["stage"] else _fail(f"{end}; {RESUME}", end.exit_code, arguments)
     except BitproofError as error:
         return _fail(str(error), error.exit_code, arguments, shown=error.shown)
     except OSError as error:
-        failure = error_of(error, go_on=GO_ON)
+        failure = error_of(error, go_on=RESUME)
         return _fail(str(failure), failure.exit_code, arguments)
     except ModuleNotFoundError as error:
         missing = missing_package(error, needed_by=f"bitproof {' '.join(arguments[:1])}")
@@ -300,7 +300,7 @@ def _bug(arguments: list[str]) -> int:
 
 
 def _fail(message: str, exit_code: int, arguments: list[str], *, shown: str | None = None) -> int:
-    """Print *message* as JSON where that was asked for, and *shown* or else *message* for the user."""
+    """Print *message* as JSON if that was asked for, and *shown* or else *message* for the user."""
     if "--json" in arguments:
         typer.echo(json.dumps({"error": message, "exit_code": exit_code}))
     text = f"error: {shown or message}"

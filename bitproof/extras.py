@@ -23,7 +23,7 @@ EXTRA_OF_PACKAGE = {
 
 
 def missing_package(error: ModuleNotFoundError, *, needed_by: str) -> ToolMissingError | None:
-    """Return the error that tells how to install the package that *error* is about; None where it is unknown."""
+    """Return the error that tells how to install the package that *error* is about; None if it is unknown."""
     package = (error.name or "").partition(".")[0]
     extra = EXTRA_OF_PACKAGE.get(package)
     if extra is None:

@@ -19,7 +19,7 @@ class Verdict:
 
     Attributes:
         target: its spec.
-        why: what it refuses; empty where it takes the network.
+        why: what it refuses; empty if it takes the network.
         too_large: it has a form for every layer, but not the memory.
     """
 

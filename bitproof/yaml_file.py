@@ -110,7 +110,7 @@ def _parse_assignment(text: str) -> tuple[str, object]:
 
 
 def _with_quoted_targets(text: str) -> str | None:
-    """Return *text* with every bare ``name{key=value}`` in double quotes; None where that does not make it YAML."""
+    """Return *text* with every bare ``name{key=value}`` in double quotes; None if that does not make it YAML."""
     quoted = re.sub(r"""(?<!["'\w-])[\w-]+\{[^{}"']*\}""", r'"\g<0>"', text)
     try:
         _parse(quoted)

@@ -1,6 +1,6 @@
 """A network of one's own for ``model.name``: a perceptron whose middle layer has weights of its own width.
 
-Every layer of ``hidden`` has ``weight_bits`` but the middle one, which has one bit a weight: -1 or 1.
+Every layer of ``hidden`` has ``weight_bits`` but the middle one, which has one bit per weight: -1 or 1.
 """
 
 from __future__ import annotations

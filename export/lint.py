@@ -39,7 +39,7 @@ class LayerReport:
         shape: of one output sample.
         reachable: hull of its integers.
         kind: the narrowest type that holds them all; of sums a signed one.
-        levels: thresholds of a channel; 0 where it is no activation.
+        levels: thresholds of a channel; 0 if it is no activation.
         dead: channels that give one code whatever comes in.
         skipped: pairs of neighbouring thresholds that coincide, so that the code between them never occurs.
         order_dependent: channels with accumulators that float32 sums may decide either way, and how many.

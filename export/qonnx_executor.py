@@ -52,7 +52,7 @@ MONOTONE = frozenset(
     }
     | {"MultiThreshold", "Trunc", "Identity", "Cast", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze"}
 )
-"""Operations that never turn back where all but one of their inputs are constants: each is an affine map, a clamp, a
+"""Operations that never turn back if all but one of their inputs are constants: each is an affine map, a clamp, a
 rounding, a comparison or a new shape, computed step by step in binary32, each step rounded to the nearest number."""
 EITHER_SIDE = frozenset({"Add", "Sub", "Mul", "Max", "Min"})
 """Those of them that may take the constant first: a constant divided by a number turns back at 0."""
@@ -154,7 +154,7 @@ class QonnxExecutor:
         return np.concatenate(pieces)
 
     def why_monotone(self, node: str, lows: Codes, highs: Codes) -> str | None:
-        """Say why the nodes from accumulators to Quant are monotone; None where one of them is not known to be."""
+        """Say why the nodes from accumulators to Quant are monotone; None if one of them is not known to be."""
         del lows, highs  # float32 does not wrap
         _, _, part = self._part(node)
         numbers = {tensor.name: numpy_helper.to_array(tensor) for tensor in part.graph.initializer}
@@ -187,7 +187,7 @@ class QonnxExecutor:
         return span, origin, part
 
     def _origin(self, node: str, tensor: str) -> Origin:
-        """Return the origin of *node*, or of the node before it where it only passes codes on."""
+        """Return the origin of *node*, or of the node before it if it only passes codes on."""
         while node not in self._origins.nodes or self._origins.nodes[node].tensor != tensor:
             if node == INPUT or len(self._model.sources(node)) != 1:
                 raise InputError(f"no node before an activation gives the tensor {tensor!r}; run 'bitproof run' again")

@@ -31,7 +31,7 @@ class Board(Record):
     dsp: int = Field(ge=1)
 
     def cycles_per_image(self, fps: int) -> int:
-        """Return how many clock cycles one image may take at *fps* images per second; 0 where it is less than one."""
+        """Return how many clock cycles one image may take at *fps* images per second; 0 if it is less than one."""
         return 1_000_000_000 // (self.clock_ns * fps)
 
 

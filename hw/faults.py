@@ -81,7 +81,7 @@ class FaultSpec:
         return cls(**values)  # type: ignore[arg-type]  # the keys are the fields, each with its own type
 
     def __str__(self) -> str:
-        """The spec that :meth:`parse` reads; empty where there is no fault."""
+        """The spec that :meth:`parse` reads; empty if there is no fault."""
         pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
         return ",".join(f"{name}={value!r}" for name, value in pairs if value)
 
@@ -100,7 +100,7 @@ class FaultSpec:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StuckWeights:
-    """*mask*, of the shape of the weights, is True where the weight is stuck at *values*, of that shape."""
+    """*mask*, of the shape of the weights, is True if the weight is stuck at *values*, of that shape."""
 
     mask: Mask
     values: Codes

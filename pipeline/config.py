@@ -104,7 +104,7 @@ class ModelConfig(Section):
     """Bits of an input code: the data stage drops the low bits of its 8-bit codes."""
     scale: Literal["power-of-two", "free"] = "power-of-two"
     granularity: Literal["tensor", "channel"] = "tensor"
-    """One weight scale a layer, or one an output channel; the output layer always has one: its codes are compared."""
+    """One weight scale per layer, or one per output channel; the output layer has one: its codes are compared."""
     surrogate: Literal["identity", "clipped", "hardtanh", "tanh", "approx-sign"] | None = None
     """What stands for the derivative of rounding weights (of their sign, at 1 bit); null: identity (hardtanh). It
     changes the backward pass alone."""
@@ -157,7 +157,7 @@ class ModelConfig(Section):
         listed = list(bits) if isinstance(bits, list | tuple) else [bits]
         if all(isinstance(entry, int) and not isinstance(entry, bool) and 1 <= entry <= 8 for entry in listed):
             return tuple(listed) if isinstance(bits, list | tuple) else bits
-        raise ValueError("must be a whole number from 1 to 8, or a list of such numbers, one a layer")
+        raise ValueError("must be a whole number from 1 to 8, or a list of such numbers, one per layer")
 
     @model_validator(mode="after")
     def _layers_fit(self) -> ModelConfig:
@@ -182,7 +182,9 @@ class ModelConfig(Section):
             ("act_bits", self.act_bits, self.activations),
         ):
             if isinstance(bits, tuple) and len(bits) != layers:
-                raise ValueError(f"{key} has {len(bits)} entries for {layers} layers; give one a layer, or one number")
+                raise ValueError(
+                    f"{key} has {len(bits)} entries for {layers} layers; give one per layer, or one number"
+                )
         return self
 
 
@@ -281,7 +283,7 @@ class TrainConfig(Section):
     compile: bool = False
     """Compile the extra forward passes of an estimator: a minute once, then each takes about 0.6 of the time."""
     nudge: bool = True
-    """Move a batch-norm bias a little where a float chain could round a quantization boundary the other way."""
+    """Move a batch-norm bias a little if a float chain could round a quantization boundary the other way."""
     estimator: EstimatorConfig = EstimatorConfig()
     faults: TrainFaults | None = None
     """Train for chips with faults; null: for a chip without."""

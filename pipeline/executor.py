@@ -164,7 +164,7 @@ class FloatReference(Protocol):
 
 @runtime_checkable
 class PointRequantizer(Protocol):
-    """A requantizer that takes any accumulators, and knows why its codes never turn back where they rise."""
+    """A requantizer that takes any accumulators, and knows why its codes never turn back while they rise."""
 
     def requantize_at(self, node: str, accumulators: Codes) -> Codes:
         """Run the activation *node* on *accumulators*, shape (N, channels), each for its channel.
@@ -177,7 +177,7 @@ class PointRequantizer(Protocol):
     def why_monotone(self, node: str, lows: Codes, highs: Codes) -> str | None:
         """Say why the activation *node* is decided by its values at both ends of every run of one code.
 
-        That is so where each step from the accumulator to the code is monotone, and for a search in a table, whose path
+        That is so if each step from the accumulator to the code is monotone, and for a search in a table, whose path
         depends on nothing but comparisons that the ends of the run decide, too.
 
         Args:
@@ -186,7 +186,7 @@ class PointRequantizer(Protocol):
             highs: largest.
 
         Returns:
-            The reason, for the ledger; None where nothing of this kind is claimed.
+            The reason, for the ledger; None if nothing of this kind is claimed.
         """
         ...
 

@@ -69,7 +69,7 @@ def largest_exact_sum(unit: Fraction, offset: Fraction, precision: int = PRECISI
 
 
 def sum_error(unit: Fraction, offset: Fraction, magnitude: int, terms: int) -> float:
-    """Return how far a binary32 sum of *terms* products may lie from the exact one; 0 where it is exact in any order.
+    """Return how far a binary32 sum of *terms* products may lie from the exact one; 0 if it is exact in any order.
 
     The other arguments are those of :func:`sums_exactly`.
 

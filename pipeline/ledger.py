@@ -174,7 +174,7 @@ class CalibrationEntry(Record):
         faults: spec of the simulated faults, empty for none; *fault_seed* draws the chip.
         access: what was read: ``scalar`` or ``logits``.
         parameters: what was calibrated; *weights* tells whether all weights were, too.
-        pairs: antithetic pairs a step, with access to a scalar.
+        pairs: antithetic pairs per step, with access to a scalar.
         evaluations: programmings of the device, each followed by one batch of calibration images.
         images: device images that these cost.
         seed: of batches and directions.
@@ -182,7 +182,7 @@ class CalibrationEntry(Record):
         before: loss of the original on them.
         after: loss of the calibrated model on them.
         kept: *after* is smaller, and the calibrated model is the artifact at *path*; else the original stays.
-        sha256: of that artifact; null where there is none.
+        sha256: of that artifact; null if there is none.
         made_from: digest of the integer model.
     """
 
@@ -210,7 +210,7 @@ class Ledger(Record):
     """Everything a run leaves that another program may rely on.
 
     *heads* tells for each of several outputs of the network at which of the compared outputs it begins, and where it
-    ends, that one left out; it is empty where the network has one output.
+    ends, that one left out; it is empty if the network has one output.
     """
 
     schema_version: Annotated[int, Field(alias="schema")] = SCHEMA
@@ -289,7 +289,7 @@ def recorded_calibrations(path: Path, integer_sha256: str | None = None) -> tupl
 
 
 def _readable(path: Path) -> Ledger | None:
-    """Return the ledger at *path*; None where there is none, or a damaged one, which is no predecessor."""
+    """Return the ledger at *path*; None if there is none, or a damaged one, which is no predecessor."""
     try:
         return read_ledger(path)
     except IntegrityError:

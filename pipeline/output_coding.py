@@ -35,7 +35,7 @@ class OutputCoding:
         """Return the codes nearest to *values*, shape (N, outputs), that the executor *name* gave.
 
         Raises:
-            StageError: a value is not finite, or further than its float error from the nearest code; where that error
+            StageError: a value is not finite, or further than its float error from the nearest code; if that error
                 reaches half a step, every value is near some code.
         """
         if not np.isfinite(values).all():

@@ -22,7 +22,7 @@ class StageContext:
         workdir: the empty folder that becomes the artifact; a stage writes its payload here and nowhere else.
         scratch: a folder for logs and intermediate files, kept but not hashed.
         seed: seed of every random generator that the stage makes.
-        resume: a folder for what lets a stage that was interrupted go on; it need not exist, outlives failures and is
+        resume: a folder for what lets a stage that was interrupted resume; it need not exist, outlives failures and is
             removed when the stage succeeds. None: the stage is not to keep anything.
         progress: what work that takes long calls before each of its parts.
     """

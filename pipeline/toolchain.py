@@ -77,7 +77,7 @@ class Tool:
         return path
 
     def version(self) -> str | None:
-        """Return the version the program prints, or that of the package that ships it; None where it is missing."""
+        """Return the version the program prints, or that of the package that ships it; None if it is missing."""
         path = self.find()
         if path is None:
             return None
@@ -134,7 +134,7 @@ class PythonHeader(Tool):
         return path if path.is_file() else None
 
     def version(self) -> str | None:
-        """Return the version of this Python, or None where the header is missing."""
+        """Return the version of this Python, or None if the header is missing."""
         return None if self.find() is None else ".".join(map(str, sys.version_info[:3]))
 
 
@@ -341,7 +341,7 @@ def end_properly_on_signals() -> None:
 
 
 def trust_exit_codes() -> None:
-    """Give SIGCHLD its default action: where a launcher left it ignored, every program seems to end with code 0."""
+    """Give SIGCHLD its default action: if a launcher left it ignored, every program seems to end with code 0."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 

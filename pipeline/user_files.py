@@ -57,7 +57,7 @@ def files_of(file: Path) -> list[Path]:
 
 
 def _imported_by(file: Path) -> set[str]:
-    """Return the first part of every name that *file* imports; none where it cannot be read."""
+    """Return the first part of every name that *file* imports; none if it cannot be read."""
     try:
         tree = ast.parse(file.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):

@@ -21,7 +21,7 @@ class Vectors:
 
     Attributes:
         codes: shape (N, inputs).
-        labels: class of each sample, shape (N,); None where there is none.
+        labels: class of each sample, shape (N,); None if there is none.
         origin: how the codes were chosen, for example ``test[0:1000]``.
     """
 

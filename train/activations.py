@@ -42,7 +42,7 @@ class QuantizerCodes:
 
     @classmethod
     def of(cls, quantizer: nn.Module) -> QuantizerCodes | None:
-        """Return the codes of an activation *quantizer*, or None where it has a scale a channel or an unknown form."""
+        """Return the codes of an activation *quantizer*, or None if it has a scale per channel or an unknown form."""
         try:
             grid = Grid.of(quantizer.act_quant.fused_activation_quant_proxy.tensor_quant)
         except (TypeError, AttributeError):
@@ -71,7 +71,7 @@ class QuantizerCodes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Accumulators:
-    """The integers that an activation takes, one entry a channel.
+    """The integers that an activation takes, one entry per channel.
 
     Attributes:
         scales: real value of one unit; exact, a product of two float32 numbers.
@@ -177,7 +177,7 @@ class _Trace:
         self._uses = Counter(id(call.inputs) for call in calls if call.outputs is not call.inputs)
 
     def activation(self, call: _Call) -> ActivationLayer | None:
-        """Return the activation that *call* ran, or None where it is not known what it takes."""
+        """Return the activation that *call* ran, or None if it is not known what it takes."""
         output, maker = QuantizerCodes.of(call.module), self._maker(call.inputs, UNCHANGED)
         if output is None or maker is None:
             return None
@@ -201,7 +201,7 @@ class _Trace:
         return maker
 
     def _coding(self, value: object) -> QuantizerCodes | None:
-        """Return the codes that *value* holds, or None where it does not hold those of one quantizer."""
+        """Return the codes that *value* holds, or None if it does not hold those of one quantizer."""
         maker = self._maker(value, CARRIED)
         return QuantizerCodes.of(maker.module) if maker is not None and isinstance(maker.module, ACTIVATIONS) else None
 
@@ -212,7 +212,7 @@ class _Trace:
     def _product(self, call: _Call) -> Accumulators | None:
         """Return the sums of the layer with weights that *call* ran or, a batch norm, took.
 
-        One that others use, too, is not negated by the lowering where its channels fall; it is left out.
+        One that others use, too, is not negated by the lowering if its channels fall; it is left out.
         """
         if isinstance(call.module, NORMS):
             known = call.module.running_mean is not None and call.module.weight is not None

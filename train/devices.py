@@ -26,7 +26,7 @@ UNUSED_PARAMETER = "Expected to have finished reduction in the prior iteration"
 
 
 def make_fabric(config: TrainConfig) -> Fabric:
-    """Return Lightning Fabric on the devices that *config* asks for; ``auto`` is CUDA where there is one.
+    """Return Lightning Fabric on the devices that *config* asks for; ``auto`` is CUDA if there is one.
 
     On the CPU a device is a process; they talk over gloo, CUDA devices over NCCL. Gradients are averaged by
     DistributedDataParallel, which also gives every process the buffers of the first one before each training pass.
@@ -71,7 +71,7 @@ def launch(config: TrainConfig, work: Callable[[Fabric], None]) -> None:
     except ProcessExitedException as error:
         raise StageError(
             f"one of the {config.devices} training processes was killed ({error}); is the memory full? "
-            "Run again to go on from the last saved state"
+            "Run again to resume from the last saved state"
         ) from error
     if failure is not None:
         kind, message = failure

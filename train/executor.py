@@ -71,7 +71,7 @@ class TorchExecutor:
     def observe(self, codes: Codes) -> Observation:
         """Run *codes*, shape (N, inputs), and return the codes of all quantizers behind the input's, and the outputs.
 
-        No layer is shown where the quantizers are not as many as the integer model has.
+        No layer is shown if the quantizers are not as many as the integer model has.
         """
         with watched_quantizers(self._network) as shown:
             values = self._values(codes)

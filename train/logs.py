@@ -1,4 +1,4 @@
-"""What a user watches: a progress bar with an ETA on standard error, and one line an epoch as CSV and for TensorBoard.
+"""What a user watches: a progress bar with an ETA on standard error, and one line per epoch as CSV and for TensorBoard.
 
 Both logs hold times, so they lie in the stage's scratch folder, which is not hashed; ``metrics.json`` has the same
 epochs without times.
@@ -68,7 +68,7 @@ class EpochLog:
 def watched(label: str, state: TrainingState, total: int, logs: Path | None) -> Iterator[Callable[[bool], None]]:
     """Yield what is called after every step of *total*, with whether it ended an epoch.
 
-    The bar shows nothing where standard error is not a terminal. Without *logs*, an existing folder, nothing is shown
+    The bar shows nothing if standard error is not a terminal. Without *logs*, an existing folder, nothing is shown
     or logged: that is how all processes but the first train.
     """
     console = Console(stderr=True)

@@ -85,9 +85,9 @@ def fit(
 ) -> Trained:
     """Train the task's network and leave it with the weights of the epoch that did best on the validation split.
 
-    The last batch of an epoch is dropped where it is not whole: batch norm would see too few samples in it. With
-    *resume* the state is saved after every epoch and every half minute; where that file holds the state of a training
-    that did not end, this one goes on from there. *logs* is an existing folder.
+    The last batch of an epoch is dropped if it is not whole: batch norm would see too few samples in it. With
+    *resume* the state is saved after every epoch and every half minute; if that file holds the state of a training
+    that did not end, this one resumes there. *logs* is an existing folder.
 
     Raises:
         StageError: the loss is no longer finite; the message names epoch, batch and step.
@@ -256,7 +256,7 @@ def _require_finite_weights(state: TrainingState, label: str, lr: float) -> None
 
 
 def _say_if_hardly_used(schedule: Schedule, total: int, state: TrainingState, label: str) -> None:
-    """Warn where the late estimator ran in fewer steps than its start promises: its absence looks like a result."""
+    """Warn if the late estimator ran in fewer steps than its start promises: its absence looks like a result."""
     promised = sum(schedule.at(step, total, ready=True)[0].extra_forward_passes > 0 for step in range(total))
     if state.guided_steps < promised:
         _log.warning(

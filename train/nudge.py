@@ -5,7 +5,7 @@ A channel's boundary between two codes lies, in accumulator units, at the real n
     t_i = (mean + (y_i - beta) * sqrt(variance + epsilon) / gamma) / accumulator_scale
 
 where ``y_i`` is the boundary of the quantizer. A float32 evaluation decides an integer accumulator wrongly only within
-a few roundings of ``t_i``; where scales are free, its sum is rounded too, and the error grows with the number of terms
+a few roundings of ``t_i``; if scales are free, its sum is rounded too, and the error grows with the number of terms
 and their magnitudes (:mod:`bitproof.pipeline.float_error`). Both follow from the types of the codes alone, so that one
 layer's nudge changes nothing for the next.
 
@@ -207,7 +207,7 @@ def _distances(boundaries: Reals) -> Reals:
 
 @torch.no_grad()
 def nudge(network: nn.Module, inputs: int) -> NudgeReport:
-    """Move batch norms of *network* (in evaluation mode, on the CPU) where a boundary is too near to an integer.
+    """Move batch norms of *network* (in evaluation mode, on the CPU) if a boundary is too near to an integer.
 
     Args:
         network: is changed.

@@ -61,7 +61,7 @@ class InputQuantizer(Uint8ActPerTensorFixedPoint):  # type: ignore[misc]  # brev
 
 
 class BipolarQuant(BinaryQuant):  # type: ignore[misc]  # brevitas is untyped
-    """One bit a weight: the sign, with 0 counted as positive, times the scale; codes are -1 and 1.
+    """One bit per weight: the sign, with 0 counted as positive, times the scale; codes are -1 and 1.
 
     The same codes as Brevitas' own, with a choice of what stands for the derivative of sign.
     """
@@ -102,12 +102,12 @@ def _default_surrogate(bits: int) -> SurrogateName:
 
 
 def activation_quantizer(bits: int, scale: Scale) -> Injector:
-    """Return the quantizer of activations behind a ReLU: codes 0 to 2^bits - 1, one scale a tensor."""
+    """Return the quantizer of activations behind a ReLU: codes 0 to 2^bits - 1, one scale per tensor."""
     return _ACTIVATIONS[scale].let(bit_width=bits)
 
 
 def residual_quantizer(bits: int, scale: Scale) -> Injector:
-    """Return the quantizer of what is added behind activations of *bits* bits, one scale a tensor.
+    """Return the quantizer of what is added behind activations of *bits* bits, one scale per tensor.
 
     Codes are signed and have one bit more, at most 8, so that a shortcut that is an activation keeps all its codes
     where the scales agree: for 1 bit -2 to 1, for 4 bits -16 to 15, for 7 and 8 bits -128 to 127.

@@ -1,4 +1,4 @@
-"""The file from which a killed training goes on, to the same bits as one that was not killed.
+"""The file from which a killed training resumes, to the same bits as one that was not killed.
 
 It lies outside the artifact, in a folder that survives the stage's failure, and belongs to one training: same options,
 same data, same seed, same versions. Any other file, and any damaged one, is discarded.
@@ -109,10 +109,10 @@ class Keeper:
             raise InputError(f"{self._file.path} does not fit this training ({error}); delete it") from error
         self.saved_step = self._state.step
         if self._fabric.is_global_zero:
-            _log.warning("training of the %s network goes on from step %d", self._label, self._state.step)
+            _log.warning("training of the %s network resumes at step %d", self._label, self._state.step)
 
     def save_if_due(self) -> None:
-        """Save where the last time is long ago; called by all processes together, the first one's clock decides."""
+        """Save if the last time is long ago; called by all processes together, the first one's clock decides."""
         due = time.monotonic() - self._saved_at >= SECONDS_BETWEEN_SAVES
         if self._file is not None and self._fabric.broadcast(due):
             self.save()

@@ -64,7 +64,7 @@ class RobustLoss:
 
 
 def training_loss(network: nn.Module, config: TrainConfig, plain: TrainingLoss = cross_entropy) -> TrainingLoss:
-    """Return the loss that *config* asks for: the *plain* one where neither faults nor narrow accumulators are.
+    """Return the loss that *config* asks for: the *plain* one if neither faults nor narrow accumulators are.
 
     Faults are drawn from torch's own generator, like dropout: its state is part of what a training resumes from.
     """

@@ -1,7 +1,7 @@
 """Surrogates for the derivative of sign and round: exact forward, a chosen slope backward.
 
 A surrogate ``s`` is a rising odd function that stands for ``sign`` in the backward pass alone. ``round`` is a staircase
-of such jumps, one a unit cell, so its slope is ``sum over k of s'(2 (x - k - 1/2))``. :mod:`bitproof.train.smoothing`
+of such jumps, one per unit cell, so its slope is ``sum over k of s'(2 (x - k - 1/2))``. :mod:`bitproof.train.smoothing`
 derives which random perturbation of the input a surrogate implies.
 
     name          s(x)                        slope of sign       slope of round
@@ -64,7 +64,7 @@ class Identity:
         return x.clamp(-1, 1) if self.bounded else x
 
     def slope(self, x: Tensor) -> Tensor:
-        """Return 1, or 0 outside [-1, 1] where it is bounded."""
+        """Return 1, or 0 outside [-1, 1] if it is bounded."""
         return (x.abs() <= 1).to(x.dtype) if self.bounded else torch.ones_like(x)
 
     def inverse(self, y: Tensor) -> Tensor:

@@ -184,7 +184,7 @@ def _neighbours(weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _inside(weights: Tensor) -> Tensor:
-    """Return 1 where a weight lies between the outermost levels, 0 where it is saturated."""
+    """Return 1 if a weight lies between the outermost levels, 0 if it is saturated."""
     cells = weights / SCALES[0] - 0.5
     return ((cells > -2) & (cells < 1)).float()
 

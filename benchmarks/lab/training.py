@@ -37,7 +37,7 @@ class Outcome:
 
 
 Watch = Callable[[int, Trainee], bool]
-"""Called after every step with its number, from 1, and the network; returns whether to go on."""
+"""Called after every step with its number, from 1, and the network; returns whether to continue."""
 
 
 def run(

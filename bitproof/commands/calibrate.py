@@ -44,7 +44,7 @@ class CalibrateRequest:
         parameters: ``output``, ``thresholds`` or ``all``; None: all that the executor can take.
         keep_weights: calibrate no weights, although outputs can be read.
         images: images of an evaluation.
-        pairs: antithetic pairs a step.
+        pairs: antithetic pairs per step.
         evaluations: budget.
         held_out: most validation images to decide on; None: all.
         seed: of batches and directions.
@@ -123,7 +123,7 @@ def _refuse_options_without_effect(request: CalibrateRequest) -> None:
 
 
 def _stays(earlier: CalibrationEntry | None, held_out: Samples, outcome: Outcome) -> CalibrationEntry | None:
-    """Return the *earlier* calibration of the same device where the new one is not better; None: the new one counts."""
+    """Return the *earlier* calibration of the same device if the new one is not better; None: the new one counts."""
     if earlier is None or earlier.path is None:
         return None
     comparable = (earlier.held_out, earlier.samples) == (held_out.origin, len(held_out))
@@ -228,7 +228,7 @@ def _report(entry: CalibrationEntry, stays: CalibrationEntry | None, *, as_json:
 
 @dataclass
 class Display:
-    """Cost beforehand, and a progress bar with the time left where standard error is a terminal."""
+    """Cost beforehand, and a progress bar with the time left if standard error is a terminal."""
 
     executor: str
     started: float = field(default_factory=time.monotonic)

@@ -1,4 +1,4 @@
-"""What a stage leaves of its work while it runs, so that its death is told even where it cannot tell it itself.
+"""What a stage leaves of its work while it runs, so that its death is told even if it cannot tell it itself.
 
 A process that is killed, runs out of memory or crashes in native code writes no failure. It leaves the file
 ``running/STAGE``, its log, and through the shell that started it its exit code.
@@ -44,7 +44,7 @@ def logged(run: RunFolder, name: str) -> Iterator[None]:
         handler = logging.StreamHandler(file)
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         root, level = logging.getLogger(), logging.getLogger().level
-        # Python shows warnings by its last resort, which steps back where there is another handler.
+        # Python shows warnings by its last resort, which steps back if there is another handler.
         added = [handler] if root.handlers or logging.lastResort is None else [handler, logging.lastResort]
         for each in added:
             root.addHandler(each)

@@ -35,7 +35,7 @@ class SomethingMissingError(BitproofError):
 
 @dataclass(frozen=True, slots=True)
 class ToolState:
-    """One tool: *version* is None where it is missing."""
+    """One tool: *version* is None if it is missing."""
 
     name: str
     version: str | None

@@ -25,7 +25,7 @@ from bitproof.plan import INTEGER, RunPlan
 def explain_executors(
     run_path: Path, *, executor: str | None, samples: int | None, flip_bit: str | None, as_json: bool
 ) -> None:
-    """Compare executors of the run with the integer model, layer by layer where they allow it, and explain them.
+    """Compare executors of the run with the integer model, layer by layer if they allow it, and explain them.
 
     Args:
         run_path: the run.
@@ -102,7 +102,7 @@ def _nothing(run: RunFolder, absent: Mapping[str, str]) -> str:
 def _require_equal(
     run: RunFolder, explained: list[Explanation], absent: Mapping[str, str], vectors: Vectors, *, as_json: bool
 ) -> None:
-    """Print what is left to say, and raise a GateError where an executor differs."""
+    """Print what is left to say, and raise a GateError if an executor differs."""
     ok = all(found.ok for found in explained)
     if as_json:
         missing = [{"executor": name, "why": why} for name, why in absent.items()]
@@ -133,6 +133,6 @@ def _artifacts(
 
 
 def _explain(run: RunFolder, plan: ExecutorPlan, artifact: Artifact, vectors: Vectors, *, asked: bool) -> Explanation:
-    """Compare one executor; its units are run alone where it was *asked* for, or where its outputs differ."""
+    """Compare one executor; its units are run alone if it was *asked* for, or if its outputs differ."""
     executor = open_executor(run, plan, artifact, run.workdir(f"{plan.file_name}-explained"))
     return explain_run(executor, run.artifact(INTEGER).path, run.artifact("export").path, vectors.codes, units=asked)

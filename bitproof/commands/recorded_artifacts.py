@@ -1,4 +1,4 @@
-"""Whether the artifacts of a run are those of its ledger, and the command that finishes a run where they are not."""
+"""Whether the artifacts of a run are those of its ledger, and the command that finishes a run if they are not."""
 
 from __future__ import annotations
 

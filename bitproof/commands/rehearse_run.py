@@ -29,7 +29,7 @@ def rehearse_run(run: RunFolder, config: RunConfig, stages: frozenset[str]) -> N
     """Build the network of *config* without training it, lower it, and ask the targets that *stages* belong to.
 
     A network of the user's own file is built and exported even if the training alone is wanted. Nothing is done where
-    *run* holds the trained network already, or where what is wanted needs none of it.
+    *run* holds the trained network already, or if what is wanted needs none of it.
 
     Raises:
         ConfigError: an option of a target asks for what the target does not have.

@@ -151,7 +151,7 @@ def _forget(run: RunFolder, plan: RunPlan) -> None:
 
 
 def _time_of(file: Path) -> int | None:
-    """Return when *file* was written, in nanoseconds; None where there is none."""
+    """Return when *file* was written, in nanoseconds; None if there is none."""
     return file.stat().st_mtime_ns if file.is_file() else None
 
 

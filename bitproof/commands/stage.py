@@ -1,4 +1,4 @@
-"""``bitproof stage``: carry out one step of a run, and record its failure where it fails."""
+"""``bitproof stage``: carry out one step of a run, and record its failure if it fails."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def run_stage(name: str, run_path: Path) -> None:
 
 
 def _failure_of(error: Exception, name: str) -> BitproofError | None:
-    """Return *error* as one for the user; None where it is a bug."""
+    """Return *error* as one for the user; None if it is a bug."""
     if isinstance(error, BitproofError):
         return error
     if isinstance(error, OSError):

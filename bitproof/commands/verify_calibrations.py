@@ -55,7 +55,7 @@ def _artifact(run: RunFolder, entry: CalibrationEntry, integer: Artifact) -> lis
 
 
 def _losses(run: RunFolder, entry: CalibrationEntry, integer: Artifact) -> list[str]:
-    """Measure before, and after where there is a model, and return what is not the loss of the ledger."""
+    """Measure before, and after if there is a model, and return what is not the loss of the ledger."""
     model = load(integer.path)
     try:
         device = device_of(run, entry.executor, entry.faults, entry.fault_seed, model)

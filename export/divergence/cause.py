@@ -12,7 +12,7 @@ class Cause(StrEnum):
     TIE_ROUNDING = "tie rounding"
     """Every accumulator at fault lies exactly on a boundary of the quantizer, and the other side was taken."""
     SATURATION = "saturation"
-    """Codes or accumulators beyond the end of a type: clipped, wrapped or kept where the model does otherwise."""
+    """Codes or accumulators beyond the end of a type: clipped, wrapped or kept if the model does otherwise."""
     ACCUMULATOR_WRAP = "accumulator wrap"
     """Accumulators are the model's modulo a power of two."""
     WRONG_WEIGHT = "wrong weight"

@@ -1,6 +1,6 @@
 """Activations that give other codes for the same accumulators: ties, ends of the type, float errors, thresholds.
 
-A cause is one for the whole layer where it explains every channel that differs; only if none does, the first channel
+A cause is one for the whole layer if it explains every channel that differs; only if none does, the first channel
 is explained alone.
 """
 
@@ -35,7 +35,7 @@ def find_wrong_codes(
     Args:
         model: the integer model.
         evidence: at a :class:`~bitproof.export.integer.Threshold`.
-        activations: the exact activation of each channel; None where it is not known.
+        activations: the exact activation of each channel; None if it is not known.
         floats: the other executor computes with floats.
     """
     node = evidence.node
@@ -96,7 +96,7 @@ def _is_rounded_by(rounding: Rounding, channel: DivergingChannel) -> bool:
 
 
 def _rounded(activation: Activation | None, rounding: Rounding) -> Activation | None:
-    """Return *activation* with another rounding; None where it is not known, or does not round."""
+    """Return *activation* with another rounding; None if it is not known, or does not round."""
     quantization = None if activation is None else _rounded_quantization(activation.quantization, rounding)
     return None if activation is None or quantization is None else replace(activation, quantization=quantization)
 
@@ -178,7 +178,7 @@ def _moved_thresholds(channels: Channels) -> Finding | None:
 
 
 def _moved(channel: DivergingChannel) -> list[_Moved]:
-    """Return the thresholds of the channel that must have moved; none where no thresholds explain its codes."""
+    """Return the thresholds of the channel that must have moved; none if no thresholds explain its codes."""
     node = channel.node
     allowed = range(node.lowest, node.highest + 1, node.step)
     if not channel.is_function or any(actual not in allowed for _, _, actual in channel.triples):

@@ -37,8 +37,8 @@ class Explanation:
         samples: how many were run.
         compared: how many codes of outputs and layers were compared.
         differing_outputs: how many output codes differ.
-        divergence: where the two part; None: nowhere.
-        note: why its layers could not be looked into; empty where they could, or where it shows none.
+        divergence: where the two diverge; None: nowhere.
+        note: why its layers could not be looked into; empty if they could, or if it shows none.
         rounded: of a float reference, how many codes of each layer its rounding errors explain.
     """
 
@@ -104,7 +104,7 @@ def explain(
         codes: input codes.
         activations: the exact activations of the model, by which ties and float errors are told.
         floats: the executor computes with floats.
-        units: run single units even where the outputs are equal.
+        units: run single units even if the outputs are equal.
 
     Raises:
         StageError: the executor fails, or shows layers of another shape.

@@ -73,7 +73,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What a comparison of all layers gave: how many codes were compared, and where the executors part."""
+    """What a comparison of all layers gave: how many codes were compared, and where the executors diverge."""
 
     compared: int
     evidence: Evidence | None
@@ -199,7 +199,7 @@ def _earlier(model: IntegerModel, one: Evidence | None, two: Evidence | None) ->
 
 
 def _run_unit(executor: object, node: Node, source: Codes) -> Codes | None:
-    """Return what *executor* makes of *source* at *node*; None where it cannot run that node alone."""
+    """Return what *executor* makes of *source* at *node*; None if it cannot run that node alone."""
     if isinstance(node, MatMul) and isinstance(executor, MatrixUnit):
         return executor.multiply(node.name, source)
     if isinstance(node, Threshold) and isinstance(executor, Requantizer):

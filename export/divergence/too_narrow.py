@@ -98,7 +98,7 @@ def _wrapped_codes(channels: Channels) -> Finding | None:
 
 
 def _unsaturated(channel: DivergingChannel) -> Codes | None:
-    """Return the code of each decided accumulator as if the type had no end; None where that is not known."""
+    """Return the code of each decided accumulator as if the type had no end; None if that is not known."""
     activation = channel.activation
     if activation is None:
         return None

@@ -149,7 +149,7 @@ def _alone(inputs: Codes, deltas: Codes) -> list[tuple[int, int]]:
 
 
 def _solve(inputs: Codes, deltas: Codes) -> Codes | None:
-    """Return integers that times *inputs* are *deltas*, with 0 wherever they are free; None where none are found."""
+    """Return integers that times *inputs* are *deltas*, with 0 wherever they are free; None if none are found."""
     unknowns = inputs.shape[1]
     if unknowns > MAX_UNKNOWNS:
         return None

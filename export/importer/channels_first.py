@@ -15,7 +15,7 @@ from bitproof.export.importer.shapes import Shape
 def channels_first(
     node: onnx.NodeProto, graph: WorkingGraph, shapes: Mapping[str, Shape]
 ) -> list[onnx.NodeProto] | None:
-    """Return what *node* is rewritten as; None where it is channels-first already or its rank is not known."""
+    """Return what *node* is rewritten as; None if it is channels-first already or its rank is not known."""
     shape = shapes.get(node.input[0]) if node.input else None
     if shape is None or len(shape) < 2:
         return None
@@ -35,7 +35,7 @@ def channels_first(
 
 
 def _threshold(node: onnx.NodeProto, graph: WorkingGraph, rank: int) -> list[onnx.NodeProto] | None:
-    # qonnx takes a tensor of rank 3 for channels-last where the node does not say what it is
+    # qonnx takes a tensor of rank 3 for channels-last if the node does not say what it is
     layout = text(node, "data_layout", "") or {3: "NWC"}.get(rank, "")
     if layout.find("C") in (-1, 1):
         return None

@@ -42,7 +42,7 @@ def unify_domains(graph: WorkingGraph) -> None:
             node.domain = ""
         if node.op_type not in OPERATIONS or node.domain not in (*SYNONYMS, GENERAL, ""):
             continue
-        # qonnx takes version 1 where the file does not import the domain
+        # qonnx takes version 1 if the file does not import the domain
         version = graph.opsets.get(node.domain, 1) if node.domain else 1
         found.add(version)
         if node.op_type == VERSIONED:

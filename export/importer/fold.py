@@ -35,7 +35,7 @@ class Folder:
         self._elements = self._nodes = 0
 
     def fold(self, node: onnx.NodeProto, inputs: list[Array]) -> Array | None:
-        """Return the output of *node* on the constants *inputs*; None where it is none that is evaluated.
+        """Return the output of *node* on the constants *inputs*; None if it is none that is evaluated.
 
         A node that fails stays in the graph, where it is refused with the others that have no integer form.
 
@@ -69,7 +69,7 @@ def _is_safe(node: onnx.NodeProto, inputs: list[Array]) -> bool:
 
 
 def _elements(node: onnx.NodeProto, inputs: list[Array]) -> int | None:
-    """Return how many numbers the output of *node* holds, at most; None where that cannot be told."""
+    """Return how many numbers the output of *node* holds, at most; None if that cannot be told."""
     try:
         if node.op_type == "Range":
             start, limit, step = (float(value.reshape(())) for value in inputs)

@@ -30,7 +30,7 @@ class WorkingGraph:
         name: the graph's name.
         input: the one real input; its first axis is the batch.
         output: name of the one output tensor.
-        output_rank: number of axes that the file declares for it; None where it declares none.
+        output_rank: number of axes that the file declares for it; None if it declares none.
         nodes: in an order in which every tensor is made before it is used.
         constants: every constant tensor by name.
         opsets: version of each domain.
@@ -48,7 +48,7 @@ class WorkingGraph:
     heads: dict[str, str] = field(default_factory=dict)
 
     def fresh(self, name: str) -> str:
-        """Return *name*, or *name* with a number behind it where a tensor has that name already."""
+        """Return *name*, or *name* with a number behind it if a tensor has that name already."""
         candidate, count = name, 1
         while candidate in self.taken:
             count += 1
@@ -64,7 +64,7 @@ class WorkingGraph:
 
 
 def label(node: onnx.NodeProto) -> str:
-    """Return how messages call *node*: its name, or its first output where it has none."""
+    """Return how messages call *node*: its name, or its first output if it has none."""
     return node.name or (node.output[0] if node.output else "without a name")
 
 
@@ -89,13 +89,13 @@ def integer(node: onnx.NodeProto, name: str, default: int) -> int:
 
 
 def integers(node: onnx.NodeProto, name: str) -> tuple[int, ...] | None:
-    """Return the attribute *name* of *node*, a list of integers; None where it is absent."""
+    """Return the attribute *name* of *node*, a list of integers; None if it is absent."""
     value = _value(node, name, AttributeProto.INTS, "a list of integers")
     return None if value is None else tuple(int(entry) for entry in value)
 
 
 def number(node: onnx.NodeProto, name: str) -> float | None:
-    """Return the float attribute *name* of *node*; None where it is absent."""
+    """Return the float attribute *name* of *node*; None if it is absent."""
     value = _value(node, name, AttributeProto.FLOAT, "a number")
     return None if value is None else float(value)
 
@@ -120,7 +120,7 @@ def put(node: onnx.NodeProto, name: str, value: int | float | str | list[int]) -
 
 
 def input_of(node: onnx.NodeProto, index: int) -> str:
-    """Return the name of input *index* of *node*; empty where it is left out."""
+    """Return the name of input *index* of *node*; empty if it is left out."""
     return node.input[index] if index < len(node.input) else ""
 
 

@@ -25,7 +25,7 @@ SOURCE = "source.json"
 
 
 def _annotation(model: onnx.ModelProto, tensor: str) -> str | None:
-    """Return the type that FINN's annotation in *model* gives *tensor*, for example BIPOLAR; None where it is none."""
+    """Return the type that FINN's annotation in *model* gives *tensor*, for example BIPOLAR; None if it is none."""
     for annotation in model.graph.quantization_annotation:
         if annotation.tensor_name == tensor:
             return next((e.value for e in annotation.quant_parameter_tensor_names if e.key == "finn_datatype"), None)
@@ -33,14 +33,14 @@ def _annotation(model: onnx.ModelProto, tensor: str) -> str | None:
 
 
 def _bytes_of(model: onnx.ModelProto, tensor: str) -> str | None:
-    """Return the declaration that the type of the input *tensor* of *model* stands for; None where it is FLOAT."""
+    """Return the declaration that the type of the input *tensor* of *model* stands for; None if it is FLOAT."""
     held = next(value.type.tensor_type.elem_type for value in model.graph.input if value.name == tensor)
     return BYTES.get(held)
 
 
 @dataclass(frozen=True)
 class ImportQonnx(FirstStage):
-    """Normalize the file *source*; *input* declares its input codes where it does not quantize them itself."""
+    """Normalize the file *source*; *input* declares its input codes if it does not quantize them itself."""
 
     source: SourceFile
     input: str | None = None

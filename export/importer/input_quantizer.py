@@ -70,7 +70,7 @@ class InputQuantizer:
 
 
 def find_input_quantizer(model: onnx.ModelProto) -> InputQuantizer | None:
-    """Return the quantizer of the input of the normalized *model*; None where the input is not quantized.
+    """Return the quantizer of the input of the normalized *model*; None if the input is not quantized.
 
     Raises:
         InputError: several nodes quantize the input, or the one that does has parameters that are not supported there.

@@ -57,7 +57,7 @@ def _set_input(node: onnx.NodeProto, index: int, name: str) -> None:
 def _batch_normalization(node: onnx.NodeProto, graph: WorkingGraph, _shapes: Mapping[str, Shape]) -> None:
     if graph.opsets[""] < 9:
         if integer(node, "spatial", 1) != 1:
-            raise refusal(node, "spatial = 0 has a mean and a variance at every position; supported: one a channel")
+            raise refusal(node, "spatial = 0 has a mean and a variance at every position; supported: one per channel")
         without(node, ["spatial"])
 
 
@@ -80,7 +80,7 @@ def _pad(node: onnx.NodeProto, graph: WorkingGraph, _shapes: Mapping[str, Shape]
 
 
 def _softmax(node: onnx.NodeProto, _graph: WorkingGraph, shapes: Mapping[str, Shape]) -> None:
-    """Before opset 13 all axes from *axis* on were one; that is the same as one axis where the others have size 1."""
+    """Before opset 13 all axes from *axis* on were one; that is the same as one axis if the others have size 1."""
     axis = integer(node, "axis", 1)
     shape = shapes.get(node.input[0])
     rank = len(shape) if shape is not None else None

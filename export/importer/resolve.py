@@ -66,7 +66,7 @@ class Walk:
         self.folder = Folder(max(OPSET, graph.opsets[""]))
 
     def run(self) -> None:
-        """Resolve every node, then name the output anew where the node that made it has gone."""
+        """Resolve every node, then name the output anew if the node that made it has gone."""
         pending = deque(self.graph.nodes)
         self.graph.nodes = []
         while pending:
@@ -124,7 +124,7 @@ class Walk:
         return is_standard(node, "Identity")
 
     def _before_transposes(self, node: onnx.NodeProto) -> str | None:
-        """Return the tensor that *node* and the Transpose before it leave as it was; None where they do not."""
+        """Return the tensor that *node* and the Transpose before it leave as it was; None if they do not."""
         before = self.makers.get(node.input[0]) if is_standard(node, "Transpose") and node.input else None
         if before is None or not is_standard(before, "Transpose"):
             return None

@@ -21,7 +21,7 @@ Sizes = NDArray[np.object_]
 def sizes_of(
     node: onnx.NodeProto, sizes: Mapping[str, Sizes], constants: Mapping[str, Array], shapes: Mapping[str, Shape]
 ) -> Sizes | None:
-    """Return the sizes that *node* computes; None where it computes something else."""
+    """Return the sizes that *node* computes; None if it computes something else."""
     if node.domain:
         return None
     try:
@@ -129,12 +129,12 @@ _RULES: Mapping[str, Callable[[onnx.NodeProto, list[Sizes]], Sizes]] = {
 
 
 def target_of(given: list[Any], source: Shape, batch: int | None) -> list[int] | None:
-    """Return the sizes to reshape a tensor of shape *source* to, with the batch open; None where they are not known.
+    """Return the sizes to reshape a tensor of shape *source* to, with the batch open; None if they are not known.
 
     Args:
         given: what the file asks for: numbers (0: as in *source*, -1: what is left), the batch, None.
         source: begins with the batch.
-        batch: the number of samples that the file was written for; None where it leaves it open.
+        batch: the number of samples that the file was written for; None if it leaves it open.
 
     Raises:
         ValueError: the samples would not stay apart.

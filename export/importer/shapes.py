@@ -30,7 +30,7 @@ REDUCTIONS = operations("ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd")
 
 
 def output_shape(node: onnx.NodeProto, shapes: Mapping[str, Shape], constants: Mapping[str, Array]) -> Shape | None:
-    """Return the shape of the first output of *node*; None where it is not known.
+    """Return the shape of the first output of *node*; None if it is not known.
 
     A node whose attributes contradict each other has no known shape; who reads it will refuse it.
     """
@@ -80,7 +80,7 @@ def broadcast(*shapes: Shape) -> Shape:
 
 
 def number_of(sizes: Shape) -> int | None:
-    """Return the product of *sizes*; None where one is the batch or not known."""
+    """Return the product of *sizes*; None if one is the batch or not known."""
     numbers = [size for size in sizes if isinstance(size, int)]
     return math.prod(numbers) if len(numbers) == len(sizes) else None
 

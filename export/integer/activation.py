@@ -160,7 +160,7 @@ def thresholds_of(activation: Activation, reachable: Interval) -> list[int]:
     """Return for each level the smallest accumulator in *reachable* that reaches it, ascending.
 
     Returns:
-        One integer a level; ``reachable.low`` where every accumulator reaches it, ``reachable.high + 1`` where none.
+        One integer a level; ``reachable.low`` if every accumulator reaches it, ``reachable.high + 1`` if none.
 
     Raises:
         ValueError: the chain falls (negate the channel first).

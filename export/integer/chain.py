@@ -56,9 +56,9 @@ class Chain:
         intercept: real output at accumulator 0, before the clamps.
         low: least output, or None.
         high: largest output, or None; at least *low*.
-        floats: how floats evaluate it; not part of what the chain is. None where it is not known.
+        floats: how floats evaluate it; not part of what the chain is. None if it is not known.
         curve: what is done to the clipped number, never falling; None: nothing.
-        entering: how floats evaluate what enters the curve; None where it is not known.
+        entering: how floats evaluate what enters the curve; None if it is not known.
     """
 
     slope: Surd
@@ -151,7 +151,7 @@ class Chain:
 
     @property
     def direction(self) -> int:
-        """Sign of the slope: 1 where the output never falls, -1 where it never rises, 0 where it is constant."""
+        """Sign of the slope: 1 if the output never falls, -1 if it never rises, 0 if it is constant."""
         return self.slope.sign()
 
     def value(self, accumulator: int) -> Surd:

@@ -15,7 +15,7 @@ UNIT, NO_UNDERFLOW = 2.0**-53, 2.0**-1000
 def classify(model: IntegerModel, outputs: Codes) -> Codes:
     """Return the class, shape (N,), that *outputs* of *model*, shape (N, outputs), name.
 
-    That is the first index of a network that ends with its largest outputs; for a single output class 1 where its real
+    That is the first index of a network that ends with its largest outputs; for a single output class 1 if its real
     number is positive, else 0; else the output with the largest real number, of equal ones the first. Channels of
     different scale or bias are compared as fractions.
     """

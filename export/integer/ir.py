@@ -34,9 +34,9 @@ class Coding:
     A batch norm behind the last layer divides by a square root, which is seldom rational; without one, *root* is 1.
 
     Attributes:
-        scale: of one code; 0 where a batch norm makes a constant of the channel.
+        scale: of one code; 0 if a batch norm makes a constant of the channel.
         offset: of the code 0.
-        root: > 0; 1 where the real numbers are rational.
+        root: > 0; 1 if the real numbers are rational.
         shift: what is added behind the root.
     """
 
@@ -51,7 +51,7 @@ class Coding:
 
     @classmethod
     def of(cls, slope: Surd, intercept: Surd) -> Coding | None:
-        """Return the coding of ``slope * code + intercept``; None where it holds several square roots."""
+        """Return the coding of ``slope * code + intercept``; None if it holds several square roots."""
         root = next((r for r, _ in (*slope.terms, *intercept.terms) if r != 1), 1)
         gain, constant = slope.over(root), intercept.over(root)
         if gain is None or constant is None or (root != 1 and gain[1]):
@@ -121,7 +121,7 @@ class IntegerModel:
         if not self.shape or min(self.shape) < 1:
             raise ValueError(f"the input has shape {self.shape}; it needs sizes of at least 1")
         if prod(self.shape) > MAX_ELEMENTS:
-            raise ValueError(f"the input has {prod(self.shape)} integers a sample; at most {MAX_ELEMENTS}")
+            raise ValueError(f"the input has {prod(self.shape)} integers per sample; at most {MAX_ELEMENTS}")
         names = [node.name for node in self.nodes]
         if len(set(names)) != len(names) or INPUT in names:
             raise ValueError(f"node names repeat, or one is {INPUT!r}: {names}")
@@ -177,7 +177,7 @@ class IntegerModel:
                 raise ValueError(f"{node.name!r} ({node.op}) takes {len(sources)} values; needs {node.arity or 'some'}")
             shapes[node.name] = shape = node.output_shape(*(shapes[source] for source in sources))
             if prod(shape) > MAX_ELEMENTS:
-                raise ValueError(f"{node.name!r} gives {prod(shape)} integers a sample; at most {MAX_ELEMENTS}")
+                raise ValueError(f"{node.name!r} gives {prod(shape)} integers per sample; at most {MAX_ELEMENTS}")
         return shapes
 
     @property

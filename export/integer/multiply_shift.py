@@ -68,18 +68,18 @@ class Reached:
         )
 
     def at_least(self, multiplier: Codes, shift: int) -> tuple[Codes, Codes]:
-        """Return for each channel the least B, ``-NONE`` where nothing bounds it, and the level that bounds it."""
+        """Return for each channel the least B, ``-NONE`` if nothing bounds it, and the level that bounds it."""
         bounds = np.where(self.met, (self.codes << shift) - multiplier[:, None] * self.reach, -NONE)
         return bounds.max(axis=1), bounds.argmax(axis=1)
 
     def at_most(self, multiplier: Codes, shift: int) -> tuple[Codes, Codes]:
-        """Return for each channel the largest B, ``NONE`` where nothing bounds it, and the level that bounds it."""
+        """Return for each channel the largest B, ``NONE`` if nothing bounds it, and the level that bounds it."""
         bounds = np.where(self.missed, (self.codes << shift) - 1 - multiplier[:, None] * self.below, NONE)
         return bounds.min(axis=1), bounds.argmin(axis=1)
 
 
 def least_multipliers(reached: Reached, shift: int) -> tuple[Codes | None, bool]:
-    """Return the least M >= 0 of every channel for which a B exists, shape (channels,); None where one has none.
+    """Return the least M >= 0 of every channel for which a B exists, shape (channels,); None if one has none.
 
     The second value tells, where there are none, whether a multiplier that is needed has over 31 bits.
     """

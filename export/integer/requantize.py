@@ -60,7 +60,7 @@ class RoundingShift:
     Attributes:
         offset: B, shape (channels,); every ``|a + B|`` of a reachable accumulator is below 2^31 - 2^k.
         shift: k, one for all channels, at least 1; every code times 2^k is below 2^31, too.
-        to_odd: a tie goes to the odd code, as it does where codes are stored with an odd zero point.
+        to_odd: a tie goes to the odd code, as it does if codes are stored with an odd zero point.
     """
 
     offset: Codes
@@ -92,7 +92,7 @@ def solve_requantization(node: Threshold, reachable: Ranges) -> Requantization |
 
 
 def solve_multiply_shift(node: Threshold, reachable: Ranges, *, word_bits: int) -> MultiplyShift | None:
-    """Return constants that reproduce *node* on every reachable accumulator, or None where there are none.
+    """Return constants that reproduce *node* on every reachable accumulator, or None if there are none.
 
     Every sum ``a * M + B`` fits a two's complement word of *word_bits* bits, 32 or 64. The smallest common shift is
     chosen, and the smallest M of each channel for it. Constants of S give constants of S + 1 (both doubled), so few
@@ -126,7 +126,7 @@ def solve_multiply_shift(node: Threshold, reachable: Ranges, *, word_bits: int) 
 
 
 def solve_rounding_shift(node: Threshold, reachable: Ranges) -> RoundingShift | None:
-    """Return the rounding shift that reproduces *node* on every reachable accumulator, or None where there is none."""
+    """Return the rounding shift that reproduces *node* on every reachable accumulator, or None if there is none."""
     if not _solvable(node, reachable):
         return None
     reached = Reached.of(node, reachable)

@@ -98,7 +98,7 @@ def rational(text: object) -> Fraction:
 
 
 def _coding_to_json(coding: Coding) -> list[str]:
-    """Return [scale, offset], followed by [root, shift] where there is a square root."""
+    """Return [scale, offset], followed by [root, shift] if there is a square root."""
     numbers = [coding.scale, coding.offset, *([] if coding.root == 1 else [coding.root, coding.shift])]
     return [str(number) for number in numbers]
 

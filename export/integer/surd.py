@@ -135,7 +135,7 @@ class Surd:
         return _merge([(r, Fraction(s)) for r, s in [_reduce(radicand)]]) if radicand else cls((), 1)
 
     def over(self, radicand: int) -> tuple[Fraction, Fraction] | None:
-        """Return rationals (q, p) with ``self = q * sqrt(radicand) + p``; None where there are none.
+        """Return rationals (q, p) with ``self = q * sqrt(radicand) + p``; None if there are none.
 
         q is 0 where *radicand*, > 0, is 1.
         """

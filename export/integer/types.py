@@ -81,7 +81,7 @@ Shape = tuple[int, ...]
 """Sizes of one sample, channels first, the batch left out: (C,), (C, L) or (C, H, W)."""
 
 Ranges = tuple[Interval, ...]
-"""One interval a channel, that is, for each index of a value's first axis."""
+"""One interval per channel, that is, for each index of a value's first axis."""
 
 
 def hull(ranges: Ranges) -> Interval:

@@ -22,15 +22,15 @@ def quantize(
     quantizations: Sequence[Quantization],
     scales: Sequence[Fraction],
 ) -> Tensor:
-    """Append the thresholds of *quantizations*, one a channel or one for all, on *tensor*.
+    """Append the thresholds of *quantizations*, one per channel or one for all, on *tensor*.
 
     Args:
         lowering: the walk.
         target: the tensor of the graph that holds the codes' real numbers.
         tensor: what is quantized.
         kind: type of the codes.
-        quantizations: one a channel, or one for all.
-        scales: real value of one code, one a channel, or one for all.
+        quantizations: one per channel, or one for all.
+        scales: real value of one code, one per channel, or one for all.
     """
     builder = lowering.builder
     channels = len(tensor.chains)

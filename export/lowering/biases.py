@@ -1,4 +1,4 @@
-"""Biases of products: real numbers of the file, or integers in units of the accumulator where that is what they are.
+"""Biases of products: real numbers of the file, or integers in units of the accumulator if that is what they are.
 
 Brevitas gives an integer bias the scale of the accumulator, ``float32(input scale * weight scale)``, since binary32
 cannot hold the product of two binary32 numbers. The exported bias therefore looks a last bit away from a whole number
@@ -20,7 +20,7 @@ def bias_offsets(bias: Known, reals: Sequence[Fraction], units: Sequence[Fractio
 
     Args:
         bias: what is added.
-        reals: its real numbers, one a channel or one for all.
+        reals: its real numbers, one per channel or one for all.
         units: real value of one accumulator unit of each channel, the exact product of two binary32 scales.
     """
     channels = len(units)

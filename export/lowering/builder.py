@@ -39,8 +39,8 @@ class Origin:
     Attributes:
         tensor: its name in the graph.
         axes: axis ``i`` of one of its samples is axis ``axes[i]`` of the node's output.
-        scales: one a channel; negative where the node's channel was negated.
-        offsets: one a channel.
+        scales: one per channel; negative if the node's channel was negated.
+        offsets: one per channel.
     """
 
     tensor: str

@@ -13,7 +13,7 @@ from bitproof.export.lowering.graph import Lowering, UnsupportedError
 from bitproof.export.lowering.known import Tensor, unit_of
 
 MAX_LEVELS = 255
-"""So many thresholds a channel at most stand for a clamp on codes."""
+"""So many thresholds per channel at most stand for a clamp on codes."""
 
 
 def in_order(lowering: Lowering, tensor: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ def off_grid(tensor: Tensor, *, pads: bool = False) -> str | None:
 
 
 def shift(lowering: Lowering, node: str, factors: list[Fraction], offsets: list[Fraction]) -> str:
-    """Append the node that maps each channel of *node* by whole *factors* and *offsets*; none where nothing changes.
+    """Append the node that maps each channel of *node* by whole *factors* and *offsets*; none if nothing changes.
 
     Raises:
         UnsupportedError: they are too large.
@@ -93,7 +93,7 @@ def shift(lowering: Lowering, node: str, factors: list[Fraction], offsets: list[
 
 
 def affine(name: str, factors: list[Fraction], offsets: list[Fraction]) -> Affine:
-    """Return the node of whole *factors* and *offsets*, one a channel."""
+    """Return the node of whole *factors* and *offsets*, one per channel."""
     arrays = (np.array([int(number) for number in numbers], dtype=np.int64) for numbers in (factors, offsets))
     return Affine(name, *arrays)
 

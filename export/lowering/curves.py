@@ -26,7 +26,7 @@ def leaky_relu(lowering: Lowering, node: onnx.NodeProto) -> Known:
 
 
 def prelu(lowering: Lowering, node: onnx.NodeProto) -> Known:
-    """Lower PRelu: one slope, or one a channel, none negative."""
+    """Lower PRelu: one slope, or one per channel, none negative."""
     tensor = lowering.tensor(node, 0)
     return _bent(lowering, node, tensor, constants_of(lowering, tensor, node, 1))
 

@@ -29,7 +29,7 @@ def constants_of(lowering: Lowering, tensor: Tensor, node: onnx.NodeProto, index
     if values is None:
         raise UnsupportedError(
             f"input {index} ({node.input[index]!r}) has shape {constants.shape} for samples of shape "
-            f"{lowering.shape(tensor)}; supported: one number, or one a channel"
+            f"{lowering.shape(tensor)}; supported: one number, or one per channel"
         )
     return values
 
@@ -158,7 +158,7 @@ def _sum(lowering: Lowering, node: onnx.NodeProto, *, sign: int) -> Known:
 
 
 def _in_accumulator_units(lowering: Lowering, tensor: Tensor, bias: Known, offsets: list[Fraction]) -> list[Fraction]:
-    """Return the *offsets* that the constant *bias* adds to a product, whole units where they are meant as such."""
+    """Return the *offsets* that the constant *bias* adds to a product, whole units if they are meant as such."""
     linear = tensor.linear()
     if linear is None or not isinstance(lowering.builder.nodes.get(tensor.node), Product):
         return offsets

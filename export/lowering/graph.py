@@ -166,7 +166,7 @@ def name_of(node: onnx.NodeProto) -> str:
 def along_channels(lowering: Lowering, tensor: Tensor, constants: Rationals) -> list[Fraction] | None:
     """Return *constants*, which broadcast to (N, *sample), for each channel of the integer value behind *tensor*.
 
-    None where they differ along another axis, or do not broadcast.
+    None if they differ along another axis, or do not broadcast.
     """
     shape = lowering.shape(tensor)
     if constants.size == 1:

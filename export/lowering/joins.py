@@ -41,7 +41,7 @@ def add_tensors(lowering: Lowering, first: Tensor, second: Tensor) -> Tensor:
 
 
 def _chain(unit: Fraction, *offsets: Fraction) -> Chain:
-    """Return the chain of a sum; one off the grid of *unit* makes floats round, even where the sum is on it."""
+    """Return the chain of a sum; one off the grid of *unit* makes floats round, even if the sum is on it."""
     chain = Chain.of(unit, sum(offsets))
     off_grid = [offset for offset in offsets if (offset / unit).denominator != 1]
     if not off_grid or chain.floats is None:

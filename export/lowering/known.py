@@ -87,7 +87,7 @@ class Tensor:
         return replace(self, chains=tuple(made[id(chain)] for chain in self.chains))
 
     def linear(self) -> list[tuple[Fraction, Fraction]] | None:
-        """Return each channel's rational (slope, intercept); None where a chain is clamped or holds a square root."""
+        """Return each channel's rational (slope, intercept); None if a chain is clamped or holds a square root."""
         pairs = {id(chain): linear_of(chain) for chain in self.chains}
         channels = [pairs[id(chain)] for chain in self.chains]
         known = [channel for channel in channels if channel is not None]
@@ -122,7 +122,7 @@ Known = Constant | QuantizedConstant | GraphInput | Tensor
 
 
 def linear_of(chain: Chain) -> tuple[Fraction, Fraction] | None:
-    """Return the rational (slope, intercept) of *chain*; None where it is clamped or holds a square root."""
+    """Return the rational (slope, intercept) of *chain*; None if it is clamped or holds a square root."""
     if chain.low is not None or chain.high is not None or chain.curve is not None:
         return None
     if not (chain.slope.is_rational and chain.intercept.is_rational):
@@ -150,7 +150,7 @@ def rationals(values: NDArray[Any]) -> Rationals:
 
 
 def unit_of(numbers: list[Fraction]) -> Fraction:
-    """Return the largest rational > 0 of which every number is a whole multiple; 1 where all are 0."""
+    """Return the largest rational > 0 of which every number is a whole multiple; 1 if all are 0."""
     unit = Fraction(0)
     for number in set(numbers):
         unit = _gcd(unit, abs(number))

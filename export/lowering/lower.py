@@ -28,7 +28,7 @@ from bitproof.export.lowering.operations import (
 from bitproof.pipeline import InputError
 
 ACCUMULATOR_BITS = 32
-"""An output bias becomes part of the codes where they stay within this, and of their decoding elsewhere."""
+"""An output bias becomes part of the codes if they stay within this, and of their decoding elsewhere."""
 
 UNKNOWN = "not supported"
 """Said of an operation that no function lowers; the list of those that are known follows once."""
@@ -43,7 +43,7 @@ class Lowered:
 
     Attributes:
         model: the integer model.
-        activations: for each of its activations the exact chains and quantizers, one a channel, all rising.
+        activations: for each of its activations the exact chains and quantizers, one per channel, all rising.
         spans: for each activation the part of the graph that it stands for.
         origins: for each node that equals a tensor of the graph, which.
         input: the tensor of the graph that holds the input codes.
@@ -271,7 +271,7 @@ def _needed(output: str, wiring: dict[str, tuple[str, ...]]) -> set[str]:
 def _decoded(lowering: Lowering, tensor: Tensor) -> tuple[Tensor, list[Coding]]:
     """Return the output and what its codes stand for, one coding a channel.
 
-    A bias, or a scale a channel, is brought into the codes where they stay small; else it stays with the decoding.
+    A bias, or a scale per channel, is brought into the codes if they stay small; else it stays with the decoding.
     """
     linear = tensor.linear()
     if linear is None:

@@ -58,7 +58,7 @@ def quant(lowering: Lowering, node: onnx.NodeProto) -> Known:
 
 
 def bipolar_quant(lowering: Lowering, node: onnx.NodeProto) -> Known:
-    """Lower BipolarQuant: 1 where the number is at least 0, else -1, times the scale."""
+    """Lower BipolarQuant: 1 if the number is at least 0, else -1, times the scale."""
     scales, source = positive_scales(lowering, node, 1), lowering.known[node.input[0]]
     kind, zeros = IntegerType(2, signed=True), np.zeros((), dtype=np.int64)
     if isinstance(source, Constant):
@@ -97,7 +97,7 @@ def _weights(lowering: Lowering, node: onnx.NodeProto, source: Constant, quant: 
 
 
 def _unchanged(lowering: Lowering, source: Known, quant: QuantConstants) -> Tensor | None:
-    """Return *source* where all its real numbers are codes of *quant* already: wide accumulators pass unchanged."""
+    """Return *source* if all its real numbers are codes of *quant* already: wide accumulators pass unchanged."""
     if not isinstance(source, Tensor) or quant.scales.size != 1 or quant.zero_points.any() or quant.bipolar:
         return None
     scale = quant.scales.reshape(-1)[0]

@@ -100,7 +100,7 @@ def multi_threshold(lowering: Lowering, node: onnx.NodeProto) -> Known:
     if len(steps) > 1 and (tensor.axes[axis - 1] != 0 or len(steps) != len(tensor.chains)):
         raise UnsupportedError(
             f"{len(steps)} rows of thresholds along axis {axis} of (N, {', '.join(map(str, lowering.shape(tensor)))}); "
-            "supported: one row, or one a channel"
+            "supported: one row, or one per channel"
         )
     codes = quantize(lowering, node.output[0], tensor, kind, steps, [scale])
     return replace(codes, chains=(Chain.of(scale, bias),) * len(codes.chains))

@@ -32,7 +32,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class PlainIntegers:
-    """Integers as they are, in int32, or in int64 where they are *wide*."""
+    """Integers as they are, in int32, or in int64 if they are *wide*."""
 
     tensor: str
     wide: bool = False
@@ -47,7 +47,7 @@ Value = Stored | PlainIntegers
 
 
 def zero_point_of(lowest: int, highest: int) -> int:
-    """Return what is added to codes *lowest* to *highest* in uint8: nothing where they fit as they are.
+    """Return what is added to codes *lowest* to *highest* in uint8: nothing if they fit as they are.
 
     Raises:
         StageError: they are more than 256 codes.

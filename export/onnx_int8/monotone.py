@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from bitproof.pipeline import Codes
 
 Bounds = NDArray[np.object_]
-"""Python integers, one a channel, shape (channels,): they have no width."""
+"""Python integers, one per channel, shape (channels,): they have no width."""
 INTEGERS = (
     *(TensorProto.INT8, TensorProto.INT32, TensorProto.INT64),
     *(TensorProto.UINT8, TensorProto.UINT32, TensorProto.UINT64, TensorProto.BOOL),
@@ -72,7 +72,7 @@ def why_monotone(part: onnx.GraphProto, lows: Codes, highs: Codes) -> str | None
 
 
 def _stepped(known: _Known, node: onnx.NodeProto, tensor: str, constants: Mapping[str, NDArray[Any]]) -> _Known | None:
-    """Return what *node* makes of *known*; None where it is not known to be monotone."""
+    """Return what *node* makes of *known*; None if it is not known to be monotone."""
     if node.input[0] != tensor or not all(name in constants for name in node.input[1:]):
         return None
     operands = [constants[name] for name in node.input[1:]]
@@ -118,7 +118,7 @@ def _truncated(numbers: Bounds, divisor: Bounds) -> Bounds:
 
 
 def _rounding_length(part: onnx.GraphProto, start: int, tensor: str, constants: Mapping[str, NDArray[Any]]) -> int:
-    """Return how many nodes from *start* on are the rounding shift of *tensor*: 8, or 9 to odd; 0 where none is."""
+    """Return how many nodes from *start* on are the rounding shift of *tensor*: 8, or 9 to odd; 0 if none is."""
     for turned in (0, 1):
         nodes = part.node[start : start + 8 + turned]
         kinds = [node.op_type for node in nodes]

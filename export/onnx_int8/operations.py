@@ -1,6 +1,6 @@
 """How each operation of the integer model is written in ONNX: standard operators that are exact in onnxruntime.
 
-PlainIntegers are int32 where 32 bits hold them, else int64; products are in :mod:`bitproof.export.onnx_int8.products`.
+PlainIntegers are int32 if 32 bits hold them, else int64; products are in :mod:`bitproof.export.onnx_int8.products`.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def spatial(window: Window) -> dict[str, list[int]]:
 def _by_digits(
     context: Context, node: Product, source: tuple[str, Value], multiply: Callable[[Stored, str], str]
 ) -> Value:
-    """Multiply each byte of *source* by the weights of *node*, and add up; 32 bits where every partial sum fits."""
+    """Multiply each byte of *source* by the weights of *node*, and add up; 32 bits if every partial sum fits."""
     graph, name = context.graph, node.name
     reachable = hull(context.ranges[source[0]])
     digits = graph.digits(source[1], reachable, name)

@@ -39,7 +39,7 @@ from bitproof.export.onnx_int8.graph import (
 
 
 def threshold(context: Context, node: Threshold, inputs: Inputs) -> Value:
-    """Requantize by a proven form where one is exact, else by a table of codes or comparison.
+    """Requantize by a proven form if one is exact, else by a table of codes or comparison.
 
     Codes that no byte holds as they are, such as negative ones, are stored from 0.
     """
@@ -76,7 +76,7 @@ def threshold(context: Context, node: Threshold, inputs: Inputs) -> Value:
 
 
 def _has_form(form: MultiplyShift | RoundingShift | None, sums: PlainIntegers, reachable: Ranges) -> bool:
-    """Tell whether the nodes of *form* take these *sums*: 32 bits, or 64 where each quotient fits 32."""
+    """Tell whether the nodes of *form* take these *sums*: 32 bits, or 64 if each quotient fits 32."""
     if isinstance(form, MultiplyShift) and form.word_bits == 64:
         return _divides(form, reachable)
     return form is not None and not sums.wide
@@ -163,7 +163,7 @@ def _look_up(
 
 
 def _compare(graph: GraphWriter, node: Threshold, step: int, source: PlainIntegers, shape: Shape) -> str:
-    """Count the thresholds that the accumulator meets: exact by definition, used where no other form is exact."""
+    """Count the thresholds that the accumulator meets: exact by definition, used if no other form is exact."""
     name = node.name
     axis = graph.constant(f"{name}.axis", np.array([-1]))
     last = graph.operation("Unsqueeze", [source.tensor, axis], f"{name}.column")

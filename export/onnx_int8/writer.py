@@ -48,9 +48,9 @@ class WriteOnnxInt8(Stage):
 def build(model: IntegerModel, progress: Progress = silent) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """Return the ONNX form of *model*, and a description of its layers.
 
-    The graph takes codes ``codes``, shape (N, *shape of a sample): uint8; int8 where they may be negative; uint8 with a
-    zero point added where they fit neither. It gives int32 integers (int64 where 32 bits do not hold them), or codes of
-    uint8 or int8 where the model ends with an activation whose codes fit, shape (N, *shape of an output); one such
+    The graph takes codes ``codes``, shape (N, *shape of a sample): uint8; int8 if they may be negative; uint8 with a
+    zero point added if they fit neither. It gives int32 integers (int64 if 32 bits do not hold them), or codes of
+    uint8 or int8 if the model ends with an activation whose codes fit, shape (N, *shape of an output); one such
     output for each head of the model.
 
     Returns:

@@ -55,7 +55,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ActivationBounds:
-    """The float errors of one activation; all arrays but *boundaries* hold one number a channel, in binary64.
+    """The float errors of one activation; all arrays but *boundaries* hold one number per channel, in binary64.
 
     Attributes:
         node: the thresholds.

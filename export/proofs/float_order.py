@@ -73,7 +73,7 @@ def order_dependent(
     """Return for each channel how many reachable accumulators lie within the float32 error of a boundary.
 
     Args:
-        activations: one a channel.
+        activations: one per channel.
         reachable: accumulators of each channel.
         magnitude: a bound on each channel's sum of ``|code| * |weight|``, in units of its accumulator.
         terms: number of products in each channel's sum.

@@ -2,7 +2,7 @@
 
 Three methods, and the ledger says which: every accumulator is run; or, where the executor says why its activation is
 monotone, the two ends of every run of one code are (:mod:`bitproof.export.proofs.boundaries`); or, of ranges too wide
-to be run where nothing is said, stretches are, and then nothing is claimed of the rest.
+to be run if nothing is said, stretches are, and then nothing is claimed of the rest.
 """
 
 from __future__ import annotations

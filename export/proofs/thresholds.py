@@ -2,10 +2,10 @@
 
 1. **By monotony.** Thresholds cut a channel's accumulators into runs of one code. The activation does not fall, so the
    two are equal iff the activation reaches the run's code at its first accumulator and no higher one at its last:
-   two exact signs a run, whatever the length.
-2. **By enumeration**, for channels of at most 2^20 accumulators, and 2^28 a layer: the activation of every accumulator
-   is evaluated in binary64 with a bound on its error, which decides all but the few next to a boundary; those are
-   decided exactly.
+   two exact signs per run, whatever the length.
+2. **By enumeration**, for channels of at most 2^20 accumulators, and 2^28 per layer: the activation of every
+   accumulator is evaluated in binary64 with a bound on its error, which decides all but the few next to a boundary;
+   those are decided exactly.
 
 Neither looks at how the thresholds were derived. Each finds every fault alone; that they agree checks the provers.
 """
@@ -68,7 +68,7 @@ class _Verdict:
 
     Attributes:
         cases: how many cases it decided.
-        wrong: accumulators at which the codes differ, ascending; empty where they are equal on all.
+        wrong: accumulators at which the codes differ, ascending; empty if they are equal on all.
         failing: how many cases contradict equality.
     """
 
@@ -82,11 +82,11 @@ def prove_thresholds(node: Staircase, activations: Sequence[Activation], reachab
 
     Args:
         node: the thresholds.
-        activations: one a channel, in the sign convention of *node*: none falls.
-        reachable: one interval a channel.
+        activations: one per channel, in the sign convention of *node*: none falls.
+        reachable: one interval per channel.
 
     Raises:
-        ValueError: an activation falls, or there is not one activation and one interval a channel.
+        ValueError: an activation falls, or there is not one activation and one interval per channel.
     """
     runs = enumerated = failing = channels = 0
     first, left_out = None, ""
@@ -165,7 +165,7 @@ def levels_of(activation: Activation, interval: Interval) -> Codes:
 def _curved_levels(activation: Activation, curve: Curve, interval: Interval) -> Codes:
     """Return the levels behind a curve, of which no error bound in binary64 is known: all are decided exactly.
 
-    Binary64 only guesses the stretches of one level; where both ends of one have one level, all of it has.
+    Binary64 only guesses the stretches of one level; if both ends of one have one level, all of it has.
     """
     chain, size = activation.chain, interval.high - interval.low + 1
     levels = np.zeros(size, dtype=np.int64)

@@ -6,7 +6,7 @@ from bitproof.export.integer import EXACT_FLOAT32, IntegerModel, hull
 from bitproof.pipeline.ledger import ProofEntry
 
 WIDTHS_BITS = (32, 64)
-"""Accumulators of targets are two's complement integers of so many bits: of 64 where 32 do not hold them."""
+"""Accumulators of targets are two's complement integers of so many bits: of 64 if 32 do not hold them."""
 
 
 def prove_widths(model: IntegerModel) -> list[ProofEntry]:

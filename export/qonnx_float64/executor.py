@@ -15,7 +15,7 @@ from bitproof.pipeline.progress import Progress, silent
 
 
 class QonnxFloat64Executor:
-    """The QONNX file in binary64, on codes where it can be; see :mod:`bitproof.export.qonnx_float64`."""
+    """The QONNX file in binary64, on codes if it can be; see :mod:`bitproof.export.qonnx_float64`."""
 
     name = "qonnx-f64"
     precision_bits = DOUBLE_PRECISION

@@ -14,7 +14,7 @@ from bitproof.export.qonnx_float64.windows import convolve
 def product(
     node: onnx.NodeProto, given: Attributes, arguments: list[Value | None], _opsets: Mapping[str, int]
 ) -> Value | None:
-    """Multiply codes by codes; None where an input holds no codes of one scale, or weights of several an output."""
+    """Multiply codes by codes; None if an input holds no codes of one scale, or weights of several an output."""
     source, weights = arguments[:2]
     if not isinstance(source, Quantized) or not isinstance(weights, Quantized) or not source.uniform:
         return None
@@ -34,7 +34,7 @@ def product(
 
 
 def _scale_along(weights: Quantized, axis: int) -> Reals | None:
-    """Return the scale of the weights of each output, along *axis* of the codes; None where an output has several."""
+    """Return the scale of the weights of each output, along *axis* of the codes; None if an output has several."""
     shape = (1,) * (weights.codes.ndim - weights.scale.ndim) + weights.scale.shape
     follows = all(size == 1 or index == axis for index, size in enumerate(shape))
     return weights.scale.reshape(-1) if follows else None
@@ -48,7 +48,7 @@ def _shaped(bias: Value, column: tuple[int, ...]) -> Value:
 
 
 def _biased(product: Quantized, bias: Value) -> Value:
-    """Add *bias*: as an integer where its scale is the binary32 number next to the accumulator's unit."""
+    """Add *bias*: as an integer if its scale is the binary32 number next to the accumulator's unit."""
     if isinstance(bias, Quantized) and bool((product.scale.astype(np.float32) == bias.scale.astype(np.float32)).all()):
         return Quantized(product.codes + bias.codes, product.scale)
     return np.asarray(product.reals + reals_of(bias))
@@ -57,7 +57,7 @@ def _biased(product: Quantized, bias: Value) -> Value:
 def add(
     _node: onnx.NodeProto, _given: Attributes, arguments: list[Value | None], _opsets: Mapping[str, int]
 ) -> Value | None:
-    """Add codes to codes of the same scale; None where one of the two holds no codes."""
+    """Add codes to codes of the same scale; None if one of the two holds no codes."""
     one, two = arguments
     if not isinstance(one, Quantized) or not isinstance(two, Quantized):
         return None

@@ -19,7 +19,7 @@ class Quantized:
 
     Attributes:
         codes: whole numbers, binary64; sums of them are exact up to 2^53.
-        scale: one number, or one a channel, along the axis on which it broadcasts to *codes*.
+        scale: one number, or one per channel, along the axis on which it broadcasts to *codes*.
     """
 
     codes: Reals

@@ -71,7 +71,7 @@ def conv(given: Attributes, arguments: Arguments) -> Reals:
 
 
 def average_pool(given: Attributes, arguments: Arguments) -> Reals | None:
-    """Return the mean of each window, padding included, summed first and divided then; None where it is not counted."""
+    """Return the mean of each window, padding included, summed first and divided then; None if it is not counted."""
     (source,) = (a for a in arguments if a is not None)
     kernel = given["kernel_shape"]
     windows = _windows(source, kernel, given, np.nan)

@@ -36,7 +36,7 @@ class Evolution:
 
     Attributes:
         steps: number of updates.
-        pairs: n, antithetic pairs a step.
+        pairs: n, antithetic pairs per step.
         batch: images of a batch, at most those that there are.
         sigma: width of the smoothing, in units of the parameters.
         rate: learning rate at the first step.

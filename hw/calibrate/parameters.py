@@ -37,8 +37,8 @@ BIAS = "output_bias"
 class Parameters:
     """Where each parameter of *model* lies in a vector theta, and what theta = 0 stands for: *model* itself.
 
-    theta[0] is the output scale, then come (unless *scope* is ``thresholds``) the biases, one a class, then (unless it
-    is ``output``) for every activation its a, one a channel, and its b.
+    theta[0] is the output scale, then come (unless *scope* is ``thresholds``) the biases, one per class, then (unless
+    it is ``output``) for every activation its a, one per channel, and its b.
     """
 
     model: IntegerModel
@@ -94,7 +94,7 @@ class Parameters:
         """Return over how many accumulators the code of an activation changes by a step, shape (channels,), at least 1.
 
         *node* is one of the model's, its thresholds perhaps moved. It is their mean distance. Where there is but one
-        threshold a channel, it is the square root of the number of reachable accumulators, about the deviation of a
+        threshold per channel, it is the square root of the number of reachable accumulators, about the deviation of a
         random sum.
         """
         if node.levels > 1:

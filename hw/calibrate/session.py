@@ -31,7 +31,7 @@ class Settings:
         scope: which parameters are calibrated.
         weights: calibrate all weights as well; with access to outputs only.
         evaluations: programmings of the device, each followed by one batch.
-        pairs: antithetic pairs a step, with access to a scalar.
+        pairs: antithetic pairs per step, with access to a scalar.
         images: images of a batch.
         seed: of batches and directions.
     """
@@ -133,7 +133,7 @@ def run_session(
 
 
 def original_of(model: IntegerModel, scope: Scope) -> IntegerModel:
-    """Return *model* in the form that calibration starts from: the same outputs, an output bias of 0 where it has one.
+    """Return *model* in the form that calibration starts from: the same outputs, an output bias of 0 if it has one.
 
     A device that cannot take the calibrated form refuses this one, too.
     """

@@ -1,7 +1,7 @@
 """Calibrate where output codes can be read: device-in-the-loop straight-through backpropagation, in NumPy.
 
 The error at the outputs is the device's, whatever is wrong inside it; it is sent backward through the nominal integer
-model, whose thresholds pass it on as the line that they approximate. Better than a scalar loss where it is available.
+model, whose thresholds pass it on as the line that they approximate. Better than a scalar loss if it is available.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class StraightThrough:
     Formula: ``d L / d logits = softmax(device) - onehot``; rounding counts as the identity, so a threshold unit has
     slope ``step / spacing`` within its range and 0 outside. All else is backpropagated as it is.
     Claim: biased: the hidden codes and the slopes are those of the nominal model, not of the device.
-    Cost: one programming and *batch* device images a step; the host works three times as much again.
+    Cost: one programming and *batch* device images per step; the host works three times as much again.
     Source: Bengio, Leonard, Courville 2013, arXiv 1308.3432; chip in the loop: Schmitt et al., "Neuromorphic hardware
     in the loop: Training a deep spiking network on the BrainScaleS wafer-scale system", 2017, arXiv 1703.01909.
 

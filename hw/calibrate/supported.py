@@ -12,7 +12,7 @@ def require_class_accumulators(model: IntegerModel) -> None:
     """Refuse a *model* whose outputs are no logits: a sum for each class, all of one scale.
 
     Raises:
-        InputError: its outputs are indices, codes of an activation, of several scales, or not one a class.
+        InputError: its outputs are indices, codes of an activation, of several scales, or not one per class.
     """
     for node in model.nodes:
         if isinstance(node, TopK):

@@ -59,7 +59,7 @@ def build_graphs(folder: Path, out: Path, *, part: str, clock_ns: int, target_cy
     if summary["estimated_initiation_interval"] > target_cycles:
         slowest = max(summary["layers"], key=lambda layer: int(layer["cycles"]))
         raise StageError(
-            f"layer {slowest['layer']!r} needs {slowest['cycles']} cycles a sample at its widest folding; the target "
+            f"layer {slowest['layer']!r} needs {slowest['cycles']} cycles per sample at its widest folding; the target "
             f"allows {target_cycles}. Ask for at most {1_000_000_000 // (clock_ns * slowest['cycles'])} frames/s"
         )
     (out / SUMMARY).write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")

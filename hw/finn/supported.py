@@ -52,7 +52,7 @@ def weight_type(node: MatMul) -> IntegerType:
 
 
 def code_type(node: Threshold) -> IntegerType:
-    """Return the type of the output codes in hardware: the narrowest of at least 2 bits, unsigned where it can be."""
+    """Return the type of the output codes in hardware: the narrowest of at least 2 bits, unsigned if it can be."""
     return _wide_enough(IntegerType.smallest_for(min(node.lowest, 0), node.highest))
 
 

@@ -68,7 +68,7 @@ class GenerateC(Stage):
         return {}
 
     def _memory(self) -> str:
-        """Return the options of the memory as a target's spec has them; empty where it is the emulated board's."""
+        """Return the options of the memory as a target's spec has them; empty if it is the emulated board's."""
         options = (("flash", self.flash_bytes), ("ram", self.ram_bytes))
         return "".join(f", {name}={size}" for name, size in options if size is not None)
 

@@ -54,7 +54,7 @@ class ActivationEntry(Record):
     """One requantizing layer and how it is computed.
 
     Attributes:
-        method: ``thresholds`` only where no constants of another form equal them on every reachable accumulator.
+        method: ``thresholds`` only if no constants of another form equal them on every reachable accumulator.
         shift: None of thresholds.
         codes: what the bytes that it gives stand for.
     """

@@ -111,7 +111,7 @@ class PlannedActivation:
 
 
 def padded_levels(levels: int) -> int:
-    """Return how many thresholds a channel of *levels* has where they are stored: the next 2**n - 1.
+    """Return how many thresholds a channel of *levels* has in memory: the next 2**n - 1.
 
     >>> [padded_levels(levels) for levels in (1, 2, 3, 4, 15)]
     [1, 3, 3, 7, 15]

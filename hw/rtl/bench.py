@@ -1,6 +1,6 @@
 """The test bench module: the stitched top and every matrix and thresholding unit alone, each on a clock of its own.
 
-One model is compiled instead of one a unit, because compiling takes far longer than simulating. Only the clock of the
+One model is compiled instead of one per unit, because compiling takes far longer than simulating. Only the clock of the
 unit under test runs, so the others cost next to nothing and keep their state out of the way.
 """
 

@@ -75,7 +75,7 @@ class RtlExecutor:
         """Say why the codes of the thresholding unit of *node* are decided by the ends of their runs."""
         del node, lows, highs  # the input type is wide enough, or the simulation refuses them
         return (
-            "a search in a table, one comparison a stage: an accumulator takes the way of the ends of its run, which "
+            "a search in a table, one comparison per stage: an accumulator takes the way of the ends of its run, which "
             "pass each comparison on that way on either side of it"
         )
 

@@ -1,4 +1,4 @@
-"""The bias of a network's outputs where the hardware gives accumulators alone: added by whoever reads them."""
+"""The bias of a network's outputs if the hardware gives accumulators alone: added by whoever reads them."""
 
 from __future__ import annotations
 

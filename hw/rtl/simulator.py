@@ -145,7 +145,7 @@ class Simulator:
 
 
 def simulator_for(description: RtlDescription, artifact: Path, *, cache: Path, workdir: Path) -> Simulator:
-    """Return the simulator of the RTL in *artifact*, from *cache* where it has been compiled before.
+    """Return the simulator of the RTL in *artifact*, from *cache* if it has been compiled before.
 
     Raises:
         ToolMissingError: Verilator, make or g++ is not installed.

@@ -241,8 +241,8 @@ def working_in(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("number", "code", "message"),
     [
-        (signal.SIGINT, 130, "error: interrupted; run the same command again to go on from here"),
-        (signal.SIGTERM, 143, "error: ended by SIGTERM; run the same command again to go on from here"),
+        (signal.SIGINT, 130, "error: interrupted; run the same command again to resume"),
+        (signal.SIGTERM, 143, "error: ended by SIGTERM; run the same command again to resume"),
         (signal.SIGKILL, -signal.SIGKILL, None),
     ],
 )

@@ -179,7 +179,7 @@ def run(program: Program, accumulator: int) -> Decimal:
 
 
 def code_by_definition(program: Program, quantizer: Quantizer, accumulator: int) -> int:
-    """Round with QONNX's function, by hand where the decimals lie within 1e-100 of a half integer."""
+    """Round with QONNX's function, by hand if the decimals lie within 1e-100 of a half integer."""
     with localcontext() as context:
         context.prec = 150
         steps = run(program, accumulator) / decimal(quantizer.scale) + quantizer.zero_point

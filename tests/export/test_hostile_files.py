@@ -163,7 +163,7 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "an infinite scale": (put("output_scale", value=float("inf")), "is not a fraction"),
     "an exponent": (put("output_scale", value="1e9999999999"), "'1e9999999999' is not a fraction such as 1/3"),
     "a type of any width": (put("input", value={"bits": 10**12, "signed": False}), "at most 64 bits"),
-    "a huge input": (put("shape", value=[1 << 40]), "1099511627776 integers a sample; at most 67108864"),
+    "a huge input": (put("shape", value=[1 << 40]), "1099511627776 integers per sample; at most 67108864"),
     "too many shapes": (put("nodes", 1, "shape", value=[1 << 62, 1 << 62]), "cannot give"),
 }
 

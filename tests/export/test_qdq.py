@@ -132,7 +132,7 @@ def test_every_code_and_tie_about_every_zero_point(tmp_path: Path, kind: type[np
 
 
 def brevitas_network(path: Path, *, dynamo: bool) -> Sizes:
-    """Export a network of Brevitas' with a Clip between Q and DQ (4 bits), scales a channel, and an Int32 bias."""
+    """Export a network of Brevitas' with a Clip between Q and DQ (4 bits), scales per channel, and an Int32 bias."""
     import torch
     from torch import nn
 

@@ -144,7 +144,7 @@ def test_firmware_is_exact_fits_the_estimate_and_shows_a_flipped_bit(name: str, 
 
 
 def require_found(model: IntegerModel, executor: FirmwareExecutor) -> None:
-    """The lowest bit of weight [2, 3] of fc0 was flipped: the bit is named, also where no code is 0."""
+    """The lowest bit of weight [2, 3] of fc0 was flipped: the bit is named, also if no code is 0."""
     divergence = explain(executor, model, drawn_codes(model, 50)).divergence
     assert divergence is not None
     assert (divergence.layer, divergence.finding.cause) == ("fc0", Cause.WRONG_WEIGHT)

@@ -77,7 +77,7 @@ def test_nothing_is_written_outside_the_run(built: RtlBuild) -> None:
 def test_a_frame_rate_that_folding_cannot_reach_is_refused(tmp_path: Path) -> None:
     source = integer_artifact(random_network((40, 4, 3), 1), tmp_path / "integer")
     expected = (
-        r"^layer 'fc0' needs 4 cycles a sample at its widest folding; the target allows 1. "
+        r"^layer 'fc0' needs 4 cycles per sample at its widest folding; the target allows 1. "
         r"Ask for at most 25000000 frames/s$"
     )
     with pytest.raises(StageError, match=expected):

@@ -67,7 +67,7 @@ def test_both_requantizations_on_every_reachable_accumulator(
 ) -> None:
     model = random_network((24, 6, 4), act_bits=(bits,), spacing=spacing, seed=3)
     executor = host_executor(model, tmp_path / "host", lanes=1)
-    if bits > 1:  # one threshold a channel is always reproduced by a multiplication
+    if bits > 1:  # one threshold per channel is always reproduced by a multiplication
         assert executor.manifest.activations[0].method == method
     require_proven(model, executor)
 

@@ -1,4 +1,4 @@
-"""What firmware takes is known before it is compiled: exact where it must be, never less than the linker takes."""
+"""What firmware takes is known before it is compiled: exact if it must be, never less than the linker takes."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ BY_VALIDATOR = {
     "model.weight_bits": "1 to 8",
     "model.act_bits": "1 to 8",
 }
-"""What is allowed where no type says it."""
+"""What is allowed if no type says it."""
 
 
 def rows(heading: str) -> dict[str, list[str]]:
@@ -58,7 +58,7 @@ def interval(kind: type, limits: Sequence[object]) -> str:
 
 
 def facts(annotation: object, limits: Sequence[object]) -> tuple[str, str]:
-    """Return type and allowed values of a field; the second is empty where the type does not say them."""
+    """Return type and allowed values of a field; the second is empty if the type does not say them."""
     arguments = get_args(annotation)
     if get_origin(annotation) in (types.UnionType, Union):
         inner = [facts(argument, limits) for argument in arguments if argument is not type(None)]

@@ -1,4 +1,4 @@
-"""What a stage leaves while it runs, and what is made of it where it died."""
+"""What a stage leaves while it runs, and what is made of it if it died."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def ledger(*calibrations: CalibrationEntry) -> Ledger:
 
 
 def calibrations_of(page: str) -> list[list[str]]:
-    """Return the cells of the section of calibrations, row by row; empty where there is no such section."""
+    """Return the cells of the section of calibrations, row by row; empty if there is no such section."""
     _, found, rest = page.partition("<h2>Calibrations</h2>")
     rows = re.findall(r"<tr>(.*?)</tr>", rest.partition("<h2>")[0] if found else "", flags=re.DOTALL)
     cells = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, flags=re.DOTALL) for row in rows]

@@ -59,7 +59,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_ledger({"run": "tiny", "created_by": "bitproof", **empty, **lists}, run.ledger)
     request = CalibrateRequest(faults="stuck=0.1,offset=1.0", evaluations=320, images=100)
     calibrate_run(run, request, as_json=True)
-    worse = replace(request, faults="", evaluations=16, images=1, pairs=1, seed=5)  # one image a step is too little
+    worse = replace(request, faults="", evaluations=16, images=1, pairs=1, seed=5)  # one image per step is too little
     calibrate_run(run, worse, as_json=True)
     kept, other = read_ledger(run.ledger).calibrations
     assert kept.kept

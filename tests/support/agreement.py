@@ -1,6 +1,6 @@
 """Where the integer model of a QONNX file differs from other evaluations of the file: none of them may.
 
-Each comparison is of every element. Real numbers are decoded to the nearest code; where the file's scales are powers of
+Each comparison is of every element. Real numbers are decoded to the nearest code; if the file's scales are powers of
 two (``exact``) the outputs are compared as real numbers, too.
 """
 
@@ -78,7 +78,7 @@ def reals_of(model: IntegerModel, codes: Codes) -> FloatArray:
 
 
 def differences(subject: Subject, codes: Codes, *, exact: bool = True, qonnx: bool = True) -> list[str]:
-    """Return what differs on input *codes*, shape (N, inputs): evaluator and place; empty where all agree.
+    """Return what differs on input *codes*, shape (N, inputs): evaluator and place; empty if all agree.
 
     Args:
         subject: the file and its model.

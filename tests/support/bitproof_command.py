@@ -1,4 +1,4 @@
-"""The command line: in a process of its own where that can matter, else in this one, which has everything imported."""
+"""The command line: in a process of its own if that can matter, else in this one, which has everything imported."""
 
 from __future__ import annotations
 

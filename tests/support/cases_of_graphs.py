@@ -317,7 +317,7 @@ def _() -> Case:
     return Case(file, (3, 2, 3), convolution(file, file.add("Add", [one, two]), 2, (2, 3, 1, 1)), (2, 2, 3))
 
 
-@case("Flatten of a scale a channel")
+@case("Flatten of a scale per channel")
 def _() -> Case:
     file, source = image()
     middle = per_channel(file, convolution(file, source, 1))
@@ -390,7 +390,7 @@ def _() -> Case:
     return Case(file, (6,), file.add("Mul", [product(file, source, 1), file.constant(-0.5)]), (4,))
 
 
-@case("output, scale a channel and bias, both powers of two")
+@case("output, scale per channel and bias, both powers of two")
 def _() -> Case:
     file, source = vector()
     weights = file.quant(file.constant(whole(1, 4, 6)), PER_CHANNEL.reshape(4, 1), 4, signed=1)
@@ -404,7 +404,7 @@ def _() -> Case:
     return Case(file, (6,), file.add("Add", [product(file, source, 1), file.constant(0.375)]), (4,))
 
 
-@case("output, Sub of what is computed from constants a channel")
+@case("output, Sub of what is computed from constants per channel")
 def _() -> Case:
     file, source = vector()
     return Case(file, (6,), file.add("Sub", [file.constant([1.0, 2.0, -0.5, 0.0]), product(file, source, 1)]), (4,))

@@ -28,7 +28,7 @@ from bitproof.export.integer import Rounding
 
 # Quantizers of activations.
 def activation(name: str, make: Callable[[QonnxFile, str], str]) -> None:
-    """List the quantizer *make* behind a product of vectors, and behind one of images with a bias a channel."""
+    """List the quantizer *make* behind a product of vectors, and behind one of images with a bias per channel."""
 
     @case(f"{name}, vector")
     def on_vectors() -> Case:
@@ -64,8 +64,8 @@ for bits in range(1, 9):
 activation("IntQuant", lambda f, x: f.quant(x, 1.0, 3, signed=1, op="IntQuant"))
 activation("one signed bit about a zero point", lambda f, x: f.quant(x, 0.5, 1, signed=1, zero=1.0))
 activation("zero point outside the codes", lambda f, x: f.quant(x, 0.5, 3, signed=1, zero=-7.0))
-activation("a scale a channel", per_channel)
-activation("a scale a channel and a zero point", lambda f, x: per_channel(f, x, zero=2.0))
+activation("a scale per channel", per_channel)
+activation("a scale per channel and a zero point", lambda f, x: per_channel(f, x, zero=2.0))
 for zero in (0, 5, 128, 255):
     activation(f"QuantizeLinear about {zero}", lambda f, x, z=zero: f.linear(x, 0.5, z))  # type: ignore[misc]
     activation(
@@ -74,7 +74,7 @@ for zero in (0, 5, 128, 255):
     )
 activation("QuantizeLinear to int8", lambda f, x: f.linear(x, 1.0, -7, np.int8))
 activation(
-    "QuantizeLinear with a scale a channel", lambda f, x: f.linear(x, [0.5, 1.0, 2.0, 0.25], [3] * 4, np.int8, axis=1)
+    "QuantizeLinear with a scale per channel", lambda f, x: f.linear(x, [0.5, 1.0, 2.0, 0.25], [3] * 4, np.int8, axis=1)
 )
 activation("BipolarQuant", lambda f, x: f.bipolar(x, 0.5))
 activation(
@@ -165,7 +165,7 @@ def leaky(file: QonnxFile, source: str) -> str:
 
 
 def slopes_of(file: QonnxFile, slopes: list[float]) -> Array:
-    """Return *slopes*, one a channel, as PRelu takes them: along the channels of vectors or of images."""
+    """Return *slopes*, one per channel, as PRelu takes them: along the channels of vectors or of images."""
     axes = 2 if any(node.op_type == "Conv" for node in file.nodes) else 0
     return np.array(slopes).reshape((4,) + (1,) * axes)
 
@@ -218,7 +218,7 @@ chain("Add of a quantized constant", lambda f, x: f.add("Add", [x, f.quant(f.con
 
 # Weights.
 WEIGHTS: dict[str, Callable[[QonnxFile, Array], str]] = {
-    "a scale a channel": lambda f, w: f.quant(
+    "a scale per channel": lambda f, w: f.quant(
         f.constant(w), np.array([0.5, 1, 0.25, 2]).reshape(-1, *[1] * (w.ndim - 1)), 4, signed=1, narrow=1
     ),
     "a zero point": lambda f, w: f.quant(f.constant(w), 0.5, 4, signed=0, zero=6.0),

@@ -79,7 +79,7 @@ PER_CHANNEL = np.array([0.5, 1.0, 2.0, 0.25]).reshape(1, 4)
 
 
 def per_channel(file: QonnxFile, source: str, **options: float) -> str:
-    """Quantize by one scale a channel, whatever the number of spatial axes."""
+    """Quantize by one scale per channel, whatever the number of spatial axes."""
     axes = 2 if any(node.op_type == "Conv" for node in file.nodes) else 0
     scales = PER_CHANNEL.reshape((1, 4) + (1,) * axes)
     return file.quant(source, scales, 3, signed=1, **options)  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
 
 
 class PerChannel(Int8WeightPerChannelFloat):  # type: ignore[misc]  # brevitas is untyped
-    """A free scale a channel, kept as a parameter."""
+    """A free scale per channel, kept as a parameter."""
 
     scaling_impl_type = ScalingImplType.PARAMETER_FROM_STATS
 

@@ -152,9 +152,12 @@ def test_convolutional_network_needs_images() -> None:
         ({"name": "mlp", "channels": [4]}, r"channels = \[4\] for name = 'mlp'"),
         (
             {"name": "mlp", "hidden": [4], "weight_bits": [2]},
-            r"weight_bits has 1 entries for 2 layers; give one a layer",
+            r"weight_bits has 1 entries for 2 layers; give one per layer",
         ),
-        ({"name": "mlp", "hidden": [4], "act_bits": [2, 2]}, r"act_bits has 2 entries for 1 layers; give one a layer"),
+        (
+            {"name": "mlp", "hidden": [4], "act_bits": [2, 2]},
+            r"act_bits has 2 entries for 1 layers; give one per layer",
+        ),
         ({"name": "mlp", "weight_bits": 9}, r"must be a whole number from 1 to 8, or a list"),
         ({"name": "mlp", "weight_bits": True}, r"must be a whole number from 1 to 8, or a list"),
         ({"name": "mlp", "act_bits": [4, 0, 4]}, r"must be a whole number from 1 to 8, or a list"),

@@ -1,4 +1,4 @@
-"""A training that was cut anywhere and goes on ends in the same bits as one that was not cut."""
+"""A training that was cut anywhere and resumed ends in the same bits as one that was not cut."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_training_goes_on_from_its_last_epoch_where_time_was_too_short(cut: int,
 @pytest.mark.usefixtures("every_step")
 @pytest.mark.parametrize("lost", ["memory", "order", "generators", "attributes", "streams", "optimizer", "scheduler"])
 def test_every_part_of_the_state_matters(lost: str, resume: ResumeFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Negative control: where a part is put back as it is at the start, the bits differ."""
+    """Negative control: if a part is put back as it is at the start, the bits differ."""
     content = TrainingState.content
     _, bits = trained(CORRECTED, None)
     with pytest.raises(CutError):
@@ -275,6 +275,6 @@ def test_stage_killed_by_the_system_goes_on_to_the_same_artifact(digits: Artifac
     again = start(run)
     _, errors = again.communicate(timeout=300)
     assert again.returncode == 0, errors
-    assert "training of the quantized network goes on from step" in errors
+    assert "training of the quantized network resumes at step" in errors
     assert Artifact.load(run / "train").sha256 == expected.sha256
     assert not (run / "resume" / "train").exists()

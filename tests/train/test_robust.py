@@ -155,7 +155,7 @@ def test_offsets_are_whole_channels_in_units_of_the_activation_step(network: nn.
 CONVOLUTIONAL = {
     name: small(name, weight_bits=3, act_bits=3, granularity="channel") for name in ("cnn", "ds-cnn", "resnet8")
 }
-"""Convolutions, depthwise ones and residual sums; a weight scale a channel."""
+"""Convolutions, depthwise ones and residual sums; a weight scale per channel."""
 
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)

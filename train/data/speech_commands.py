@@ -1,4 +1,4 @@
-"""Speech Commands (Warden, arXiv 1804.03209, 2018): one spoken word a second, a folder a word.
+"""Speech Commands (Warden, arXiv 1804.03209, 2018): one spoken word per second, a folder per word.
 
 A clip becomes 49 frames of 40 ms, 20 ms apart, with 20 mel bands each (:mod:`bitproof.train.data.recordings`). Clips
 shorter than a second are followed by silence. The two lists that come with the data set decide the splits, so that no

@@ -16,7 +16,7 @@ Labels = NDArray[np.int64]
 CODE_BITS = 8
 """Bits of the codes that a reader returns."""
 DEFAULT_HELD_OUT = 12
-"""One in this many training samples is held out for validation where the configuration does not say."""
+"""One in this many training samples is held out for validation if the configuration does not say."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,8 +26,8 @@ class Source:
     Attributes:
         name: the data set, for people.
         classes: name of each class; labels are 0..len(classes) - 1.
-        shape: one sample, (channels, height, width), or (inputs,) where it has no more structure.
-        train: codes of shape (N, inputs), 0..255, and one label a sample.
+        shape: one sample, (channels, height, width), or (inputs,) if it has no more structure.
+        train: codes of shape (N, inputs), 0..255, and one label per sample.
         test: the same for the test split.
         validation: the same, where the data set comes with a validation split of its own.
     """

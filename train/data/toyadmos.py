@@ -5,7 +5,7 @@ features of the usual autoencoders (DCASE 2020, task 2). Each window has the lab
 1 anomaly, which the nearest folder or file name says that begins with ``normal`` or ``anomal``.
 
 Folders named ``train`` and ``test`` decide the splits, else one recording in five is tested on, drawn by the seed. The
-training part of DCASE has no anomalies, and a classifier cannot learn from one class: where that is so, half of each
+training part of DCASE has no anomalies, and a classifier cannot learn from one class: if that is so, half of each
 kind of test recordings is trained on. Results then do not compare with those of detectors that never saw an anomaly.
 """
 

@@ -24,7 +24,7 @@ class Adaptive:
     alpha* minimizes the mean squared error against the smoothed gradient if g_STE has bias b and no variance and g_ZO
     variance V and no bias. The phase rises from 0 to 1: early straight-through, later as the measurements say.
     Claim: V and b^2 are unbiased (but for the max) at fixed parameters with independent steps.
-    Cost: 2n forward passes a step beyond the training pass.
+    Cost: 2n forward passes per step beyond the training pass.
     Source: linear shrinkage of an unbiased estimate towards a biased one (James and Stein, 1961; Green and Strawderman,
     "A James-Stein type estimator for combining unbiased and possibly biased estimators", JASA 1991).
 
@@ -48,7 +48,7 @@ class Adaptive:
 
     @property
     def extra_forward_passes(self) -> int:
-        """Forward passes a step beyond the training pass."""
+        """Forward passes per step beyond the training pass."""
         return self.zeroth.extra_forward_passes
 
     def __call__(self, problem: Problem, generator: torch.Generator, progress: float, memory: Memory) -> torch.Tensor:

@@ -19,7 +19,7 @@ class BiasCorrected:
     decay = 1 the straight-through estimator.
     Claim: at fixed parameters the bias against the smoothed gradient falls as ``decay^steps``; the variance of B is
     ``(1 - decay) / (1 + decay)`` times that of ``g_STE - g_ZO``. While the parameters move, B lags.
-    Cost: 2n forward passes a step beyond the training pass.
+    Cost: 2n forward passes per step beyond the training pass.
     Source: a control variate in reverse: the biased, quiet estimate is corrected by the mean of an unbiased, noisy one
     (Asmussen and Glynn, "Stochastic Simulation", 2007, chapter V).
 
@@ -37,7 +37,7 @@ class BiasCorrected:
 
     @property
     def extra_forward_passes(self) -> int:
-        """Forward passes a step beyond the training pass."""
+        """Forward passes per step beyond the training pass."""
         return self.zeroth.extra_forward_passes
 
     def __call__(self, problem: Problem, generator: torch.Generator, progress: float, memory: Memory) -> torch.Tensor:

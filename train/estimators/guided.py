@@ -36,7 +36,7 @@ class Guided:
     Of each difference, the guide's part of v has the square sqrt(beta)^2 = beta and u's part the mean square
     (1 - beta) d, d the number of perturbed parameters: noise = (1 - beta) d is the power of the noise over that of the
     signal, to a factor of 1 - noise / d. The same beta is more noise the larger the network is; the same noise is not.
-    Cost: 2n forward passes a step beyond the training pass.
+    Cost: 2n forward passes per step beyond the training pass.
     Source: Yang and Aamodt, "Improving the Straight-Through Estimator with Zeroth-Order Information", NeurIPS 2025,
     arXiv 2510.23926. Steps differ between layers, so the guide is normalized in phi, not in theta.
 
@@ -74,7 +74,7 @@ class Guided:
 
     @property
     def extra_forward_passes(self) -> int:
-        """Forward passes a step beyond the training pass."""
+        """Forward passes per step beyond the training pass."""
         return 2 * self.directions
 
     def beta_at(self, progress: float, elements: int) -> float:
@@ -127,7 +127,7 @@ class Guided:
 
 
 def guide_factors(gradients: Tensors, epsilons: Tensors) -> list[torch.Tensor]:
-    """Return, for every gradient, the factor that makes all of them one unit vector in phi; 0 where they are all 0."""
+    """Return, for every gradient, the factor that makes all of them one unit vector in phi; 0 if they are all 0."""
     squares = [(gradient * epsilon).square().sum() for gradient, epsilon in zip(gradients, epsilons, strict=True)]
     length = torch.stack(squares).sum().sqrt()
     return [torch.where(length > 0, epsilon / length, torch.zeros_like(epsilon)) for epsilon in epsilons]

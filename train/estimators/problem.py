@@ -90,7 +90,7 @@ class Estimator(Protocol):
 
     @property
     def extra_forward_passes(self) -> int:
-        """Forward passes a step beyond the training pass (forward and backward)."""
+        """Forward passes per step beyond the training pass (forward and backward)."""
         ...
 
     def __call__(self, problem: Problem, generator: torch.Generator, progress: float, memory: Memory) -> torch.Tensor:

@@ -24,7 +24,7 @@ class Spsa:
     Claim: unbiased for the gradient of ``E_u L(theta + eps u)`` where u is gaussian, at any eps; for the other
     distributions unbiased on a quadratic loss, and up to O(eps^2) on a smooth one. On a linear loss of gradient g the
     total variance is ``|g|^2 / n`` times d + 1 (gaussian), d - 1 (sphere, rademacher), d - 1/5 (uniform).
-    Cost: 2n forward passes; the training pass runs only where other parameters want a backpropagated gradient.
+    Cost: 2n forward passes; the training pass runs only if other parameters want a backpropagated gradient.
     Source: Spall, "Multivariate stochastic approximation using a simultaneous perturbation gradient approximation",
     IEEE Transactions on Automatic Control, 1992; gaussian: Nesterov and Spokoiny, 2017.
 
@@ -47,7 +47,7 @@ class Spsa:
 
     @property
     def extra_forward_passes(self) -> int:
-        """Forward passes a step beyond the training pass."""
+        """Forward passes per step beyond the training pass."""
         return 2 * self.directions
 
     def estimate(
@@ -66,7 +66,7 @@ class Spsa:
         progress: float,
         memory: Memory,  # noqa: ARG002  nothing to remember
     ) -> torch.Tensor:
-        """Estimate the gradient of the perturbed parameters; backpropagate for the others where there are any."""
+        """Estimate the gradient of the perturbed parameters; backpropagate for the others if there are any."""
         if problem.others:
             loss = problem.loss()
             problem.backward(loss)
@@ -79,7 +79,7 @@ class Spsa:
 
 
 def gradients_of(problem: Problem) -> list[torch.Tensor]:
-    """Return the backpropagated gradient of every perturbed parameter; zeros where none arrived."""
+    """Return the backpropagated gradient of every perturbed parameter; zeros if none arrived."""
     return [torch.zeros_like(p) if p.grad is None else p.grad for p in problem.parameters]
 
 

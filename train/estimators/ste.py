@@ -22,7 +22,7 @@ class StraightThrough:
 
     @property
     def extra_forward_passes(self) -> int:
-        """Forward passes a step beyond the training pass."""
+        """Forward passes per step beyond the training pass."""
         return 0
 
     def __call__(

@@ -18,7 +18,7 @@ class Weighted:
     Formula: ``G = alpha g_STE + (1 - alpha) g_ZO``.
     Claim: bias ``alpha`` times the straight-through estimator's against the smoothed gradient, variance
     ``(1 - alpha)^2`` times SPSA's. alpha = 1 is the straight-through estimator, without extra passes; 0 is SPSA.
-    Cost: 2n forward passes a step beyond the training pass while alpha < 1.
+    Cost: 2n forward passes per step beyond the training pass while alpha < 1.
     Source: the convex combination of two estimators, one biased and one noisy (Maheswaranathan et al., "Guided
     evolutionary strategies", ICML 2019, discusses the trade-off).
 
@@ -36,7 +36,7 @@ class Weighted:
 
     @property
     def extra_forward_passes(self) -> int:
-        """Forward passes a step beyond the training pass."""
+        """Forward passes per step beyond the training pass."""
         return self.zeroth.extra_forward_passes
 
     def __call__(

@@ -27,7 +27,7 @@ def quantized_convolution(model: ModelConfig, number: int, inputs: int, outputs:
 def quantized_classifier(model: ModelConfig, inputs: int, classes: int) -> list[nn.Module]:
     """Return the hidden linear layers, then the output layer, behind *inputs* features.
 
-    The output layer has one weight scale even where the others have one a channel: classes are compared by their codes.
+    The output layer has one weight scale even if the others have one per channel: classes are compared by their codes.
     """
     layers: list[nn.Module] = []
     widths = (inputs, *model.hidden)
@@ -53,7 +53,7 @@ def float_classifier(model: ModelConfig, inputs: int, classes: int) -> list[nn.M
 
 
 def dropout(model: ModelConfig) -> list[nn.Module]:
-    """Return the dropout layer, or nothing where none is asked for."""
+    """Return the dropout layer, or nothing if none is asked for."""
     return [nn.Dropout(model.dropout)] if model.dropout else []
 
 

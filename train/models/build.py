@@ -32,7 +32,7 @@ def build(model: ModelConfig, inputs: int, classes: int, shape: tuple[int, ...] 
     """Return the quantized network that *model* asks for, untrained.
 
     It takes values of shape (N, inputs) and returns logits of shape (N, classes), an ``autoencoder`` values of shape
-    (N, inputs); *shape* is that of one sample, ``(inputs,)`` where it is not given. A function of the user's is called
+    (N, inputs); *shape* is that of one sample, ``(inputs,)`` if it is not given. A function of the user's is called
     as ``function(model, inputs, classes)``.
 
     Raises:

@@ -34,7 +34,7 @@ NOT_INTEGERS: Mapping[type[nn.Module], str] = {
 
 
 def require_own_network(model: ModelConfig, network: nn.Module, inputs: int, classes: int) -> None:
-    """Refuse the untrained *network* that ``model.name`` gave where its codes could not be read once it is trained.
+    """Refuse the untrained *network* that ``model.name`` gave if its codes could not be read once it is trained.
 
     A copy is run; *network* itself stays as it is.
 

@@ -32,7 +32,7 @@ class Parts(Protocol):
         """Return a convolution without bias and its batch norm."""
 
     def activation(self) -> nn.Module:
-        """Return a ReLU, with its quantizer where there is one."""
+        """Return a ReLU, with its quantizer if there is one."""
 
     def linear(self, inputs: int, outputs: int) -> list[nn.Module]:
         """Return a hidden linear layer: matrix product, batch norm, activation, dropout if the configuration asks."""

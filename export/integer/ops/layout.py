@@ -80,7 +80,7 @@ class Transpose(Node):
         return np.ascontiguousarray(codes[0].transpose(0, *(axis + 1 for axis in self.axes)))
 
     def ranges(self, *inputs: Ranges) -> Ranges:
-        """Return the channels' own intervals where they stay first, else the hull of all for each output channel."""
+        """Return the channels' own intervals if they stay first, else the hull of all for each output channel."""
         first = self.axes[0]
         return inputs[0] if first == 0 else (hull(inputs[0]),) * self.sizes[first]
 

@@ -10,7 +10,7 @@ from bitproof.pipeline import Codes
 
 
 def largest_magnitude(codes: Codes) -> int:
-    """Return the largest absolute value in *codes*, 0 where there is none."""
+    """Return the largest absolute value in *codes*, 0 if there is none."""
     return max(int(codes.max(initial=0)), -int(codes.min(initial=0)))
 
 

@@ -1,4 +1,4 @@
-"""The quantized activation: integer thresholds a channel."""
+"""The quantized activation: integer thresholds per channel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bitproof.export.integer.types import Bounds, IntegerType, Interval, Ranges,
 from bitproof.pipeline import Codes
 
 FEW_LEVELS = 8
-"""Up to so many thresholds a channel it is faster to compare with each than to search."""
+"""Up to so many thresholds per channel it is faster to compare with each than to search."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,7 +27,7 @@ class Threshold(Node):
         thresholds: shape (channels, levels), each row ascending (repeats allowed).
         output: type of the output codes; ``lowest + step * levels`` is at most its maximum.
         lowest: the output code below the first threshold.
-        flipped: shape (channels,); True where the slope of the original activation was negative and the
+        flipped: shape (channels,); True if the slope of the original activation was negative and the
             channel's weights and thresholds were negated so that the code rises with the accumulator.
         step: distance of two codes: 2 for bipolar codes -1 and 1, else 1.
     """
@@ -64,7 +64,7 @@ class Threshold(Node):
 
     @property
     def highest(self) -> int:
-        """The output code where every threshold is met."""
+        """The output code if every threshold is met."""
         return self.lowest + self.step * self.levels
 
     def output_shape(self, *shapes: Shape) -> Shape:

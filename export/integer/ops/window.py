@@ -55,7 +55,7 @@ class Window:
         return any(self.begin) or any(self.end)
 
     def output_sizes(self, sizes: Shape) -> Shape:
-        """Return how many windows fit along each axis of data of *sizes*; 0 or less where none does."""
+        """Return how many windows fit along each axis of data of *sizes*; 0 or less if none does."""
         spans = [d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilations, strict=True)]
         whole = zip(sizes, self.begin, self.end, spans, self.strides, strict=True)
         return tuple((size + b + e - span) // stride + 1 for size, b, e, span, stride in whole)
