@@ -1,8 +1,21 @@
 """Where FINN's memory files hold which weight and which threshold.
 
-A matrix unit reads one word a cycle: all inputs of one group of PE outputs, SIMD inputs at a time; the word holds the
-weights of processing element 0 in its lowest bits, input 0 lowest. A thresholding unit is a binary search: stage ``s``
-of ``M`` has a memory with the ``2^s`` thresholds of each channel that can be its pivot.
+A matrix unit reads one word per cycle: SIMD inputs of one group of PE outputs. With PE = 2, SIMD = 3 and weights of 2
+bits, word 0 of a matrix of 4 x 6 holds, and word 1 the same rows' columns 3 to 5, word 2 rows 2 and 3::
+
+    bit   11 10   9  8   7  6   5  4   3  2   1  0
+        [ w[1,2] w[1,1] w[1,0] w[0,2] w[0,1] w[0,0] ]
+          processing element 1   processing element 0
+
+A thresholding unit is a binary search over thresholds t0 to t6, say, in 3 stages, whose memories hold for each channel
+the thresholds that can be the pivot of the stage::
+
+    stage 0            t3              one word per channel
+    stage 1      t1          t5        two
+    stage 2    t0  t2      t4  t6      four
+
+So the trailing zeros of ``i + 1`` name the stage of threshold ``i``, counted from the last, and what is left of
+``i + 1`` above them is its word.
 """
 
 from __future__ import annotations

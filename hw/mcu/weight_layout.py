@@ -3,7 +3,16 @@
 A field holds ``weight + zero_point`` and is never negative, so no kernel extends signs; the kernel subtracts
 ``zero_point * sum(codes)`` once per layer. Rows come in blocks of four that share every load of the input codes. In a
 word the fields of inputs ``i`` and ``i + 2`` lie 16 bits apart: one AND leaves both in the two halves of a register,
-as the dual multiply ``SMLAD`` takes them.
+as the dual multiply ``SMLAD`` takes them. The fields of one word, highest bits first, by input::
+
+    u8       3 2 1 0
+    u4       7 6 3 2 5 4 1 0
+    u2       15 14 11 10 7 6 3 2 13 12 9 8 5 4 1 0
+
+A ternary word holds two rows, a and b, so that one product with an input serves both. Rotated right by 0, 2, 8 or 10
+bits, it has the fields of two inputs at bits 0 and 12 (row a, row b) and at 16 and 28::
+
+    ternary  b3 b2 a7 a6 b5 b4 a3 a2 b1 b0 a5 a4 b7 b6 a1 a0
 """
 
 from __future__ import annotations

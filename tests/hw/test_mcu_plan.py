@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 from integer_networks import random_network, saved
 
 from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Reshape, Threshold
-from bitproof.hw.mcu import GenerateC, Manifest
+from bitproof.hw.mcu import GenerateC, Manifest, weight_layout
 from bitproof.hw.mcu.plan import plan_network, prefix_of
-from bitproof.hw.mcu.weight_layout import WeightLayout
+from bitproof.hw.mcu.weight_layout import LayoutKind, WeightLayout
 from bitproof.pipeline import IntegrityError, StageContext, StageError
 
 
@@ -127,3 +128,16 @@ def test_a_damaged_manifest_is_an_integrity_error(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(IntegrityError, match="Run the stage again"):
         Manifest.load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["u8", "u4", "u2", "ternary"])
+def test_the_drawing_of_a_word_is_the_layout(kind: LayoutKind) -> None:
+    """The fields that the module draws, highest bits first, are where :meth:`WeightLayout.locate` says."""
+    layout = WeightLayout(kind, rows=4, columns=16, zero_point=1)
+    drawn = re.search(rf"^ +{kind} +(\S.*)$", weight_layout.__doc__ or "", re.MULTILINE)
+    assert drawn is not None
+    fields = [re.fullmatch(r"([ab]?)([0-9]+)", field) for field in drawn[1].split()]
+    assert len(fields) == 32 // layout.bits
+    for place, field in enumerate(reversed(fields)):
+        assert field is not None
+        assert layout.locate("ab".index(field[1] or "a"), int(field[2])) == (0, place * layout.bits)

@@ -155,3 +155,23 @@ def test_descriptions_survive_json() -> None:
     assert RtlDescription.model_validate_json(description.model_dump_json()) == description
     assert (description.input, description.output) == (FIFO.input, THRESHOLDS.output)
     np.testing.assert_equal(description.output.channels, 6)
+
+
+def test_memories_are_laid_out_as_they_are_drawn() -> None:
+    """The two drawings of :mod:`bitproof.hw.finn.memory`."""
+    codes = stream(8, 1, 1)
+    matrix = make_node("mvau", "MVAU_rtl", codes, codes, MH=4, MW=6, PE=2, SIMD=3, weight_bits=2)
+    places = [(row, column) for row in (0, 1) for column in range(3)]
+    assert [(weight_field(matrix, *place).word, weight_field(matrix, *place).bit) for place in places] == [
+        (0, 0),
+        (0, 2),
+        (0, 4),
+        (0, 6),
+        (0, 8),
+        (0, 10),
+    ]
+    assert [weight_field(matrix, row, column).word for row, column in ((0, 3), (1, 5), (2, 0), (3, 5))] == [1, 1, 2, 3]
+    search = make_node("search", "Thresholding_rtl", codes, codes, channels=1, levels=7, PE=1, threshold_bits=4)
+    fields = [threshold_field(search, 0, index) for index in range(7)]
+    assert [field.file[-5] for field in fields] == list("2120212")
+    assert [field.word for field in fields] == [0, 0, 1, 0, 2, 1, 3]

@@ -11,6 +11,14 @@ enum {
     APPLICATION_EXIT = 0x20026
 };
 
+/*
+ * A request to the host that debugs (or emulates) the processor, which stops at the breakpoint until it is answered:
+ *
+ *   r0  number of the operation      -> its result
+ *   r1  address of its arguments: words in memory, as many as the operation has (SYS_WRITE0: of the text itself)
+ *
+ * 0xAB is what tells such a breakpoint from all others. Without a host the processor faults here.
+ */
 static uint32_t call(uint32_t operation, const void *arguments) {
     register uint32_t r0 __asm__("r0") = operation;
     register const void *r1 __asm__("r1") = arguments;
