@@ -1,7 +1,7 @@
 """QONNX files that others made, brought into the one form that the lowering reads.
 
-The passes of onnx itself (``onnx.shape_inference``, ``onnx.version_converter``, 1.21) are not used. A Conv with stride 0
-ends their process with SIGFPE; after a Reshape to ``[-1, 64]`` the batch is a new unknown instead of ``N``; a converted
+The passes of onnx itself (``onnx.shape_inference``, ``onnx.version_converter``, 1.21) are not used. A Conv with stride
+0 ends their process with SIGFPE; a Reshape to ``[-1, 64]`` makes a new unknown of the batch ``N``; a converted
 node has no name (Upsample becomes a nameless Resize); and what cannot be converted, such as a BatchNormalization with
 ``spatial = 0``, is an assertion of the library that names no node. An importer owes its user that name.
 ``tests/export/test_onnx_own_passes.py`` shows each, so that this can be decided again when onnx changes.
