@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+import typer
+
 from bitproof.commands.rehearse_import import rehearse_import
 from bitproof.commands.run import carry_out
 from bitproof.pipeline.errors import ConfigError
@@ -74,6 +76,8 @@ def exported(
 
     from bitproof.api.sources import module_of, write_module
 
+    if weights is None:
+        typer.echo(f"no --weights: the weights are those that {function}() of {Path(file).name} leaves", err=True)
     called = name or function
     require_run_name(called)
     path = runs / f"{called}.inputs" / f"{called}.onnx"

@@ -84,14 +84,15 @@ def _type_of(node: Node, reached: Ranges, given: list[IntegerType]) -> IntegerTy
 def _codes_of(node: Node, reached: Ranges, given: set[range]) -> range:
     if isinstance(node, Threshold):
         return range(node.lowest, node.highest + 1, node.step)
+    total = hull(reached)
     if isinstance(node, Affine) and len(set(node.factors.tolist())) == len(set(node.offsets.tolist())) == 1:
         (codes,) = given
         factor, offset = int(node.factors[0]), int(node.offsets[0])
         if factor > 0:
-            return range(factor * codes.start + offset, factor * codes[-1] + offset + 1, factor * codes.step)
+            mapped = range(factor * codes[0] + offset, factor * codes[-1] + offset + 1, factor * codes.step)
+            return mapped[-((mapped.start - total.low) // mapped.step) : (total.high - mapped.start) // mapped.step + 1]
     if isinstance(node, Reshape | Transpose | MaxPool | Concat) and len(given) == 1:
         return next(iter(given))
-    total = hull(reached)
     return range(total.low, total.high + 1)
 
 

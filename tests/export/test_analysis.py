@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import prod
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from agreement import Subject, random_codes
+from coded_networks import coded_network
+from hypothesis import HealthCheck, given, settings
 from integer_graphs import residual_network
+from random_graphs import Graph, graphs
 
 from bitproof.export.integer import (
     INPUT,
@@ -23,6 +30,14 @@ from bitproof.export.integer import (
 )
 from bitproof.export.integer import analysis as module
 from bitproof.export.integer.analysis import analyse
+
+search = settings(
+    max_examples=40,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)
 
 
 def window(kernel: int, stride: int) -> Window:
@@ -74,6 +89,34 @@ def test_every_code_lies_in_its_range_and_type_and_has_its_shape(model: IntegerM
         assert value.type.holds(int(seen.min()), int(seen.max()))
         for channel, interval in enumerate(value.ranges):
             assert interval.low <= seen[:, channel].min() <= seen[:, channel].max() <= interval.high
+
+
+@pytest.mark.slow
+@search
+@given(graphs())
+def test_random_graphs_give_what_is_said_of_them(graph: Graph) -> None:
+    """Every traced code is one of those that were found, and every count is that of a walk over the shapes."""
+    with TemporaryDirectory() as folder:
+        model = Subject.of(graph.save(Path(folder))).model
+    shapes = model.shapes()
+    for name, seen in trace(model, random_codes(model, 1, 24)).items():
+        value = model.values[name]
+        assert seen.shape[1:] == value.shape == shapes[name]
+        assert set(np.unique(seen).tolist()) <= set(value.codes)
+        assert value.type.holds(value.codes[0], value.codes[-1])
+        for channel, interval in enumerate(value.ranges):
+            assert interval.low <= seen[:, channel].min() <= seen[:, channel].max() <= interval.high
+        if name != INPUT:
+            assert value.operations == prod(value.shape) * model.node(name).steps
+
+
+def test_the_codes_of_a_value_are_those_that_occur() -> None:
+    model = coded_network(range(-1, 2, 2), range(-1, 2, 2), range(-8, 8), recoding=(3, 1), shape=(1, 37))
+    codes = {name: value.codes for name, value in model.values.items()}
+    assert (codes[INPUT], codes["recoding"], codes["flatten"]) == (range(-1, 2, 2), range(-2, 5, 6), range(-2, 5, 6))
+    assert (codes["act0"], codes["act1"]) == (range(-1, 2, 2), range(-8, 8))
+    assert model.values["act0"].resting == -1, "0 is no bipolar code"
+    assert model.values["act1"].resting == 0
 
 
 def test_a_model_is_analysed_once(monkeypatch: pytest.MonkeyPatch) -> None:
