@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bitproof.api.sources import is_module, write_module
 from bitproof.export.importer import normalized
 from bitproof.export.integer import IntegerModel, require_codes, run
 from bitproof.export.lower import lower_file
 from bitproof.export.lowering import Lowered
 from bitproof.export.proofs import prove_lowering
 from bitproof.export.qonnx import FILE
+from bitproof.module_file import is_module, write_module
 from bitproof.pipeline.errors import ConfigError, InputError
 from bitproof.pipeline.executor import Codes
 from bitproof.pipeline.ledger import ProofEntry

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bitproof.api.sources import is_module, write_module
 from bitproof.commands.import_model import ImportRequest, import_model
+from bitproof.module_file import is_module, write_module
 from bitproof.pipeline.errors import ConfigError, GateError
 from bitproof.pipeline.import_config import require_run_name
 from bitproof.pipeline.ledger import CheckEntry, Ledger, read_ledger

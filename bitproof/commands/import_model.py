@@ -74,7 +74,7 @@ def exported(
         raise ConfigError(f"--input-shape {input_shape} has {prod(sizes)} numbers; at most {MAX_INPUTS} are taken")
     import torch
 
-    from bitproof.api.sources import module_of, write_module
+    from bitproof.module_file import module_of, write_module
 
     if weights is None:
         typer.echo(f"no --weights: the weights are those that {function}() of {Path(file).name} leaves", err=True)

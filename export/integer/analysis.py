@@ -9,16 +9,13 @@ depends on that. How an operation bounds its output and carries on the sums behi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from bitproof.export.integer.ops import Affine, Concat, MaxPool, Node, Reshape, Threshold, TopK, Transpose
 from bitproof.export.integer.types import INPUT, Bounds, IntegerType, Ranges, Shape, Sums, hull
-
-if TYPE_CHECKING:
-    from bitproof.export.integer.ir import IntegerModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +45,39 @@ class Value:
         return 0 if 0 in self.codes else self.codes[0]
 
 
-def analyse(model: IntegerModel) -> Mapping[str, Value]:
+class WiredNodes(Protocol):
+    """What is analysed: the input, and nodes in execution order; :class:`~bitproof.export.integer.ir.IntegerModel`."""
+
+    @property
+    def input(self) -> IntegerType:
+        """Type of the input codes."""
+        ...
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of one input sample."""
+        ...
+
+    @property
+    def allowed_codes(self) -> range:
+        """The input codes that occur."""
+        ...
+
+    @property
+    def input_ranges(self) -> Ranges:
+        """An interval for each input channel that holds its codes."""
+        ...
+
+    def shapes(self) -> Mapping[str, Shape]:
+        """Return the shape of one sample of every value."""
+        ...
+
+    def wired(self) -> Iterable[tuple[Node, tuple[str, ...]]]:
+        """Return each node with the names of what it takes."""
+        ...
+
+
+def analyse(model: WiredNodes) -> Mapping[str, Value]:
     """Return what is known of every value of *model*, by node name, ``input`` included.
 
     :attr:`IntegerModel.values` keeps it.
