@@ -34,7 +34,7 @@ MEANINGS = {
 
 @contextmanager
 def logged(run: RunFolder, name: str) -> Iterator[None]:
-    """Keep ``running/SLOT`` there and write ``logs/SLOT.log`` within the block; a crash adds where Python was."""
+    """Keep ``running/NAME`` there and write ``logs/NAME.log`` within the block; a crash adds where Python was."""
     marker, log = run.running(name), run.log(name)
     for folder in (marker.parent, log.parent):
         folder.mkdir(parents=True, exist_ok=True)
