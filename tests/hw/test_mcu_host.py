@@ -11,10 +11,11 @@ import pytest
 from integer_networks import Spacing, network_for, random_codes, random_network
 from mcu_host import HostExecutor, compile_host, host_executor
 
-from bitproof.export.integer import IntegerModel, IntegerType, Threshold, run
+from bitproof.export.integer import IntegerModel, IntegerType, Threshold, hull, run
 from bitproof.export.proofs import prove_matrix_units, prove_requantization
 from bitproof.hw.mcu.plan import plan_network
 from bitproof.pipeline import StageError, compare_codes
+from bitproof.pipeline.toolchain import run_program
 
 pytestmark = pytest.mark.tool
 ODD_WIDTHS = (37, 5, 7, 6, 3)
@@ -111,3 +112,41 @@ def test_a_code_out_of_range_is_refused(tmp_path: Path) -> None:
     executor = host_executor(model, tmp_path / "host", lanes=0)
     with pytest.raises(StageError, match="host ended with code 4"):
         executor(np.full((1, 5), 8, dtype=np.int64))
+
+
+NULL_ARGUMENTS = """
+#include "mlp.h"
+int main(void) {
+    static uint8_t input[MLP_INPUTS];
+    static int32_t output[MLP_OUTPUTS], scratch[MLP_SCRATCH_BYTES / 4];
+    return mlp_run(input, output, NULL, MLP_SCRATCH_BYTES) == MLP_NULL_POINTER
+        && mlp_run(NULL, output, scratch, MLP_SCRATCH_BYTES) == MLP_NULL_POINTER
+        && mlp_run(input, output, (uint8_t *)scratch + 1, MLP_SCRATCH_BYTES) == MLP_SCRATCH_MISALIGNED
+        && mlp_run(input, output, scratch, MLP_SCRATCH_BYTES - 1) == MLP_SCRATCH_TOO_SMALL
+        && mlp_run(input, output, scratch, MLP_SCRATCH_BYTES) == MLP_OK ? 0 : 1;
+}
+"""
+
+
+def test_wrong_arguments_are_told_before_anything_is_computed_with_them(tmp_path: Path) -> None:
+    model = random_network((5, 6, 4))
+    executor = host_executor(model, tmp_path / "host", lanes=0)
+    source = (executor.folder / "mlp.c").read_text()
+    assert source.index("scratch == NULL") < source.index("(uint8_t *)scratch +"), "that would be undefined before"
+    (executor.folder / "host_main.c").write_text(NULL_ARGUMENTS)
+    compile_host(executor.folder, executor.manifest, lanes=0)
+    run_program(
+        [str(executor.folder / "host")],
+        needed_by="host test",
+        cwd=executor.folder,
+        log=executor.folder / "run.log",
+        timeout_s=60,
+    )
+
+
+def test_the_header_names_the_accumulators_that_an_activation_is_proven_for(tmp_path: Path) -> None:
+    model = random_network((5, 6, 4))
+    executor = host_executor(model, tmp_path / "host", lanes=0)
+    ends = hull(model.values["fc0"].ranges)
+    header = (executor.folder / "mlp.h").read_text()
+    assert f"0: 6 accumulators in [{ends.low}, {ends.high}] -> codes 0 to 15, by thresholds" in header
