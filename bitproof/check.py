@@ -52,7 +52,7 @@ class CheckResult(Record):
     proofs: tuple[ProofEntry, ...]
     accuracy: float | None
     resources: dict[str, int | float | str]
-    tools: dict[str, str] = Field(default_factory=dict)
+    tools: dict[str, str] = Field(default={})
 
 
 def accuracy_percent(run: RunFolder, outputs: Codes, labels: NDArray[np.int64]) -> float:

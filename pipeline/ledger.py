@@ -61,7 +61,7 @@ class CheckEntry(Record):
     first: dict[str, int] | None
     outputs_sha256: Sha256
     explained: Annotated[int, Field(ge=0)] = 0
-    explained_layers: dict[str, int] = Field(default_factory=dict)
+    explained_layers: dict[str, int] = Field(default={})
     unexplained: UnexplainedEntry | None = None
 
     @property
@@ -224,9 +224,9 @@ class Ledger(Record):
     accuracy: dict[str, float | int]
     resources: dict[str, dict[str, int | float | str]]
     failures: tuple[FailureEntry, ...] = ()
-    gates: dict[str, float | str] = Field(default_factory=dict)
+    gates: dict[str, float | str] = Field(default={})
     calibrations: tuple[CalibrationEntry, ...] = ()
-    heads: dict[str, tuple[int, int]] = Field(default_factory=dict)
+    heads: dict[str, tuple[int, int]] = Field(default={})
     previous: Sha256 | None
     sha256: Sha256
 
