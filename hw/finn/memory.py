@@ -1,6 +1,6 @@
-"""Where FINN's memory files hold which weight and which threshold.
+"""The places of every weight and every threshold in FINN's memory files.
 
-A matrix unit reads one word a cycle: all inputs of one group of PE outputs, SIMD inputs at a time; the word holds the
+A matrix unit reads one word per cycle: all inputs of one group of PE outputs, SIMD inputs at a time; the word holds the
 weights of processing element 0 in its lowest bits, input 0 lowest. A thresholding unit is a binary search: stage ``s``
 of ``M`` has a memory with the ``2^s`` thresholds of each channel that can be its pivot.
 """
