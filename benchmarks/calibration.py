@@ -1,9 +1,9 @@
-"""Does calibration on the chip beat more robust training? Eight networks, four fresh chips each, equal budgets.
+"""Calibration on the chip against more robust training: eight networks, four fresh chips each, equal budgets.
 
     make bench-calibration
 
 The budget E is 384,000 device images: 1,000 training steps of 128 images (forward 1, backward 2), or 94 steps of the
-evolution strategies (16 evaluations of 256 images), or 750 steps of 128 images where logits are read (device forward 1,
+evolution strategies (16 evaluations of 256 images), or 750 steps of 128 images if logits are read (device forward 1,
 model forward 1, backward 2). *robust* is straight-through training with random faults of the same kind in every step. A
 result is written after every network, so an interrupted benchmark resumes where it stopped.
 """

@@ -1,4 +1,4 @@
-"""What the zeroth-order estimators cost and bring, against the straight-through estimator and against controls.
+"""Cost and gain of the zeroth-order estimators, against the straight-through estimator and against controls.
 
 ``python -m benchmarks.estimators [PART...|report]`` measures what is missing (or the parts named) and writes
 ``benchmarks/results/estimators.json`` and the tables and plots of ``docs/zo-ste.md``. Every part leaves its raw

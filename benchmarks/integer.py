@@ -1,4 +1,4 @@
-"""What lowering, proofs, interpreter and whole imports cost: networks of the literature, ordinary ones, two that grow.
+"""The cost of lowering, proofs, interpreter and imports: networks of the literature, ordinary ones, two that grow.
 
 ``python -m benchmarks.integer [KEY...|report]`` measures all networks (or those named) and writes
 ``benchmarks/results/integer.json``, the tables of ``docs/integer-model.md`` and README, and the picture of the page.

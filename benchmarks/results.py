@@ -1,4 +1,4 @@
-"""What a benchmark leaves: ``benchmarks/results/NAME.json`` and the same rows as a table on standard output."""
+"""The results of a benchmark: ``benchmarks/results/NAME.json`` and the same rows as a table on standard output."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Row:
         ours_spread: half-width of its 95 % confidence interval, or its [low, high]; None if it has no spread.
         peer: what it is compared with.
         peer_value: the peer's value in the same run; None if the peer was not run.
-        ratio: ours over the peer's, or the paired difference where *metric* says so.
+        ratio: ours over the peer's, or the paired difference if *metric* says so.
         goal: the goal as text; None if there is none.
         met: whether the goal is met; None if there is none.
         note: how to read the row.

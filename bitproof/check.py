@@ -1,4 +1,4 @@
-"""Run one executor against the integer model, with every proof that it allows, and record the result."""
+"""The check of one executor: it is run against the integer model, with every proof that it allows, and recorded."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def compare(run: RunFolder, plan: ExecutorPlan, executor: Executor, vectors: Vec
 
 
 def require_affordable(operations: int, samples: int) -> None:
-    """Refuse to run a network of so many *operations* a sample on *samples* drawn ones where nobody would wait for it.
+    """Refuse to run a network of so many *operations* per sample on *samples* drawn ones if nobody would wait for it.
 
     Raises:
         InputError: they are more than :data:`MAX_OPERATIONS`.

@@ -1,4 +1,4 @@
-"""Where a network comes from: a training and its export, or a QONNX file of the user.
+"""The source of a network: a training and its export, or a user's QONNX file.
 
 It is the part of a run before the integer model. The last of its stages is ``export``, which holds a QONNX file.
 """

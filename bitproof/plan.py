@@ -1,4 +1,4 @@
-"""What a configuration asks for: the stages of a run in their order, and the executors that run their artifacts."""
+"""The plan of a run: the stages that a configuration asks for, in order, and the executors that run their artifacts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether targets take an integer model: asked before anything is built, by lint, by an import and by a run alike."""
+"""The verdicts of targets on an integer model, before anything is built: the same for lint, an import and a run."""
 
 from __future__ import annotations
 

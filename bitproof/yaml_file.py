@@ -1,4 +1,4 @@
-"""Read a YAML configuration file safely: no tags, no aliases, no duplicate keys, a size limit."""
+"""The safe reader of YAML configuration files: no tags, no aliases, no duplicate keys, a size limit."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _absolute_name(name: str, folder: Path) -> str:
 
 
 def _parse(text: str) -> object:
-    """Parse YAML; a value that its own tag rejects (a date that is none, say) is an error of the text, too."""
+    """Parse YAML; a value that its own tag rejects (a date that does not exist, say) is an error of the text, too."""
     try:
         return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506  a subclass of SafeLoader
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

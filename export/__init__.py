@@ -1,1 +1,1 @@
-"""QONNX in, integers out: the integer model, its proofs, and the packed-int8 ONNX writer."""
+"""The way from QONNX to integers: the integer model, its proofs, and the packed-int8 ONNX writer."""

@@ -1,4 +1,4 @@
-"""How Brevitas writes its quantizers to QONNX, where its own way is not what the network computes.
+"""The handlers that write Brevitas' quantizers to QONNX if its own way is not what the network computes.
 
 Imported by the export stage alone, since it needs Brevitas.
 """

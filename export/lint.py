@@ -1,4 +1,4 @@
-"""What a QONNX file says of its deployment: what cannot be lowered, how wide its integers are, what floats decide."""
+"""The findings of lint on a QONNX file: what cannot be lowered, how wide its integers are, what floats decide."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def export_network(network: nn.Module, example: Tensor, scratch: Path) -> onnx.M
 
 
 def refusal(error: BaseException, network: nn.Module) -> InputError:
-    """Return what an *error* of the exporter says of *network*, a torch module: layer, text, and line of the user's."""
+    """Return what an *error* of the exporter says of *network*, a torch module: layer, text, and a user's line."""
     names = {id(module): name for name, module in network.named_modules() if name}
     causes = causes_of(error)
     where, said = "its forward pass", users_line(error) or f"{type(causes[0]).__name__}: {causes[0]}"
@@ -115,7 +115,7 @@ def clean(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _free_batch_of_reshapes(graph: onnx.GraphProto) -> None:
-    """Let every Reshape keep the batch size of its input, where the exporter wrote the size 1 that it saw.
+    """Let every Reshape keep the batch size of its input, if the exporter wrote the size 1 that it saw.
 
     Raises:
         StageError: a Reshape does not keep the samples apart.

@@ -243,7 +243,7 @@ class QonnxExecutor:
         """Return the codes nearest to the real numbers *ordered*, shape (N, *sample).
 
         A number must lie within the float32 error of its sum (:mod:`bitproof.pipeline.float_error`) from the nearest
-        one that a code stands for. Where that error reaches half a step every number is near some code: refused if
+        one that a code stands for. If that error reaches half a step every number is near some code: refused if
         *strict*.
         """
         scales, offsets = _columns(origin, ordered.ndim)

@@ -1,4 +1,4 @@
-"""Cut a part out of an ONNX graph, so that it can be run alone."""
+"""A part of an ONNX graph, cut out so that it can be run alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernel: artifacts, stages, executors, parity, the ledger and the command line."""
+"""The kernel: artifacts, stages, executors, parity, the ledger and the configuration."""
 
 from bitproof.pipeline.artifact import Artifact, digest_of, sha256_of_bytes
 from bitproof.pipeline.errors import (

@@ -1,4 +1,4 @@
-"""From the parsed content of a YAML file to a configuration: every mistake named, every override by its dotted key."""
+"""The reader of configurations: from parsed YAML to an object, every mistake named, overrides by their dotted keys."""
 
 from __future__ import annotations
 

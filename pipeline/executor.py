@@ -1,4 +1,4 @@
-"""What every form of the network has in common: integer codes in, integer codes out.
+"""The executor, which every form of the network has in common: integer codes in, integer codes out.
 
 An executor runs one artifact: the Brevitas checkpoint, the QONNX file, the integer model, an ONNX file,
 FINN's hardware graph, simulated RTL, firmware. All are compared with the integer model. The smaller
@@ -85,7 +85,7 @@ class ExecutorPlan:
         flip: how a bit of its artifact is flipped; None: it offers no weights.
         tools: the programs that run it, whose versions belong in the ledger.
         evaluations: how many evaluations a calibration spends on it by default, by what it may read of the outputs;
-            empty: the budgets of the published figures, where a programming takes no time.
+            empty: the budgets of the published figures, if a programming takes no time.
         takes_output_bias: a calibration may add a bias to its outputs.
     """
 

@@ -1,4 +1,4 @@
-"""How far binary32 may lie from the exact value of what a network computes: one bound for all float executors.
+"""The distance of binary32 from the exact value of what a network computes: one bound for all float executors.
 
 Each path from a number to the result multiplies it by N factors ``(1 + d)^(+-1)``, ``|d| <= u = 2^-24``. Whatever the
 order of a sum and with or without fused multiply-add, the result therefore lies within ``gamma_N * M`` of the exact

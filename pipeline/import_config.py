@@ -1,4 +1,4 @@
-"""The configuration of a run that begins with a QONNX file of the user's instead of a training."""
+"""The configuration of a run that begins with a user's QONNX file instead of a training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_BYTES = 1 << 32
 
 
 class SourceFile(Section):
-    """A file of the user's, as it was when the run was configured; another content is not accepted later."""
+    """A user's file, as it was when the run was configured; another content is not accepted later."""
 
     path: Annotated[Path, Field(strict=False)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -256,7 +256,7 @@ def canonical_sha256(content: dict[str, Any]) -> str:
 def write_ledger(content: dict[str, Any], path: Path) -> Ledger:
     """Fill in ``previous`` and ``sha256`` of *content*, write it to *path* by a rename, and return it.
 
-    Where *path* already holds a ledger that differs in nothing but ``previous``, that file is kept: a run that changed
+    If *path* already holds a ledger that differs in nothing but ``previous``, that file is kept: a run that changed
     nothing leaves no trace. A damaged ledger is replaced.
     """
     replaced = _readable(path)

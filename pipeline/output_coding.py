@@ -1,4 +1,4 @@
-"""From the real outputs of a float executor to the integer codes that they stand for."""
+"""The coding of outputs: from a float executor's real numbers to the integer codes that they stand for."""
 
 from __future__ import annotations
 

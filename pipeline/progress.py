@@ -1,4 +1,4 @@
-"""How far a long piece of work is: what it calls meanwhile, and the lines that say when it will be over.
+"""The progress of a long piece of work: what it calls meanwhile, and the lines that say when it will be over.
 
 Work that may take longer than two seconds takes a :data:`Progress` and calls it before each of its parts. Stages run in
 processes of their own, several at a time, on one terminal: each says in whole lines what it does and what is left.

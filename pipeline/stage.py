@@ -68,7 +68,7 @@ class Stage(MakesArtifact):
 
 @dataclass(frozen=True)
 class FirstStage(MakesArtifact):
-    """Read the outside world: a data set, a file of the user."""
+    """Read the outside world: a data set, a user's file."""
 
     @abstractmethod
     def run(self, ctx: StageContext) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""How a target is written in a configuration: ``kind{key=value, ...}``.
+"""The spec of a target, as a configuration writes it: ``kind{key=value, ...}``.
 
 Which kinds there are and what their options mean is not known here; the composition root tells a configuration by a
 :data:`CheckTargets` when it is read.

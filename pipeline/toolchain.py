@@ -227,7 +227,7 @@ def run_in_foreground(argv: Sequence[str], *, log: Path) -> bool:
     Its standard error is passed through, its standard output goes to *log*. It gets a process group of its own, which
     ends with this call: on Ctrl-C or :class:`Terminated` every process of the group is sent SIGTERM (SIGINT is ignored
     in what a script runs in the background), and killed if it still runs after ``GRACE_S`` seconds or on the next
-    signal. Where this process is killed, a watchdog does the same. Ctrl-Z stops the group, too.
+    signal. If this process is killed, a watchdog does the same. Ctrl-Z stops the group, too.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -285,8 +285,8 @@ def _watchdog(group: int) -> Iterator[None]:
 def _stopped_together() -> Iterator[Callable[[int], None]]:
     """Yield a function that takes a process group: it stops and continues with this process from then on.
 
-    A terminal does so with its own group only. A stop that comes before the group is known waits for it; where SIGTSTP
-    is ignored, it stays so.
+    A terminal does so with its own group only. A stop that comes before the group is known waits for it; if SIGTSTP is
+    ignored, it stays so.
     """
     groups: list[int] = []
     asked = False

@@ -1,7 +1,7 @@
-"""Python files of the user's, named ``path/to/file.py:function``: what belongs to them, and which line failed.
+"""A user's Python files, named ``path/to/file.py:function``: what belongs to them, and which line failed.
 
 A stage is stale when such a file changes, or a module beside it that it imports; and what code in these files raises is
-an error of the user's, told by the line that they can mend. Neither needs the code to be imported here.
+a user's error, told by the line that the user can mend. Neither needs the code to be imported here.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _NOT_USERS = (Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve(), *(_RO
 
 
 def file_of(name: str) -> Path | None:
-    """Return the file of ``path/to/file.py:function``; None where *name* is a built-in one."""
+    """Return the file of ``path/to/file.py:function``; None if *name* is a built-in one."""
     file, colon, _ = name.rpartition(":")
     return Path(file).absolute() if colon else None
 
 
 def is_users(file: str | Path, folder: Path) -> bool:
-    """Tell whether *file* is code of the user's in *folder*: below it, and neither installed nor of this project."""
+    """Tell whether *file* is a user's code in *folder*: below it, and neither installed nor of this project."""
     path = Path(file).resolve()
     if str(file).startswith("<"):  # <frozen importlib>, <string>: no file
         return False
@@ -72,7 +72,7 @@ def _imported_by(file: Path) -> set[str]:
 
 
 def digest_of_code(name: str) -> str | None:
-    """Return the digest of the code behind ``path/to/file.py:function``; None where *name* is a built-in one."""
+    """Return the digest of the code behind ``path/to/file.py:function``; None if *name* is a built-in one."""
     file = file_of(name)
     if file is None or not file.is_file():
         return None
@@ -101,7 +101,7 @@ def causes_of(error: BaseException) -> list[BaseException]:
 
 
 def users_line(error: BaseException, folder: Path = Path("/")) -> str | None:
-    """Return what the first cause of *error* that passed a line of the user's in *folder* says, and that line."""
+    """Return what the first cause of *error* that passed a user's line in *folder* says, and that line."""
     for found in causes_of(error):
         if isinstance(found, SyntaxError) and found.filename is not None and is_users(found.filename, folder):
             return f"{type(found).__name__}: {found.msg} ({found.filename}, line {found.lineno})"
@@ -117,7 +117,7 @@ def _said(error: BaseException) -> str:
 
 
 def users_names(config: object) -> dict[str, str]:
-    """Return the options of a run's *config* that may name a file of the user's; none for an import's."""
+    """Return the options of a run's *config* that may name a user's file; none for an import's."""
     if not isinstance(config, RunConfig):
         return {}
     return {"model.name": config.model.name, "data.name": config.data.name}
@@ -125,7 +125,7 @@ def users_names(config: object) -> dict[str, str]:
 
 @contextmanager
 def blaming_users_lines(names: Mapping[str, str]) -> Iterator[None]:
-    """Turn an error that code of the user's raises within the block into one of theirs.
+    """Turn an error that a user's code raises within the block into one of the user's.
 
     *names* holds the options that may name a file, with their values.
 

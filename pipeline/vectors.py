@@ -34,7 +34,7 @@ class Vectors:
         return len(self.codes)
 
     def head(self, count: int) -> Vectors:
-        """Return the first *count* samples, or all of them where there are fewer."""
+        """Return the first *count* samples, or all of them if there are fewer."""
         kept = min(count, len(self))
         stem = self.origin.partition("[")[0]
         labels = None if self.labels is None else self.labels[:kept]

@@ -1,8 +1,8 @@
 """The activations of a network, in the order in which it runs them, with the integers that each of them rounds.
 
-The network is run once, on zeros, and its layers are watched: what a layer takes is known by the layer that made it.
-An activation whose input comes from anything else than a product of codes, perhaps normalized, the sum of a shortcut,
-a mean over height and width, or codes, is left out, so any network of the user's may be asked.
+The network is run once, on zeros, and its layers are watched: what a layer takes is known by the layer that made it. An
+activation whose input comes from anything else than a product of codes, perhaps normalized, the sum of a shortcut, a
+mean over height and width, or codes, is left out, so any user's network may be asked.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def activations_of(network: nn.Module, inputs: int) -> list[ActivationLayer | No
 
 
 class _Trace:
-    """Who made what in one run of a network."""
+    """The makers of all values in one run of a network."""
 
     def __init__(self, calls: list[_Call]) -> None:
         self._makers: dict[int, _Call] = {}
@@ -194,7 +194,7 @@ class _Trace:
         return None if accumulators is None else ActivationLayer(call.module, output, accumulators, norm, pool)
 
     def _maker(self, value: object, kinds: tuple[type[nn.Module], ...]) -> _Call | None:
-        """Return who made *value*, in front of all layers of *kinds*."""
+        """Return the call that made *value*, in front of all layers of *kinds*."""
         maker = self._makers.get(id(value))
         while maker is not None and isinstance(maker.module, kinds):
             maker = self._makers.get(id(maker.inputs))

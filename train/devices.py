@@ -1,4 +1,4 @@
-"""Where training runs: Lightning Fabric on one device or several, and the random streams of a stage.
+"""The devices of a training: Lightning Fabric on one or several, and the random streams of a stage.
 
 Several devices are several processes. They are started from a function, not by running the command line again: a stage
 has already made its folders when it gets here.

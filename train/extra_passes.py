@@ -22,7 +22,7 @@ class ExtraPasses:
     A ``Sequential`` of known layers runs by :class:`bitproof.train.frozen.FrozenForward`. Any other network runs
     itself, in evaluation mode, so that the run-time statistics of quantizers do not advance; batch norm keeps
     normalizing by the batch, as in the training pass, with momentum 0, and all buffers are restored from copies. In
-    both, dropout draws the mask that it drew in the training pass, and torch's random stream goes on as if there had
+    both, dropout draws the mask that it drew in the training pass, and torch's random stream continues as if there had
     been no extra pass.
     """
 

@@ -52,7 +52,7 @@ class QuantizedLayer:
 
     @property
     def accumulator_scale(self) -> float:
-        """Real value of one accumulator unit, where all output channels share it.
+        """Real value of one accumulator unit, if all output channels share it.
 
         Raises:
             InputError: they do not.

@@ -1,4 +1,4 @@
-"""What a user watches: a progress bar with an ETA on standard error, and one line per epoch as CSV and for TensorBoard.
+"""The displays of a training: a progress bar with an ETA on standard error, and each epoch as CSV and for TensorBoard.
 
 Both logs hold times, so they lie in the stage's scratch folder, which is not hashed; ``metrics.json`` has the same
 epochs without times.

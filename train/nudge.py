@@ -1,4 +1,4 @@
-"""Keep quantization boundaries away from integer accumulators, so that no float chain can round one the other way.
+"""The nudge of quantization boundaries away from integer accumulators: no float chain can round one the other way.
 
 A channel's boundary between two codes lies, in accumulator units, at the real number
 

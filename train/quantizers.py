@@ -109,7 +109,7 @@ def activation_quantizer(bits: int, scale: Scale) -> Injector:
 def residual_quantizer(bits: int, scale: Scale) -> Injector:
     """Return the quantizer of what is added behind activations of *bits* bits, one scale per tensor.
 
-    Codes are signed and have one bit more, at most 8, so that a shortcut that is an activation keeps all its codes
-    where the scales agree: for 1 bit -2 to 1, for 4 bits -16 to 15, for 7 and 8 bits -128 to 127.
+    Codes are signed and have one bit more, at most 8, so that a shortcut that is an activation keeps all its codes if
+    the scales agree: for 1 bit -2 to 1, for 4 bits -16 to 15, for 7 and 8 bits -128 to 127.
     """
     return _SIGNED_ACTIVATIONS[scale].let(bit_width=min(bits + 1, MAX_ACTIVATION_BITS))

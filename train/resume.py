@@ -58,7 +58,7 @@ class ResumeFile:
         partial.replace(self.path)
 
     def read(self) -> object | None:
-        """Return what was written, on the CPU; None, and a warning, where that is no use."""
+        """Return what was written, on the CPU; None, and a warning, if that is no use."""
         try:
             header, _, payload = self.path.read_bytes().partition(b"\n")
         except FileNotFoundError:
@@ -93,7 +93,7 @@ class Keeper:
         self.saved_step: int | None = None
 
     def restore(self) -> None:
-        """Put the saved state back, where there is one.
+        """Put the saved state back, if there is one.
 
         Raises:
             InputError: what was saved is not of this network.

@@ -1,4 +1,4 @@
-"""Which random perturbation a surrogate gradient implies, derived by inverting the surrogate.
+"""The random perturbation that a surrogate gradient implies, derived by inverting the surrogate.
 
 The mean of ``sign(x + eps u)`` over a symmetric density ``p(u)`` has the slope ``2 p(x / eps) / eps``. A bounded
 surrogate ``s`` is therefore the exact derivative of a smoothed sign, with
@@ -6,7 +6,7 @@ surrogate ``s`` is therefore the exact derivative of a smoothed sign, with
     p(u) = eps_bar s'(eps_bar u) / 2,        eps_bar^2 = integral of x^2 s'(x) / 2 dx = integral of Q(v)^2 dv
 
 where ``eps_bar`` gives u unit variance, ``Q(v) = s^-1(2v - 1)`` is the quantile function, and v runs from 0 to 1. Round
-has jumps a unit apart where sign's surrogate spans -1 to 1, so its eps_bar is half as large, in quantization steps.
+has jumps a unit apart, while sign's surrogate spans -1 to 1, so its eps_bar is half as large, in quantization steps.
 Source: Yang and Aamodt, NeurIPS 2025, arXiv 2510.23926, section on the smoothing that an STE implies.
 """
 

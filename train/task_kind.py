@@ -1,4 +1,4 @@
-"""What a network is for: to name a class, or to give its inputs back; its loss and its score follow from that."""
+"""The purpose of a network: to name a class, or to give its inputs back; its loss and its score follow from that."""
 
 from __future__ import annotations
 

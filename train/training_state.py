@@ -1,4 +1,4 @@
-"""Everything that the next training step depends on, as one object that can be saved and put back."""
+"""The state of a training: all that its next step depends on, as one object that can be saved and put back."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ KNOWN: Mapping[str, tuple[tuple[int, ...], int]] = {
 def untrained_checkpoint(data: DataConfig, model: ModelConfig, folder: Path, seed: int) -> Artifact:
     """Write the untrained network for *data* into the new *folder*, with scales from random samples.
 
-    A data set of the user's is read for its shape; a built-in one is not, so nothing is downloaded.
+    A user's data set is read for its shape; a built-in one is not, so nothing is downloaded.
 
     Raises:
         InputError: the network cannot be built, does not fit the data, or takes other codes.

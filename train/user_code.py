@@ -1,4 +1,4 @@
-"""Functions of the user's, named ``path/to/file.py:function`` in a configuration."""
+"""A user's functions, named ``path/to/file.py:function`` in a configuration."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def call_user_function(key: str, name: str, *arguments: object) -> Any:  # noqa:
 
 
 class BesideUsersFiles:
-    """Finds the modules beside a file of the user's, for imports that a file in the same folder makes.
+    """Finds the modules beside a user's file, for imports that a file in the same folder makes.
 
-    Imports of installed packages, of the standard library and of this project are none of its business: a user's
-    ``onnx.py`` is not what torch imports. Nor is this project's name; a user's own ``train.py`` or
-    ``export.py`` is like any other module of theirs.
+    Imports of installed packages, of the standard library and of this project are not its business: a user's
+    ``onnx.py`` is not what torch imports. Nor is this project's name; a user's ``train.py`` or
+    ``export.py`` is like any other module beside that file.
     """
 
     def __init__(self) -> None:

@@ -26,7 +26,7 @@ class Shown:
     codes: list[Codes] = field(default_factory=list)
 
     def layers(self, passes: int) -> list[Codes]:
-        """Return the codes of each quantizer, shape (N, *sample), where the network ran *passes* times."""
+        """Return the codes of each quantizer, shape (N, *sample), of a network that ran *passes* times."""
         each = len(self.codes) // passes if passes else 0
         return [np.concatenate(self.codes[layer::each]) for layer in range(each)]
 

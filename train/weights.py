@@ -1,4 +1,4 @@
-"""A state dict that exists already, put into a network of the user: read without running code of the file."""
+"""A state dict that exists already, put into a user's network: read without running code of the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether guided steps in the last fifth cost accuracy on the configuration that ships, by its whole training stage."""
+"""The accuracy that guided steps in the last fifth cost on the shipped configuration, by its whole training stage."""
 
 from __future__ import annotations
 

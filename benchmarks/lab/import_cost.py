@@ -1,4 +1,4 @@
-"""What ``bitproof import`` costs in all: processor seconds of the command and of every process that it starts.
+"""The whole cost of ``bitproof import``: processor seconds of the command and of every process that it starts.
 
 ``python -m benchmarks.lab.import_cost FILE FOLDER [--samples N]`` prints them as JSON. The run is made in FOLDER, new.
 """

@@ -1,4 +1,4 @@
-"""What one network costs in a fresh process: lowering, proofs, memory, interpreter, and qonnx on the same codes.
+"""The cost of one network in a fresh process: lowering, proofs, memory, interpreter, and qonnx on the same codes.
 
 ``python -m benchmarks.lab.integer_cost FILE IMAGES PEER`` prints the figures as JSON; PEER is 1 to run qonnx too.
 PyTorch is never imported here, and qonnx and onnxruntime only after the memory was read: it is the lowering's own.
@@ -32,8 +32,8 @@ HEAVY = ("torch", "brevitas", "qonnx", "onnxruntime")
 def measure(path: Path, images: int, *, peer: bool) -> dict[str, Any]:
     """Return what the QONNX file at *path* costs; times are processor seconds, memory is the peak in MiB.
 
-    The codes are drawn uniformly by a fixed seed. The interpreter, and qonnx where *peer* is true, take the same codes,
-    in turn, three times.
+    The codes are drawn uniformly by a fixed seed. The interpreter, and qonnx if *peer* is true, take the same codes, in
+    turn, three times.
     """
     lowering, lowered = _timed(lambda: lower_file(path))
     proving, proofs = _timed(lambda: prove_lowering(lowered))
@@ -73,7 +73,7 @@ def measure(path: Path, images: int, *, peer: bool) -> dict[str, Any]:
 
 
 def partings(model: IntegerModel, executor: QonnxExecutor, codes: Codes) -> list[dict[str, Any]]:
-    """Return where the samples *codes*, whose outputs differ, part first: each accumulator once.
+    """Return where the samples *codes*, whose outputs differ, first diverge: each accumulator once.
 
     ``explained`` says that everything before is equal and that the file's float32 chain, run on this accumulator alone,
     gives the other code: the exact thresholds are the definition, so this is qonnx's rounding and nothing else.

@@ -1,8 +1,8 @@
 """Networks as people have them, whose import is measured: Brevitas' own defaults, and ResNet-18 on full-size images.
 
 ``python -m benchmarks.lab.ordinary_networks KEY FILE`` writes one as QONNX. Weights are initialized, not trained;
-scales come from the statistics of random inputs. The perceptrons have what Brevitas gives who asks for nothing: 8 bits,
-free scales, float biases. The residual sum joins two branches whose scales have no common unit.
+scales come from the statistics of random inputs. The perceptrons have what Brevitas gives by default: 8 bits, free
+scales, float biases. The residual sum joins two branches whose scales have no common unit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From the raw figures of the parts to the rows of ``benchmarks/results/estimators.json``."""
+"""The rows of ``benchmarks/results/estimators.json``, made from the raw figures of the parts."""
 
 from __future__ import annotations
 

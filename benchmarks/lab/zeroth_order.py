@@ -1,4 +1,4 @@
-"""How much compute pure n-SPSA needs for the loss that the guided estimator reaches."""
+"""The compute that pure n-SPSA needs for the loss that the guided estimator reaches."""
 
 from __future__ import annotations
 

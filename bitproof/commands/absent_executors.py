@@ -1,4 +1,4 @@
-"""Which executors of a run cannot be looked into, and why: a stage before them failed, was not made, or is outdated."""
+"""Executors of a run that cannot be examined, and why: a stage before them failed, was not made, or is outdated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bitproof.plan import RunPlan
 def why_absent(run: RunFolder, plan: RunPlan, stage: str) -> str | None:
     """Return in one line why *run* has no artifact of *stage* that goes with those before it; None: it has one.
 
-    An artifact that was made from an earlier version of its source is none: it is of another network.
+    An artifact that was made from an earlier version of its source does not count: it is of another network.
 
     Raises:
         IntegrityError: a manifest is damaged.

@@ -1,7 +1,7 @@
-"""What a calibration entry says must be possible and agree with itself and with its run; every doubt names its field.
+"""The rules of a calibration entry: possible, in agreement with itself and with its run; every doubt names its field.
 
-The digest of a ledger does not protect it from who edits it and seals it again. Losses are measured again elsewhere;
-here is everything that can be decided without the device.
+The digest of a ledger does not protect it from anyone who edits it and seals it again. Losses are measured again
+elsewhere; here is everything that can be decided without the device.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a calibration works on: a device, and labelled images."""
+"""The inputs of a calibration: a device, and labelled images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stage leaves of its work while it runs, so that its death is told even if it cannot tell it itself.
+"""The traces that a stage leaves while it runs, so that its death is told even if it cannot tell it itself.
 
 A process that is killed, runs out of memory or crashes in native code writes no failure. It leaves the file
 ``running/STAGE``, its log, and through the shell that started it its exit code.
@@ -76,7 +76,7 @@ def record_deaths(run: RunFolder, but: str | None = None) -> None:
 
 
 def _how(run: RunFolder, name: str) -> str:
-    """Return what the exit code tells, where the shell that started the stage lived to leave it."""
+    """Return what the exit code tells, if the shell that started the stage lived to leave it."""
     text = run.ended(name).read_text().strip() if run.ended(name).is_file() else ""
     if not text.isdigit():
         return "it was killed, or crashed"

@@ -1,4 +1,4 @@
-"""``bitproof explain``: the first layer at which an executor and the integer model part, and why."""
+"""``bitproof explain``: the first layer at which an executor and the integer model diverge, and why."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def explain_executors(
 def _executors(run: RunFolder, asked: str | None, *, copied: bool) -> tuple[list[ExecutorPlan], dict[str, str]]:
     """Return the executors of *run* that can be explained, and why each other one cannot.
 
-    Where a flipped copy is *asked* for, ``copied``, it may be one of the integer model, and its name is checked later.
+    If a flipped copy is *asked* for, ``copied``, it may be one of the integer model, and its name is checked later.
 
     Raises:
         ConfigError: there is none, or the one that is *asked* for is not among them.

@@ -1,4 +1,4 @@
-"""``bitproof import``: a run that begins with a QONNX file of the user, or with a module and its trained weights."""
+"""``bitproof import``: a run that begins with a user's QONNX file, or with a module and its trained weights."""
 
 from __future__ import annotations
 

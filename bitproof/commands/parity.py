@@ -1,4 +1,4 @@
-"""The parity stage: gather artifacts, checks and proofs into the ledger, and judge it."""
+"""The parity stage: gathers artifacts, checks and proofs into the ledger, and judges it."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _tools(artifacts: list[Artifact], results: dict[str, CheckResult]) -> dict[s
 def _accuracy(run: RunFolder, results: dict[str, CheckResult]) -> dict[str, float | int]:
     """Return all accuracies in percent; ``samples`` counts the test images behind every figure but the baseline's.
 
-    ``float`` and ``quantized`` come from training, where there was one, and always cover the whole test split.
+    ``float`` and ``quantized`` come from training, if there was one, and always cover the whole test split.
     """
     vectors = run_vectors(run)
     accuracy: dict[str, float | int] = {"samples": len(vectors)}

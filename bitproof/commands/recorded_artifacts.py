@@ -1,4 +1,4 @@
-"""Whether the artifacts of a run are those of its ledger, and the command that finishes a run if they are not."""
+"""The artifacts of a run, held against those of its ledger, and the command that finishes a run if they differ."""
 
 from __future__ import annotations
 

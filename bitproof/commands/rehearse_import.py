@@ -1,4 +1,4 @@
-"""Read the files of an import in a folder of its own first: one that is refused leaves no run and changes none.
+"""The rehearsal of an import in a folder of its own: one that is refused leaves no run and changes none.
 
 Snakemake deletes what a stage is about to make again before the stage can say that it will not. What the user gave is
 therefore read, the network lowered, and the targets asked whether they have the memory for it, before anything of the
@@ -22,7 +22,7 @@ from bitproof.support import ask, require_memory, require_options
 def rehearse_import(run: RunFolder, config: ImportConfig) -> None:
     """Import the files of *config* into a temporary folder, lower the network, and delete it all.
 
-    Nothing is done where *run* holds what the same files gave.
+    Nothing is done if *run* holds what the same files gave.
 
     Raises:
         ConfigError: an option of a target asks for what the target does not have.

@@ -1,4 +1,4 @@
-"""Apply lint's rules to a configuration before its network is trained: one that cannot be deployed is refused at once.
+"""The rehearsal of a run before any training: a network that cannot be deployed by lint's rules is refused at once.
 
 A training may take hours, and what its network cannot be deployed for is nearly always known before: an operation
 without an integer form, a layer that a target does not have, a memory that is too small. What depends on the trained
@@ -28,8 +28,8 @@ EXPORTED = "export"
 def rehearse_run(run: RunFolder, config: RunConfig, stages: frozenset[str]) -> None:
     """Build the network of *config* without training it, lower it, and ask the targets that *stages* belong to.
 
-    A network of the user's own file is built and exported even if the training alone is wanted. Nothing is done where
-    *run* holds the trained network already, or if what is wanted needs none of it.
+    A network from a user's file is built and exported even if the training alone is wanted. Nothing is done if *run*
+    holds the trained network already, or if what is wanted needs none of it.
 
     Raises:
         ConfigError: an option of a target asks for what the target does not have.

@@ -62,7 +62,7 @@ def carry_out(config: Config, *, runs: Path, until: str | None, cores: int | Non
 
     Raises:
         ConfigError: *until* is not a stage of the run.
-        InputError: a network of the user's cannot be built or exported.
+        InputError: a user's network cannot be built or exported.
         ToolMissingError: the training needs a tool that is not on this machine.
         RunFailedError: a stage failed.
         GateError: a parity check, a proof or a gate does not hold.

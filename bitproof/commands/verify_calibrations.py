@@ -1,4 +1,4 @@
-"""Check the calibrations of a ledger again: the artifacts by their digests, the losses by measuring them."""
+"""The second check of a ledger's calibrations: artifacts by their digests, losses by measuring them again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fill the report's template from the ledger and the training metrics."""
+"""The page of the report: its template, filled from the ledger and the training metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where two executors part first, and why."""
+"""The first place where two executors diverge, and the cause."""
 
 from bitproof.export.divergence.cause import Cause, Finding
 from bitproof.export.divergence.explain import Explanation, explain, explain_run

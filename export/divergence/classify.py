@@ -1,4 +1,4 @@
-"""Why a layer gives other codes: each test is decided by exact integers, the most specific first."""
+"""The cause of a layer's other codes: each test is decided by exact integers, the most specific first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a divergence looks like in numbers: both operands, both accumulators, both codes, the thresholds around."""
+"""A divergence in numbers: both operands, both accumulators, both codes, the thresholds around."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHOWN_INPUTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """Where two executors part first, and why.
+    """Where two executors first diverge, and why.
 
     Attributes:
         layer: name of the node of the integer model.
@@ -27,12 +27,12 @@ class Divergence:
         differing: how many codes of the layer differ, of all that were compared in the same pass.
         of: how many there are.
         channels: how many channels differ.
-        inputs: the codes that go into the accumulator, where they are few.
+        inputs: the codes that go into the accumulator, if they are few.
         inputs_agree: both executors are known to see these inputs.
         expected: the integer model's number at this place.
         actual: the other's.
-        accumulators: both accumulators, where the layer has them.
-        codes: both codes of the activation, where there is one.
+        accumulators: both accumulators, if the layer has them.
+        codes: both codes of the activation, if there is one.
         below: the largest threshold that the expected accumulator meets.
         above: the smallest one that it does not.
         finding: the cause.
@@ -151,7 +151,7 @@ def _code(node: Threshold, channel: int, accumulator: int) -> int:
 
 
 def _operands(evidence: Evidence) -> tuple[int, ...] | None:
-    """Return the input codes of the first accumulator that differs, where there are few."""
+    """Return the input codes of the first accumulator that differs, if there are few."""
     node, site = evidence.node, evidence.first
     codes: Codes
     if isinstance(node, MatMul):

@@ -1,4 +1,4 @@
-"""Compare an executor with the integer model down to the first layer that differs, and say why."""
+"""The comparison of an executor with the integer model down to the first layer that differs, and the reason."""
 
 from __future__ import annotations
 

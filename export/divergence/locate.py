@@ -1,4 +1,4 @@
-"""The first layer at which an executor and the integer model part.
+"""The first layer at which an executor and the integer model diverge.
 
 An executor that can be traced is compared layer by layer on the same samples. One that cannot, but lets its units be
 run alone (matrix products, activations), is given what the integer model gives to each of them: the first unit whose

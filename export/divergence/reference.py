@@ -1,4 +1,4 @@
-"""Why a float reference gives a code that its rounding errors do not explain."""
+"""The reason why a float reference gives a code that its rounding errors do not explain."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _product_before(
     codes: Codes,
     offset: int,
 ) -> Evidence | None:
-    """Return the evidence on the product that *node* takes, where the reference shows its sums as integers."""
+    """Return the evidence on the product that *node* takes, if the reference shows its sums as integers."""
     names = {node.name: node for node in model.nodes}
     product = names.get(model.sources(node.name)[0])
     while isinstance(product, MaxPool):

@@ -1,9 +1,9 @@
 """Wrong weights, by exact integers: which change of one channel's weights explains all of its accumulators.
 
 With equal inputs ``x`` the accumulators of a channel differ by ``sum of delta[i] * x[i]``. One wrong weight is found by
-trying each; several by solving the system modulo a prime, where the solution counts only if it also holds in integers,
-on more samples than it has unknowns. An executor whose matrix unit can be run alone is asked directly: one input at a
-time shows every weight.
+trying each; several by solving the system modulo a prime, and the solution counts only if it also holds in integers, on
+more samples than it has unknowns. An executor whose matrix unit can be run alone is asked directly: one input at a time
+shows every weight.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _alone(inputs: Codes, deltas: Codes) -> list[tuple[int, int]]:
 
 
 def _solve(inputs: Codes, deltas: Codes) -> Codes | None:
-    """Return integers that times *inputs* are *deltas*, with 0 wherever they are free; None if none are found."""
+    """Return integers that times *inputs* are *deltas*, with 0 for those that are free; None if nothing is found."""
     unknowns = inputs.shape[1]
     if unknowns > MAX_UNKNOWNS:
         return None

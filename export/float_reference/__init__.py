@@ -1,4 +1,4 @@
-"""What a float evaluation of a network gives otherwise than the integers: explained by its rounding errors, or not."""
+"""The differences of a network's float evaluation from the integers: explained by its rounding errors, or not."""
 
 from bitproof.export.float_reference.codings import output_coding, reference_codings
 from bitproof.export.float_reference.judge import judge_reference, walk_reference

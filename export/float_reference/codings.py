@@ -1,4 +1,4 @@
-"""What a float reference that knows nothing of the integer model must be told to give its codes."""
+"""The codings that a float reference, which knows nothing of the integer model, must be told to give its codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compare a float reference with the integer model: equal, explained by rounding errors, or unexplained."""
+"""The verdict on a float reference: equal to the integer model, explained by rounding errors, or unexplained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which outputs the rounding errors of floats explain: sums that no activation turned into codes, and their order."""
+"""The outputs that the rounding errors of floats explain: sums that no activation made into codes, and their order."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Walk:
         explained: how many differ by rounding errors, by layer.
         unexplained: how many differ otherwise, by layer.
         faulty: for each sample whether a difference in it is unexplained.
-        differing: for each sample whether any code differs. Where none does, all that the reference gave is what the
+        differing: for each sample whether any code differs. If none does, all that the reference gave is what the
             integer model gives, by induction along it.
         first: the first unexplained one, by layer, then sample.
     """

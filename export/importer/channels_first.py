@@ -1,4 +1,4 @@
-"""Rewrite channels-last operations as a Transpose, the standard channels-first operation, and a Transpose back."""
+"""Channels-last operations in standard form: a Transpose, the channels-first operation, and a Transpose back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Declaring the codes that the input of a normalized network takes, such as pixels: a quantizer right behind it."""
+"""The declaration of the codes that a normalized network takes, such as pixels: a quantizer right behind its input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluate standard operations on constants, by onnxruntime: the very binary32 results that a run of the file gives.
+"""Standard operations on constants, evaluated by onnxruntime: the very binary32 results that a run of the file gives.
 
 Quantizers are not evaluated: the lowering needs their scales and codes, not only their values.
 """
@@ -35,9 +35,9 @@ class Folder:
         self._elements = self._nodes = 0
 
     def fold(self, node: onnx.NodeProto, inputs: list[Array]) -> Array | None:
-        """Return the output of *node* on the constants *inputs*; None if it is none that is evaluated.
+        """Return the output of *node* on the constants *inputs*; None if it is not evaluated.
 
-        A node that fails stays in the graph, where it is refused with the others that have no integer form.
+        A node that fails stays in the graph and is refused with the others that have no integer form.
 
         Raises:
             InputError: the results of the file would hold more than :data:`MAX_ELEMENTS` numbers, or more than

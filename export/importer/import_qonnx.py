@@ -1,4 +1,4 @@
-"""The first stage of an import: a QONNX file of the user's, normalized and with a quantized input."""
+"""The first stage of an import: a user's QONNX file, normalized and with a quantized input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Give a node of an old opset the form that it has in opset 20: parameters as inputs, no attribute that has gone.
+"""The form of opset 20 for nodes of an old opset: parameters as inputs, no attribute that has gone.
 
 An operation that is not here has kept its form since opset 7, or is one that has no integer form and is refused by the
 lowering under its own name.
@@ -151,7 +151,7 @@ _FORMS: Mapping[str, tuple[int, _Rewrite]] = {
 
 
 def resolve_padding(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> None:
-    """Replace ``auto_pad`` of a convolution or pool by the pads that it stands for, where the sizes are known."""
+    """Replace ``auto_pad`` of a convolution or pool by the pads that it stands for, if the sizes are known."""
     if not is_standard(node, "Conv", "MaxPool", "AveragePool") or not node.input:
         return
     automatic = text(node, "auto_pad", "NOTSET")

@@ -1,4 +1,4 @@
-"""One form for QONNX files, whoever wrote them: what is done here is exact, and what has a meaning is never dropped.
+"""One form for QONNX files of any origin: what is done here is exact, and what has a meaning is never dropped.
 
 A normalized file
 
@@ -9,7 +9,7 @@ A normalized file
   operations in the form of opset 20 or later: axes, pads and bounds are inputs;
 * is channels-first: channels-last operations stand between two Transposes;
 * computes no shape while it runs: a Reshape has a constant shape with the batch left open;
-* has explicit pads wherever the sizes are known, and no Transpose or Reshape between weights and their quantizer.
+* has explicit pads if the sizes are known, and no Transpose or Reshape between weights and their quantizer.
 
 Names of types that FINN notes beside tensors are dropped: they describe values and do not change them.
 

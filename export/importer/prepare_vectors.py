@@ -1,4 +1,4 @@
-"""The vectors of an import: the user's, or drawn ones, as codes of the input quantizer."""
+"""The vectors of an import: a user's, or drawn ones, as codes of the input quantizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read the parts of an ONNX model that have a meaning, and refuse what cannot be represented.
+"""The reader of ONNX models: takes the parts that have a meaning, and refuses what cannot be represented.
 
 A file is not trusted: sizes are checked before memory is taken, nothing outside the file is followed, and the order of
 the nodes is worked out anew, which finds cycles.

@@ -1,6 +1,6 @@
 """Shapes of tensors, with the batch as a size that stays open: what a Reshape and a change of layout need to know.
 
-Where a shape is not known, nothing is guessed: whatever depends on it stays as it is in the file.
+If a shape is not known, nothing is guessed: whatever depends on it stays as it is in the file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ REDUCTIONS = operations("ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd")
 def output_shape(node: onnx.NodeProto, shapes: Mapping[str, Shape], constants: Mapping[str, Array]) -> Shape | None:
     """Return the shape of the first output of *node*; None if it is not known.
 
-    A node whose attributes contradict each other has no known shape; who reads it will refuse it.
+    A node whose attributes contradict each other has no known shape; the pass that reads it refuses it.
     """
     inputs = [constants[name].shape if name in constants else shapes.get(name) for name in node.input if name]
     if not inputs or any(shape is None for shape in inputs):

@@ -1,4 +1,4 @@
-"""What a node of each known operation has to have: inputs, attributes, their types. The lowering can then rely on it.
+"""The signatures of known operations: inputs, attributes, their types. The lowering can rely on what is checked here.
 
 Standard operations are held against the schemas that onnx ships, those of QONNX against what qonnx itself asks for. An
 operation that is not known here is left to the lowering, which refuses it by name.

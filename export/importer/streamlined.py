@@ -21,7 +21,7 @@ from bitproof.export.importer.shapes import Shape, number_of
 def standard_form(
     node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], graph: WorkingGraph, shapes: Mapping[str, Shape]
 ) -> list[onnx.NodeProto] | None:
-    """Return the standard nodes that *node* of a streamlined graph stands for; None if it is none of these.
+    """Return the standard nodes that *node* of a streamlined graph stands for; None if it stands for no others.
 
     Raises:
         InputError: XnorPopcountMatMul has weights other than 0 and 1.

@@ -1,4 +1,4 @@
-"""Move what only rearranges quantized weights in front of their quantizer, where it can be carried out once.
+"""Rearrangements of quantized weights, moved in front of their quantizer if they can be carried out once there.
 
 A quantizer goes element by element, so Quant(transposed weights) and transposed Quant(weights) are the same numbers.
 """
@@ -20,7 +20,7 @@ REARRANGING = ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze")
 def rearranged_weights(
     node: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto], graph: WorkingGraph, folder: Folder
 ) -> onnx.NodeProto | None:
-    """Return the quantizer that gives the output of *node* at once; None where *node* does not rearrange weights."""
+    """Return the quantizer that gives the output of *node* at once; None if *node* does not rearrange weights."""
     quant = makers.get(node.input[0]) if node.input else None
     if quant is None or not is_standard(node, *REARRANGING):
         return None

@@ -2,8 +2,8 @@
 
 An activation is a chain from an accumulator to a real number, then a quantizer. It reaches a level iff the number is
 beyond the level's boundary, which is the sign of a sum of square roots: no float takes part, and ties are decided by
-the quantizer's rule, not by error. Where the chain does not fall, each level has one smallest accumulator that reaches
-it: ``(boundary - intercept) / slope``, rounded up to an integer.
+the quantizer's rule, not by error. If the chain does not fall, each level has one smallest accumulator that reaches it:
+``(boundary - intercept) / slope``, rounded up to an integer.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Activation:
         chain: from the accumulator to a real number.
         quantization: from the real number to the code.
 
-    A chain's curve is looked at forward here, and backward where thresholds are derived.
+    A chain's curve is looked at forward here, and backward when thresholds are derived.
     """
 
     chain: Chain

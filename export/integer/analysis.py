@@ -1,4 +1,4 @@
-"""Everything that can be said of the values of a model without running it, found in one pass and kept with the model.
+"""The analysis of a model: what can be said of its values without running it, found in one pass and kept with it.
 
 Ranges follow from exact interval arithmetic in Python integers, per channel, from the real weights: the interval of a
 value holds every code that any allowed input can cause (Moore, Interval Analysis, 1966), so a width that holds it
@@ -41,7 +41,7 @@ class Value:
 
     @property
     def resting(self) -> int:
-        """The code of inputs that are not looked at: 0, or the least code if 0 is none of them."""
+        """The code of inputs that are not looked at: 0, or the least code if 0 is not among them."""
         return 0 if 0 in self.codes else self.codes[0]
 
 

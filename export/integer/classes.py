@@ -1,4 +1,4 @@
-"""From the output codes of a classifier to its answer, by the exact real numbers that the codes stand for."""
+"""The answer of a classifier, from its output codes by the exact real numbers that the codes stand for."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def classify(model: IntegerModel, outputs: Codes) -> Codes:
 
 
 def _by_roots(codings: list[Coding], outputs: Codes) -> Codes:
-    """Return the index of the largest real number, of equal ones the first, where some have a square root.
+    """Return the index of the largest real number, of equal ones the first, if some have a square root.
 
     In binary64 a number is off by at most ``8 u (|slope * code| + |intercept|)``, u = 2^-53: five roundings. Only
     numbers that this does not tell from the largest are compared exactly.

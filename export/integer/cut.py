@@ -1,4 +1,4 @@
-"""Where a function that never falls goes beyond a boundary: all numbers from one on, which may be an inverse tanh."""
+"""The cut of a function that never falls at a boundary: all numbers from one on, which may be an inverse tanh."""
 
 from __future__ import annotations
 

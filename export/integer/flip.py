@@ -1,4 +1,4 @@
-"""Flip one weight bit: the negative control of every check, and which weight to flip so that a sound check sees it.
+"""The negative control of every check: one flipped bit of a weight, chosen so that a sound check sees it.
 
 A code behind an inner layer may hide a weight that is off by one, so a weight is chosen that the integer model itself
 shows at its outputs.

@@ -74,7 +74,7 @@ class Head:
     """One of several outputs of a network, which its output codes hold one after the other.
 
     Attributes:
-        name: in the user's file.
+        name: in a user's file.
         shape: of one sample.
     """
 
@@ -92,11 +92,11 @@ class IntegerModel:
         input_scale: real value of one input code.
         shape: shape of one input sample, channels first.
         nodes: the operations in execution order; the last one makes the output.
-        output_scale: real value of one output code, where all channels have the same and no offset.
+        output_scale: real value of one output code, if all channels have the same and no offset.
         wiring: for each node the names of the nodes whose outputs it takes, ``input`` for the model's input; None for a
             chain, in which each takes the output of the one before it.
         input_codes: the input codes that occur; None: all of *input*.
-        output_codings: what the codes of each output channel stand for, where they differ; empty: *output_scale*.
+        output_codings: what the codes of each output channel stand for, if they differ; empty: *output_scale*.
         heads: of a network with several outputs, each, in the order in which the output vector holds them; a Concat
             joins them. Empty: there is one output.
     """

@@ -9,7 +9,7 @@ A B exists for a given M iff ``at_least(M) = max(y - M a)`` over the first point
 ``at_most(M) = min(y - M a)`` over the second. Their difference is concave in M and piecewise linear, with a corner for
 each pair of edges of the two convex hulls. From ``M = 0`` on, the pair of points that is violated most bounds M from
 below, and that bound, rounded up, is the next M: Newton's method from the side on which it never overshoots. It ends at
-the least M, or at a pair that bounds M from above by less, which proves that there is none.
+the least M, or at a pair that bounds M from above by less, which proves that no M exists.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Reached:
 def least_multipliers(reached: Reached, shift: int) -> tuple[Codes | None, bool]:
     """Return the least M >= 0 of every channel for which a B exists, shape (channels,); None if one has none.
 
-    The second value tells, where there are none, whether a multiplier that is needed has over 31 bits.
+    The second value tells, if there are none, whether a multiplier that is needed has over 31 bits.
     """
     multiplier = np.zeros(len(reached.lows), dtype=np.int64)
     while True:

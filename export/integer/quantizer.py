@@ -95,7 +95,7 @@ class Quantizer:
 
 @dataclass(frozen=True, slots=True)
 class Bipolar:
-    """QONNX BipolarQuant, and Quant with one signed bit: ``q`` is 1 where ``y / scale + zero_point >= 0``, else -1.
+    """QONNX BipolarQuant, and Quant with one signed bit: ``q`` is 1 if ``y / scale + zero_point >= 0``, else -1.
 
     BipolarQuant compares ``y`` itself with 0, whatever its scale: leave the defaults.
 

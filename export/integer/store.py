@@ -1,4 +1,4 @@
-"""The integer model on disk: ``model.json`` (structure) and one ``.npy`` file a tensor, no pickle."""
+"""The integer model on disk: ``model.json`` (structure) and one ``.npy`` file per tensor, no pickle."""
 
 from __future__ import annotations
 

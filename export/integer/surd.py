@@ -71,7 +71,7 @@ def _enclose(terms: Terms, bits: int) -> tuple[int, int]:
 
 
 def _reduce(radicand: int) -> tuple[int, int]:
-    """Return (r, s) with ``radicand = r * s^2``, free of fours, and r = 1 where *radicand* is a square."""
+    """Return (r, s) with ``radicand = r * s^2``, free of fours, and r = 1 if *radicand* is a square."""
     half_twos = ((radicand & -radicand).bit_length() - 1) // 2
     radicand >>= 2 * half_twos
     root = isqrt(radicand)
@@ -137,7 +137,7 @@ class Surd:
     def over(self, radicand: int) -> tuple[Fraction, Fraction] | None:
         """Return rationals (q, p) with ``self = q * sqrt(radicand) + p``; None if there are none.
 
-        q is 0 where *radicand*, > 0, is 1.
+        q is 0 if *radicand*, > 0, is 1.
         """
         q = p = Fraction(0)
         for r, coefficient in _pairs(self):
@@ -214,7 +214,7 @@ class Surd:
         """Return this as a rational number.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is irrational.
         """
         if not self.is_rational:
             raise ValueError(f"{self} is not rational")

@@ -1,4 +1,4 @@
-"""What the integer model is made of: integer types, intervals, and the shapes of one sample."""
+"""The elements of the integer model: integer types, intervals, and the shapes of one sample."""
 
 from __future__ import annotations
 

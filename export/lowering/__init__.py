@@ -1,4 +1,4 @@
-"""QONNX to the integer model: one walk over the graph, exact or refused."""
+"""The lowering of QONNX to the integer model: one walk over the graph, exact or refused."""
 
 from bitproof.export.lowering.lower import Lowered, lower_graph
 from bitproof.export.lowering.origins import Origins, load_origins, origins_of, save_origins

@@ -100,7 +100,7 @@ class Builder:
     def rising(self, tensor: Tensor) -> tuple[Tensor, NDArray[np.bool_]]:
         """Return *tensor* on channels that all rise, and which were negated to that end in the weights behind them.
 
-        Weights are negated in place where nothing else uses the product; elsewhere a node that negates is put between.
+        Weights are negated in place if nothing else uses the product; else a node that negates is put between.
         """
         falling = np.array([chain.direction < 0 for chain in tensor.chains], dtype=np.bool_)
         unchanged = np.zeros_like(falling)

@@ -1,4 +1,4 @@
-"""Bringing a tensor into the form that a node takes: axes in order, plain codes, channels that all rise."""
+"""The form in which a node takes a tensor: axes in order, plain codes, channels that all rise."""
 
 from __future__ import annotations
 

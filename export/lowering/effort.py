@@ -1,4 +1,4 @@
-"""How much exact arithmetic one file may ask for: counted, and refused before it is begun.
+"""The limit on the exact arithmetic that one file may ask for: counted, and refused before it is begun.
 
 A file of a few kilobytes can ask for years of it: a Concat with itself doubles the channels, a batch norm behind
 another adds a square root to every constant. The work is inherent, so there is a limit on it. One unit is about ten

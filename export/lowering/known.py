@@ -1,4 +1,4 @@
-"""What the lowering knows about a tensor of the graph: a constant, quantized constants, or a function of codes."""
+"""The lowering's knowledge of a tensor of the graph: a constant, quantized constants, or a function of codes."""
 
 from __future__ import annotations
 

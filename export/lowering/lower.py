@@ -1,4 +1,4 @@
-"""Lower a graph to the integer model: one walk, in which each tensor is known by what it means."""
+"""The walk that lowers a graph to the integer model, in which each tensor is known by what it means."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _made(node: onnx.NodeProto) -> str:
 
 
 def _note_origin(lowering: Lowering, tensor: str) -> None:
-    """Note that the node behind *tensor* equals it, where its codes are the tensor's real numbers in a scale."""
+    """Note that the node behind *tensor* equals it, if its codes are the tensor's real numbers in a scale."""
     known = lowering.known[tensor]
     if not isinstance(known, Tensor) or known.node in lowering.builder.origins or known.node == INPUT:
         return
@@ -238,7 +238,7 @@ def _joined(lowering: Lowering, heads: Heads) -> tuple[Tensor, list[Coding]]:
 
 
 def _decoded_output(lowering: Lowering, tensor: str, name: str) -> tuple[Tensor, list[Coding]]:
-    """Return the output *tensor*, called *name* in the user's file, and what its codes stand for."""
+    """Return the output *tensor*, called *name* in a user's file, and what its codes stand for."""
     known = lowering.known.get(tensor)
     if not isinstance(known, Tensor):
         raise InputError(f"{lowering.path}: the output {name!r} is not computed from a quantized input")
@@ -269,7 +269,7 @@ def _needed(output: str, wiring: dict[str, tuple[str, ...]]) -> set[str]:
 
 
 def _decoded(lowering: Lowering, tensor: Tensor) -> tuple[Tensor, list[Coding]]:
-    """Return the output and what its codes stand for, one coding a channel.
+    """Return the output and what its codes stand for, one coding per channel.
 
     A bias, or a scale per channel, is brought into the codes if they stay small; else it stays with the decoding.
     """

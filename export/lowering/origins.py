@@ -1,4 +1,4 @@
-"""Where the nodes of an integer model come from: the tensors of the QONNX file that they equal; ``origins.json``."""
+"""The origins of an integer model's nodes: the tensors of the QONNX file that they equal; ``origins.json``."""
 
 from __future__ import annotations
 

@@ -179,8 +179,8 @@ def _merged(
 def merge_scales(weights: QuantizedConstant, inputs: Rationals, effort: Effort) -> tuple[Codes, list[Fraction]]:
     """Return integer weights and the real unit of each output, for input codes with the scales *inputs*.
 
-    An output's accumulator is a sum of ``weight code * weight scale * input code * input scale``. Where the scales of
-    its terms differ, their largest common measure becomes the unit and the ratios go into the weights: exact.
+    An output's accumulator is a sum of ``weight code * weight scale * input code * input scale``. If the scales of its
+    terms differ, their largest common measure becomes the unit and the ratios go into the weights: exact.
 
     Args:
         weights: outputs first.

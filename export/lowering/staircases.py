@@ -109,8 +109,8 @@ def multi_threshold(lowering: Lowering, node: onnx.NodeProto) -> Known:
 def _coded(node: onnx.NodeProto, levels: int) -> tuple[int, int, tuple[Fraction, Fraction]]:
     """Return the lowest code of a MultiThreshold, the distance of two codes, and the (scale, bias) of a code.
 
-    Where the bias is a multiple of the scale, or both are multiples of one number that leave 8 bits to the codes (2
-    and -1, FINN's form of codes -1 and 1), a code stands for ``scale * code``. Else the codes count from 0.
+    If the bias is a multiple of the scale, or both are multiples of one number that leave 8 bits to the codes (2 and
+    -1, FINN's form of codes -1 and 1), a code stands for ``scale * code``. Else the codes count from 0.
 
     Raises:
         UnsupportedError: ``out_scale`` is 0.

@@ -39,7 +39,7 @@ def round_weights(
 
 
 def weight_signs(values: NDArray[Any], scales: Rationals, zeros: Codes) -> tuple[Codes, int]:
-    """Return 1 where ``values / scales + zeros >= 0`` in binary32, else -1, and how many are not the exact ones.
+    """Return 1 if ``values / scales + zeros >= 0`` in binary32, else -1, and how many are not the exact ones.
 
     The arguments are those of :func:`round_weights`.
     """

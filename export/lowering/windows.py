@@ -1,4 +1,4 @@
-"""Where a kernel lies: strides, dilations and padding, the automatic kinds included."""
+"""The window of a kernel: strides, dilations and padding, the automatic kinds included."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the writers of all operations share: the graph, and what is known of every value of the model."""
+"""The context that the writers of all operations share: the graph, and what is known of every value of the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run the packed-int8 ONNX file in onnxruntime, whole or one activation at a time."""
+"""The executor of the packed-int8 ONNX file in onnxruntime, whole or one activation at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flip one weight bit in a packed-int8 ONNX file: the negative control of its parity check."""
+"""The negative control of the parity check of a packed-int8 ONNX file: one flipped weight bit."""
 
 from __future__ import annotations
 

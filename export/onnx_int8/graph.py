@@ -118,8 +118,8 @@ class GraphWriter:
     def digits(self, value: Value, reachable: Interval, name: str) -> list[Stored]:
         """Return codes whose sum, the one at place k times 256^k, is *value*, which lies in *reachable*.
 
-        One, where the products of ONNX take *value* as it is. Code 0 of each stands for 0, so that padding may be added
-        to each alone.
+        One, if the products of ONNX take *value* as it is. Code 0 of each stands for 0, so that padding may be added to
+        each alone.
         """
         if isinstance(value, Stored) and value.is_operand:
             return [value]
@@ -173,6 +173,6 @@ def is_wide(reachable: Interval) -> bool:
 
 
 def column(values: NDArray[np.int64], shape: Shape, *, wide: bool = False) -> NDArray[np.int32] | NDArray[np.int64]:
-    """Return one value a channel as an int32 or int64 array that broadcasts to (N, *shape)."""
+    """Return one value per channel as an int32 or int64 array that broadcasts to (N, *shape)."""
     sizes = (-1, *(1,) * (len(shape) - 1))
     return values.reshape(sizes) if wide else values.astype(np.int32).reshape(sizes)

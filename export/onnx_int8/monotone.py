@@ -1,4 +1,4 @@
-"""Why the ONNX nodes of an activation are monotone: each of them is, and none of them wraps.
+"""The reason why the ONNX nodes of an activation are monotone: each of them is, and none of them wraps.
 
 The nodes are read as they stand in the file, whatever wrote them, with their constants: a factor or a divisor that is
 negative, a sum that may leave its type, or an operation that is not listed here, and nothing is claimed.

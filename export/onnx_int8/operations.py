@@ -1,4 +1,4 @@
-"""How each operation of the integer model is written in ONNX: standard operators that are exact in onnxruntime.
+"""The operations of the integer model in ONNX: standard operators that are exact in onnxruntime.
 
 PlainIntegers are int32 if 32 bits hold them, else int64; products are in :mod:`bitproof.export.onnx_int8.products`.
 """

@@ -1,4 +1,4 @@
-"""How an activation is written in ONNX: one of the proven forms in 32 or 64 bits, or comparison with the thresholds.
+"""Activations in ONNX: one of the proven forms in 32 or 64 bits, or comparison with the thresholds.
 
 In 32 bits everything is saturated first, to integers that are not negative, and then shifted as unsigned integers,
 which rounds toward minus infinity. In 64 bits the sum is divided, which truncates: that is another integer for negative

@@ -1,4 +1,4 @@
-"""Write the ONNX file: integer products of unpacked fields, then requantization by integers, saturated.
+"""The writer of the ONNX file: integer products of unpacked fields, then requantization by integers, saturated.
 
 Only standard operators are used (opset 18 and up); which, is in :mod:`bitproof.export.onnx_int8.operations`.
 """

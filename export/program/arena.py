@@ -1,4 +1,4 @@
-"""Where every value lies in one arena of bytes: values that are never alive at once share theirs.
+"""The place of every value in one arena of bytes: values that are never alive at once share theirs.
 
 Offsets are found greedily, the largest value first, each at the lowest place that is free during its whole life
 (Pisarchyk and Lee, *Efficient Memory Management for Deep Neural Net Inference*, 2020, greedy by size). No arena is

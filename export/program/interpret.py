@@ -1,4 +1,4 @@
-"""Runs a program in its arena: every value is written to and read from its bytes, as a target does it.
+"""The interpreter of a program in its arena: each value is written to and read from its bytes, as a target does it.
 
 What a step reads was written by an earlier one, and nothing else is kept, so a value that was overwritten too early, or
 that does not fit its type, gives other codes than the integer model.

@@ -1,4 +1,4 @@
-"""From the integer model to a program: which nodes are carried out together, and which values are stored at all.
+"""The schedule of an integer model as a program: nodes that are carried out together, values that are stored at all.
 
 * A Pad goes into the product behind it, a rescaling (Affine) into the sum behind it.
 * A bias or rescaling (Affine) and thresholds go into the product, pool or join before them.

@@ -1,4 +1,4 @@
-"""What a network is deployed to: a kind of target with its options, and all that the pipeline asks of it.
+"""The target that a network is deployed to: a kind with its options, and all that the pipeline asks of it.
 
 A target is a chain of stages that starts at the integer model, and the executors that run what they made. Its class
 holds everything that is particular to it, so that adding a target is adding a folder and its line in the table of

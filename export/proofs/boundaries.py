@@ -1,8 +1,8 @@
-"""Where a monotone activation differs from thresholds, found at the boundaries alone.
+"""The differences of a monotone activation from thresholds, found at the boundaries alone.
 
 Thresholds cut the accumulators of a channel into runs of one code. An activation that does not fall and has that code
-at both ends of a run has it on the whole run. Where it has a lower code at the first accumulator, it is lower on a
-beginning of the run, and where it has a higher one at the last, higher on an end of it: bisection finds how far.
+at both ends of a run has it on the whole run. If it has a lower code at the first accumulator, it is lower on a
+beginning of the run, and if it has a higher one at the last, higher on an end of it: bisection finds how far.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ def warn_of_constants(model: IntegerModel, tensors: dict[str, str]) -> list[Proo
 
     Args:
         model: the integer model.
-        tensors: what a layer is called in the file, where that is known.
+        tensors: what a layer is called in the file, if that is known.
     """
     ranges = _ranges_of(model)
     entries = [

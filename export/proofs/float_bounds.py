@@ -1,10 +1,10 @@
-"""Which codes the rounding errors of floats let an activation take at one accumulator.
+"""The codes that the rounding errors of floats let an activation take at one accumulator.
 
 The theorem is that of :mod:`bitproof.export.proofs.float_order`, for one accumulator instead of all: its sum of
 magnitudes is that of the codes that are really multiplied, ``M = sum |weight * code|``, not the largest possible one. A
-float evaluation computes a number within ``gamma_N * M`` of the exact one. Where it gives another code, the two codes
-are therefore neighbours and the exact number lies no further than that from the boundary between them; any other
-difference is a fault.
+float evaluation computes a number within ``gamma_N * M`` of the exact one. If it gives another code, the two codes are
+therefore neighbours and the exact number lies no further than that from the boundary between them; any other difference
+is a fault.
 
 Bounds are evaluated in binary64 and widened by every error of that, so a difference that rounding can cause is never
 called a fault.
@@ -115,7 +115,7 @@ class ActivationBounds:
     def explain(self, seen: Seen, terms: int) -> Mask:
         """Tell for each code of *seen* whether floats that add *terms* terms may give it in the place of the exact one.
 
-        Where every partial sum is exact, the rounding of the chain alone is left, on the accumulator itself.
+        If every partial sum is exact, the rounding of the chain alone is left, on the accumulator itself.
         """
         node, at = self.node, seen.channels
         higher = np.maximum(seen.expected, seen.actual)

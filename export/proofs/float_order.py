@@ -1,4 +1,4 @@
-"""Which accumulators a float32 evaluation may decide differently depending on the order of its sum.
+"""The accumulators that a float32 evaluation may decide differently depending on the order of its sum.
 
 **Theorem.** Let ``y`` be the exact value that a chain gives to a sum of *n* products, and ``y'`` what binary32 computes
 for it: codes and weights multiplied by their scales, products, their sum in any order and by any tree, with or without
@@ -15,9 +15,9 @@ and their product (3), the sum with its bias (n), what the chain counts
 (:class:`~bitproof.export.integer.chain.FloatForm`), and the quantizer (4: reciprocal, product, zero point, the half of
 a rounding).
 
-So an accumulator whose value lies further than that from each boundary has one code in every order. Where the unit of
-the accumulator is a power of two, the bias a multiple of it, and no partial sum exceeds 2^24 units, every partial sum
-is exact, and nothing depends on the order.
+So an accumulator whose value lies further than that from each boundary has one code in every order. If the unit of the
+accumulator is a power of two, the bias a multiple of it, and no partial sum exceeds 2^24 units, every partial sum is
+exact, and nothing depends on the order.
 """
 
 from __future__ import annotations

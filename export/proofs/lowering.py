@@ -1,4 +1,4 @@
-"""Everything that is proven of an integer model when it is lowered, from the graph and the model alone."""
+"""The proofs of a lowering: everything that is proven of an integer model from the graph and the model alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An executor's matrix units hold the model's weights: each is run on inputs that show every weight alone."""
+"""The proof that an executor's matrix units hold the model's weights, on inputs that show every weight alone."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""An executor's activations equal the integer thresholds, on every reachable accumulator, not on samples.
+"""The proof that an executor's activations equal the thresholds, on every reachable accumulator, not on samples.
 
-Three methods, and the ledger says which: every accumulator is run; or, where the executor says why its activation is
+Three methods, and the ledger says which: every accumulator is run; or, if the executor says why its activation is
 monotone, the two ends of every run of one code are (:mod:`bitproof.export.proofs.boundaries`); or, of ranges too wide
 to be run if nothing is said, stretches are, and then nothing is claimed of the rest.
 """
@@ -111,7 +111,7 @@ def _rounding(
 
 
 def _cost(node: Threshold, reachable: Ranges) -> int:
-    """Return about how many codes the proof of *node* asks for, where its activation is monotone."""
+    """Return about how many codes the proof of *node* asks for, if its activation is monotone."""
     total = hull(reachable)
     return node.channels * min(total.high - total.low + 1, max(ALWAYS_RUN // node.channels, 2 * node.levels + 2))
 

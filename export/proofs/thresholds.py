@@ -1,4 +1,4 @@
-"""The integer thresholds equal the exported activation on every reachable accumulator, decided in two ways.
+"""The proof that thresholds equal the exported activation on every reachable accumulator, decided in two ways.
 
 1. **By monotony.** Thresholds cut a channel's accumulators into runs of one code. The activation does not fall, so the
    two are equal iff the activation reaches the run's code at its first accumulator and no higher one at its last:

@@ -1,4 +1,4 @@
-"""No integer overflows at the width that the targets use, and where float32 sums are exact."""
+"""The proof that no integer overflows at the width that the targets use, and the sums that float32 has exactly."""
 
 from __future__ import annotations
 

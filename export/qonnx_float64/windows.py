@@ -15,7 +15,7 @@ Arguments = Sequence[NDArray[Any] | None]
 
 
 def convolve(source: Reals, weights: Reals, given: Attributes) -> Reals:
-    """Return the cross-correlation of ONNX Conv, by one matrix product a group over all windows."""
+    """Return the cross-correlation of ONNX Conv, by one matrix product per group over all windows."""
     axes, groups, kernel = weights.ndim - 2, int(given.get("group", 1)), weights.shape[2:]
     windows = _windows(source, kernel, given, 0.0)
     rows, channels, *counts = windows.shape[: 2 + axes]

@@ -1,4 +1,4 @@
-"""Calibrate a deployed integer model by what the device gives back: a scalar loss or, better, its output codes."""
+"""The calibration of a deployed integer model by what the device gives back: a scalar loss or, better, output codes."""
 
 from bitproof.hw.calibrate.device import Device, LogitProbe, LossProbe, Samples, cross_entropy
 from bitproof.hw.calibrate.evolution import Evolution

@@ -1,7 +1,7 @@
-"""How each operation of the integer model sends a gradient back to what it took: one function an operation.
+"""The gradients of the operations of the integer model, sent back to what each took: one function per operation.
 
 All operations but the activations, the maximum and the indices of the largest codes are affine: their gradient is the
-transposed linear map, whatever the codes. Numbers are float64; where gradient and weights are integers whose sums stay
+transposed linear map, whatever the codes. Numbers are float64; if gradient and weights are integers whose sums stay
 below 2^53, the result is exact. What an activation sends back is a choice of the calibrator
 (:mod:`bitproof.hw.calibrate.straight_through`), and indices have no gradient, so both are missing here.
 """

@@ -1,4 +1,4 @@
-"""What a calibrator may ask of a device: program a model, and read back a loss or, where it can, output codes.
+"""The device as a calibrator sees it: programmed with a model, asked for a loss or, if it can, for output codes.
 
 A device is anything that runs an integer model: the interpreter with simulated faults, onnxruntime, firmware in QEMU,
 simulated RTL, a board. In scalar mode the calibrator holds a :class:`LossProbe` only, which gives back one number: it
@@ -85,7 +85,7 @@ class LossProbe:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LogitProbe:
-    """A device and samples, where the output codes can be read; every call programs it once."""
+    """A device whose output codes can be read, and samples; every call programs it once."""
 
     device: Device
     samples: Samples

@@ -1,4 +1,4 @@
-"""Calibrate by a scalar loss alone: antithetic evolution strategies on the few parameters."""
+"""The calibrator by a scalar loss alone: antithetic evolution strategies on the few parameters."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Evolution:
     losses of a pair, and all pairs of a step, are taken on one batch. Adam follows g.
     Claim: unbiased for the gradient of the loss smoothed by a Gaussian of width sigma, which exists although the loss
     is a step function of the rounded thresholds. No model of the device is used.
-    Cost: ``2 * pairs * batch`` device images and ``2 * pairs`` programmings a step.
+    Cost: ``2 * pairs * batch`` device images and ``2 * pairs`` programmings per step.
     Source: Salimans et al., "Evolution Strategies as a Scalable Alternative to Reinforcement Learning", 2017; Spall,
     "Multivariate Stochastic Approximation Using a Simultaneous Perturbation Gradient Approximation", 1992.
 

@@ -1,6 +1,6 @@
 """The few parameters behind an integer model, and the integer model that they stand for.
 
-Output scale and biases first, then two parameters a channel: the affine map in front of its integer thresholds,
+Output scale and biases first, then two parameters per channel: the affine map in front of its integer thresholds,
 
     T' = centre + (T - centre) * (1 + 0.3 a) + b * spacing,
 
@@ -93,7 +93,7 @@ class Parameters:
     def spacing(self, node: Threshold) -> Reals:
         """Return over how many accumulators the code of an activation changes by a step, shape (channels,), at least 1.
 
-        *node* is one of the model's, its thresholds perhaps moved. It is their mean distance. Where there is but one
+        *node* is one of the model's, its thresholds perhaps moved. It is their mean distance. If there is but one
         threshold per channel, it is the square root of the number of reachable accumulators, about the deviation of a
         random sum.
         """
@@ -160,7 +160,7 @@ def _extrapolated(node: Threshold, mean: Reals, low: Codes, high: Codes) -> tupl
 
     A threshold that is always or never met is kept at the edge of what can be reached, *low* or *high*. What is
     calibrated moves it as its neighbours move, so it is first put where the spacing of those between the edges would
-    have it, if that is beyond the edge. The spacing has shape (channels, 1); *mean* where fewer than two are inside.
+    have it, if that is beyond the edge. The spacing has shape (channels, 1); *mean* if fewer than two are inside.
     """
     real = node.thresholds.astype(np.float64)
     inside = (node.thresholds > low) & (node.thresholds < high)

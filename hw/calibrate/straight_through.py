@@ -1,7 +1,8 @@
-"""Calibrate where output codes can be read: device-in-the-loop straight-through backpropagation, in NumPy.
+"""The calibrator by output codes: device-in-the-loop straight-through backpropagation, in NumPy.
 
 The error at the outputs is the device's, whatever is wrong inside it; it is sent backward through the nominal integer
-model, whose thresholds pass it on as the line that they approximate. Better than a scalar loss if it is available.
+model, whose thresholds pass it on as the line that they approximate. Better than a scalar loss if the codes can be
+read.
 """
 
 from __future__ import annotations

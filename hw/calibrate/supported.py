@@ -1,4 +1,4 @@
-"""Which networks can be calibrated by the loss of a classifier: those that give one accumulator a class."""
+"""The networks that the loss of a classifier can calibrate: those that give one accumulator per class."""
 
 from __future__ import annotations
 

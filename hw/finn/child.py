@@ -1,8 +1,7 @@
 """The commands that import FINN, run as ``python -m bitproof.hw.finn.child COMMAND REFUSAL ARGUMENT...``.
 
-:mod:`bitproof.hw.finn.process` starts them.
-A StageError that a command raises on purpose is written to the file REFUSAL, so that its text reaches the user without
-the log around it.
+:mod:`bitproof.hw.finn.process` starts them. A StageError that a command raises on purpose is written to the file
+REFUSAL, so that its text reaches the user without the log around it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Run integer codes through FINN's hardware layers with FINN's own Python execution, all samples at once.
+"""The execution of integer codes by FINN's hardware layers, with FINN's own Python execution, all samples at once.
 
 Runs in the child process only.
 """

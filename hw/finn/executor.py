@@ -1,4 +1,4 @@
-"""Run FINN's hardware layers as an executor: codes in, codes out, by FINN's own Python execution."""
+"""The executor of FINN's hardware layers: codes in, codes out, by FINN's own Python execution."""
 
 from __future__ import annotations
 

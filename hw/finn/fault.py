@@ -1,4 +1,4 @@
-"""Flip one bit of a weight or a threshold of stitched RTL: the negative controls of its checks."""
+"""The negative controls of the checks of stitched RTL: one flipped bit of a weight or of a threshold."""
 
 from __future__ import annotations
 

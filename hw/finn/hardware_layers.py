@@ -46,7 +46,7 @@ def build_graphs(folder: Path, out: Path, *, part: str, clock_ns: int, target_cy
     """Write the hardware layers, the folded RTL layers and their summary.
 
     Raises:
-        StageError: FINN has no RTL for a layer, or does not reach *target_cycles* a sample.
+        StageError: FINN has no RTL for a layer, or does not reach *target_cycles* per sample.
     """
     wanted = hardware_of(load(folder))
     hardware = minimize(to_hardware(wanted))
@@ -112,7 +112,7 @@ def specialize(graph: ModelWrapper, part: str, wanted: Hardware) -> ModelWrapper
 
 
 def fold(graph: ModelWrapper, target_cycles: int) -> ModelWrapper:
-    """Choose PE and SIMD of every layer such that a sample takes at most *target_cycles*, where FINN finds them."""
+    """Choose PE and SIMD of every layer such that a sample takes at most *target_cycles*, if FINN finds them."""
     folding = SetFolding(target_cycles, mvau_wwidth_max=WEIGHT_WIDTH_BITS, two_pass_relaxation=True)
     for transformation in (folding, GiveUniqueNodeNames(), AnnotateCycles()):
         graph = graph.transform(transformation)

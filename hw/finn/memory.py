@@ -1,4 +1,4 @@
-"""Where FINN's memory files hold which weight and which threshold.
+"""The places of every weight and every threshold in FINN's memory files.
 
 A matrix unit reads one word per cycle: SIMD inputs of one group of PE outputs. With PE = 2, SIMD = 3 and weights of 2
 bits, word 0 of a matrix of 4 x 6 holds, and word 1 the same rows' columns 3 to 5, word 2 rows 2 and 3::

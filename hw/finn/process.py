@@ -1,4 +1,4 @@
-"""Run a command of :mod:`bitproof.hw.finn.child` in a process of its own.
+"""A process of its own for a command of :mod:`bitproof.hw.finn.child`.
 
 FINN keeps its settings and its build folder in process-global state that is fixed at first use, reads them from the
 environment, and would create ``~/.finn``. In a child process with these variables set it touches nothing but *scratch*.

@@ -1,4 +1,4 @@
-"""What FINN builds of a network, as a QONNX graph: MatMul and MultiThreshold with annotated integer types.
+"""The QONNX graph that FINN builds a network from: MatMul and MultiThreshold with annotated integer types.
 
 FINN's own front end (QONNX import, streamlining) is not used: the integer model is already what it would arrive at.
 Runs in the child process only.

@@ -1,4 +1,4 @@
-"""Give generated RTL other thresholds: their memories are files that the simulator reads when it starts.
+"""Other thresholds for generated RTL: their memories are files that the simulator reads when it starts.
 
 Nothing is generated or compiled again, so that a simulated FPGA can be programmed in about a second. A board whose
 thresholds are writable at run time would be programmed by the same fields.

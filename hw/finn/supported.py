@@ -1,4 +1,4 @@
-"""What FINN makes of a network: matrix and thresholding units in turn, checked before FINN is started.
+"""The hardware that FINN makes of a network: matrix and thresholding units in turn, checked before FINN is started.
 
 FINN itself falls back to HLS without an error, or ends with one that names no layer, so the limits are stated here.
 """
@@ -33,7 +33,7 @@ class Hardware:
         input: type of the input codes in hardware.
         inputs: number of input codes.
         nodes: one for each unit, in the order of the data; each has the name of the node that it carries out.
-        output_bias: what is added to what the hardware gives, by whoever reads it; empty for nothing.
+        output_bias: what is added to what the hardware gives, by the program that reads it; empty for nothing.
     """
 
     input: IntegerType
@@ -89,9 +89,9 @@ def require_supported(model: IntegerModel) -> None:
 def in_steps_of_one(node: Threshold, reachable: Ranges) -> Threshold:
     """Return *node* as a thresholding unit carries it out, whose codes are neighbours from the first threshold on.
 
-    A bipolar code rises by 2 at its threshold, which is there twice then. Where the codes use fewer bits than their
-    type has, thresholds that every accumulator reaches lie below, and some that none reaches above: FINN writes a
-    memory for every bit of the type, and the RTL reads one for every bit of the number of thresholds.
+    A bipolar code rises by 2 at its threshold, which is there twice then. If the codes use fewer bits than their type
+    has, thresholds that every accumulator reaches lie below, and some that none reaches above: FINN writes a memory for
+    every bit of the type, and the RTL reads one for every bit of the number of thresholds.
     """
     kind = code_type(node)
     natural = node.lowest == 0 or kind.signed

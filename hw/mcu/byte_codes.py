@@ -65,7 +65,7 @@ class ByteCodes(Record):
         """Return the bytes of *codes*.
 
         Raises:
-            ValueError: one of them is none of :attr:`codes`.
+            ValueError: one of them is not among :attr:`codes`.
         """
         numbers, rest = np.divmod(codes - self.lowest, self.step)
         if codes.size and (rest.any() or numbers.min() < 0 or numbers.max() >= self.count):

@@ -1,4 +1,4 @@
-"""What one inference costs: executed instructions, flash, RAM and stack, all exact and repeatable.
+"""The cost of one inference: executed instructions, flash, RAM and stack, all exact and repeatable.
 
 Instructions are counted by a TCG plugin for QEMU that is compiled here, between two markers around the call of the
 network. They are not cycles: QEMU does not model time.

@@ -1,4 +1,4 @@
-"""Flip one weight bit inside built firmware: the negative control of its parity check."""
+"""The negative control of the parity check of firmware: one flipped weight bit inside what was built."""
 
 from __future__ import annotations
 

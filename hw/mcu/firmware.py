@@ -151,7 +151,7 @@ def _compile(core: Core, manifest: Manifest, build: Path, definitions: tuple[str
 
 
 def _link_error(core: Core, said: str) -> StageError:
-    """Return what the linker *said* in terms of the target, where it is about memory."""
+    """Return what the linker *said* in terms of the target, if it is about memory."""
     regions = {"FLASH": ("flash", core.flash), "RAM": ("ram", core.ram)}
     over = dict(re.findall(r"region `(\w+)' overflowed by (\d+) bytes", said))
     section = {region: name for name, region in re.findall(r"section `([.\w]+)' will not fit in region `(\w+)'", said)}

@@ -1,4 +1,4 @@
-"""How much flash and RAM the firmware of a network takes, known before anything is compiled.
+"""The flash and RAM that the firmware of a network takes, known before anything is compiled.
 
 Constants are exact, vectors up to alignment: their sizes follow from the plan. Code is an allowance: what
 arm-none-eabi-gcc 12.2 makes of the kernels (:attr:`bitproof.hw.mcu.cores.Core.kernel_bytes`), of the test harness and
@@ -104,7 +104,7 @@ def footprint(model: IntegerModel, core: CoreName) -> Footprint:
 def require_memory(model: IntegerModel, core: CoreName, flash: int | None = None, ram: int | None = None) -> None:
     """Check that the firmware of *model* for *core* fits *flash* and *ram* bytes; None: those of the emulated board.
 
-    Requantizations are solved only where their form decides.
+    Requantizations are solved only if their form decides.
 
     Raises:
         ConfigError: the emulated board has less than *flash* or *ram*.

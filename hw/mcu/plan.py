@@ -1,4 +1,4 @@
-"""What the C back-end makes of an integer model: a layout and a kernel for every layer, or an error that names it.
+"""The plan of the C back-end for a network: a layout and a kernel for every layer, or an error that names the layer.
 
 Everything that a kernel relies on is decided here, before any text is written: the order of the layers, the ranges of
 the codes, that every accumulator fits 32 bits, and which requantization equals the thresholds.

@@ -30,7 +30,7 @@ def parse_bytes(text: object) -> object:
     (262144, 1048576, 4096)
 
     Raises:
-        ValueError: *text* is none.
+        ValueError: *text* means no number of bytes.
     """
     if not isinstance(text, str):
         return text

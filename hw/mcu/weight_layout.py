@@ -1,4 +1,4 @@
-"""How weights lie in flash: offset-binary fields in 32-bit words, ordered for the multiply-accumulate kernels.
+"""The layout of weights in flash: offset-binary fields in 32-bit words, ordered for the multiply-accumulate kernels.
 
 A field holds ``weight + zero_point`` and is never negative, so no kernel extends signs; the kernel subtracts
 ``zero_point * sum(codes)`` once per layer. Rows come in blocks of four that share every load of the input codes. In a

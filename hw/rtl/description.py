@@ -1,4 +1,4 @@
-"""What the stitched RTL consists of: one record a FINN node, written to ``rtl.json`` and read by the test benches."""
+"""The description of stitched RTL: one record per FINN node, written to ``rtl.json`` and read by the test benches."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class RtlDescription(Record):
         files: the Verilog sources in compile order, relative to the artifact.
         nodes: the chain from input to output.
         estimates: FINN's estimates, from the graph the RTL was made from.
-        output_bias: what whoever reads the outputs adds to them, one number each; empty: nothing.
+        output_bias: what the program that reads the outputs adds to them, one number each; empty: nothing.
     """
 
     part: str

@@ -1,4 +1,4 @@
-"""Run the stitched RTL in Verilator: whole images, single thresholding units, single matrix units."""
+"""The executor of stitched RTL, in Verilator: whole images, single thresholding units, single matrix units."""
 
 from __future__ import annotations
 

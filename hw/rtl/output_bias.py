@@ -1,4 +1,4 @@
-"""The bias of a network's outputs if the hardware gives accumulators alone: added by whoever reads them."""
+"""The bias of a network's outputs if the hardware gives accumulators alone: added by the program that reads them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bitproof.pipeline import Codes, InputError
 
 
 def add_output_bias(accumulators: Codes, bias: Sequence[int]) -> Codes:
-    """Return *accumulators*, shape (N, outputs), with *bias*, one integer an output, or as they are if it is empty.
+    """Return *accumulators*, shape (N, outputs), with *bias*, one integer per output, or as they are if it is empty.
 
     Raises:
         InputError: they are not as many.

@@ -1,4 +1,4 @@
-"""Compile the bench with Verilator, once for each set of Verilog sources, and run it.
+"""The simulator: the bench, compiled by Verilator once for each set of Verilog sources, and run.
 
 The key of a compiled simulator is a hash of everything that goes into it. Weights and thresholds are read at run time
 and are no part of it, so a retrained network of the same shape needs no compilation.

@@ -1,4 +1,4 @@
-"""What is usually done to training samples: moved by a few places, mirrored.
+"""The usual changes to training samples: moved by a few places, mirrored.
 
 A sample is moved by a whole number of places and what comes in from outside is code 0: black, or silence. So an
 augmented sample is again a sample of codes, and nothing but its place has changed.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the data stage names an augmentation and runs none: it does
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """Move each sample by its own random distance, and mirror it with probability 1/2 where *flip*.
+    """Move each sample by its own random distance, and mirror it with probability 1/2 if *flip*.
 
     Attributes:
         shape: (channels, height, width) of a sample.

@@ -1,4 +1,4 @@
-"""A data set of the user's: a function in a Python file that returns codes and labels."""
+"""A user's data set: a function in a Python file that returns codes and labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which reader reads the data set that a configuration names."""
+"""The readers of data sets, by the names that a configuration gives them."""
 
 from __future__ import annotations
 

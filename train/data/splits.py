@@ -29,7 +29,7 @@ class Source:
         shape: one sample, (channels, height, width), or (inputs,) if it has no more structure.
         train: codes of shape (N, inputs), 0..255, and one label per sample.
         test: the same for the test split.
-        validation: the same, where the data set comes with a validation split of its own.
+        validation: the same, if the data set comes with a validation split of its own.
     """
 
     name: str

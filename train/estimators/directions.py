@@ -48,10 +48,10 @@ def estimate_along(
     draw: Draw,
     generator: torch.Generator,
 ) -> list[torch.Tensor]:
-    """Return ``1/n sum_i [L(theta + eps v_i) - L(theta - eps v_i)] / 2 * v_i / eps``, one tensor a parameter.
+    """Return ``1/n sum_i [L(theta + eps v_i) - L(theta - eps v_i)] / 2 * v_i / eps``, one tensor per parameter.
 
     Between the processes of ``problem.ranks`` only the n differences are exchanged: all draw the same directions,
-    because their generators are in the same state. Where the directions are sharded, process r measures directions r,
+    because their generators are in the same state. If the directions are sharded, process r measures directions r,
     r + world, ... on its own part of the batch, and the directions are drawn once more to be summed up.
 
     Args:

@@ -1,8 +1,7 @@
-"""What an estimator is given, and what it promises.
+"""The problem that an estimator is given, and the promise that it makes.
 
 An estimator knows neither the network nor the optimizer, so a new one is one file: a callable frozen dataclass. It
-serves
-any network with layers that have no useful derivative, from Brevitas or not::
+serves any network with layers that have no useful derivative, from Brevitas or not::
 
     problem = Problem(loss=lambda: criterion(network(x), y), parameters=[layer.weight for layer in quantized])
     estimator(problem, generator, progress=0.9, memory=memory)   # writes .grad

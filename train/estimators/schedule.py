@@ -1,4 +1,4 @@
-"""Straight-through until a fraction of the steps, another estimator from there on."""
+"""The schedule of estimators: straight-through until a fraction of the steps, another one from there on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks by name, or by the path of a Python file; and the quantizers that a network of the user's is made of."""
+"""Networks by name, or by the path of a Python file; and the quantizers that a user's network is made of."""
 
 from bitproof.train.models.blocks import quantized_input
 from bitproof.train.models.build import build, build_float, require_logits

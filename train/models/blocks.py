@@ -1,4 +1,4 @@
-"""What the built-in networks are made of: quantized layers by number, each followed by batch norm and activation."""
+"""The blocks of the built-in networks: quantized layers by number, each followed by batch norm and activation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find the function that builds a network: built in, or in a file of the user's."""
+"""The builder of the network that a configuration names: a built-in one, or a function in a user's file."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def build(model: ModelConfig, inputs: int, classes: int, shape: tuple[int, ...] 
     """Return the quantized network that *model* asks for, untrained.
 
     It takes values of shape (N, inputs) and returns logits of shape (N, classes), an ``autoencoder`` values of shape
-    (N, inputs); *shape* is that of one sample, ``(inputs,)`` if it is not given. A function of the user's is called
-    as ``function(model, inputs, classes)``.
+    (N, inputs); *shape* is that of one sample, ``(inputs,)`` if it is not given. A user's function is called as
+    ``function(model, inputs, classes)``.
 
     Raises:
         InputError: ``model.name`` names a file or a function that is not there, or it returns no ``nn.Module``; or the
@@ -54,7 +54,7 @@ def build(model: ModelConfig, inputs: int, classes: int, shape: tuple[int, ...] 
 
 
 def build_float(model: ModelConfig, inputs: int, classes: int, shape: tuple[int, ...] | None = None) -> nn.Module:
-    """Return the float baseline; a model of the user's is compared with a float perceptron of the same widths.
+    """Return the float baseline; a user's model is compared with a float perceptron of the same widths.
 
     Raises:
         InputError: the network needs images and *shape* is not that of one.
@@ -75,7 +75,7 @@ def _of_fixed_shape(
 
 
 def require_logits(name: str, network: Callable[[Tensor], object], inputs: int, classes: int) -> None:
-    """Run the user's *network* once, so that what is wrong with it is said before training.
+    """Run a user's *network* once, so that what is wrong with it is said before training.
 
     Raises:
         InputError: it raises, or does not give a tensor of shape (N, *classes*) for one of shape (N, *inputs*).

@@ -1,7 +1,7 @@
 """DS-CNN of MLPerf Tiny (Zhang et al., Hello Edge: Keyword Spotting on Microcontrollers, 2017) for spoken words.
 
 A convolution of 10 x 4 with 64 channels and stride 2; four blocks, each a depthwise convolution of 3 x 3 and one of
-1 x 1; the mean over time and bands; the output layer. The reference has 49 frames of 10 bands; other sizes go as well.
+1 x 1; the mean over time and bands; the output layer. The reference has 49 frames of 10 bands; other sizes work, too.
 
 The first convolution is padded as in the reference, whose "same" padding has one row more below than above if the
 sum is odd: an explicit ``nn.ZeroPad2d``. The exporter turns it into the ``pads`` of the Conv behind it.

@@ -1,4 +1,4 @@
-"""What a network of the user's must be so that every stage can read its codes, asked before it is trained."""
+"""The rules for a user's network, so that every stage can read its codes: asked before it is trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operations of the integer model, one file each family: meaning, shape and range of an operation in one place."""
+"""The operations of the integer model, one file per family: meaning, shape and range of an operation in one place."""
 
 from collections.abc import Mapping
 

@@ -95,7 +95,7 @@ class Pad(Node):
     """The code 0 around every spatial axis.
 
     Attributes:
-        begin: elements before the first, one number a spatial axis.
+        begin: elements before the first, one number per spatial axis.
         end: elements after the last.
     """
 

@@ -1,4 +1,4 @@
-"""What an operation of the integer model is: its meaning on codes, on shapes and on intervals, in one place."""
+"""The base of all operations of the integer model: meaning on codes, on shapes and on intervals, in one place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exact products of integers through the floating-point unit, where that is provably exact."""
+"""Exact products of integers through the floating-point unit, if that is provably exact."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ MAX_TAPS = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Where a kernel lies; every field has one entry a spatial axis.
+    """Where a kernel lies; every field has one entry per spatial axis.
 
     Attributes:
         kernel: taps.
