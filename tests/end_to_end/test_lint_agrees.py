@@ -53,10 +53,19 @@ def one_product(path: Path) -> None:
 
 
 def signed_codes(path: Path) -> None:
-    """Signed codes at the input and at the outputs, which C does not take."""
+    """Signed codes at the input and at the outputs."""
     file = ForeignFile()
     tensor = file.quant("input", 0.25, 4)
     tensor = file.add("Gemm", tensor, file.quant(file.constant(weights((3, 3), 1)), 0.5, 3), transB=1)
+    onnx.save_model(file.model(file.quant(tensor, 0.25, 4), ["N", 3], ["N", 3]), path)
+
+
+def branches(path: Path) -> None:
+    """A sum of two branches, which C does not take."""
+    file = ForeignFile()
+    tensor = file.quant("input", 0.25, 4)
+    tensor = file.add("Gemm", tensor, file.quant(file.constant(weights((3, 3), 1)), 0.5, 3), transB=1)
+    tensor = file.add("Add", file.quant(tensor, 0.25, 4), file.quant(tensor, 0.25, 3))
     onnx.save_model(file.model(file.quant(tensor, 0.25, 4), ["N", 3], ["N", 3]), path)
 
 
@@ -74,6 +83,7 @@ GENERATED = {
     "perceptron, too little flash": Generated(lambda path: void(random_mlp(path, 3)), ("onnx-int8", SMALL)),
     "one product": Generated(one_product),
     "signed codes": Generated(signed_codes),
+    "branches": Generated(branches),
     "no ONNX file": Generated(lambda path: void(path.write_bytes(b"this is no network"))),
     "more flash than there is": Generated(one_product, ("c{flash=8M}",)),
 }
@@ -176,7 +186,7 @@ def require_right(name: str, imported: Outcome, runs: Path) -> None:
 def test_agreement_fails_where_lint_and_import_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The negative control: what lint says of a file that C takes, against the import of one that it does not take."""
     random_mlp(tmp_path / "takes.onnx", 3)
-    signed_codes(tmp_path / "refuses.onnx")
+    branches(tmp_path / "refuses.onnx")
     fine = Lint(capsys, tmp_path / "takes.onnx", "--target", "c")
     refused, imported = both(capsys, tmp_path / "refuses.onnx", tmp_path / "runs", ("c",))
     require_agreement(refused, imported, tmp_path / "runs")
@@ -185,7 +195,7 @@ def test_agreement_fails_where_lint_and_import_part(tmp_path: Path, capsys: pyte
 
 
 RULES = {
-    "1-bit activations": (["model.act_bits=1", "targets=[finn]"], 4),
+    "convolutions": (["model.name=cnn", "model.channels=[4]", "targets=[finn]"], 4),
     "flash": (["targets=['c{flash=2k}']"], 2),
     "more flash than there is": (["targets=['c{flash=8M}']"], 2),
 }

@@ -174,6 +174,7 @@ RTL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.tool
 @pytest.mark.parametrize("name", RTL)
 def test_rtl_gives_the_codes_of_the_integer_model_and_shows_a_flipped_bit(name: str, tmp_path: Path) -> None:

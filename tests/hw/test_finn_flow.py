@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,10 +12,10 @@ import pytest
 from integer_nets import UINT8, random_and_extreme_codes, random_network
 from rtl_builds import RtlBuild, build_rtl, integer_artifact, run_stage
 
-from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Threshold, run
+from bitproof.export.integer import IntegerModel, IntegerType, MatMul, run
 from bitproof.hw.finn import BuildFinnGraph, FinnExecutor
-from bitproof.hw.finn.process import run_child
 from bitproof.pipeline import Artifact, InputError, StageError, compare_codes
+from bitproof.pipeline.toolchain import run_program
 
 pytestmark = [pytest.mark.tool, pytest.mark.xdist_group("finn_flow")]
 
@@ -94,22 +95,34 @@ def test_a_network_that_does_not_fit_the_board_is_refused(tmp_path: Path) -> Non
         run_stage(BuildFinnGraph(fps=25_000_000), source, tmp_path)
 
 
+BINARY_INPUT = """
+import sys
+from pathlib import Path
+from bitproof.export.integer import IntegerType, load
+from bitproof.hw.finn import hardware_layers
+from bitproof.hw.finn.child import main
+from bitproof.hw.finn.supported import Hardware, hardware_of
+narrow = lambda model: Hardware(IntegerType(1, signed=False), model.inputs, hardware_of(model).nodes, ())
+hardware_layers.hardware_of = narrow
+sys.exit(main(sys.argv[1:]))
+"""
+"""The child process, with the input of the hardware narrowed to one bit, of which FINN makes HLS."""
+
+
 def test_a_fall_back_to_hls_is_an_error(tmp_path: Path) -> None:
-    nodes = (
-        NETWORK.nodes_of(MatMul)[0],
-        Threshold("act0", np.zeros((8, 1), dtype=np.int64), IntegerType(1, signed=False), 0, np.zeros(8, np.bool_)),
-        MatMul("fc1", np.ones((3, 8), dtype=np.int64), IntegerType(2, signed=True)),
-    )
-    source = integer_artifact(IntegerModel("b", UINT8, Fraction(1), (16,), nodes, Fraction(1)), tmp_path / "integer")
+    source = integer_artifact(random_network((16, 3), 1, source=IntegerType(1, signed=False)), tmp_path / "integer")
     (tmp_path / "out").mkdir()
-    expected = r"^FINN turned layer 'fc1' into MVAU_hls instead of MVAU_rtl \(input BINARY, parameters INT2\)"
-    with pytest.raises(StageError, match=expected):
-        run_child(
-            "build",
-            [source.path, tmp_path / "out", "xc7z020clg400-1", "10", "100"],
+    refusal = tmp_path / "refusal"
+    arguments = ["build", refusal, source.path, tmp_path / "out", "xc7z020clg400-1", "10", "100"]
+    with pytest.raises(StageError):
+        run_program(
+            [sys.executable, "-c", BINARY_INPUT, *map(str, arguments)],
             needed_by="finn",
-            scratch=tmp_path / "scratch",
+            cwd=tmp_path,
+            log=tmp_path / "finn.log",
+            timeout_s=120,
         )
+    assert refusal.read_text().startswith("FINN turned layer 'fc0' into MVAU_hls instead of MVAU_rtl (input BINARY, ")
 
 
 def test_an_error_inside_finn_reaches_the_caller(tmp_path: Path) -> None:
