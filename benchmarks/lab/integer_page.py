@@ -82,8 +82,8 @@ def _reasons(found: Found) -> list[str]:
         explained = all(parting["explained"] for parting in content["partings"])
         why = "qonnx's float32 chain, run on that number alone, rounds it so" if explained else "the reason is UNKNOWN"
         sentences.append(
-            f"{SUBJECTS[key].title}: {content['unequal_images']} of {content['images']:,} samples part from qonnx, all "
-            f"first at {cases}: {why}. The exact code is the definition."
+            f"{SUBJECTS[key].title}: {content['unequal_images']} of {content['images']:,} samples diverge from qonnx, "
+            f"all first at {cases}: {why}. The exact code is the definition."
         )
     return sentences
 
