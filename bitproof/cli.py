@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from bitproof.extras import missing_package
-from bitproof.pipeline.errors import INTERNAL_ERROR, BitproofError, error_of
+from bitproof.pipeline.errors import INTERNAL_ERROR, BitproofError, ConfigError, error_of
 from bitproof.pipeline.toolchain import Terminated, distribution_version, end_properly_on_signals, trust_exit_codes
 
 INTERRUPTED = 130
@@ -142,18 +142,24 @@ def verify(
         typer.Option(
             "--flip-bit",
             metavar=FLIP,
-            help="Flip one weight bit in a copy of an executor's artifact; it must be found (exit code 1).",
+            help="Flip one weight bit in an executor's artifact that is made again; it must be found (exit code 1).",
         ),
     ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Hash the artifacts again, and do nothing else.")] = False,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Execute the Python files that the run's configuration names.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Hash every artifact of a run again, run every executor again, and compare with the ledger."""
+    """Make a run again from its inputs, and compare every file and every field of its ledger; execute nothing of it."""
     from bitproof.commands.verify import flip_and_verify, verify_run
 
     if flip_bit is None:
-        verify_run(run_path, as_json=as_json)
+        verify_run(run_path, quick=quick, trust_code=trust_code, as_json=as_json)
+    elif quick:
+        raise ConfigError("--quick runs nothing, and a flipped bit is found by running; give one of the two")
     else:
-        flip_and_verify(run_path, flip_bit, as_json=as_json)
+        flip_and_verify(run_path, flip_bit, trust_code=trust_code, as_json=as_json)
 
 
 @app.command()

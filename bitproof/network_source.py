@@ -5,13 +5,16 @@ It is the part of a run before the integer model. The last of its stages is ``ex
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from bitproof.pipeline.config import RunConfig
+from bitproof.pipeline.errors import InputError
 from bitproof.pipeline.executor import Executor, ExecutorPlan, Place
-from bitproof.pipeline.import_config import ImportConfig
+from bitproof.pipeline.import_config import ImportConfig, SourceFile
+from bitproof.pipeline.run_folder import RunFolder
 from bitproof.pipeline.stage import FirstStage, Stage, StagePlan
 from bitproof.pipeline.user_files import digest_of_code
 
@@ -32,6 +35,29 @@ class NetworkSource(Protocol):
     @property
     def baselines(self) -> tuple[str, ...]:
         """Stages that the ledger needs though no executor runs their artifacts."""
+        ...
+
+    def inputs(self, *, trust_code: bool) -> tuple[str, ...]:
+        """Return the stages that a run is derived from: what they make is not made again.
+
+        With *trust_code*, Python files that the configuration names may be executed.
+        """
+        ...
+
+    def left_out(self, *, trust_code: bool) -> tuple[str, ...]:
+        """Return the executors that would execute a user's code; none with *trust_code*."""
+        ...
+
+    def measured(self, run: RunFolder) -> Mapping[str, float | int]:
+        """Return the accuracies that the artifacts of *run* give on its data, by their names in the ledger.
+
+        They execute a user's code if the network is one.
+        """
+        ...
+
+    @property
+    def stated(self) -> tuple[str, ...]:
+        """What the run says of its inputs that nothing can show, each beginning with the name of a field or stage."""
         ...
 
 
@@ -74,6 +100,35 @@ class TrainedNetwork:
         """The network without quantization."""
         return ("train-float",)
 
+    def inputs(self, *, trust_code: bool) -> tuple[str, ...]:
+        """Data and weights; the QONNX file too, if the network is a user's code that may not be executed."""
+        trained = ("data", "train-float", "train")
+        return trained if trust_code or not self._is_user_code else (*trained, "export")
+
+    def left_out(self, *, trust_code: bool) -> tuple[str, ...]:
+        """The trained network, if it is a user's code that may not be executed."""
+        return () if trust_code or not self._is_user_code else ("torch",)
+
+    def measured(self, run: RunFolder) -> Mapping[str, float | int]:
+        """The accuracy of the checkpoint on the whole test split."""
+        from bitproof.train.stages import test_accuracy
+
+        accuracy, samples = test_accuracy(run.artifact("train"), run.artifact("data"), self.config.model)
+        return {"quantized": accuracy, "test_samples": samples}
+
+    @property
+    def stated(self) -> tuple[str, ...]:
+        """That the training gave the weights, and the baseline, of which there are none."""
+        return (
+            f"data: that its codes are those of {self.config.data.name}",
+            "train: that its weights come from the training that the configuration describes",
+            "accuracy.float: the baseline's weights are no part of a run",
+        )
+
+    @property
+    def _is_user_code(self) -> bool:
+        return ":" in self.config.model.name
+
 
 @dataclass(frozen=True, slots=True)
 class ImportedNetwork:
@@ -111,6 +166,43 @@ class ImportedNetwork:
     def baselines(self) -> tuple[str, ...]:
         """None: how the network was trained is not known."""
         return ()
+
+    def inputs(self, *, trust_code: bool) -> tuple[str, ...]:
+        """The normalized file and the vectors, if the files that they were made from are not at hand."""
+        del trust_code  # it names none
+        taken_over = () if _at_hand(self.config.source) else ("export",)
+        given = [file for file in (self.config.vectors, self.config.labels) if file is not None]
+        return taken_over if all(map(_at_hand, given)) else (*taken_over, "data")
+
+    def left_out(self, *, trust_code: bool) -> tuple[str, ...]:
+        """None: a file is no code."""
+        del trust_code
+        return ()
+
+    def measured(self, run: RunFolder) -> Mapping[str, float | int]:
+        """None beyond those of the executors."""
+        del run
+        return {}
+
+    @property
+    def stated(self) -> tuple[str, ...]:
+        """That what is taken over was made from files that are not at hand."""
+        config = self.config
+        named = (("export", config.source), ("data", config.vectors), ("data (labels)", config.labels))
+        return tuple(
+            f"{name}: that it was made from a file with SHA-256 {file.sha256}, which is not at {file.path}"
+            for name, file in named
+            if file is not None and not _at_hand(file)
+        )
+
+
+def _at_hand(file: SourceFile) -> bool:
+    """Tell whether the file is where it was, with the same bytes."""
+    try:
+        file.require_unchanged()
+    except InputError:
+        return False
+    return True
 
 
 def source_of(config: RunConfig | ImportConfig) -> NetworkSource:

@@ -11,6 +11,7 @@ import yaml
 from bitproof.pipeline.config import RunConfig
 from bitproof.pipeline.config_file import override, validate
 from bitproof.pipeline.errors import ConfigError
+from bitproof.pipeline.plain_file import read_bytes
 from bitproof.targets import check_targets
 
 MAX_BYTES = 1 << 20
@@ -55,8 +56,8 @@ def read_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
             raise ConfigError(f"{path} is not a regular file; give a YAML file")
         if path.stat().st_size > MAX_BYTES:
             raise ConfigError(f"{path} has {path.stat().st_size} bytes; a configuration has at most {MAX_BYTES}")
-        content = _parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = _parse(read_bytes(path, MAX_BYTES).decode("utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from error
     if assignments and isinstance(content, dict):
         content = override(content, tuple(_parse_assignment(text) for text in assignments))

@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bitproof.pipeline.errors import IntegrityError
+from bitproof.pipeline.plain_file import read_json
 
 MANIFEST = "artifact.json"
 
@@ -33,18 +35,34 @@ def digest_of(folder: Path) -> str:
         IntegrityError: *folder* holds no file, or holds a link.
     """
     hasher = hashlib.sha256()
-    paths = sorted(p for p in folder.rglob("*") if p.is_symlink() or p.is_file())
-    payload = [p for p in paths if p != folder / MANIFEST]
+    payload = plain_files(folder)
     if not payload:
         raise IntegrityError(f"artifact {folder} holds no files")
     for path in payload:
         name = path.relative_to(folder).as_posix()
-        if path.is_symlink():
-            raise IntegrityError(f"artifact {folder} holds the link {name}; copy the file instead")
         content = path.read_bytes()
         hasher.update(f"{len(name)}:{name}:{len(content)}:".encode())
         hasher.update(content)
     return hasher.hexdigest()
+
+
+def plain_files(folder: Path) -> list[Path]:
+    """Return the files below *folder* by their paths, its manifest left out.
+
+    Raises:
+        IntegrityError: there is a link, a pipe, a device or anything else that is neither file nor folder: what is read
+            from it is not part of the artifact.
+    """
+    found = []
+    for path in sorted(folder.rglob("*")):
+        mode = path.lstat().st_mode
+        if stat.S_ISREG(mode):
+            found.append(path)
+        elif not stat.S_ISDIR(mode):
+            kind = "link" if stat.S_ISLNK(mode) else "special file"
+            name = path.relative_to(folder).as_posix()
+            raise IntegrityError(f"artifact {folder} holds the {kind} {name}; copy the file instead")
+    return [path for path in found if path != folder / MANIFEST]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +93,7 @@ class Artifact:
             IntegrityError: there is no manifest, or it cannot be read.
         """
         try:
-            manifest = json.loads((folder / MANIFEST).read_text())
+            manifest = read_json(folder / MANIFEST)
             return cls(
                 stage=str(manifest["stage"]),
                 kind=str(manifest["kind"]),

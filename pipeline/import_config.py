@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,7 +88,7 @@ def source_file(path: Path) -> SourceFile:
         size = path.stat().st_size
         if not 0 < size <= MAX_BYTES:
             raise InputError(f"{path} has {size} bytes; a file of 1 to {MAX_BYTES} bytes is expected")
-        with path.open("rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error}") from error

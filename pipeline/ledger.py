@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from bitproof.pipeline.artifact import sha256_of_bytes
 from bitproof.pipeline.errors import IntegrityError
 from bitproof.pipeline.parity import Mismatch, ParityReport, Unexplained
+from bitproof.pipeline.plain_file import read_json
 from bitproof.pipeline.record import Record
 
 SCHEMA = 1
@@ -308,7 +309,7 @@ def read_ledger(path: Path) -> Ledger:
         IntegrityError: the file is missing or malformed, or its digest is not that of its content.
     """
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         ledger = Ledger.model_validate(content)
     except PermissionError:
         raise

@@ -16,6 +16,7 @@ from bitproof.pipeline.config import RunConfig
 from bitproof.pipeline.errors import InputError
 from bitproof.pipeline.import_config import ImportConfig
 from bitproof.pipeline.ledger import FailureEntry
+from bitproof.pipeline.plain_file import read_json
 
 CONFIG = "config.json"
 
@@ -94,7 +95,7 @@ class RunFolder:
             InputError: it is damaged.
         """
         try:
-            content = json.loads((self.path / CONFIG).read_text())
+            content = read_json(self.path / CONFIG)
             kind = ImportConfig if "source" in content else RunConfig
             return kind.model_validate(content)
         except PermissionError:
@@ -126,8 +127,7 @@ class RunFolder:
 
     def failures(self) -> tuple[FailureEntry, ...]:
         """Return the recorded failures, in the order of their names."""
-        paths = sorted((self.path / "failures").glob("*.json"))
-        return tuple(FailureEntry.model_validate_json(path.read_text()) for path in paths)
+        return tuple(map(_failure, sorted((self.path / "failures").glob("*.json"))))
 
     def failed(self) -> frozenset[str]:
         """Return the stages and checks that did not succeed, those that have not said why included."""
@@ -164,6 +164,15 @@ class RunFolder:
             except OSError as error:
                 raise InputError(f"another process is working on {self.path}; wait for it to end") from error
             yield
+
+
+def _failure(path: Path) -> FailureEntry:
+    """Return the failure recorded at *path*; one whose record was cut, as by a full disk, is a failed stage."""
+    try:
+        return FailureEntry.model_validate(read_json(path))
+    except (OSError, ValueError, ValidationError) as error:
+        said = f"its failure could not be recorded ({error}); is the disk full? Run again"
+        return FailureEntry(stage=path.stem, exit_code=4, message=said)
 
 
 def config_to_json(config: Config) -> str:

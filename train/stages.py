@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from lightning_fabric import Fabric
 from torch import nn
 
@@ -16,7 +17,7 @@ from bitproof.pipeline import Artifact, Stage, StageContext, sha256_of_bytes
 from bitproof.pipeline.config import ModelConfig, TrainConfig
 from bitproof.pipeline.toolchain import distribution_version, require_torch_compiler
 from bitproof.pipeline.user_files import blaming_users_lines, digest_of_code
-from bitproof.train.checkpoint import save_checkpoint
+from bitproof.train.checkpoint import load_network, save_checkpoint
 from bitproof.train.device_split import DatasetTensors, load_dataset
 from bitproof.train.devices import launch, seeded
 from bitproof.train.estimators import Schedule, StraightThrough, schedule_of
@@ -138,7 +139,19 @@ def _train_network(stage: TrainQuantized, source: Artifact, ctx: StageContext, f
         extra |= nudge_metrics(network, dataset.inputs)
         extra |= {f"{name}_before_nudge": accuracy for name, accuracy in before.items()}
     save_checkpoint(network, stage.model, dataset.shape, dataset.classes, ctx.workdir)
-    _write_metrics(ctx.workdir, fabric.to_device(network), dataset, trained, purpose.score, extra)
+    if fabric.device.type != "cpu":  # what is recorded can then be measured again on any machine
+        dataset = load_dataset(source, torch.device("cpu"))
+    _write_metrics(ctx.workdir, network, dataset, trained, purpose.score, extra)
+
+
+def test_accuracy(checkpoint: Artifact, data: Artifact, model: ModelConfig) -> tuple[float, int]:
+    """Return the accuracy in percent of the network in *checkpoint* on the test split of *data*, and its samples.
+
+    It is measured on the CPU, as the training stage measures it at its end.
+    """
+    network, _ = load_network(checkpoint)
+    dataset = load_dataset(data, torch.device("cpu"))
+    return purpose_of(model).score(network, dataset.test), len(dataset.test)
 
 
 def _resume_file(

@@ -19,16 +19,24 @@ from bitproof.report import render
 
 def write_report(run: RunFolder) -> None:
     """Write the report of *run* by a rename."""
-    ledger = require_ledger(run)
-    executors = RunPlan(run.config()).executors
-    reasons = judge(ledger, tuple(executor.name for executor in executors))
-    try:
-        page = _page(run, ledger, reasons, {executor.name: executor.about for executor in executors})
-    except (ValueError, LookupError, TypeError, UndefinedError) as error:
-        raise IntegrityError(f"{run.path} holds figures that no run wrote: {error}; run it again") from error
+    page = page_of(run, require_ledger(run))
     partial = run.report.with_suffix(".partial")
     partial.write_text(page, encoding="utf-8")
     partial.replace(run.report)
+
+
+def page_of(run: RunFolder, ledger: Ledger) -> str:
+    """Return the page that shows *ledger*, with the training curves of *run*.
+
+    Raises:
+        IntegrityError: it holds figures that no run wrote.
+    """
+    executors = RunPlan(run.config()).executors
+    reasons = judge(ledger, tuple(executor.name for executor in executors))
+    try:
+        return _page(run, ledger, reasons, {executor.name: executor.about for executor in executors})
+    except (ValueError, LookupError, TypeError, UndefinedError) as error:
+        raise IntegrityError(f"{run.path} holds figures that no run wrote: {error}; run it again") from error
 
 
 def _page(run: RunFolder, ledger: Ledger, reasons: list[str], about: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""``bitproof verify``: trust nothing that a run recorded; and its negative control, one flipped bit."""
+"""``bitproof verify``: nothing of a run is executed, what it states is derived again; and one flipped bit."""
 
 from __future__ import annotations
 
@@ -12,24 +12,35 @@ from pathlib import Path
 
 import typer
 
-from bitproof.check import CheckResult, compare, open_executor, run_check, run_vectors
+from bitproof.check import compare, open_executor, run_vectors
+from bitproof.commands.comparison import as_json as comparison_as_json
+from bitproof.commands.comparison import compare_with_derivation, report_differs
+from bitproof.commands.derivation import Derivation, derivation_of
 from bitproof.commands.parity import judge, require_ledger
 from bitproof.commands.recorded_artifacts import artifact_problems, finish_command
 from bitproof.commands.verify_calibrations import verify_calibrations
 from bitproof.pipeline.artifact import Artifact, sha256_of_bytes
-from bitproof.pipeline.errors import ConfigError, GateError, IntegrityError, StageError
+from bitproof.pipeline.errors import BitproofError, ConfigError, GateError, IntegrityError, StageError, ToolMissingError
 from bitproof.pipeline.executor import Executor, ExecutorPlan, Place
-from bitproof.pipeline.ledger import Ledger
+from bitproof.pipeline.ledger import Ledger, read_ledger
 from bitproof.pipeline.run_folder import RunFolder, config_to_json
-from bitproof.plan import INTEGER, RunPlan
+from bitproof.plan import INTEGER, PARITY, REPORT, RunPlan
 
 
-def verify_run(run_path: Path, *, as_json: bool) -> None:
-    """Hash every artifact of the run again, run every executor and proof again, and compare with the ledger.
+def verify_run(run_path: Path, *, quick: bool = False, trust_code: bool = False, as_json: bool) -> None:
+    """Make everything of the run again that can be derived, run it, and compare it and the ledger field by field.
+
+    Args:
+        run_path: the run, which is only read; nothing that it brought is executed.
+        quick: only hash the artifacts again.
+        trust_code: Python files that its configuration names may be executed.
+        as_json: print one JSON object.
 
     Raises:
         IntegrityError: an artifact or the ledger is not what was recorded.
-        GateError: an executor differs from the integer model, from the ledger, or a proof or gate fails.
+        GateError: a file or a field is not what was derived; an executor differs from the integer model, or a proof
+            or gate fails.
+        ToolMissingError: a program that is needed is not installed.
     """
     run = RunFolder.open(run_path)
     ledger = require_ledger(run)
@@ -39,57 +50,86 @@ def verify_run(run_path: Path, *, as_json: bool) -> None:
         raise IntegrityError("\n".join(problems))
     typer.echo(f"{len(ledger.artifacts)} artifacts unchanged", err=True)
     reasons = [*_missing(run, plan, ledger), *judge(ledger, tuple(executor.name for executor in plan.executors))]
-    reasons.extend(_derive_again(run, ledger))
-    results = []
-    for recorded in ledger.checks:
-        executor = plan.executor(recorded.actual)
-        if executor is None:
-            raise IntegrityError(
-                f"the ledger of {run.path} names the executor {recorded.actual!r}, its config does not"
-            )
-        result = run_check(run, executor)
-        typer.echo(result.check.summary(), err=True)
-        results.append(result)
-        if not result.check.ok:
-            reasons.append(result.check.summary())
-        elif result.check.outputs_sha256 != recorded.outputs_sha256:
-            reasons.append(
-                f"{executor.name}: outputs have SHA-256 {result.check.outputs_sha256}, not that of the ledger"
-            )
-        reasons.extend(
-            f"proof fails: {p.layer}, {p.actual}: {p.claim}: {p.first}" for p in result.proofs if not p.holds
+    if quick:
+        _conclude(
+            ledger,
+            reasons,
+            f"{len(ledger.artifacts)} artifacts hashed; nothing was made or run again (--quick)",
+            {"quick": True},
+            as_json=as_json,
         )
-    reasons.extend(verify_calibrations(run, ledger))
+        return
+    with derivation_of(run, trust_code=trust_code) as derivation:
+        derive(derivation, trust_code=trust_code)
+        comparison = compare_with_derivation(derivation, ledger, trust_code=trust_code)
+        derived = read_ledger(derivation.again.ledger)
+        reasons += [*comparison.lines, *judge(derived, tuple(executor.name for executor in plan.executors))]
+        reasons += verify_calibrations(run, derivation.again, ledger)
+        if not comparison.fields and report_differs(derivation, ledger):
+            reasons.append("report.html is not the page that the ledger gives: bitproof report RUN writes it again")
+        _require_tools(derivation)
+    for line in comparison.stated:
+        typer.echo(f"stated, not verified: {line}", err=True)
+    made = len(derived.artifacts) - len(derivation.taken_over)
+    done = f"{made} artifacts made again, {len(derived.checks)} executors verified, {_outcome(derived)}"
+    content = {"quick": False, "checks": [check.model_dump(mode="json") for check in derived.checks]}
+    _conclude(ledger, reasons, done, {**content, **comparison_as_json(comparison)}, as_json=as_json)
+
+
+def _conclude(ledger: Ledger, reasons: list[str], done: str, content: dict[str, object], *, as_json: bool) -> None:
+    """Print what came out; a run that is not what it states is an error.
+
+    Raises:
+        GateError: with all *reasons*.
+    """
+    reasons = list(dict.fromkeys(reasons))
     if as_json:
-        checks = [result.check.model_dump(mode="json") for result in results]
-        typer.echo(json.dumps({"run": ledger.run, "ok": not reasons, "checks": checks, "reasons": reasons}))
+        typer.echo(json.dumps({"run": ledger.run, "ok": not reasons, **content, "reasons": reasons}))
     elif not reasons:
-        typer.echo(
-            f"{ledger.run}: {len(ledger.artifacts)} artifacts and {len(results)} executors verified, "
-            f"{_outcome(results)}"
-        )
+        typer.echo(f"{ledger.run}: {done}")
     if reasons:
-        raise GateError("\n".join(dict.fromkeys(reasons)))
+        raise GateError("\n".join(reasons))
 
 
-def _outcome(results: list[CheckResult]) -> str:
-    rounded = [result.check.actual for result in results if result.check.rounded]
+def derive(derivation: Derivation, *, trust_code: bool) -> None:
+    """Make every artifact, check and the ledger of *derivation*.
+
+    Raises:
+        GateError: a stage that every target needs cannot be carried out on what the run holds.
+        ToolMissingError: a program that it needs is not installed.
+    """
+    plan, left_out = derivation.plan, derivation.plan.network.left_out(trust_code=trust_code)
+    for name in left_out:
+        derivation.leave_out(f"check-{name}", "a user's code was not executed")
+    checks = [executor.check for executor in plan.executors if executor.name not in left_out]
+    try:
+        derivation.make((*plan.stage_names, *checks, PARITY, REPORT))
+    except ToolMissingError:
+        raise
+    except BitproofError as error:
+        raise GateError(f"the run cannot be derived again from its inputs: {error}") from error
+
+
+def _require_tools(derivation: Derivation) -> None:
+    """Refuse to conclude where a program was missing: what it makes was not verified.
+
+    Raises:
+        GateError: with what the stages said.
+    """
+    missing = [failure.message for failure in derivation.again.failures() if failure.exit_code == 3]
+    if missing:
+        raise MissingToolsError("\n".join(missing))
+
+
+class MissingToolsError(BitproofError):
+    """A part of a run cannot be verified on this machine."""
+
+    exit_code = 3
+
+
+def _outcome(derived: Ledger) -> str:
+    rounded = [check.actual for check in derived.checks if check.rounded]
     return f"all equal but for what float rounding explains in {' and '.join(rounded)}" if rounded else "all equal"
-
-
-def _derive_again(run: RunFolder, ledger: Ledger) -> list[str]:
-    """Lower the QONNX file again, prove it again, and return what is not as recorded."""
-    from bitproof.export.lower import derive_again
-
-    source, integer = run.artifact("export"), run.artifact(INTEGER)
-    proofs, reasons = derive_again(source, integer, run.workdir(INTEGER))
-    typer.echo(f"lowered again: {len(proofs)} proofs, {sum(proof.cases for proof in proofs)} cases", err=True)
-    for proof in proofs:
-        if proof not in ledger.proofs:
-            reasons.append(f"the ledger does not hold what is proven of layer {proof.layer} now: {proof.claim}")
-        if not proof.holds:
-            reasons.append(f"proof fails: {proof.layer}: {proof.claim}: {proof.first}")
-    return list(reasons)
 
 
 def _missing(run: RunFolder, plan: RunPlan, ledger: Ledger) -> list[str]:
@@ -102,14 +142,13 @@ def _missing(run: RunFolder, plan: RunPlan, ledger: Ledger) -> list[str]:
     reasons.extend(f"the ledger has no check of {s.name}" for s in plan.executors if s.name not in checked)
     held = [artifact.path for artifact in ledger.artifacts]
     reasons.extend(f"the ledger has no artifact {name!r}" for name in plan.stage_names if name not in held)
-    proven = {(proof.actual, proof.layer) for proof in ledger.proofs}
-    if not proven:
+    if not ledger.proofs:
         reasons.append("the ledger holds no proofs")
     return reasons
 
 
-def flip_and_verify(run_path: Path, spec: str, *, as_json: bool) -> None:
-    """Flip the weight bit that *spec* names in a copy of an executor's artifact and run it; it must be found.
+def flip_and_verify(run_path: Path, spec: str, *, trust_code: bool = False, as_json: bool) -> None:
+    """Flip the weight bit that *spec* names in an artifact that is made again, and run it; it must be found.
 
     Raises:
         ConfigError: the run has no such executor, its artifact no such weight, or the weight changes no output.
@@ -118,8 +157,14 @@ def flip_and_verify(run_path: Path, spec: str, *, as_json: bool) -> None:
     """
     run = RunFolder.open(run_path)
     require_ledger(run)
-    with flipped(run, Flip.parse(spec)) as (executor, artifact, bit):
-        _require_difference(run, executor, artifact, bit, as_json=as_json)
+    flip = Flip.parse(spec)
+    plan = RunPlan(run.config())
+    executor = _flippable(plan, flip)
+    with derivation_of(run, trust_code=trust_code) as derivation:
+        derivation.make([stage.name for stage in plan.chain(executor.source)])
+        derivation.make([name for name in ("data", INTEGER) if name != executor.source])
+        with flipped(derivation.again, flip) as (found, artifact, bit):
+            _require_difference(derivation.again, found, artifact, bit, as_json=as_json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +223,20 @@ REFERENCE = ExecutorPlan(INTEGER, INTEGER, INTEGER, "the integer model", _run_in
 """The reference itself: a bit can be flipped in a copy of it, too."""
 
 
+def _flippable(plan: RunPlan, flip: Flip) -> ExecutorPlan:
+    """Return the executor that *flip* names.
+
+    Raises:
+        ConfigError: *plan* has none of that name in whose artifact a bit can be flipped.
+    """
+    executors = [executor for executor in (*plan.executors, REFERENCE) if executor.flip is not None]
+    found = next((executor for executor in executors if flip.executor in (executor.name, executor.file_name)), None)
+    if found is None:
+        allowed = ", ".join(executor.name for executor in executors)
+        raise ConfigError(f"cannot flip a bit of {flip.executor!r}; allowed in this run: {allowed}")
+    return found
+
+
 @contextmanager
 def flipped(run: RunFolder, flip: Flip) -> Iterator[tuple[ExecutorPlan, Artifact, FlippedBit]]:
     """Yield an executor, a copy of its artifact with one weight bit flipped, and which; the copy goes afterwards.
@@ -187,11 +246,8 @@ def flipped(run: RunFolder, flip: Flip) -> Iterator[tuple[ExecutorPlan, Artifact
     """
     from bitproof.export.integer import choose_weight, load
 
-    executors = [plan for plan in (*RunPlan(run.config()).executors, REFERENCE) if plan.flip is not None]
-    plan = next((plan for plan in executors if flip.executor in (plan.name, plan.file_name)), None)
-    if plan is None or plan.flip is None:
-        allowed = ", ".join(plan.name for plan in executors)
-        raise ConfigError(f"cannot flip a bit of {flip.executor!r}; allowed in this run: {allowed}")
+    plan = _flippable(RunPlan(run.config()), flip)
+    assert plan.flip is not None
     original, integer = run.artifact(plan.source), run.artifact(INTEGER)
     original.verify()
     integer.verify()

@@ -15,23 +15,25 @@ from bitproof.pipeline.run_folder import RunFolder
 from bitproof.plan import INTEGER
 
 
-def verify_calibrations(run: RunFolder, ledger: Ledger) -> list[str]:
+def verify_calibrations(run: RunFolder, again: RunFolder, ledger: Ledger) -> list[str]:
     """Check what every entry says, hash its model, measure its losses again, and return what is not as recorded.
+
+    The calibrated models are those of *run*; the devices are made of what *again* holds.
 
     An entry that cannot be right is not measured. A model that was not kept left no artifact: there only the original
     is measured again.
     """
-    integer = run.artifact(INTEGER)
+    integer = again.artifact(INTEGER)
     reasons: list[str] = []
-    for entry, found in zip(ledger.calibrations, contradictions(run, ledger.calibrations), strict=True):
-        wrong = found or _measured_again(run, entry, integer)
+    for entry, found in zip(ledger.calibrations, contradictions(again, ledger.calibrations), strict=True):
+        wrong = found or _measured_again(run, again, entry, integer)
         reasons.extend(f"calibration on {entry.executor}: {line}" for line in wrong)
     return reasons
 
 
-def _measured_again(run: RunFolder, entry: CalibrationEntry, integer: Artifact) -> list[str]:
+def _measured_again(run: RunFolder, again: RunFolder, entry: CalibrationEntry, integer: Artifact) -> list[str]:
     try:
-        return _artifact(run, entry, integer) or _losses(run, entry, integer)
+        return _artifact(run, entry, integer) or _losses(run, again, entry, integer)
     except (ConfigError, InputError) as error:  # what whoever wrote the entry gave, not the user of this command
         return [f"it cannot be carried out: {error}"]
 
@@ -54,15 +56,15 @@ def _artifact(run: RunFolder, entry: CalibrationEntry, integer: Artifact) -> lis
     return []
 
 
-def _losses(run: RunFolder, entry: CalibrationEntry, integer: Artifact) -> list[str]:
+def _losses(run: RunFolder, again: RunFolder, entry: CalibrationEntry, integer: Artifact) -> list[str]:
     """Measure before, and after if there is a model, and return what is not the loss of the ledger."""
     model = load(integer.path)
     try:
-        device = device_of(run, entry.executor, entry.faults, entry.fault_seed, model)
+        device = device_of(again, entry.executor, entry.faults, entry.fault_seed, model)
         original = original_of(model, entry.parameters)
     except StageError as error:  # nothing was run yet: a network of this kind cannot have been calibrated
         return [f"made_from = {entry.made_from} cannot be calibrated: {error}"]
-    held_out = samples_of(run, "validation", entry.samples)
+    held_out = samples_of(again, "validation", entry.samples)
     measured = [("before", original, entry.before)]
     if entry.path is not None:
         calibrated = load(run.path / entry.path)

@@ -75,14 +75,14 @@ def run(calibrated: Path, tmp_path: Path) -> RunFolder:
 
 def verified(run: RunFolder, entries: tuple[CalibrationEntry, ...]) -> list[str]:
     """Seal a ledger with *entries* and return what is found."""
-    return verify_calibrations(run, replace_calibrations(run.ledger, entries))
+    return verify_calibrations(run, run, replace_calibrations(run.ledger, entries))
 
 
 def test_what_calibrate_recorded_is_found_right(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     ledger = read_ledger(run.ledger)
-    assert verify_calibrations(run, ledger) == []
+    assert verify_calibrations(run, run, ledger) == []
     assert f"loss after {ledger.calibrations[0].after}, recorded" in capsys.readouterr().err
-    assert verify_calibrations(run, ledger.model_copy(update={"calibrations": ()})) == []
+    assert verify_calibrations(run, run, ledger.model_copy(update={"calibrations": ()})) == []
 
 
 KEPT: list[tuple[dict[str, Any], str]] = [
@@ -149,7 +149,7 @@ def test_a_changed_field_is_named(run: RunFolder, changes: dict[str, Any], messa
 def test_an_entry_that_was_not_kept_names_no_model(run: RunFolder, changes: dict[str, Any], message: str) -> None:
     kept, other = read_ledger(run.ledger).calibrations
     reasons = verify_calibrations(
-        run, read_ledger(run.ledger).model_copy(update={"calibrations": (kept, other.model_copy(update=changes))})
+        run, run, read_ledger(run.ledger).model_copy(update={"calibrations": (kept, other.model_copy(update=changes))})
     )
     assert any(message in reason for reason in reasons), reasons
 
