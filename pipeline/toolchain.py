@@ -28,6 +28,10 @@ from bitproof.pipeline.errors import StageError, ToolMissingError
 _log = logging.getLogger(__name__)
 
 LOG_TAIL_LINES = 15
+CONFINED = Path(__file__).parent / "confined.py"
+SYSTEM_FILES = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/proc", "/sys/devices/system", "/dev/urandom")
+"""What a confined program may read in any case: libraries, and what they ask of the kernel."""
+DEVICES = ("/dev/null",)
 GRACE_S = 30
 """How long a program that was told to end may take; a stage of a run ends its own programs first."""
 POLL_S = 0.05
@@ -106,6 +110,7 @@ class Tool:
         log: Path,
         timeout_s: float,
         environment: Mapping[str, str] | None = None,
+        confined: Confinement | None = None,
     ) -> str:
         """Run the program and return its standard output; output and errors are appended to *log*.
 
@@ -121,6 +126,7 @@ class Tool:
             log=log,
             timeout_s=timeout_s,
             environment=_environment(self, environment or {}),
+            confined=confined,
         )
 
 
@@ -147,6 +153,35 @@ def _environment(tool: Tool, extra: Mapping[str, str]) -> dict[str, str]:
     return environment
 
 
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """What of the machine's files a program is given, beside the system's libraries; and no network.
+
+    It is Linux' Landlock that keeps it: see :mod:`bitproof.pipeline.confined`.
+
+    Attributes:
+        readable: folders and files that it may read and run.
+        writable: folders in which it may do anything.
+    """
+
+    readable: tuple[Path, ...] = ()
+    writable: tuple[Path, ...] = ()
+
+    def of(self, argv: Sequence[str]) -> list[str]:
+        """Return the argument list that runs *argv* so confined."""
+        program = Path(argv[0]).resolve()
+        read = (*SYSTEM_FILES, *map(str, self.readable), str(program), *map(str, _own_folder(program)))
+        options = [word for path in read for word in ("--read", path)]
+        options += [word for path in (*DEVICES, *map(str, self.writable)) for word in ("--write", path)]
+        return [sys.executable, "-I", "-S", str(CONFINED), *options, "--", str(program), *argv[1:]]
+
+
+def _own_folder(program: Path) -> tuple[Path, ...]:
+    """Return the folder that a program installed beside its libraries and data lies in: ``X`` of ``X/bin/program``."""
+    prefix = program.parent.parent
+    return (prefix,) if program.parent.name == "bin" and prefix != Path(prefix.anchor) else ()
+
+
 def run_program(
     argv: Sequence[str],
     *,
@@ -155,17 +190,19 @@ def run_program(
     log: Path,
     timeout_s: float,
     environment: Mapping[str, str] | None = None,
+    confined: Confinement | None = None,
 ) -> str:
     """Run an argument list in *cwd* and return its standard output; both streams are appended to *log*.
 
-    The program gets a process group of its own, which is ended as a whole on a time-out or Ctrl-C.
+    The program gets a process group of its own, which is ended as a whole on a time-out or Ctrl-C. Where it runs what
+    may come from others, it is *confined*.
 
     Raises:
         StageError: it failed or exceeded *timeout_s* seconds; the message ends with the log's last lines.
     """
     _log.info("runs %s, log %s", " ".join(argv), log)
     with subprocess.Popen(
-        list(argv),
+        list(argv) if confined is None else confined.of(argv),
         cwd=cwd,
         env=None if environment is None else dict(environment),
         stdin=subprocess.DEVNULL,

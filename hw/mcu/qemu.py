@@ -17,13 +17,16 @@ from bitproof.hw.mcu.cost import measure
 from bitproof.hw.mcu.firmware import ELF, Mode
 from bitproof.hw.mcu.manifest import ActivationEntry, Manifest, MatMulEntry, Method
 from bitproof.pipeline import Artifact, Codes, StageError, WeightSign
-from bitproof.pipeline.toolchain import QEMU_ARM
+from bitproof.pipeline.toolchain import QEMU_ARM, Confinement
 
 COMMAND_MAGIC = 0x31435042
 MACHINE_OPTIONS = (
     *("-nographic", "-monitor", "none", "-serial", "none"),
     *("-semihosting-config", "enable=on,target=native"),
+    *("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"),
 )
+"""The guest may open files of the host, those that it is confined to, and nothing else: semihosting also has an
+operation that runs a command there, and QEMU may start no process."""
 EXIT_CODES = "its exit codes: 101 hard fault, 102 bad command, 103 file, 104 network"
 START_S = 60.0
 INSTRUCTIONS_PER_MAC = 16
@@ -158,6 +161,7 @@ class FirmwareExecutor:
             cwd=self.workdir,
             log=self.workdir / "qemu.log",
             timeout_s=START_S + work / INSTRUCTIONS_PER_S,
+            confined=Confinement(readable=(self._elf,), writable=(self.workdir,)),
         )
         return output.read_bytes()
 

@@ -20,11 +20,14 @@ import numpy as np
 from bitproof.hw.rtl.bench import BENCH, Unit, bench_module, bench_units
 from bitproof.hw.rtl.description import RtlDescription
 from bitproof.hw.rtl.stream import Bytes
+from bitproof.hw.rtl.tasks import require_known_tasks
 from bitproof.pipeline import StageError
-from bitproof.pipeline.toolchain import GXX, MAKE, VERILATOR, cpu_count, run_program
+from bitproof.pipeline.artifact import sha256_of_bytes
+from bitproof.pipeline.toolchain import GXX, MAKE, VERILATOR, Confinement, cpu_count, run_program
 
 HARNESS = Path(__file__).parent / "harness.cpp"
 EXECUTABLE = f"V{BENCH}"
+DIGEST = "program.sha256"
 NEEDED_BY = "target finn (RTL simulation)"
 COMPILE_TIMEOUT_S = 1800
 START_UP_CYCLES = 10_000
@@ -135,7 +138,12 @@ class Simulator:
         argv = [str(self.executable), *(f"+{name}={value}" for name, value in arguments.items())]
         argv += ["+verilator+rand+reset+2", f"+verilator+seed+{seed + 1}"]
         stdout = run_program(
-            argv, needed_by=NEEDED_BY, cwd=memories, log=workdir / "simulation.log", timeout_s=RUN_TIMEOUT_S
+            argv,
+            needed_by=NEEDED_BY,
+            cwd=memories,
+            log=workdir / "simulation.log",
+            timeout_s=RUN_TIMEOUT_S,
+            confined=Confinement(readable=(memories.resolve(),), writable=(workdir.resolve(),)),
         )
         measured = json.loads(stdout.strip().splitlines()[-1])
         words = np.fromfile(target, dtype=np.uint8).reshape(-1, unit.output.word_bytes)
@@ -153,10 +161,12 @@ def simulator_for(description: RtlDescription, artifact: Path, *, cache: Path, w
     """
     units = bench_units(description)
     sources = {name: (artifact / name).read_text() for name in description.files}
+    for name, text in sources.items():
+        require_known_tasks(name, text)
     sources["rtl/bench.sv"] = bench_module(units)
     sources["harness.cpp"] = HARNESS.read_text()
     folder = cache / _key(sources)
-    if not (folder / EXECUTABLE).is_file():
+    if not _is_whole(folder):
         cache.mkdir(parents=True, exist_ok=True)
         build = Path(tempfile.mkdtemp(prefix="building-", dir=cache))
         try:
@@ -197,4 +207,13 @@ def _commit(executable: Path, folder: Path) -> None:
     if not executable.is_file():
         raise StageError(f"{NEEDED_BY}: make ended without an error but left no {executable.name}")
     folder.mkdir(exist_ok=True)
+    (folder / DIGEST).write_text(sha256_of_bytes(executable.read_bytes()))
     executable.replace(folder / EXECUTABLE)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Tell whether the program in *folder* is the one that was put there."""
+    try:
+        return sha256_of_bytes((folder / EXECUTABLE).read_bytes()) == (folder / DIGEST).read_text()
+    except OSError:
+        return False
