@@ -56,8 +56,8 @@ class NetworkSource(Protocol):
         ...
 
     @property
-    def stated(self) -> tuple[str, ...]:
-        """What the run says of its inputs that nothing can show, each beginning with the name of a field or stage."""
+    def stated(self) -> tuple[tuple[str, str], ...]:
+        """What a run says of its inputs that it does not show: the stage that was given them, and the statement."""
         ...
 
 
@@ -117,12 +117,12 @@ class TrainedNetwork:
         return {"quantized": accuracy, "test_samples": samples}
 
     @property
-    def stated(self) -> tuple[str, ...]:
+    def stated(self) -> tuple[tuple[str, str], ...]:
         """That the training gave the weights, and the baseline, of which there are none."""
         return (
-            f"data: that its codes are those of {self.config.data.name}",
-            "train: that its weights come from the training that the configuration describes",
-            "accuracy.float: the baseline's weights are no part of a run",
+            ("data", f"its codes are those of {self.config.data.name}"),
+            ("train", "its weights come from the training that the configuration describes"),
+            ("train-float", "accuracy.float is that of the baseline, whose weights are no part of a run"),
         )
 
     @property
@@ -185,14 +185,14 @@ class ImportedNetwork:
         return {}
 
     @property
-    def stated(self) -> tuple[str, ...]:
-        """That what is taken over was made from files that are not at hand."""
+    def stated(self) -> tuple[tuple[str, str], ...]:
+        """That normalized file and vectors were made from a user's files, which are no part of a run."""
         config = self.config
-        named = (("export", config.source), ("data", config.vectors), ("data (labels)", config.labels))
+        named = (("export", config.source), ("data", config.vectors), ("data", config.labels))
         return tuple(
-            f"{name}: that it was made from a file with SHA-256 {file.sha256}, which is not at {file.path}"
-            for name, file in named
-            if file is not None and not _at_hand(file)
+            (stage, f"it was made from {file.path.name}, SHA-256 {file.sha256}")
+            for stage, file in named
+            if file is not None
         )
 
 

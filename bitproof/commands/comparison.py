@@ -60,7 +60,7 @@ def compare_with_derivation(derivation: Derivation, ledger: Ledger, *, trust_cod
         elif not found.field.startswith((*NEVER_DERIVED, *excused)):
             fields.append(found)
     stated += [f"everything of {name}: it is a user's code, and --trust-code was not given" for name in left_out]
-    stated += derivation.plan.network.stated
+    stated += [f"{stage}: {what}" for stage, what in derivation.plan.network.stated if stage in derivation.taken_over]
     if ledger.previous is not None:
         stated.append(f"previous: that it replaced a ledger with the SHA-256 {ledger.previous}")
     return Comparison(tuple(files), tuple(fields), tuple(stated))

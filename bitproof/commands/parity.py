@@ -130,6 +130,8 @@ def judge(ledger: Ledger, config_targets: tuple[str, ...]) -> list[str]:
     """
     strict = ledger.gates.get("float_reference") == "strict"
     reasons = [_reason(ledger, check) for check in ledger.checks if not check.ok]
+    empty = [name for name in ("checks", "proofs") if not getattr(ledger, name)]
+    reasons += [f"the ledger holds no {name}: nothing was compared or proven" for name in empty]
     reasons += [
         f"gate float_reference = strict: {_reason(ledger, check)}"
         for check in ledger.checks

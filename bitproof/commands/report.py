@@ -31,21 +31,22 @@ def page_of(run: RunFolder, ledger: Ledger) -> str:
     Raises:
         IntegrityError: it holds figures that no run wrote.
     """
-    executors = RunPlan(run.config()).executors
+    plan = RunPlan(run.config())
+    executors, stated = plan.executors, [f"{stage}: {what}" for stage, what in plan.network.stated]
     reasons = judge(ledger, tuple(executor.name for executor in executors))
     try:
-        return _page(run, ledger, reasons, {executor.name: executor.about for executor in executors})
+        return _page(run, ledger, reasons, {executor.name: executor.about for executor in executors}, stated)
     except (ValueError, LookupError, TypeError, UndefinedError) as error:
         raise IntegrityError(f"{run.path} holds figures that no run wrote: {error}; run it again") from error
 
 
-def _page(run: RunFolder, ledger: Ledger, reasons: list[str], about: Mapping[str, str]) -> str:
+def _page(run: RunFolder, ledger: Ledger, reasons: list[str], about: Mapping[str, str], stated: list[str]) -> str:
     metrics = {
         stage: json.loads((run.path / stage / "metrics.json").read_text())
         for stage in ("train-float", "train")
         if (run.path / stage / "metrics.json").is_file()
     }
-    return render(ledger, reasons, metrics, about)
+    return render(ledger, reasons, metrics, about, stated)
 
 
 def make_report(run_path: Path, *, as_json: bool) -> None:

@@ -30,10 +30,21 @@ class ExecutorRow:
         return self.check.ok and self.proofs_holding == self.proofs
 
 
-def render(ledger: Ledger, reasons: list[str], metrics: dict[str, dict[str, Any]], about: Mapping[str, str]) -> str:
+def render(
+    ledger: Ledger,
+    reasons: list[str],
+    metrics: dict[str, dict[str, Any]],
+    about: Mapping[str, str],
+    stated: list[str],
+) -> str:
     """Return the page as HTML with no reference to anything outside it.
 
-    *about* tells what each executor is, by its name.
+    Args:
+        ledger: what is shown.
+        reasons: why it fails; empty: it passes.
+        metrics: of the trainings, by stage.
+        about: what each executor is, by its name.
+        stated: what the run says and does not show.
     """
     environment = Environment(
         loader=PackageLoader("bitproof.report"),
@@ -45,6 +56,7 @@ def render(ledger: Ledger, reasons: list[str], metrics: dict[str, dict[str, Any]
         ledger=ledger,
         rows=rows,
         reasons=reasons,
+        stated=stated,
         rounded=[row.check.actual for row in rows if row.check.ok and row.check.rounded],
         warnings=warnings_of(ledger.proofs),
         curves=training_curves_svg(metrics),

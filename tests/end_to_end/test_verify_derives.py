@@ -238,7 +238,7 @@ def test_labels_of_a_run_whose_files_are_gone_are_held_against_its_accuracies(ru
     assert bitproof("report", run).code == 0
     outcome = verified(run)
     assert outcome.code == 0, outcome.err
-    assert "stated, not verified: export: that it was made from a file with SHA-256" in outcome.err
+    assert "stated, not verified: export: it was made from net.onnx, SHA-256" in outcome.err
     labels = next((run / "data").glob("*labels.npy"))
     np.save(labels, np.roll(np.load(labels), 1))
     seal_again(run, "data")

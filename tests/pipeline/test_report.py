@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bitproof.commands.parity import judge
 from bitproof.commands.report import write_report
 from bitproof.commands.summary import summarize_part
 from bitproof.pipeline import IntegrityError
@@ -68,7 +69,7 @@ def calibrations_of(page: str) -> list[list[str]]:
 def test_the_report_shows_every_calibration() -> None:
     changes = {"executor": "c:cortex-m4", "faults": "", "fault_seed": 0, "access": "scalar", "parameters": "thresholds"}
     rejected = {"weights": False, "after": 1.75, "kept": False, "path": None, "sha256": None, "evaluations": 320}
-    page = render(ledger(ENTRY, ENTRY.model_copy(update={**changes, **rejected})), [], {}, {})
+    page = render(ledger(ENTRY, ENTRY.model_copy(update={**changes, **rejected})), [], {}, {}, [])
     heading, kept, other = calibrations_of(page)
     assert heading[:2] == ["executor", "faults"]
     assert kept[:2] == ["integer", "stuck=0.05,offset=0.5, chip 3"]
@@ -81,8 +82,8 @@ def test_the_report_shows_every_calibration() -> None:
 
 
 def test_a_report_without_calibrations_has_no_such_section_and_text_is_escaped() -> None:
-    assert "Calibrations" not in render(ledger(), [], {}, {})
-    page = render(ledger(ENTRY.model_copy(update={"faults": "<script>"})), [], {}, {})
+    assert "Calibrations" not in render(ledger(), [], {}, {}, [])
+    page = render(ledger(ENTRY.model_copy(update={"faults": "<script>"})), [], {}, {}, [])
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
 
@@ -127,3 +128,17 @@ def test_metrics_that_no_training_wrote_are_no_bug_of_ours(run: RunFolder, conte
     (run.path / "train" / "metrics.json").write_text(content)
     with pytest.raises(IntegrityError, match="holds figures that no run wrote"):
         write_report(run)
+
+
+def test_a_ledger_without_checks_and_proofs_shows_that_nothing_was_compared() -> None:
+    empty = ledger().model_copy(update={"checks": (), "proofs": ()})
+    reasons = judge(empty, ())
+    assert reasons[:2] == [
+        "the ledger holds no checks: nothing was compared or proven",
+        "the ledger holds no proofs: nothing was compared or proven",
+    ]
+    page = render(empty, reasons, {}, {}, ["train: its weights come from the training"])
+    assert "Nothing was compared." in page
+    assert "Equal." not in page
+    assert "Stated, not verified" in page
+    assert "<li>train: its weights come from the training</li>" in page
