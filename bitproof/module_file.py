@@ -42,9 +42,13 @@ def write_module(network: nn.Module, example: Tensor | None, path: Path) -> None
         raise ConfigError(f"example has {found}: {EXAMPLE}")
     try:
         trial = copy.deepcopy(network).cpu().eval()
-    except (RuntimeError, TypeError) as error:
+    except Exception as error:  # a user's module may define how it is copied
         raise InputError(f"the {type(network).__name__} cannot be copied: {error}") from error
+    if example.is_meta or example.layout != torch.strided or example.is_complex():
+        raise ConfigError(f"example is a {example.layout} {example.dtype} tensor on {example.device}: {EXAMPLE}")
     first = example[:1].detach().to("cpu", torch.float32)
+    if not first.isfinite().all():
+        raise ConfigError(f"example holds numbers that are not finite: {EXAMPLE}")
     with tempfile.TemporaryDirectory(prefix="bitproof-export-") as scratch:
         model = export_network(trial, first, Path(scratch))
     path.parent.mkdir(parents=True, exist_ok=True)

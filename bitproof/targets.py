@@ -31,7 +31,7 @@ def target_of(spec: TargetSpec) -> Target:
     if spec.kind not in kinds:
         near = difflib.get_close_matches(spec.kind, kinds, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown target {spec.kind!r} in {str(spec)!r}{hint} Known: {', '.join(kinds)}")
+        raise ValueError(f"unknown target {spec.kind!r} in {str(spec)!r}{hint or '.'} Known: {', '.join(kinds)}")
     kind = kinds[spec.kind]
     try:
         return kind.model_validate(dict(spec.options))

@@ -58,7 +58,7 @@ class RunFolder:
             for taken in (folder.path, *folder.path.parents):
                 if taken.exists() and not taken.is_dir():
                     raise InputError(f"{taken} is a file; runs need a folder: --runs FOLDER")
-        except (OSError, RuntimeError) as error:  # a name that is too long, a loop of links
+        except (OSError, RuntimeError, ValueError) as error:  # a name that is too long or none, a loop of links
             raise InputError(f"runs cannot be kept in {runs}: {error}; give a folder: --runs FOLDER") from error
         return folder
 

@@ -28,7 +28,9 @@ def call_user_function(key: str, name: str, *arguments: object) -> Any:  # noqa:
         return function(*arguments)
     except BitproofError:
         raise
-    except (Exception, SystemExit) as error:  # whatever a user's function raises is an error of theirs, not of ours
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # whatever a user's function raises is an error of theirs, not of ours
         folder = Path(name.rpartition(":")[0]).absolute().parent
         raise InputError(f"{key} = {name!r} raised {where_raised(error, folder)}") from error
 

@@ -42,6 +42,12 @@ def load_weights(network: nn.Module, path: Path) -> None:
             f"{path} holds {_named(others)}, which is no tensor; if the state dict is one entry of a checkpoint, save "
             "that entry alone"
         )
+    odd = [key for key, value in tensors.items() if not _is_plain(value)]
+    if odd:
+        raise InputError(
+            f"{path}: {_named(odd)} is not a dense tensor of real numbers or integers that are all in the file (it is "
+            "sparse, nested, quantized, complex, without data, or one number spread out); save its plain values"
+        )
     infinite = [key for key, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]
     if infinite:
         raise InputError(f"{path}: {_named(infinite)} holds numbers that are not finite; train again")
@@ -57,6 +63,14 @@ def load_weights(network: nn.Module, path: Path) -> None:
             problems += [f"{what}: {_named(keys)}"] if keys else []
     if problems:
         raise InputError(f"{path} is not a state dict of this network:\n  " + "\n  ".join(problems))
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Tell whether *value* is dense, real and not quantized, and has as many numbers as it says."""
+    if value.layout != torch.strided or value.is_nested or value.is_quantized or value.is_meta or value.is_complex():
+        return False
+    needed: int = value.numel() * value.element_size()
+    return needed <= int(value.untyped_storage().nbytes())
 
 
 def _named(keys: list[str]) -> str:

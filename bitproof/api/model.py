@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bitproof.api.arrays import as_array
 from bitproof.export.importer import normalized
 from bitproof.export.integer import IntegerModel, require_codes, run
 from bitproof.export.lower import lower_file
@@ -19,6 +20,7 @@ from bitproof.export.qonnx import FILE
 from bitproof.module_file import is_module, write_module
 from bitproof.pipeline.errors import ConfigError, InputError
 from bitproof.pipeline.executor import Codes
+from bitproof.pipeline.input_type import parse_input_type
 from bitproof.pipeline.ledger import ProofEntry
 from bitproof.pipeline.run_folder import RunFolder
 from bitproof.support import Verdict, ask, require_options
@@ -54,13 +56,13 @@ class Model:
         Raises:
             InputError: the codes are no integers, have another shape, or are not codes of the input.
         """
-        given = np.asarray(codes)
+        given = as_array(codes, "codes")
         if given.dtype.kind not in "iu" or given.ndim < 2:
             raise InputError(
                 f"{self.name!r} takes integer codes of shape (N, {self.integer.inputs}), not {given.dtype} of shape "
                 f"{given.shape}; one code stands for {float(self.integer.input_scale):.6g}"
             )
-        flat = given.reshape(len(given), -1) if given.shape[1:] == self.integer.shape else given
+        flat = given.reshape(len(given), self.integer.inputs) if given.shape[1:] == self.integer.shape else given
         require_codes(self.integer, flat)
         return run(self.integer, flat.astype(np.int64))
 
@@ -107,6 +109,11 @@ def load(network: str | Path | nn.Module, *, example: Tensor | None = None, inpu
         ConfigError: an argument is missing or has no effect.
         InputError: the network cannot be read, exported, or lowered to integers exactly; the message names the node.
     """
+    if input_type is not None:
+        try:
+            parse_input_type(input_type)
+        except (ValueError, AttributeError, TypeError) as error:
+            raise ConfigError(f"input_type = {input_type!r}: {error}") from error
     if is_module(network):
         with tempfile.TemporaryDirectory(prefix="bitproof-load-") as folder:
             path = Path(folder) / f"{type(network).__name__}.onnx"

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bitproof.api.arrays import as_array
 from bitproof.commands.import_model import ImportRequest, import_model
 from bitproof.module_file import is_module, write_module
 from bitproof.pipeline.errors import ConfigError, GateError
@@ -21,7 +22,7 @@ from bitproof.pipeline.ledger import CheckEntry, Ledger, read_ledger
 from bitproof.pipeline.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
     from torch import Tensor, nn
 
 
@@ -113,7 +114,11 @@ def deploy(
     """
     if isinstance(targets, str):
         raise ConfigError(f"targets = {targets!r} is text; give a list, for example [{targets!r}]")
-    folder = Path(runs)
+    if not isinstance(targets, Sequence) or not all(isinstance(target, str) for target in targets):
+        raise ConfigError(f'targets = {targets!r} is no list of texts; give one, for example ["onnx-int8"]')
+    if not isinstance(runs, str | Path) or not isinstance(name, str | None):
+        raise ConfigError(f"runs = {runs!r} and name = {name!r} are texts, or a path; None is the default name")
+    folder = RunFolder.named("run", runs=Path(runs)).path.parent
     given = is_module(network)
     if not given and not isinstance(network, str | Path):
         raise ConfigError(f"a {type(network).__name__} is no network; give a QONNX file or a Brevitas module")
@@ -150,7 +155,7 @@ def _saved(array: ArrayLike | None, path: Path) -> Path | None:
     """Write *array*, which may be a tensor on any device, to *path*; one that holds the same is left alone."""
     if array is None:
         return None
-    values = _as_array(array)
+    values = as_array(array, path.stem)
     if values.dtype.kind not in "iuf":
         raise ConfigError(f"{path.stem} hold {values.dtype}; give integers or real numbers")
     if path.is_file():
@@ -163,14 +168,6 @@ def _saved(array: ArrayLike | None, path: Path) -> Path | None:
     np.save(partial, values, allow_pickle=False)
     partial.replace(path)
     return path
-
-
-def _as_array(array: ArrayLike) -> NDArray[Any]:
-    """Return *array*, which may be a tensor on any device and of any precision, as NumPy has it."""
-    if not hasattr(array, "detach"):
-        return np.asarray(array)
-    tensor: Tensor = array.detach().cpu()
-    return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
 
 
 def _compared(network: nn.Module, run: RunFolder) -> CheckEntry:

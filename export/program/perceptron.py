@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from bitproof.export.integer import INPUT, Affine, MatMul, Node, Ranges, Reshape, Threshold
+import numpy as np
+
+from bitproof.export.integer import INPUT, Affine, MatMul, Node, Ranges, Reshape, Threshold, Transpose
 from bitproof.export.integer.analysis import Value
+from bitproof.export.program.order import places
 from bitproof.export.program.program import Program
 from bitproof.export.program.step import Step
 from bitproof.pipeline import StageError
@@ -67,7 +70,12 @@ def perceptron_of(program: Program, target: str, *, recodes: bool = False) -> Pe
     for step in steps:
         if {program.values[name].storage for name in step.takes} != {held}:
             raise StageError(f"{target} takes vectors that go through one chain of {OPERATIONS}; the network branches")
+        if isinstance(step.main, MatMul):
+            _require_in_place(program, held, step.takes[0], step.before[0], target)
         held = step.makes
+    if program.values[program.output].storage != held:
+        raise StageError(f"{target} gives what the last layer makes; the output {program.output!r} is another value")
+    _require_in_place(program, held, program.output, (), target)
     layers = tuple(_layer(program, step, target) for step in steps)
     if not layers:
         raise StageError(f"the network has no matrix product; {target} takes chains of {OPERATIONS}")
@@ -79,6 +87,26 @@ def perceptron_of(program: Program, target: str, *, recodes: bool = False) -> Pe
                 "quantized activation between them"
             )
     return Perceptron(recoding, layers)
+
+
+def _require_in_place(program: Program, held: str, name: str, moved: tuple[Node, ...], target: str) -> None:
+    """Refuse a value that, after the nodes *moved*, is not the stored value *held* code for code: a vector is.
+
+    A view keeps its codes where they are in memory, in an order that may be another than that of a vector.
+    """
+    value = program.values[name]
+    codes = places(value.shape, value.order)
+    for node in moved:
+        codes = node.apply(codes)
+    if (codes.ravel() == np.arange(codes.size)).all():
+        return
+    sources, node_name = [node.name for node in moved], name
+    while node_name != held and program.values[node_name].storage != node_name:
+        sources.append(node_name)
+        (node_name,) = program.model.sources(node_name)
+    moving = [node for node in program.model.nodes if node.name in sources and isinstance(node, Transpose)]
+    named = ", ".join(f"{node.name} ({node.op})" for node in moving)
+    raise StageError(f"{target} has no form for {named}, which moves codes; it takes chains of {OPERATIONS}")
 
 
 def _recoding(program: Program) -> Affine | None:

@@ -37,7 +37,13 @@ class Value:
 
     @property
     def width_bits(self) -> int:
-        """Of one stored code: 8, 16, 32 or 64."""
+        """Of one stored code: 8, 16, 32 or 64.
+
+        Raises:
+            ValueError: the type has more bits than the widest.
+        """
+        if self.type.bits > WIDTHS_BITS[-1]:
+            raise ValueError(f"{self.name!r} has {self.type} codes; at most {WIDTHS_BITS[-1]} bits are stored")
         return next(width for width in WIDTHS_BITS if self.type.bits <= width)
 
     @property

@@ -99,7 +99,7 @@ def in_steps_of_one(node: Threshold, reachable: Ranges) -> Threshold:
         return node
     ends = hull(reachable)
     below, above = node.lowest - kind.minimum, kind.maximum - node.highest
-    rows = np.repeat(node.thresholds, node.step, axis=1)
+    rows = np.clip(np.repeat(node.thresholds, node.step, axis=1), ends.low, ends.high + 1)
     rows = np.pad(rows, ((0, 0), (below, 0)), constant_values=ends.low)
     rows = np.pad(rows, ((0, 0), (0, above)), constant_values=ends.high + 1)
     return replace(node, thresholds=rows, output=kind, lowest=kind.minimum, step=1)

@@ -252,6 +252,7 @@ def draft_network(model: IntegerModel) -> Draft:
     source = codes
     if perceptron.recoding is not None:  # the bytes stay, and stand for other codes
         codes = codes.recoded(int(perceptron.recoding.factors[0]), int(perceptron.recoding.offsets[0]))
+        _check_recoding(perceptron.recoding, codes, perceptron.layers[0].product)
     drafts = []
     for layer in perceptron.layers:
         layout = WeightLayout.of(layer.product)
@@ -312,6 +313,16 @@ def _in_bytes(node: Threshold, codes: ByteCodes) -> Threshold:
     if codes.as_they_are:
         return node
     return replace(node, lowest=0, step=1, output=IntegerType.smallest_for(0, node.levels))
+
+
+def _check_recoding(node: Affine, codes: ByteCodes, product: MatMul) -> None:
+    offsets = codes.lowest * product.weights.sum(axis=1, dtype=object)
+    largest = max(codes.step, *(abs(int(offset)) for offset in offsets))
+    if largest > INT32_MAX:
+        raise StageError(
+            f"layer {node.name!r} makes codes {codes.codes[0]} to {codes.codes[-1]} of the input, for which "
+            f"{product.name!r} needs the constant {largest}; allowed are {INT32_MAX} at most: use smaller factors"
+        )
 
 
 def _check_accumulators(node: MatMul, outputs: Interval) -> None:

@@ -222,3 +222,51 @@ def test_weights_that_do_not_fit_are_named(network: nn.Module, tmp_path: Path) -
     (tmp_path / "trained.pth").write_bytes(b"no archive")
     with pytest.raises(InputError, match="is not a state dict"):
         load_weights(Net(), tmp_path / "trained.pth")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda value: value.to_sparse(),
+        lambda value: value.to("meta"),
+        lambda value: value.to(torch.complex64),
+        lambda value: torch.zeros(1).expand(1 << 40),
+        lambda value: torch.nested.nested_tensor([value[0], value[1, :3]]),
+        lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8),
+    ],
+    ids=["sparse", "meta", "complex", "spread", "nested", "quantized"],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_weights_that_are_no_plain_numbers_are_named(
+    network: nn.Module, tmp_path: Path, odd: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
+    state = dict(network.state_dict())
+    changed = {**state, "first.weight": odd(state["first.weight"].detach())}
+    with pytest.raises(InputError, match=r"first\.weight is not a dense tensor of real numbers|is not a state dict"):
+        load_weights(Net(), weights_file(tmp_path, changed))
+
+
+def test_arguments_of_another_kind_are_named(network: nn.Module, tmp_path: Path) -> None:
+    random_mlp(tmp_path / "net.onnx", 3)
+    for input_type in ("uint9000", "uint8*1/0", 8):
+        with pytest.raises(ConfigError, match="input_type = "):
+            bitproof.load(tmp_path / "net.onnx", input_type=input_type)  # type: ignore[arg-type]
+    model = bitproof.load(tmp_path / "net.onnx")
+    assert model(np.zeros((0, 12), dtype=np.int64)).shape == (0, model.integer.outputs)
+    with pytest.raises(InputError, match="codes cannot be read as an array of numbers"):
+        model([[1, 2], [3]])
+    assert model(torch.ones(1, 12, dtype=torch.int64)).shape == (1, model.integer.outputs)
+    example = torch.zeros(1, 12)
+    for options, message in (
+        ({"targets": None}, "targets = None is no list of texts"),
+        ({"targets": [3]}, r"targets = \[3\] is no list of texts"),
+        ({"targets": ["c"], "name": 3}, "name = 3"),
+        ({"targets": ["c"], "runs": None}, "runs = None"),
+        ({"targets": ["c"], "runs": tmp_path / "net.onnx"}, "is a file; runs need a folder"),
+        ({"targets": ["c"], "runs": "a\0"}, "runs cannot be kept in"),
+        ({"targets": ["c"], "vectors": [[1], [1, 2]]}, "vectors cannot be read as an array of numbers"),
+        ({"targets": ["c"], "example": example / 0}, "example holds numbers that are not finite"),
+        ({"targets": ["c"], "example": example.to("meta")}, "example is a .* on meta"),
+    ):
+        with pytest.raises(BitproofError, match=message):
+            bitproof.deploy(network, **{"example": example, "runs": tmp_path / "runs", **options})

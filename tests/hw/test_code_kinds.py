@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from mcu_host import HostExecutor, compile_host, host_executor
 from rtl_builds import build_rtl
 
 from bitproof.export.divergence import Cause, explain
-from bitproof.export.integer import IntegerModel, MatMul, run
+from bitproof.export.integer import IntegerModel, IntegerType, MatMul, run
 from bitproof.export.proofs import prove_matrix_units, prove_requantization
 from bitproof.hw.finn import FinnExecutor
 from bitproof.hw.finn.fault import flip_weight_bit as flip_rtl
@@ -188,3 +189,12 @@ def test_rtl_gives_the_codes_of_the_integer_model_and_shows_a_flipped_bit(name: 
     said = flip_rtl(made.rtl.path, node="fc0", row=2, column=3)
     assert f": {weight} became " in said
     assert not prove_matrix_units(model, RtlExecutor(made.rtl, tmp_path, tmp_path / "cache"), 0)[0].holds
+
+
+def test_a_recoding_whose_constants_exceed_a_word_is_refused_by_name() -> None:
+    for recoding in ((1 << 23, -250 << 23), (1 << 33, 0)):
+        model = coded_network(range(250, 256), recoding=recoding, widths=(2, 1), weights=(0, 0))
+        first = model.nodes[0]
+        product = MatMul("fc0", np.array([[1, 1]]) * (recoding[1] != 0), IntegerType(2, signed=True))
+        with pytest.raises(StageError, match=r"layer 'recoding' makes codes .*: use smaller factors"):
+            plan_network(replace(model, nodes=(first, product), wiring=None))

@@ -114,3 +114,9 @@ def test_network_without_logits_is_refused(network: Callable[[Tensor], object], 
     with pytest.raises(InputError, match=message):
         require_logits("mine.py:function", network, 5, 4)
     require_logits("mine.py:function", lambda values: torch.zeros(len(values), 4), 5, 4)
+
+
+def test_whatever_a_function_raises_is_its_own_error(tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text("class Odd(BaseException): pass\ndef make(): raise Odd('stop')\n")
+    with pytest.raises(InputError, match=r"raised Odd: stop \(.*odd.py, line 2\)"):
+        call_user_function("MODEL", f"{tmp_path / 'odd.py'}:make")

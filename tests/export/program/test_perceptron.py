@@ -7,6 +7,8 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bitproof.export.integer import (
     Add,
@@ -21,6 +23,7 @@ from bitproof.export.integer import (
     Threshold,
     Transpose,
     Window,
+    run,
 )
 from bitproof.export.integer.ir import Wiring
 from bitproof.export.program.perceptron import perceptron_of
@@ -132,3 +135,39 @@ def test_one_factor_and_offset_of_all_inputs_recodes_them() -> None:
         other = Affine("other", np.array(factors), np.array(offsets))
         with pytest.raises(StageError, match="other"):
             perceptron_of(schedule(model(other, flat, fc0)), "the target", recodes=True)
+
+
+def test_a_vector_in_another_order_is_refused_although_nothing_is_stored_for_it() -> None:
+    """Views may keep codes where they are in an order that is not that of the vector behind them."""
+    turn, flat = Transpose("turn", (2, 3), (1, 0)), Reshape("flat", (3, 2), (6,))
+    turned = model(turn, flat, matmul("fc0", 2, 6), shape=(2, 3))
+    image, back = Reshape("image", (4,), (2, 2)), Transpose("back", (2, 2), (1, 0))
+    output = model(matmul("fc0", 4, 6), image, back, shape=(6,))
+    for network, name in ((turned, "turn"), (output, "back")):
+        assert refusal(network).startswith(f"the target has no form for {name} (transpose), which moves codes")
+        for refuse in (plan_network, require_supported):
+            with pytest.raises(StageError, match=f"no form for {name}"):
+                refuse(network)
+    dead = model(matmul("fc0", 2, 2), Reshape("other", (2,), (2,)), shape=(2,), wiring=(("input",), ("input",)))
+    assert refusal(dead) == "the target gives what the last layer makes; the output 'other' is another value"
+
+
+@given(axes=st.permutations(range(3)), sizes=st.tuples(*[st.integers(1, 3)] * 3), behind=st.booleans())
+def test_what_is_taken_gives_the_codes_of_the_model(axes: list[int], sizes: Shape, *, behind: bool) -> None:
+    """Whatever moves codes before or behind the product is refused, or comes to nothing."""
+    count = int(np.prod(sizes))
+    moved = tuple(sizes[axis] for axis in axes)
+    turn, flat = Transpose("turn", sizes, tuple(axes)), Reshape("flat", moved, (count,))
+    product = MatMul("fc0", np.arange(count * count).reshape(count, count) % 7 - 3, IntegerType(3, signed=True))
+    if behind:
+        network = model(product, Reshape("image", (count,), sizes), turn, shape=(count,))
+    else:
+        network = model(turn, flat, product, shape=sizes)
+    codes = np.arange(count)[None] % 256
+    try:
+        (layer,) = perceptron_of(schedule(network), "the target").layers
+    except StageError as error:
+        assert "turn (transpose)" in str(error)  # noqa: PT017  either outcome is right, with its reason
+        assert (run(network, codes) != product.apply(codes)).any() or count < 8
+        return
+    np.testing.assert_array_equal(layer.product.apply(codes), run(network, codes))
