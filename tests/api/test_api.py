@@ -285,5 +285,5 @@ def test_a_refused_deployment_leaves_what_an_earlier_one_was_made_of(network: nn
     assert bitproof_without_scheduler("verify", run.path).code == 0
     other = bitproof.deploy(network, vectors=vectors[:10], **options)
     assert other.checks[0].samples == 10
-    folders = [path for path in (tmp_path / "Net.inputs").iterdir()]
+    folders = list((tmp_path / "Net.inputs").iterdir())
     assert len(folders) == 2, "the inputs of the last run, and those of the one before until the next"
