@@ -79,7 +79,7 @@ def import_model(
     input_shape: Annotated[
         str | None, typer.Option(help="Shape of one input of that module, for example 1,28,28.", metavar="SIZES")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run; default: the file's.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; default: the file's, or the function's.")] = None,
     vectors: Annotated[
         Path | None, typer.Option(help="Inputs to compare on, .npy: integer codes or real values; default: drawn.")
     ] = None,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from bitproof.pipeline.artifact import digest_of
 from bitproof.pipeline.errors import ConfigError, InputError
+from bitproof.pipeline.run_folder import CONFIG
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,7 +33,6 @@ def write_module(network: nn.Module, example: Tensor | None, path: Path) -> None
         InputError: the module cannot be exported; the message names the layer.
     """
     import copy
-    import tempfile
 
     import onnx
     import torch
@@ -55,6 +59,28 @@ def write_module(network: nn.Module, example: Tensor | None, path: Path) -> None
     partial = path.with_suffix(".partial")
     onnx.save_model(model, partial)
     partial.replace(path)
+
+
+def keep_inputs(folder: Path, run: Path, write: Callable[[Path], None]) -> Path:
+    """Let *write* fill a new folder in *folder*, and return it under the name of its digest.
+
+    What an earlier run in the folder *run* was made of stays as it is, whatever comes of the new one; older folders go.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix="partial-", dir=folder))
+    try:
+        write(partial)
+        final = folder / digest_of(partial)[:16]
+        if not final.exists():
+            partial.rename(final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    config = run / CONFIG
+    used = config.read_text() if config.is_file() else ""
+    for other in folder.iterdir():
+        if other.is_dir() and other != final and other.name not in used:
+            shutil.rmtree(other, ignore_errors=True)
+    return final
 
 
 def module_of(spec: str, weights: Path | None) -> nn.Module:

@@ -140,5 +140,8 @@ def load(network: str | Path | nn.Module, *, example: Tensor | None = None, inpu
 
 def _read(path: Path, input_type: str | None) -> Model:
     """Normalize the file as an import does, and lower it."""
-    with normalized(path, input_type) as file:
-        return Model(path.stem, lower_file(file))
+    try:
+        with normalized(path, input_type) as file:
+            return Model(path.stem, lower_file(file))
+    except InputError as error:  # the option is an argument here
+        raise InputError(str(error).replace("--input TYPE", "input_type=TYPE")) from error

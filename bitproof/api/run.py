@@ -15,7 +15,8 @@ import numpy as np
 
 from bitproof.api.arrays import as_array
 from bitproof.commands.import_model import ImportRequest, import_model
-from bitproof.module_file import is_module, write_module
+from bitproof.module_file import is_module, keep_inputs, write_module
+from bitproof.pipeline.config import FloatReferenceGate
 from bitproof.pipeline.errors import ConfigError, GateError
 from bitproof.pipeline.import_config import require_run_name
 from bitproof.pipeline.ledger import CheckEntry, Ledger, read_ledger
@@ -87,8 +88,10 @@ def deploy(
     labels: ArrayLike | None = None,
     name: str | None = None,
     runs: str | Path = "runs",
+    input_type: str | None = None,
     samples: int | None = None,
     seed: int = 0,
+    float_reference: FloatReferenceGate = "explained",
 ) -> Run:
     """Take a trained network to *targets* and compare every one of them with its exact integers.
 
@@ -104,8 +107,10 @@ def deploy(
         labels: the class of each of the vectors, shape (N,).
         name: of the run; None: that of the file or of the module's class.
         runs: the folder that holds the runs.
+        input_type: type of the input codes of a network that does not quantize its input, for example ``uint8*1/255``.
         samples: how many inputs are compared; None: all vectors, or 1,000 drawn ones.
         seed: of drawn inputs.
+        float_reference: what floats may give otherwise: ``explained`` by their rounding errors, or ``strict``: nothing.
 
     Raises:
         ConfigError: an argument is missing or not valid.
@@ -127,18 +132,28 @@ def deploy(
     default = type(network).__name__ if given else Path(str(network)).stem
     called = default if name is None else name
     require_run_name(called)
-    inputs = folder / f"{called}.inputs"
-    file = inputs / f"{called}.onnx" if given else Path(str(network))
-    if given:
-        write_module(network, example, file)
+    arrays = {"vectors": vectors, "labels": labels}
+
+    def write(inputs: Path) -> None:
+        if given:
+            write_module(network, example, inputs / f"{called}.onnx")
+        for kind, array in arrays.items():
+            if array is not None:
+                _save(array, inputs / f"{kind}.npy")
+
+    holds = given or any(array is not None for array in arrays.values())
+    kept = keep_inputs(folder / f"{called}.inputs", folder / called, write) if holds else folder
+    saved = {kind: None if array is None else kept / f"{kind}.npy" for kind, array in arrays.items()}
     request = ImportRequest(
-        model=file,
+        model=kept / f"{called}.onnx" if given else Path(str(network)),
         name=called,
-        vectors=_saved(vectors, inputs / "vectors.npy"),
-        labels=_saved(labels, inputs / "labels.npy"),
+        vectors=saved["vectors"],
+        labels=saved["labels"],
+        input=input_type,
         targets=tuple(targets),
         samples=samples,
         seed=seed,
+        float_reference=float_reference,
     )
     reasons: tuple[str, ...] = ()
     with contextlib.redirect_stdout(io.StringIO()):  # the table is the result's
@@ -151,23 +166,16 @@ def deploy(
     return Run(run.path, read_ledger(run.ledger), compared, reasons)
 
 
-def _saved(array: ArrayLike | None, path: Path) -> Path | None:
-    """Write *array*, which may be a tensor on any device, to *path*; one that holds the same is left alone."""
-    if array is None:
-        return None
+def _save(array: ArrayLike, path: Path) -> None:
+    """Write *array*, which may be a tensor on any device, to *path*.
+
+    Raises:
+        ConfigError: it holds no numbers.
+    """
     values = as_array(array, path.stem)
     if values.dtype.kind not in "iuf":
         raise ConfigError(f"{path.stem} hold {values.dtype}; give integers or real numbers")
-    if path.is_file():
-        with contextlib.suppress(OSError, ValueError):
-            held = np.load(path, allow_pickle=False)
-            if held.dtype == values.dtype and np.array_equal(held, values):
-                return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.npy")
-    np.save(partial, values, allow_pickle=False)
-    partial.replace(path)
-    return path
+    np.save(path, values, allow_pickle=False)
 
 
 def _compared(network: nn.Module, run: RunFolder) -> CheckEntry:

@@ -74,15 +74,19 @@ def exported(
         raise ConfigError(f"--input-shape {input_shape} has {prod(sizes)} numbers; at most {MAX_INPUTS} are taken")
     import torch
 
-    from bitproof.module_file import module_of, write_module
+    from bitproof.module_file import keep_inputs, module_of, write_module
 
     if weights is None:
         typer.echo(f"no --weights: the weights are those that {function}() of {Path(file).name} leaves", err=True)
     called = name or function
     require_run_name(called)
-    path = runs / f"{called}.inputs" / f"{called}.onnx"
-    write_module(module_of(model, weights), torch.zeros(1, *sizes), path)
-    return path, called
+    network, file_name = module_of(model, weights), f"{called}.onnx"
+    kept = keep_inputs(
+        runs / f"{called}.inputs",
+        runs / called,
+        lambda folder: write_module(network, torch.zeros(1, *sizes), folder / file_name),
+    )
+    return kept / file_name, called
 
 
 def import_model(request: ImportRequest, *, runs: Path, cores: int | None, as_json: bool) -> None:

@@ -114,10 +114,9 @@ def _codes_of(
 
 def _require_shape(given: NDArray[Any], path: Path, what: str, shape: tuple[int, ...]) -> None:
     if given.shape[1:] not in (shape, (math.prod(shape),)):
-        raise InputError(
-            f"{path} has the shape {given.shape}; {what} of this network have the shape {('N', *shape)} or "
-            f"{('N', math.prod(shape))}"
-        )
+        flat = f" or {('N', math.prod(shape))}" if len(shape) > 1 else ""
+        wanted = f"{('N', *shape)}{flat}"
+        raise InputError(f"{path} has the shape {given.shape}; {what} of this network have the shape {wanted}")
 
 
 def _require_codes(given: NDArray[Any], path: Path, quantizer: InputQuantizer) -> Codes:

@@ -118,6 +118,10 @@ def _template_values(plan: NetworkPlan, banner: str) -> dict[str, object]:
         "input_checks": _input_checks(plan.input),
         "input_byte": _byte_of("input[i]", plan.input),
         "input_rule": _byte_of("c", plan.input),
+        "input_scale": plan.model.input_scale,
+        "output_scale": None if plan.model.output_codings else plan.model.output_scale,
+        "code_of": _code_of,
+        "spread": _spread,
         "largest_input": plan.input.count - 1,
         "output_codes": plan.output_codes,
         "output_code": None if plan.output_codes is None else _code_of("codes[i]", plan.output_codes),
@@ -153,6 +157,14 @@ def _byte_of(code: str, codes: ByteCodes) -> str:
 def _code_of(byte: str, codes: ByteCodes) -> str:
     """Return the C expression of the code that *byte* stands for."""
     return _moved(byte if codes.step == 1 else f"{codes.step} * {byte}", codes.lowest)
+
+
+def _spread(codes: ByteCodes) -> str:
+    """Say which codes there are."""
+    first, last = codes.codes[0], codes.codes[-1]
+    if codes.count == 2:
+        return f"each {first} or {last}"
+    return f"each {first} to {last}" + (f" in steps of {codes.step}" if codes.step > 1 else "")
 
 
 def _moved(value: str, offset: int) -> str:

@@ -270,3 +270,20 @@ def test_arguments_of_another_kind_are_named(network: nn.Module, tmp_path: Path)
     ):
         with pytest.raises(BitproofError, match=message):
             bitproof.deploy(network, **{"example": example, "runs": tmp_path / "runs", **options})
+
+
+@pytest.mark.tool
+def test_a_refused_deployment_leaves_what_an_earlier_one_was_made_of(network: nn.Module, tmp_path: Path) -> None:
+    example, vectors = torch.zeros(1, 12), np.random.default_rng(0).normal(size=(20, 12)).astype(np.float32)
+    options: dict[str, Any] = {"example": example, "targets": ["onnx-int8"], "runs": tmp_path}
+    run = bitproof.deploy(network, vectors=vectors, **options)
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and ".inputs" in str(path)}
+    assert {path.name for path in kept} == {"Net.onnx", "vectors.npy"}
+    with pytest.raises(InputError, match=r"vectors.npy has the shape \(3, 7\); real inputs .* shape \('N', 12\)$"):
+        bitproof.deploy(network, vectors=np.zeros((3, 7), np.float32), **options)
+    assert all(path.read_bytes() == content for path, content in kept.items())
+    assert bitproof_without_scheduler("verify", run.path).code == 0
+    other = bitproof.deploy(network, vectors=vectors[:10], **options)
+    assert other.checks[0].samples == 10
+    folders = list((tmp_path / "Net.inputs").iterdir())
+    assert len(folders) == 2, "the inputs of the last run, and those of the one before until the next"

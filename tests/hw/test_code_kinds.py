@@ -114,7 +114,9 @@ def test_an_input_that_is_no_code_is_refused(tmp_path: Path) -> None:
     header = (tmp_path / "bipolar" / "coded.h").read_text()
     assert "coded_run(const int8_t *input, int32_t *output," in header
     assert "#define CODED_LEAST_INPUT (-1)\n#define CODED_LARGEST_INPUT 1\n" in header
-    assert "a code is the byte 2 * byte - 1" in header
+    assert re.search(r"1: 7 bytes -> 9 accumulators in \[-\d, \d\]; byte b stands for code 2 \* b - 1\n", header)
+    assert "input:   37 codes, each -1 or 1; any alignment." in header
+    assert "An input code stands for 1/128 times the code. An output stands for 1 times the number." in header
 
 
 def built(model: IntegerModel, folder: Path) -> Path:

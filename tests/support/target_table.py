@@ -73,6 +73,13 @@ def ended_by(*factors_and_offset: int) -> IntegerModel:
     return replace(model, nodes=(*model.nodes, Affine("last", factor, offset)), wiring=None)
 
 
+def recoded() -> IntegerModel:
+    """A perceptron that takes 2 * code + 1 of each input code."""
+    model = perceptron()
+    factors, offsets = np.full(6, 2), np.full(6, 1)
+    return replace(model, nodes=(Affine("recoding", factors, offsets), *model.nodes), wiring=None)
+
+
 def weighted(low: int, high: int) -> IntegerModel:
     """A perceptron whose first weights are *low* and *high*."""
     model = perceptron(source=UINT8)
@@ -148,6 +155,7 @@ FEATURE_ROWS: Mapping[str, Callable[[], IntegerModel]] = {
     "input codes of 8 bits, signed": lambda: perceptron(source=IntegerType(8, signed=True)),
     "input codes of 8 bits about a zero point (-37..218)": lambda: coded(-37, 218),
     "input codes -1 and 1 (bipolar)": lambda: coded(-1, 1, 2),
+    "one factor and one offset for all input codes": recoded,
     "weights -1 and 1": lambda: weighted(-1, 1),
     "weights of 8 bits, narrow (-127..127)": lambda: weighted(-127, 127),
     "weights of 8 bits, the least used too (-128..127)": lambda: weighted(-128, 127),
