@@ -46,15 +46,18 @@ class Derivation:
         path.write_text(FailureEntry(stage=name, exit_code=2, message=why).model_dump_json() + "\n")
 
     def make(self, names: Sequence[str]) -> None:
-        """Carry out the stages and checks called *names*, in this order, where they are not taken over.
+        """Carry out the stages and checks called *names*, in this order; what is taken over is put in its place.
 
         A stage of a target or a check that fails is recorded, as in any run.
 
         Raises:
-            BitproofError: a stage that all targets share fails.
+            IntegrityError: an input is not what its manifest says, or holds what is no plain file.
+        BitproofError: a stage that all targets share fails.
         """
         for name in names:
             if name in self.taken_over:
+                if not (self.again.path / name).exists():
+                    _take_over(self.run, self.again, self.plan.stage(name))
                 continue
             try:
                 run_stage(name, self.again.path)
@@ -65,22 +68,17 @@ class Derivation:
 
 @contextmanager
 def derivation_of(run: RunFolder, *, trust_code: bool) -> Iterator[Derivation]:
-    """Yield the derivation of *run* with its inputs in place, and nothing made yet; its folder is gone afterwards.
+    """Yield the derivation of *run*, with nothing made yet; its folder is gone afterwards.
 
     Args:
         run: a finished run.
         trust_code: Python files that its configuration names may be executed.
-
-    Raises:
-        IntegrityError: an input is not what its manifest says, or holds what is no plain file.
     """
     plan = RunPlan(run.config())
     taken_over = plan.network.inputs(trust_code=trust_code)
     with tempfile.TemporaryDirectory(prefix="bitproof-verify-") as folder:
         again = RunFolder(Path(folder).resolve() / run.path.name)
         again.write_config(plan.config)
-        for name in taken_over:
-            _take_over(run, again, plan.stage(name))
         yield Derivation(run, again, plan, taken_over)
 
 

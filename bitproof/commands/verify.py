@@ -159,8 +159,12 @@ def flip_and_verify(run_path: Path, spec: str, *, trust_code: bool = False, as_j
     plan = RunPlan(run.config())
     executor = _flippable(plan, flip)
     with derivation_of(run, trust_code=trust_code) as derivation:
-        derivation.make([stage.name for stage in plan.chain(executor.source)])
-        derivation.make([name for name in ("data", INTEGER) if name != executor.source])
+        wanted = {
+            *(stage.name for stage in plan.chain(executor.source)),
+            *(s.name for s in plan.chain(INTEGER)),
+            "data",
+        }
+        derivation.make([name for name in plan.stage_names if name in wanted])
         with flipped(derivation.again, flip) as (found, artifact, bit):
             _require_difference(derivation.again, found, artifact, bit, as_json=as_json)
 

@@ -26,7 +26,7 @@ def test_code_that_a_run_names_is_executed_only_if_it_is_trusted(tmp_path: Path)
     assert [check["actual"] for check in json.loads(trusted.out)["checks"]] == ["torch", "qonnx", "onnx-int8"]
     marker = tmp_path / "executed"
     code = tmp_path / "own_network.py"
-    code.write_text(f"open({str(marker)!r}, 'w').close()\n" + code.read_text())
+    code.write_text(f"{code.read_text()}\nopen({str(marker)!r}, 'w').close()\n")
     careful = bitproof("verify", run, "--json")
     assert careful.code == 0, careful.err
     assert not marker.exists()
