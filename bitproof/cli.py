@@ -149,17 +149,35 @@ def verify(
     trust_code: Annotated[
         bool, typer.Option("--trust-code", help="Execute the Python files that the run's configuration names.")
     ] = False,
+    signed_by: Annotated[
+        Path | None,
+        typer.Option(metavar="KEY.pub", help="The SSH public key whose holder must have signed the ledger."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a run again from its inputs, and compare every file and every field of its ledger; execute nothing of it."""
     from bitproof.commands.verify import flip_and_verify, verify_run
 
     if flip_bit is None:
-        verify_run(run_path, quick=quick, trust_code=trust_code, as_json=as_json)
+        verify_run(run_path, quick=quick, trust_code=trust_code, signed_by=signed_by, as_json=as_json)
     elif quick:
         raise ConfigError("--quick runs nothing, and a flipped bit is found by running; give one of the two")
     else:
         flip_and_verify(run_path, flip_bit, trust_code=trust_code, as_json=as_json)
+
+
+@app.command()
+def sign(
+    run_path: RunPath,
+    key: Annotated[
+        Path, typer.Option(help="The file of an SSH private key, or of the public key that an agent holds.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Sign the ledger of a run with an SSH key, for those who verify it."""
+    from bitproof.commands.sign import sign_run
+
+    sign_run(run_path, key, as_json=as_json)
 
 
 @app.command()

@@ -247,11 +247,15 @@ def warnings_of(proofs: Iterable[ProofEntry]) -> list[str]:
     return [f"{proof.layer}: {proof.claim}" for proof in proofs if proof.warning]
 
 
-def canonical_sha256(content: dict[str, Any]) -> str:
-    """Return the SHA-256 of *content* as canonical JSON: UTF-8, keys sorted, no white space, no field ``sha256``."""
+def canonical_bytes(content: dict[str, Any]) -> bytes:
+    """Return *content* as canonical JSON: UTF-8, keys sorted, no white space, no field ``sha256``."""
     kept = {key: value for key, value in content.items() if key != "sha256"}
-    text = json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return sha256_of_bytes(text.encode())
+    return json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def canonical_sha256(content: dict[str, Any]) -> str:
+    """Return the SHA-256 of the canonical bytes of *content*."""
+    return sha256_of_bytes(canonical_bytes(content))
 
 
 def write_ledger(content: dict[str, Any], path: Path) -> Ledger:

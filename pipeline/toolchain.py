@@ -111,8 +111,11 @@ class Tool:
         timeout_s: float,
         environment: Mapping[str, str] | None = None,
         confined: Confinement | None = None,
+        given: bytes | None = None,
     ) -> str:
         """Run the program and return its standard output; output and errors are appended to *log*.
+
+        *given* is its standard input; None: there is none.
 
         Raises:
             ToolMissingError: the program is not on this machine.
@@ -127,6 +130,7 @@ class Tool:
             timeout_s=timeout_s,
             environment=_environment(self, environment or {}),
             confined=confined,
+            given=given,
         )
 
 
@@ -191,11 +195,12 @@ def run_program(
     timeout_s: float,
     environment: Mapping[str, str] | None = None,
     confined: Confinement | None = None,
+    given: bytes | None = None,
 ) -> str:
     """Run an argument list in *cwd* and return its standard output; both streams are appended to *log*.
 
-    The program gets a process group of its own, which is ended as a whole on a time-out or Ctrl-C. Where it runs what
-    may come from others, it is *confined*.
+    The program gets a process group of its own, which is ended as a whole on a time-out or Ctrl-C. If it runs what may
+    come from others, it is *confined*. *given* is its standard input; None: there is none.
 
     Raises:
         StageError: it failed or exceeded *timeout_s* seconds; the message ends with the log's last lines.
@@ -205,15 +210,13 @@ def run_program(
         list(argv) if confined is None else confined.of(argv),
         cwd=cwd,
         env=None if environment is None else dict(environment),
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
         start_new_session=True,
     ) as process:
         try:
-            stdout, stderr = process.communicate(timeout=timeout_s)
+            stdout, stderr = (text.decode(errors="replace") for text in process.communicate(given, timeout_s))
         except BaseException as error:
             # It may have ended on its own between the interruption and this line.
             with suppress(ProcessLookupError):
@@ -396,6 +399,7 @@ GXX = Tool("g++", "12.2", f"{APT} build-essential", f"{SIMULATED}, {COMPILED}")
 GCC = Tool("gcc", "12.2", f"{APT} build-essential", "target c (the count of instructions)")
 ARM_GCC = Tool("arm-none-eabi-gcc", "12.2", f"{APT} gcc-arm-none-eabi", "target c")
 QEMU_ARM = Tool("qemu-system-arm", "7.2", f"{APT} qemu-system-arm", "target c")
+SSH_KEYGEN = Tool("ssh-keygen", "8.1", f"{APT} openssh-client", "sign and verify --signed-by")
 PYTHON_H = PythonHeader("Python.h", "3.11", f"{APT} python{sys.version_info[0]}.{sys.version_info[1]}-dev", COMPILED)
 
 TOOLS = (VERILATOR, MAKE, GXX, GCC, ARM_GCC, QEMU_ARM, PYTHON_H)

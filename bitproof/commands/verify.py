@@ -18,6 +18,7 @@ from bitproof.commands.comparison import compare_with_derivation, report_differs
 from bitproof.commands.derivation import Derivation, derivation_of
 from bitproof.commands.parity import judge, require_ledger
 from bitproof.commands.recorded_artifacts import artifact_problems, finish_command
+from bitproof.commands.sign import require_signed
 from bitproof.commands.verify_calibrations import verify_calibrations
 from bitproof.pipeline.artifact import Artifact, sha256_of_bytes
 from bitproof.pipeline.errors import BitproofError, ConfigError, GateError, IntegrityError, StageError, ToolMissingError
@@ -27,13 +28,16 @@ from bitproof.pipeline.run_folder import RunFolder, config_to_json
 from bitproof.plan import INTEGER, PARITY, REPORT, RunPlan
 
 
-def verify_run(run_path: Path, *, quick: bool = False, trust_code: bool = False, as_json: bool) -> None:
+def verify_run(
+    run_path: Path, *, quick: bool = False, trust_code: bool = False, signed_by: Path | None = None, as_json: bool
+) -> None:
     """Make everything of the run again that can be derived, run it, and compare it and the ledger field by field.
 
     Args:
         run_path: the run, which is only read; nothing that it brought is executed.
         quick: only hash the artifacts again.
         trust_code: Python files that its configuration names may be executed.
+        signed_by: an SSH public key whose holder must have signed the ledger; None: no signature is asked for.
         as_json: print one JSON object.
 
     Raises:
@@ -44,6 +48,9 @@ def verify_run(run_path: Path, *, quick: bool = False, trust_code: bool = False,
     """
     run = RunFolder.open(run_path)
     ledger = require_ledger(run)
+    if signed_by is not None:
+        require_signed(run, ledger, signed_by)
+        typer.echo(f"signed by the holder of {signed_by}", err=True)
     plan = RunPlan(run.config())
     problems = list(artifact_problems(run, ledger, hash_again=True))
     if problems:
