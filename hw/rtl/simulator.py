@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -168,7 +169,9 @@ def simulator_for(description: RtlDescription, artifact: Path, *, cache: Path, w
     folder = cache / _key(sources)
     if not _is_whole(folder):
         cache.mkdir(parents=True, exist_ok=True)
-        build = Path(tempfile.mkdtemp(prefix="building-", dir=cache))
+        # GNU make cannot build in a folder whose path has a space.
+        spaced = any(character.isspace() for character in str(cache.resolve()))
+        build = Path(tempfile.mkdtemp(prefix="building-", dir=None if spaced else cache))
         try:
             _compile(sources, build, log=workdir / "compile.log")
             _commit(build / "obj" / EXECUTABLE, folder)
@@ -208,7 +211,9 @@ def _commit(executable: Path, folder: Path) -> None:
         raise StageError(f"{NEEDED_BY}: make ended without an error but left no {executable.name}")
     folder.mkdir(exist_ok=True)
     (folder / DIGEST).write_text(sha256_of_bytes(executable.read_bytes()))
-    executable.replace(folder / EXECUTABLE)
+    partial = folder / f"{EXECUTABLE}.{os.getpid()}"
+    shutil.copy2(executable, partial)  # it may have been built on another file system
+    partial.replace(folder / EXECUTABLE)
 
 
 def _is_whole(folder: Path) -> bool:
