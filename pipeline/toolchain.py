@@ -385,6 +385,11 @@ def trust_exit_codes() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
+def memory_bytes() -> int:
+    """Return how much memory the machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def cpu_count() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0))

@@ -27,11 +27,16 @@ from bitproof.export.importer.join_heads import heads_of
 from bitproof.export.qonnx import FILE, load_qonnx
 from bitproof.pipeline import Artifact, Codes, InputError, Stage, StageContext
 from bitproof.pipeline.import_config import SourceFile
+from bitproof.pipeline.toolchain import memory_bytes
 
 KIND = "dataset"
 MAX_NUMBERS = 1 << 31
 """Of all vectors together."""
+BYTES_PER_NUMBER = 24
+"""What a check takes for each of them at most: the codes as int64, what an executor is given, and the stored ones."""
 ROWS_AT_ONCE, NUMBERS_AT_ONCE = 1_000, 1 << 24
+SHOWN = 200
+"""So many characters of an error about a file are shown: a header may have any number."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +59,16 @@ class PrepareVectors(Stage):
         quantizer = require_input_quantizer(model)
         shape = code_shape(model, quantizer)
         inputs = math.prod(shape)
+        kind = np.result_type(np.min_scalar_type(quantizer.lowest), np.min_scalar_type(quantizer.highest))
         if self.vectors is None:
-            codes = draw_codes(quantizer, inputs, self.samples, ctx.seed)
+            codes = draw_codes(quantizer, inputs, self.samples, ctx.seed).astype(kind)
         else:
             path = self.vectors.require_unchanged()
-            codes = _codes_of(_read(path), path, model, quantizer, shape)
+            codes = _codes_of(_read(path), path, model, quantizer, shape, kind)
         if self.labels is not None:
             path = self.labels.require_unchanged()
             np.save(ctx.workdir / f"{self.split}_labels.npy", _labels_of(_read(path), path, len(codes), model))
-        kind = np.result_type(np.min_scalar_type(quantizer.lowest), np.min_scalar_type(quantizer.highest))
-        np.save(ctx.workdir / f"{self.split}_codes.npy", codes.astype(kind))
+        np.save(ctx.workdir / f"{self.split}_codes.npy", codes)
         description = {
             "inputs": inputs,
             "shape": list(shape),
@@ -83,33 +88,62 @@ def _read(path: Path) -> NDArray[Any]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, OverflowError, SyntaxError, TypeError, BadZipFile, TokenError) as error:
-        raise InputError(f"{path} is not a .npy file with one array of numbers: {error}") from error
+        said = str(error).splitlines()[0][:SHOWN] if str(error) else type(error).__name__
+        raise InputError(f"{path} is not a .npy file with one array of numbers: {said}") from error
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path} holds several arrays; save the one that is meant by numpy.save")
     return array
 
 
 def _codes_of(
-    given: NDArray[Any], path: Path, model: onnx.ModelProto, quantizer: InputQuantizer, shape: tuple[int, ...]
-) -> Codes:
+    given: NDArray[Any],
+    path: Path,
+    model: onnx.ModelProto,
+    quantizer: InputQuantizer,
+    shape: tuple[int, ...],
+    kind: np.dtype[Any],
+) -> NDArray[np.integer[Any]]:
+    """Return the codes of the mapped array *given*, of the type *kind*, made block by block."""
     if given.ndim < 2 or not given.size or given.size > MAX_NUMBERS:
         raise InputError(f"{path} has the shape {given.shape}; samples first, then the numbers of one are expected")
-    if given.dtype.kind in "iu":
-        _require_shape(given, path, "codes", shape)
-        return _require_codes(given.reshape(len(given), -1), path, quantizer)
-    if given.dtype not in (np.float32, np.float64):
+    real = given.dtype.kind not in "iu"
+    if real and given.dtype not in (np.float32, np.float64):
         raise InputError(f"{path} holds {given.dtype}; integer codes or float32 or float64 values are expected")
-    _require_shape(given, path, "real inputs", sample_shape(model))
+    _require_shape(given, path, *(("real inputs", sample_shape(model)) if real else ("codes", shape)))
+    inputs = math.prod(shape)
+    _require_memory(len(given) * inputs, path, len(given))
+    codes = np.empty((len(given), inputs), dtype=kind)
+    rows = max(1, min(ROWS_AT_ONCE, NUMBERS_AT_ONCE // max(inputs, math.prod(given.shape[1:]))))
+    for start in range(0, len(given), rows):
+        block = np.array(given[start : start + rows])
+        codes[start : start + rows] = (
+            _quantized(block, path, model, quantizer) if real else _require_codes(block, path, quantizer)
+        )
+    return codes
+
+
+def _quantized(given: NDArray[Any], path: Path, model: onnx.ModelProto, quantizer: InputQuantizer) -> Codes:
     with np.errstate(over="ignore"):  # a value that is too large becomes infinite
-        values = np.asarray(given, dtype=np.float32).reshape(len(given), *sample_shape(model))
+        values = given.astype(np.float32).reshape(len(given), *sample_shape(model))
     if not np.isfinite(values).all():
         raise InputError(f"{path} holds a value that is not finite, or too large for binary32")
-    pieces = []
-    rows = max(1, min(ROWS_AT_ONCE, NUMBERS_AT_ONCE // math.prod(shape)))
-    for start in range(0, len(values), rows):
-        outputs = run_head(model, quantizer, values[start : start + rows])
-        pieces.append(quantizer.codes_of(outputs).reshape(len(outputs), -1))
-    return np.concatenate(pieces)
+    codes: Codes = quantizer.codes_of(run_head(model, quantizer, values)).reshape(len(values), -1)
+    return codes
+
+
+def _require_memory(numbers: int, path: Path, samples: int) -> None:
+    """Refuse vectors that the checks could not hold, before they are read.
+
+    Raises:
+        InputError: with what is needed, what there is, and how many samples fit.
+    """
+    there = memory_bytes()
+    if numbers * BYTES_PER_NUMBER > there:
+        fit = max(1, samples * there // (numbers * BYTES_PER_NUMBER))
+        raise InputError(
+            f"{path} holds {samples} samples, {numbers} numbers, of which the checks need about "
+            f"{numbers * BYTES_PER_NUMBER >> 20} MiB; this machine has {there >> 20} MiB: save at most {fit} samples"
+        )
 
 
 def _require_shape(given: NDArray[Any], path: Path, what: str, shape: tuple[int, ...]) -> None:
@@ -119,7 +153,8 @@ def _require_shape(given: NDArray[Any], path: Path, what: str, shape: tuple[int,
         raise InputError(f"{path} has the shape {given.shape}; {what} of this network have the shape {wanted}")
 
 
-def _require_codes(given: NDArray[Any], path: Path, quantizer: InputQuantizer) -> Codes:
+def _require_codes(block: NDArray[Any], path: Path, quantizer: InputQuantizer) -> Codes:
+    given = block.reshape(len(block), -1)
     low, high = int(given.min()), int(given.max())
     if low < quantizer.lowest or high > quantizer.highest:
         raise InputError(

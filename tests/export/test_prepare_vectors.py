@@ -150,3 +150,43 @@ def test_files_that_hold_no_array_are_refused_and_nothing_in_them_is_run(qonnx: 
         stage = PrepareVectors(source_file(tmp_path / name), None, 20, "vectors")
         with pytest.raises(InputError, match=rf"{name} (is not a \.npy file with one array|holds several arrays)"):
             stage.run(qonnx, context(tmp_path, f"data{position}"))
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float32])
+def test_vectors_are_read_in_blocks_with_the_same_codes(
+    qonnx: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[np.generic]
+) -> None:
+    given = np.random.default_rng(0).integers(-1, 2, size=(11, 1, 2, 3)).astype(kind)
+    stored = []
+    for rows in (1_000, 3):
+        monkeypatch.setattr("bitproof.export.importer.prepare_vectors.ROWS_AT_ONCE", rows)
+        (tmp_path / str(rows)).mkdir()
+        stored.append(load_vectors(prepare(qonnx, tmp_path / str(rows), given), "vectors").codes)
+    np.testing.assert_array_equal(*stored, strict=True)
+    given[10, 0, 1, 2] = 7 if kind is np.int64 else np.inf
+    (tmp_path / "late").mkdir()
+    with pytest.raises(InputError, match=r"holds codes from -?\d to 7|not finite"):
+        prepare(qonnx, tmp_path / "late", given)
+
+
+def test_more_than_the_memory_holds_is_refused_before_it_is_read(
+    qonnx: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bitproof.export.importer.prepare_vectors.memory_bytes", lambda: 40 << 20)
+    given = np.lib.format.open_memmap(tmp_path / "vectors.npy", "w+", np.uint8, (1_000_000, 6))  # a sparse file
+    del given
+    source = source_file(tmp_path / "vectors.npy")
+    stage = PrepareVectors(vectors=source, labels=None, samples=20, split="vectors")
+    with pytest.raises(
+        InputError, match=r"1000000 samples, 6000000 numbers, .* 137 MiB; this machine has 40 MiB: save at"
+    ):
+        stage.run(qonnx, context(tmp_path, "data"))
+
+
+def test_a_header_of_any_length_is_not_shown_in_full(qonnx: Artifact, tmp_path: Path) -> None:
+    header = ("{" + "x" * 50_000 + "}\n").encode()
+    (tmp_path / "odd.npy").write_bytes(b"\x93NUMPY\x02\x00" + len(header).to_bytes(4, "little") + header)
+    stage = PrepareVectors(source_file(tmp_path / "odd.npy"), None, samples=20, split="vectors")
+    with pytest.raises(InputError) as refused:
+        stage.run(qonnx, context(tmp_path, "data"))
+    assert len(str(refused.value)) < 500
