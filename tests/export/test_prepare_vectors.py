@@ -162,7 +162,8 @@ def test_vectors_are_read_in_blocks_with_the_same_codes(
         monkeypatch.setattr("bitproof.export.importer.prepare_vectors.ROWS_AT_ONCE", rows)
         (tmp_path / str(rows)).mkdir()
         stored.append(load_vectors(prepare(qonnx, tmp_path / str(rows), given), "vectors").codes)
-    np.testing.assert_array_equal(*stored, strict=True)
+    whole, blocks = stored
+    np.testing.assert_array_equal(whole, blocks, strict=True)
     given[10, 0, 1, 2] = 7 if kind is np.int64 else np.inf
     (tmp_path / "late").mkdir()
     with pytest.raises(InputError, match=r"holds codes from -?\d to 7|not finite"):

@@ -24,7 +24,7 @@ def test_a_plain_file_of_the_allowed_size_is_read(tmp_path: Path) -> None:
 def test_a_pipe_or_device_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
-        with pytest.raises(OSError, match="not a plain file|Is a directory"):
+        with pytest.raises(OSError, match=r"not a plain file|Is a directory"):
             read_bytes(path, 100)
         with pytest.raises(ConfigError):
             read_config(path)
