@@ -48,6 +48,7 @@ def compare_with_derivation(derivation: Derivation, ledger: Ledger, *, trust_cod
     other_tools = dict(_made_by_other_tools(derivation))
     left_out = derivation.plan.network.left_out(trust_code=trust_code)
     excused = [*(f"artifacts[{name}]." for name in other_tools), *_fields_of(left_out)]
+    excused += [f"resources.{plan.name}." for plan in derivation.plan.executors if plan.source in other_tools]
     files = [line for name, line in _files(derivation) if name not in other_tools]
     files += _manifests(derivation)
     derived = read_ledger(derivation.again.ledger).model_dump(mode="json")

@@ -248,6 +248,28 @@ def test_labels_of_a_run_whose_files_are_gone_are_held_against_its_accuracies(ru
     assert "accuracy.c:cortex-m0: the ledger has " in outcome.err, "all differences, not the first alone"
 
 
+def test_bytes_that_other_tools_made_are_stated_and_what_is_made_here_is_run(run: Path) -> None:
+    """A user with another compiler: the firmware cannot be the same, the codes are."""
+    firmware = run / "firmware-cortex-m0"
+    flip_last_byte(firmware / "firmware.elf")
+    seal_again(run, "firmware-cortex-m0")
+    assert verified(run).code == 1, "by the same compiler it is the same"
+    manifest = json.loads((firmware / MANIFEST).read_text())
+    manifest["tools"]["arm-none-eabi-gcc"] = "9.9"
+    (firmware / MANIFEST).write_text(json.dumps(manifest))
+    content = json.loads((run / "ledger.json").read_text())
+    content["tools"]["arm-none-eabi-gcc"] = "9.9"
+    content["resources"]["c:cortex-m0"]["flash_bytes"] += 4
+    (run / "ledger.json").write_text(json.dumps(content))
+    seal_ledger(run)
+    assert bitproof("report", run).code == 0
+    outcome = verified(run)
+    assert outcome.code == 0, outcome.err
+    said = "stated, not verified: artifact firmware-cortex-m0: made by arm-none-eabi-gcc 9.9 (here "
+    assert said in outcome.err
+    assert "with other bytes; the one made here was run" in outcome.err
+
+
 def test_links_and_pipes_in_an_artifact_are_refused(run: Path) -> None:
     for make, kind in ((lambda path: path.symlink_to("/etc/hostname"), "link"), (os.mkfifo, "special file")):
         odd = run / "onnx-int8" / "odd"
