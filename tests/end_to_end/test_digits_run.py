@@ -99,14 +99,6 @@ def test_a_changed_target_option_makes_only_that_target_again(copy: Path) -> Non
     assert {stage for stage in before if after[stage] != before[stage]} == {"finn", "rtl"}
 
 
-def test_two_runs_of_one_configuration_give_the_same_artifacts(finished: Path, tmp_path: Path) -> None:
-    outcome = bitproof(*RUN, "--runs", tmp_path, "--until", "rtl")
-    assert outcome.code == 0, outcome.err
-    recorded = {entry["stage"]: entry["sha256"] for entry in ledger_of(finished)["artifacts"]}
-    for stage in ("data", "train", "export", "integer", "finn", "rtl"):
-        assert json.loads((tmp_path / "digits_mlp" / stage / "artifact.json").read_text())["sha256"] == recorded[stage]
-
-
 def test_rtl_is_calibrated_by_its_thresholds_and_refuses_an_output_bias(copy: Path) -> None:
     refused = bitproof("calibrate", copy, "--executor", "rtl", "--parameters", "all", "--evaluations", "16")
     assert refused.code == 4, refused.err

@@ -172,8 +172,7 @@ def test_no_scratch_is_needed_beyond_what_is_kept() -> None:
 
 RTL = {
     "signed": coded_network(SIGNED4, SIGNED4, range(-7, 8), outputs=range(-4, 4)),
-    "bipolar": coded_network(BIPOLAR, BIPOLAR, range(-1, 3), bias=True),
-    "one bit, flattened": coded_network(range(2), range(2), range(-3, 3), shape=(37, 1)),
+    "one bit, bipolar, flattened": coded_network(range(2), BIPOLAR, range(-1, 3), shape=(37, 1), bias=True),
 }
 
 
