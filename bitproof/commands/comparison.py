@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from bitproof.pipeline.artifact import MANIFEST, Artifact
 from bitproof.pipeline.errors import IntegrityError
 from bitproof.pipeline.ledger import Ledger, read_ledger
 from bitproof.pipeline.ledger_differences import Difference, differences
+from bitproof.pipeline.toolchain import TOOLS
 
 OF_THE_MACHINE = ("created_by", "tools.")
 """Fields that say which programs were used: another machine has others."""
@@ -47,7 +47,7 @@ def compare_with_derivation(derivation: Derivation, ledger: Ledger, *, trust_cod
     """
     other_tools = dict(_made_by_other_tools(derivation))
     left_out = derivation.plan.network.left_out(trust_code=trust_code)
-    excused = [*(f"artifacts[{name}]." for name in other_tools), *_fields_of(left_out)]
+    excused = [*(f"artifacts[{name}].sha256" for name in other_tools), *_fields_of(left_out)]
     excused += [f"resources.{plan.name}." for plan in derivation.plan.executors if plan.source in other_tools]
     files = [line for name, line in _files(derivation) if name not in other_tools]
     files += _manifests(derivation)
@@ -100,21 +100,21 @@ def _source_of(derivation: Derivation, name: str) -> list[str]:
 
 
 def _made_by_other_tools(derivation: Derivation) -> Iterator[tuple[str, str]]:
-    """Yield the artifacts whose bytes differ and that other versions made, with these; and those made of them."""
-    excused: set[str] = set()
+    """Yield the artifacts whose bytes differ and that other versions of a program (a compiler) made, with these.
+
+    What this project and its libraries write is the same everywhere: nothing excuses another byte of it.
+    """
+    programs = {tool.name for tool in TOOLS}
     for recorded, made in _artifacts(derivation):
-        source = derivation.plan.stage(made.stage).source
         if not differing_files(recorded, made):
             continue
         changed = sorted(
             f"{name} {recorded.tools.get(name, 'none')} (here {version})"
             for name, version in made.tools.items()
-            if recorded.tools.get(name) != version
+            if name in programs and recorded.tools.get(name) != version
         )
-        if changed or source in excused:
-            excused.add(made.stage)
-            by = f"made by {', '.join(changed)}" if changed else f"made of {source}"
-            yield made.stage, f"{by}, with other bytes; the one made here was run"
+        if changed:
+            yield made.stage, f"made by {', '.join(changed)}, with other bytes; the one made here was run"
 
 
 def _artifacts(derivation: Derivation) -> Iterator[tuple[Artifact, Artifact]]:
@@ -142,5 +142,5 @@ def as_json(comparison: Comparison) -> dict[str, object]:
         "differences": [
             {"field": found.field, "recorded": found.recorded, "derived": found.derived} for found in comparison.fields
         ],
-        "stated": json.loads(json.dumps(comparison.stated)),
+        "stated": list(comparison.stated),
     }

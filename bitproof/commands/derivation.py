@@ -52,7 +52,7 @@ class Derivation:
 
         Raises:
             IntegrityError: an input is not what its manifest says, or holds what is no plain file.
-        BitproofError: a stage that all targets share fails.
+            BitproofError: a stage that all targets share fails.
         """
         for name in names:
             if name in self.taken_over:

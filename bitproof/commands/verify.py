@@ -121,7 +121,7 @@ def _require_tools(derivation: Derivation) -> None:
     """Refuse to conclude where a program was missing: what it makes was not verified.
 
     Raises:
-        GateError: with what the stages said.
+        MissingToolsError: with what the stages said.
     """
     missing = [failure.message for failure in derivation.again.failures() if failure.exit_code == 3]
     if missing:

@@ -17,7 +17,8 @@ ALLOWED = frozenset(
         "$readmemh",
     }
 )
-OUTSIDE = re.compile(r"\$\w*|`systemc_\w+|\bimport\s*\"|\bexport\s*\"|``\s*\$|\$\s*``")
+OUTSIDE = re.compile(r"\$\w*\s*``|\$\w*|`systemc_\w+|`include\b|\bimport\s*\"|\bexport\s*\"")
+"""A task; one that a macro makes longer; C++; a file that is not among those looked at; a function of the host."""
 UNBOUNDED = re.compile(r"[\[:]\s*\$\s*[\]:]")
 """The end of a queue or of an unbounded range, where a lone ``$`` is no task."""
 

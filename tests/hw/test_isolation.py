@@ -111,6 +111,8 @@ def test_firmware_opens_no_file_outside_of_its_folder(
         'initial $value$plusargs("x=%s", x);',
         "`define T(x) $``x\ninitial `T(system)(0);",
         'initial $\nsystem("x");',
+        "`define W $write``memh\ninitial `W(0);",
+        '`include "/tmp/tasks.svh"',
         'initial $writememh("/etc/x", memory);',
     ],
 )
