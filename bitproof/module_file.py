@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -65,6 +66,9 @@ def keep_inputs(folder: Path, run: Path, write: Callable[[Path], None]) -> Path:
     """Let *write* fill a new folder in *folder*, and return it under the name of its digest.
 
     What an earlier run in the folder *run* was made of stays as it is, whatever comes of the new one; older folders go.
+
+    Raises:
+        BitproofError: what *write* raises; nothing of the new folder is left.
     """
     folder.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix="partial-", dir=folder))
@@ -75,6 +79,8 @@ def keep_inputs(folder: Path, run: Path, write: Callable[[Path], None]) -> Path:
             partial.rename(final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):
+            folder.rmdir()  # of a first deployment that was refused: it is empty
     config = run / CONFIG
     used = config.read_text() if config.is_file() else ""
     for other in folder.iterdir():

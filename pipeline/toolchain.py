@@ -29,7 +29,16 @@ _log = logging.getLogger(__name__)
 
 LOG_TAIL_LINES = 15
 CONFINED = Path(__file__).parent / "confined.py"
-SYSTEM_FILES = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", "/proc", "/sys/devices/system", "/dev/urandom")
+SYSTEM_FILES = (
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/bin",
+    "/etc/ld.so.cache",
+    "/proc/self",
+    "/sys/devices/system",
+    "/dev/urandom",
+)
 """What a confined program may read in any case: libraries, and what they ask of the kernel."""
 DEVICES = ("/dev/null",)
 GRACE_S = 30

@@ -28,6 +28,12 @@ from bitproof.pipeline.run_folder import RunFolder, config_to_json
 from bitproof.plan import INTEGER, PARITY, REPORT, RunPlan
 
 
+class MissingToolsError(BitproofError):
+    """A part of a run cannot be verified on this machine."""
+
+    exit_code = 3
+
+
 def verify_run(
     run_path: Path, *, quick: bool = False, trust_code: bool = False, signed_by: Path | None = None, as_json: bool
 ) -> None:
@@ -44,7 +50,7 @@ def verify_run(
         IntegrityError: an artifact or the ledger is not what was recorded.
         GateError: a file or a field is not what was derived; an executor differs from the integer model, or a proof
             or gate fails.
-        ToolMissingError: a program that is needed is not installed.
+        MissingToolsError: a program that is needed is not installed.
     """
     run = RunFolder.open(run_path)
     ledger = require_ledger(run)
@@ -126,12 +132,6 @@ def _require_tools(derivation: Derivation) -> None:
     missing = [failure.message for failure in derivation.again.failures() if failure.exit_code == 3]
     if missing:
         raise MissingToolsError("\n".join(missing))
-
-
-class MissingToolsError(BitproofError):
-    """A part of a run cannot be verified on this machine."""
-
-    exit_code = 3
 
 
 def _outcome(derived: Ledger) -> str:

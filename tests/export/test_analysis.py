@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from agreement import Subject, random_codes
 from coded_networks import coded_network
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from integer_graphs import residual_network
-from random_graphs import Graph, graphs
+from random_graphs import SEARCH, Graph, graphs
 
 from bitproof.export.integer import (
     INPUT,
@@ -30,14 +30,6 @@ from bitproof.export.integer import (
 )
 from bitproof.export.integer import analysis as module
 from bitproof.export.integer.analysis import analyse
-
-search = settings(
-    max_examples=40,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)
 
 
 def window(kernel: int, stride: int) -> Window:
@@ -92,7 +84,7 @@ def test_every_code_lies_in_its_range_and_type_and_has_its_shape(model: IntegerM
 
 
 @pytest.mark.slow
-@search
+@SEARCH
 @given(graphs())
 def test_random_graphs_give_what_is_said_of_them(graph: Graph) -> None:
     """Every traced code is one of those that were found, and every count is that of a walk over the shapes."""

@@ -12,7 +12,7 @@ import pytest
 from coded_networks import NARROW8, TERNARY, coded_network, drawn_codes
 from hypothesis import given
 from hypothesis import strategies as st
-from integer_networks import saved
+from mcu_firmware import built_firmware
 from mcu_host import HostExecutor, compile_host, host_executor
 from rtl_builds import build_rtl
 
@@ -21,13 +21,13 @@ from bitproof.export.integer import IntegerModel, IntegerType, MatMul, run
 from bitproof.export.proofs import prove_matrix_units, prove_requantization
 from bitproof.hw.finn import FinnExecutor
 from bitproof.hw.finn.fault import flip_weight_bit as flip_rtl
-from bitproof.hw.mcu import BuildFirmware, FirmwareExecutor, GenerateC, flip_weight_bit
+from bitproof.hw.mcu import FirmwareExecutor, flip_weight_bit
 from bitproof.hw.mcu.byte_codes import ByteCodes
 from bitproof.hw.mcu.cores import STACK_BYTES
 from bitproof.hw.mcu.memory import SLACK_BYTES, footprint
 from bitproof.hw.mcu.plan import plan_network
 from bitproof.hw.rtl.executor import RtlExecutor
-from bitproof.pipeline import Artifact, Executor, StageContext, StageError, compare_codes
+from bitproof.pipeline import Executor, StageError, compare_codes
 
 SIGNED8, SIGNED4, BIPOLAR, ABOUT_ZERO = range(-128, 128), range(-8, 8), range(-1, 2, 2), range(-37, 219)
 NETWORKS = {
@@ -119,23 +119,13 @@ def test_an_input_that_is_no_code_is_refused(tmp_path: Path) -> None:
     assert "An input code stands for 1/128 times the code. An output stands for 1 times the number." in header
 
 
-def built(model: IntegerModel, folder: Path) -> Path:
-    artifact = saved(model, folder / "integer")
-    for stage in (GenerateC("cortex-m0"), BuildFirmware("cortex-m0")):
-        workdir, scratch = folder / stage.name, folder / f"{stage.name}-scratch"
-        workdir.mkdir()
-        scratch.mkdir()
-        stage.run(artifact, StageContext(workdir, scratch, 0))
-        artifact = Artifact(stage.name, stage.produces, workdir, "")
-    return artifact.path
-
-
 @pytest.mark.tool
 @pytest.mark.parametrize("name", NETWORKS)
 def test_firmware_is_exact_fits_the_estimate_and_shows_a_flipped_bit(name: str, tmp_path: Path) -> None:
     model = NETWORKS[name]
-    folder = built(model, tmp_path)
-    executor = FirmwareExecutor(Artifact("firmware", "firmware", folder, ""), tmp_path, "cortex-m0")
+    artifact = built_firmware(model, tmp_path, "cortex-m0")
+    folder = artifact.path
+    executor = FirmwareExecutor(artifact, tmp_path, "cortex-m0")
     require_equal(model, executor)
     require_proven(model, executor)
     estimate, sizes = footprint(model, "cortex-m0"), json.loads((folder / "size.json").read_text())
@@ -157,7 +147,7 @@ def require_found(model: IntegerModel, executor: FirmwareExecutor) -> None:
 @pytest.mark.tool
 def test_firmware_refuses_what_is_no_code(tmp_path: Path) -> None:
     model = NETWORKS["bipolar"]
-    executor = FirmwareExecutor(Artifact("firmware", "firmware", built(model, tmp_path), ""), tmp_path, "cortex-m0")
+    executor = FirmwareExecutor(built_firmware(model, tmp_path, "cortex-m0"), tmp_path, "cortex-m0")
     zero = np.zeros((1, 37), dtype=np.int64)
     with pytest.raises(StageError, match="was given codes 0 to 0; allowed are -1 to 1 in steps of 2"):
         executor(zero)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from integer_networks import random_network, saved
+from integer_networks import random_network
+from mcu_firmware import built_firmware
 
-from bitproof.hw.mcu import BuildFirmware, FirmwareExecutor, GenerateC, qemu
+from bitproof.hw.mcu import FirmwareExecutor, qemu
 from bitproof.hw.rtl.tasks import ALLOWED, require_known_tasks
-from bitproof.pipeline import Artifact, StageContext, StageError
+from bitproof.pipeline import Artifact, StageError
 from bitproof.pipeline.toolchain import ARM_GCC
 
 HOSTILE = """
@@ -42,15 +43,7 @@ text: .asciz "TEXT"
 
 @pytest.fixture(scope="module")
 def firmware(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("firmware")
-    artifact = saved(random_network((5, 4, 3)), folder / "integer")
-    for stage in (GenerateC("cortex-m0"), BuildFirmware("cortex-m0")):
-        workdir, scratch = folder / stage.name, folder / f"{stage.name}-scratch"
-        workdir.mkdir()
-        scratch.mkdir()
-        stage.run(artifact, StageContext(workdir, scratch, 0))
-        artifact = Artifact(stage.name, stage.produces, workdir, "")
-    return artifact.path
+    return built_firmware(random_network((5, 4, 3)), tmp_path_factory.mktemp("firmware"), "cortex-m0").path
 
 
 def run_hostile(firmware: Path, tmp_path: Path, operation: int, first: int, text: str) -> FirmwareExecutor:

@@ -9,17 +9,17 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from integer_networks import network_for, random_codes, random_network, saved
+from integer_networks import network_for, random_codes, random_network
+from mcu_firmware import built_firmware
 
 from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Threshold, run, trace
 from bitproof.export.proofs import prove_matrix_units, prove_requantization
-from bitproof.hw.mcu import BuildFirmware, CoreName, FirmwareExecutor, GenerateC, flip_weight_bit, measure
+from bitproof.hw.mcu import CoreName, FirmwareExecutor, flip_weight_bit, measure
 from bitproof.hw.mcu.elf import file_offset, sections
 from bitproof.pipeline import (
     Artifact,
     MatrixUnit,
     Requantizer,
-    StageContext,
     StageError,
     TooLargeError,
     ToolMissingError,
@@ -31,19 +31,6 @@ pytestmark = pytest.mark.tool
 DEFAULT_WIDTHS = (784, 64, 64, 64, 10)
 
 
-def built(
-    model: IntegerModel, folder: Path, core: CoreName = "cortex-m4", definitions: tuple[str, ...] = ()
-) -> Artifact:
-    artifact = saved(model, folder / "integer")
-    for stage in (GenerateC(core), BuildFirmware(core, definitions)):
-        workdir, scratch = folder / stage.name, folder / f"{stage.name}-scratch"
-        workdir.mkdir()
-        scratch.mkdir()
-        stage.run(artifact, StageContext(workdir, scratch, 0))
-        artifact = Artifact(stage.name, stage.produces, workdir, "")
-    return artifact
-
-
 def require_equal(model: IntegerModel, executor: FirmwareExecutor, samples: int = 40) -> None:
     codes = random_codes(model, samples)
     compare_codes(run(model, codes), executor(codes), names=("integer", executor.name), origin="random").require()
@@ -53,7 +40,7 @@ def require_equal(model: IntegerModel, executor: FirmwareExecutor, samples: int 
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_every_core_equals_the_integer_model(tmp_path: Path, core: CoreName, bits: int) -> None:
     model = random_network((37, 6, 5, 7, 3), weight_type=IntegerType(bits, signed=True), act_bits=(2, 4, 8))
-    executor = FirmwareExecutor(built(model, tmp_path, core), tmp_path / "run", core)
+    executor = FirmwareExecutor(built_firmware(model, tmp_path, core), tmp_path / "run", core)
     assert executor.name == f"c:{core}"
     require_equal(model, executor)
     assert isinstance(executor, Requantizer)
@@ -65,13 +52,13 @@ def test_every_core_equals_the_integer_model(tmp_path: Path, core: CoreName, bit
 @pytest.mark.parametrize("core", get_args(CoreName))
 def test_every_core_runs_ternary_rows(tmp_path: Path, core: CoreName) -> None:
     model = random_network((203, 9, 150, 3), weight_range=(-1, 1))
-    require_equal(model, FirmwareExecutor(built(model, tmp_path, core), tmp_path / "run", core))
+    require_equal(model, FirmwareExecutor(built_firmware(model, tmp_path, core), tmp_path / "run", core))
 
 
 def test_every_reachable_accumulator_is_requantized_alike(tmp_path: Path) -> None:
     for spacing, method in (("even", "multiply-shift"), ("irregular", "thresholds")):
         model = random_network((20, 6, 4), act_bits=(4,), spacing=spacing)  # type: ignore[arg-type]
-        executor = FirmwareExecutor(built(model, tmp_path / spacing), tmp_path / spacing / "run")
+        executor = FirmwareExecutor(built_firmware(model, tmp_path / spacing), tmp_path / spacing / "run")
         assert executor.manifest.activations[0].method == method
         (proof,) = prove_requantization(model, executor)
         assert proof.holds
@@ -82,7 +69,7 @@ def test_every_reachable_accumulator_is_requantized_alike(tmp_path: Path) -> Non
 @pytest.mark.parametrize("method", ["multiply-shift-64", "rounding-shift"])
 def test_every_core_requantizes_to_8_bits_without_thresholds(tmp_path: Path, core: CoreName, method: str) -> None:
     model = network_for(method)
-    executor = FirmwareExecutor(built(model, tmp_path, core), tmp_path / "run", core)
+    executor = FirmwareExecutor(built_firmware(model, tmp_path, core), tmp_path / "run", core)
     assert executor.manifest.activations[0].method == method
     require_equal(model, executor)
     (proof,) = prove_requantization(model, executor)
@@ -96,7 +83,7 @@ def test_every_core_requantizes_to_8_bits_without_thresholds(tmp_path: Path, cor
 
 
 def test_accumulators_of_another_shape_or_width_are_refused(tmp_path: Path) -> None:
-    executor = FirmwareExecutor(built(random_network((5, 4, 3)), tmp_path), tmp_path / "run")
+    executor = FirmwareExecutor(built_firmware(random_network((5, 4, 3)), tmp_path), tmp_path / "run")
     with pytest.raises(StageError, match=r"^act0 takes accumulators of shape \(N, 4\), not \(2, 3\)$"):
         executor.requantize_at("act0", np.zeros((2, 3), dtype=np.int64))
     with pytest.raises(StageError, match=r"^accumulators 0 to 2147483648 do not fit int32$"):
@@ -107,8 +94,8 @@ def test_dual_lane_and_single_products_give_the_same_integers(tmp_path: Path) ->
     for bits in (2, 3, 8):
         model = random_network((45, 6, 4), weight_type=IntegerType(bits, signed=True))
         folder = tmp_path / str(bits)
-        single = built(model, folder / "single", definitions=("BITPROOF_LANES=0",))
-        dual = built(model, folder / "dual", definitions=("BITPROOF_LANES=1",))
+        single = built_firmware(model, folder / "single", definitions=("BITPROOF_LANES=0",))
+        dual = built_firmware(model, folder / "dual", definitions=("BITPROOF_LANES=1",))
         assert (single.path / "firmware.elf").read_bytes() != (dual.path / "firmware.elf").read_bytes()
         for artifact in (single, dual):
             require_equal(model, FirmwareExecutor(artifact, folder / "run"))
@@ -116,7 +103,7 @@ def test_dual_lane_and_single_products_give_the_same_integers(tmp_path: Path) ->
 
 def test_firmware_depends_on_the_sources_alone(tmp_path: Path) -> None:
     model = random_network((20, 6, 4))
-    first, second = (built(model, tmp_path / name) for name in ("a", "b/deeper"))
+    first, second = (built_firmware(model, tmp_path / name) for name in ("a", "b/deeper"))
     for name in ("firmware.elf", "size.json", "manifest.json"):
         assert (first.path / name).read_bytes() == (second.path / name).read_bytes()
     assert str(tmp_path).encode() not in (first.path / "firmware.elf").read_bytes()
@@ -124,7 +111,7 @@ def test_firmware_depends_on_the_sources_alone(tmp_path: Path) -> None:
 
 def test_the_default_network_costs_what_it_should(tmp_path: Path) -> None:
     model = random_network(DEFAULT_WIDTHS, weight_range=(-1, 1))
-    artifact = built(model, tmp_path)
+    artifact = built_firmware(model, tmp_path)
     executor = FirmwareExecutor(artifact, tmp_path / "run")
     codes = random_codes(model, 20)
     cost = measure(executor, codes)
@@ -148,7 +135,7 @@ def test_a_flipped_weight_bit_is_that_weight_alone(
     tmp_path: Path, bits: int, low: int, high: int, flipped: str
 ) -> None:
     model = random_network((30, 5, 5), weight_type=IntegerType(bits, signed=True), weight_range=(low, high))
-    original = built(model, tmp_path)
+    original = built_firmware(model, tmp_path)
     copy = tmp_path / "copy"
     shutil.copytree(original.path, copy)
     # Row 1 of every random matrix holds the largest weight.
@@ -162,7 +149,7 @@ def test_a_flipped_weight_bit_is_that_weight_alone(
 
 def test_a_flipped_bit_of_the_last_layer_fails_the_parity_check(tmp_path: Path) -> None:
     model = random_network((30, 5, 5), weight_range=(-1, 1))
-    artifact = built(model, tmp_path)
+    artifact = built_firmware(model, tmp_path)
     codes = random_codes(model, 50)
     column = int(trace(model, codes)["act0"].sum(axis=0).argmax())
     flip_weight_bit(artifact.path, node="fc1", row=0, column=column)
@@ -174,7 +161,7 @@ def test_a_flipped_bit_of_the_last_layer_fails_the_parity_check(tmp_path: Path) 
 
 
 def test_a_hard_fault_ends_the_run_with_its_own_code(tmp_path: Path) -> None:
-    artifact = built(random_network((8, 4, 4)), tmp_path)
+    artifact = built_firmware(random_network((8, 4, 4)), tmp_path)
     path = artifact.path / "firmware.elf"
     image = bytearray(path.read_bytes())
     entry = file_offset(bytes(image), "mlp_run") & ~1  # bit 0 of a function's address says Thumb
@@ -185,7 +172,7 @@ def test_a_hard_fault_ends_the_run_with_its_own_code(tmp_path: Path) -> None:
 
 
 def test_what_the_executor_refuses(tmp_path: Path) -> None:
-    artifact = built(random_network((8, 4, 4), input_bits=4), tmp_path)
+    artifact = built_firmware(random_network((8, 4, 4), input_bits=4), tmp_path)
     executor = FirmwareExecutor(artifact, tmp_path / "run")
     zeros = np.zeros((2, 8), dtype=np.int64)
     with pytest.raises(StageError, match="was given codes 0 to 16; allowed are 0 to 15"):
@@ -211,13 +198,13 @@ def test_what_the_executor_refuses(tmp_path: Path) -> None:
 def test_too_large_a_network_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     model = random_network((1300, 1000, 4), weight_range=(-1, 1), act_bits=(1,))
     with pytest.raises(TooLargeError, match=r"flash: needed are .*, available 262,144; largest: fc0 326,000 bytes"):
-        built(model, tmp_path, "cortex-m0")
+        built_firmware(model, tmp_path, "cortex-m0")
     assert list((tmp_path / "c").iterdir()) == []
 
 
 def test_without_a_host_compiler_counting_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_network((8, 4, 4))
-    executor = FirmwareExecutor(built(model, tmp_path), tmp_path / "run")
+    executor = FirmwareExecutor(built_firmware(model, tmp_path), tmp_path / "run")
     monkeypatch.setattr("bitproof.hw.mcu.cost.GCC", Tool("no-such-gcc", GCC.wanted, GCC.install))
     with pytest.raises(ToolMissingError, match="instruction counting needs 'no-such-gcc'"):
         measure(executor, random_codes(model, 2))

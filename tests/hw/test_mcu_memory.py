@@ -11,6 +11,7 @@ from typing import get_args
 import numpy as np
 import pytest
 from integer_networks import network_for, random_codes, random_network, saved
+from mcu_firmware import built_firmware
 
 from bitproof.export.integer import Affine, IntegerModel, IntegerType, MultiplyShift, run
 from bitproof.hw.mcu import BuildFirmware, CoreName, FirmwareExecutor, GenerateC
@@ -43,17 +44,6 @@ def with_bias(model: IntegerModel) -> IntegerModel:
 NETWORKS["output bias"] = with_bias(random_network((40, 8, 6), weight_range=(-1, 1)))
 
 
-def built(model: IntegerModel, folder: Path, core: CoreName, flash: int | None = None, ram: int | None = None) -> Path:
-    artifact = saved(model, folder / "integer")
-    for stage in (GenerateC(core, flash, ram), BuildFirmware(core, (), flash, ram)):
-        workdir, scratch = folder / stage.name, folder / f"{stage.name}-scratch"
-        workdir.mkdir()
-        scratch.mkdir()
-        stage.run(artifact, StageContext(workdir, scratch, 0))
-        artifact = Artifact(stage.name, stage.produces, workdir, "")
-    return artifact.path
-
-
 def constants_in(image: bytes, model: IntegerModel) -> int:
     """Return how many bytes of weights, tables and biases of *model* are found, as they are stored, in the ELF file."""
     plan = plan_network(model)
@@ -82,7 +72,7 @@ def test_the_estimate_is_never_below_the_linked_firmware_and_little_above(
     tmp_path: Path, core: CoreName, name: str
 ) -> None:
     model = NETWORKS[name]
-    folder = built(model, tmp_path, core)
+    folder = built_firmware(model, tmp_path, core).path
     estimate, sizes = footprint(model, core), json.loads((folder / "size.json").read_text())
     image = (folder / "firmware.elf").read_bytes()
     assert constants_in(image, model) == estimate.constant_bytes, "constants are exact"
@@ -99,11 +89,23 @@ def test_what_just_fits_is_built_and_one_byte_less_is_refused(tmp_path: Path, me
     model = NETWORKS["eight bits"]
     needed = footprint(model, "cortex-m4")
     size = {"flash": needed.flash_bytes, "ram": needed.ram_bytes}[memory]
-    folder = built(model, tmp_path / "fits", "cortex-m4", **{memory: size})
+    folder = built_firmware(
+        model,
+        tmp_path / "fits",
+        "cortex-m4",
+        flash=size if memory == "flash" else None,
+        ram=size if memory == "ram" else None,
+    ).path
     executor, codes = FirmwareExecutor(Artifact("firmware", "firmware", folder, ""), tmp_path), random_codes(model, 20)
     assert (run(model, codes) == executor(codes)).all(), "it runs within that memory"
     with pytest.raises(TooLargeError, match=f"{memory}: needed are (at least )?{size:,} bytes .* {size - 1:,}"):
-        built(model, tmp_path / "not", "cortex-m4", **{memory: size - 1})
+        built_firmware(
+            model,
+            tmp_path / "not",
+            "cortex-m4",
+            flash=size - 1 if memory == "flash" else None,
+            ram=size - 1 if memory == "ram" else None,
+        )
     assert not (tmp_path / "not" / "firmware").exists(), "nothing was compiled"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx.printer
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.vendor.pretty import RepresentationPrinter
 from onnx import TensorProto
@@ -270,3 +271,13 @@ def perceptrons(draw: st.DrawFn) -> Graph:
         name = drawing.file.quant(middle.name, scale, bits, signed=0, mode=drawing.choose(*ROUNDINGS))
         value = Value(name, middle.shape, bits + 1, scale, quantized=True)
     return Graph(drawing.file, (6,), value.name)
+
+
+SEARCH = settings(
+    max_examples=60,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)
+"""How tests search random graphs: the same ones in every run, as long as it takes."""

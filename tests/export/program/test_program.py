@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 from agreement import Subject, random_codes
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from integer_graphs import Builder, every_operation, graph_codes, residual_network, window
-from random_graphs import Graph, graphs, perceptrons
+from random_graphs import SEARCH, Graph, graphs, perceptrons
 from target_table import FEATURE_ROWS, OPERATION_ROWS
 from zoo_exports import lowered_network
 from zoo_networks import initialized, small
@@ -49,14 +49,6 @@ NETWORKS = {
     "every operation": every_operation,
 }
 
-search = settings(
-    max_examples=60,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)
-
 
 def require_equal(model: IntegerModel, codes: Codes, order: Order = "channels-first") -> Program:
     """Fail unless the program of *model* gives its outputs, covers every node once, and its arena is not too small."""
@@ -81,7 +73,7 @@ def test_program_equals_the_integer_model(name: str, order: Order) -> None:
 
 
 @pytest.mark.slow
-@search
+@SEARCH
 @given(graphs())
 def test_programs_of_random_graphs_equal_the_integer_model(graph: Graph) -> None:
     with TemporaryDirectory() as folder:
@@ -91,7 +83,7 @@ def test_programs_of_random_graphs_equal_the_integer_model(graph: Graph) -> None
 
 
 @pytest.mark.slow
-@search
+@SEARCH
 @given(perceptrons())
 def test_programs_of_random_perceptrons_have_a_step_per_product(graph: Graph) -> None:
     with TemporaryDirectory() as folder:
