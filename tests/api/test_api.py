@@ -54,6 +54,7 @@ def test_importing_the_package_brings_nothing_heavy() -> None:
         getattr(bitproof, "lode")  # noqa: B009  a name that is not there
 
 
+@pytest.mark.slow
 def test_a_file_and_a_module_are_loaded_run_proven_and_asked(
     network: nn.Module, values: torch.Tensor, tmp_path: Path
 ) -> None:
@@ -157,6 +158,7 @@ def test_a_module_is_deployed_and_compared_with_what_is_made_of_it(
     network.eval()
 
 
+@pytest.mark.slow
 def test_a_target_that_refuses_is_an_error_and_bad_arguments_are_named(network: nn.Module, tmp_path: Path) -> None:
     example = torch.zeros(1, 12)
     with pytest.raises(ConfigError, match=r"targets = 'c' is text; give a list, for example \['c'\]"):

@@ -246,6 +246,7 @@ def test_zeroth_order_gradient_is_the_one_computed_by_hand(
             assert (bounds[key] < 1e-2 * expected[key].abs().max()).all()  # the bounds say something
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_all_processes_hold_the_same_bits(results: Callable[[str, int, int], Content], name: str) -> None:
     first, second = results(name, 0, 2), results(name, 1, 2)
@@ -258,6 +259,7 @@ def test_all_processes_hold_the_same_bits(results: Callable[[str, int, int], Con
         assert torch.equal(tensor, other["state"][key]), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [1, 2])
 def test_training_that_was_cut_goes_on_to_the_same_bits(
     results: Callable[[str, int, int], Content], world: int
@@ -271,6 +273,7 @@ def test_training_that_was_cut_goes_on_to_the_same_bits(
             assert torch.equal(tensor, cut["state"][key]), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["spsa", "guided", "adaptive"])
 def test_directions_do_not_depend_on_the_number_of_processes(
     results: Callable[[str, int, int], Content], name: str
