@@ -6,7 +6,7 @@ RUN = $(BITPROOF) run $(CONFIG) --runs $(RUNS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup doctor pipeline data train-float train export integer onnx-int8 finn rtl firmware parity report verify \
-        import lint explain calibrate bench-estimators bench-calibration bench-integer test test-fast check format clean
+        import lint explain calibrate bench-estimators bench-calibration bench-integer test test-fast soak check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,10 @@ test: setup ## pass all tests
 
 test-fast: setup ## pass the tests that need no external program
 	@$(TEST) -m "not tool and not end_to_end and not slow"
+
+soak: setup ## kill a run 60 times, in all of its stages, fill its disk 9 times, and compare what it ends with (20 minutes)
+	@.venv/bin/python -m pytest tests/end_to_end/test_soak.py tests/end_to_end/test_full_disk.py \
+		--kills 50 --stage-kills 10 --disks 9
 
 check: setup ## format, lint, types, layering
 	@.venv/bin/ruff format --check .

@@ -18,7 +18,7 @@ from bitproof.export.integer import (
     hull,
 )
 from bitproof.export.integer.types import Sums
-from bitproof.export.lowering import Lowered, lower_graph
+from bitproof.export.lowering import Lowered, TooLargeError, lower_graph
 from bitproof.export.proofs import order_dependent, prove_lowering
 from bitproof.export.qonnx import load_qonnx
 from bitproof.pipeline import InputError
@@ -108,18 +108,25 @@ class LintReport:
         }
 
 
-def examine_file(path: Path, name: str, *, configured: bool = False) -> LintReport:
+def examine_file(path: Path, name: str, *, configured: bool = False, most_effort: int | None = None) -> LintReport:
     """Lower the QONNX file at *path*, whose network is called *name*, prove what can be proven, and report.
 
-    *configured*: the network is that of a configuration, whose owner can change scales and training.
+    Args:
+        path: a QONNX file, normalized.
+        name: that of the network.
+        configured: the network is that of a configuration, whose owner can change scales and training.
+        most_effort: units of exact arithmetic that may be spent; None: as many as an import may.
 
     Raises:
         InputError: it is not a readable ONNX file.
+        TooLargeError: it takes more than *most_effort*.
     """
     file = load_qonnx(path)
     try:
-        lowered = lower_graph(file, path, name)
+        lowered = lower_graph(file, path, name, most_effort)
     except InputError as error:
+        if most_effort is not None and isinstance(error.__cause__, TooLargeError):
+            raise error.__cause__ from error
         refused, hints = _refusals(error)
         return LintReport(name, None, refused, (), (), hints)
     layers = _layers(lowered)

@@ -1,8 +1,16 @@
-"""Profiles of Hypothesis: ``pytest --hypothesis-profile=long tests/export/test_n_version.py`` searches for an hour."""
+"""Options of the tests, and the run that several modules look at.
 
+``pytest --hypothesis-profile=long tests/export/test_n_version.py`` searches for an hour.
+"""
+
+from __future__ import annotations
+
+import json
 import signal
+from pathlib import Path
 
 import pytest
+from bitproof_command import bitproof
 from hypothesis import settings
 
 # Where a launcher left it ignored, every program that a test runs seems to end with code 0.
@@ -14,6 +22,13 @@ collect_ignore_glob = ["support/cases_*.py"]
 """They list their cases when they are imported, once; the search for doctests would import them a second time."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let ``make soak`` say how often a run is killed."""
+    parser.addoption("--kills", type=int, default=3, help="kills of a whole run, spread over its stages")
+    parser.addoption("--stage-kills", type=int, default=1, help="kills of the process of one stage alone")
+    parser.addoption("--disks", type=int, default=2, help="sizes of a disk that becomes full during a run")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Fail if tests of one group would run in several processes: each would make the group's fixtures again."""
@@ -21,3 +36,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("xdist_group") is not None and "@" not in item.nodeid:
                 raise pytest.UsageError(f"{item.nodeid} is in a group that pytest-xdist does not keep together")
+
+
+@pytest.fixture(scope="session")
+def digits_command() -> list[object]:
+    """Return the command of :func:`digits_run`: fewer epochs than the configuration has, enough for its gate."""
+    return ["run", Path(__file__).parent.parent / "configs" / "digits_mlp.yaml", "--set", "train.epochs=10"]
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory, digits_command: list[object]) -> Path:
+    """Run the digits configuration once; the tests of the group ``digits_run`` look at it or at a copy."""
+    runs = tmp_path_factory.mktemp("runs")
+    outcome = bitproof(*digits_command, "--runs", runs, "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["ok"] is True
+    return runs / "digits_mlp"

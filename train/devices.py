@@ -1,4 +1,4 @@
-"""The devices of a training: Lightning Fabric on one or several, and the random streams of a stage.
+"""The devices of a training: Lightning Fabric on one or several.
 
 Several devices are several processes. They are started from a function, not by running the command line again: a stage
 has already made its folders when it gets here.
@@ -7,8 +7,7 @@ has already made its folders when it gets here.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -126,11 +125,3 @@ def gathered(fabric: Fabric, tensor: torch.Tensor) -> torch.Tensor:
     parts = [torch.empty_like(own) for _ in range(fabric.world_size)]
     torch.distributed.all_gather(parts, own)
     return torch.stack(parts)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed torch's own generator, which initializes layers and drives dropout, and put its state back afterwards."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield

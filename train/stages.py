@@ -19,7 +19,7 @@ from bitproof.pipeline.toolchain import distribution_version, require_torch_comp
 from bitproof.pipeline.user_files import blaming_users_lines, digest_of_code
 from bitproof.train.checkpoint import load_network, save_checkpoint
 from bitproof.train.device_split import DatasetTensors, load_dataset
-from bitproof.train.devices import launch, seeded
+from bitproof.train.devices import launch
 from bitproof.train.estimators import Schedule, StraightThrough, schedule_of
 from bitproof.train.extra_passes import ExtraPasses
 from bitproof.train.layers import quantized_weights, require_fixed_steps, require_input_codes
@@ -28,6 +28,7 @@ from bitproof.train.models import build, build_float, require_own_network
 from bitproof.train.nudge import nudge_metrics
 from bitproof.train.resume import ResumeFile
 from bitproof.train.robust import training_loss, warn_if_hardly_injected
+from bitproof.train.seeded import seeded
 from bitproof.train.task_kind import purpose_of
 
 METRICS = "metrics.json"

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from bitproof.pipeline import Artifact
 from bitproof.pipeline.config import DataConfig, ModelConfig
 from bitproof.train.checkpoint import save_checkpoint
 from bitproof.train.data import cifar10, idx, speech_commands, toyadmos
 from bitproof.train.data.custom import read_custom
-from bitproof.train.devices import seeded
 from bitproof.train.layers import require_input_codes
-from bitproof.train.models import build, require_own_network
+from bitproof.train.models import build, build_float, require_own_network
+from bitproof.train.seeded import seeded
 
 PASSES, SAMPLES = 2, 64
 """Passes that the quantizers take their first scales from, and the random samples of each."""
@@ -53,6 +55,48 @@ def untrained_checkpoint(data: DataConfig, model: ModelConfig, folder: Path, see
     folder.mkdir(parents=True)
     save_checkpoint(network.eval(), model, shape, classes, folder)
     return Artifact("train", "checkpoint", folder, "")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSize:
+    """What the building of a network takes.
+
+    Attributes:
+        weights: all parameters.
+        products: multiplications of one sample.
+        values: outputs of the largest layer for one sample.
+    """
+
+    weights: int
+    products: int
+    values: int
+
+
+def size_of(data: DataConfig, model: ModelConfig, seed: int) -> NetworkSize | None:
+    """Return the size of a built-in network for *data*, without memory for any of it; None for a user's own.
+
+    It is that of the float baseline, which has the same layers.
+
+    Raises:
+        InputError: the network does not fit the data.
+    """
+    if ":" in model.name:
+        return None
+    shape, classes = _shape_of(data, seed)
+    products, values = [0], [0]
+
+    def note(layer: nn.Module, _: tuple[torch.Tensor, ...], made: torch.Tensor) -> None:
+        values.append(made.numel())
+        if isinstance(weight := getattr(layer, "weight", None), torch.Tensor) and weight.dim() > 1:
+            products.append(made.numel() * weight[0].numel())
+
+    with torch.device("meta"), torch.no_grad():
+        network = build_float(model, math.prod(shape), classes, shape).eval()
+        for layer in network.modules():
+            if not list(layer.children()):
+                layer.register_forward_hook(note)
+        network(torch.rand(1, math.prod(shape)))
+    return NetworkSize(sum(weight.numel() for weight in network.parameters()), sum(products), max(values))
 
 
 def _shape_of(data: DataConfig, seed: int) -> tuple[tuple[int, ...], int]:

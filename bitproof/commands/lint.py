@@ -15,8 +15,10 @@ from rich.table import Table
 from bitproof.commands.rehearse_run import MODEL_FILE, export_untrained
 from bitproof.export.importer import normalized
 from bitproof.export.lint import LintReport, examine_file
+from bitproof.export.lowering import TooLargeError
 from bitproof.export.program.target import Target
-from bitproof.pipeline.errors import ConfigError, GateError
+from bitproof.pipeline.config import RunConfig
+from bitproof.pipeline.errors import ConfigError, GateError, InputError
 from bitproof.pipeline.input_type import parse_input_type
 from bitproof.pipeline.ledger import warnings_of
 from bitproof.pipeline.user_files import blaming_users_lines, users_names
@@ -24,6 +26,17 @@ from bitproof.plan import RunPlan
 from bitproof.support import Verdict, ask, require_options
 from bitproof.targets import TARGETS, require_target
 from bitproof.yaml_file import read_config
+
+MOST = {"weights": 1 << 21, "products": 1 << 26, "values": 1 << 17}
+"""The largest network of a configuration that lint looks at, in seconds and in less than 1 GB."""
+NAMES = {
+    "weights": "weights",
+    "products": "multiplications a sample",
+    "values": "outputs a sample in one layer",
+}
+MOST_EFFORT = 1 << 18
+"""Units of exact arithmetic that lint spends on the network of a configuration."""
+BY_A_RUN = "'bitproof run' asks the same before it trains, and has no such limit"
 
 
 def lint(
@@ -102,9 +115,27 @@ def _examine_config(path: Path, assignments: tuple[str, ...]) -> tuple[LintRepor
     targets = RunPlan(config).targets
     require_options(targets)
     with blaming_users_lines(users_names(config)), tempfile.TemporaryDirectory(prefix="bitproof-lint-") as name:
+        _require_small(config)
         made = export_untrained(config, Path(name))
-        examined = examine_file(made / MODEL_FILE, config.name, configured=True)
+        try:
+            examined = examine_file(made / MODEL_FILE, config.name, configured=True, most_effort=MOST_EFFORT)
+        except TooLargeError as error:
+            raise InputError(f"{error}. {BY_A_RUN}") from error
     return examined, targets
+
+
+def _require_small(config: RunConfig) -> None:
+    """Refuse a network that cannot be examined in seconds.
+
+    Raises:
+        InputError: it does not fit its data, or is larger than :data:`MOST`.
+    """
+    from bitproof.train.untrained import size_of
+
+    size = size_of(config.data, config.model, config.seed)
+    for what, most in MOST.items():
+        if size is not None and (held := getattr(size, what)) > most:
+            raise InputError(f"{config.name} has {held:,} {NAMES[what]}; lint looks at {most:,} at most. {BY_A_RUN}")
 
 
 def _ask(target: Target, examined: LintReport) -> Verdict:

@@ -52,8 +52,8 @@ class Origin:
 class Builder:
     """Collects nodes in execution order and knows the shape and range of every value."""
 
-    def __init__(self) -> None:
-        self.effort = Effort()
+    def __init__(self, effort: Effort | None = None) -> None:
+        self.effort = Effort() if effort is None else effort
         self.nodes: dict[str, Node] = {}
         self.wiring: dict[str, tuple[str, ...]] = {}
         self.ranges: dict[str, Ranges] = {}

@@ -38,9 +38,13 @@ class TooLargeError(InputError):
 
 
 class Effort:
-    """What one network has asked for so far."""
+    """What one network has asked for so far.
 
-    def __init__(self) -> None:
+    *most*: the units that it may ask for; None: :data:`MAX_EFFORT`.
+    """
+
+    def __init__(self, most: int | None = None) -> None:
+        self.most = MAX_EFFORT if most is None else most
         self.units = 0
         self.operations = 0
 
@@ -48,12 +52,12 @@ class Effort:
         """Count *units* for *what*, before it is done.
 
         Raises:
-            TooLargeError: the network has asked for more than :data:`MAX_EFFORT` in all.
+            TooLargeError: the network has asked for more than it may in all.
         """
         self.units += units
-        if self.units > MAX_EFFORT:
+        if self.units > self.most:
             raise TooLargeError(
-                f"{what} bring the exact arithmetic that the network needs to {self.units} units; at most {MAX_EFFORT} "
+                f"{what} bring the exact arithmetic that the network needs to {self.units} units; at most {self.most} "
                 "are spent (about a unit for each channel of each layer, and for each threshold of each channel); use "
                 "fewer channels, or fewer bits an activation"
             )

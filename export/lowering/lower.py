@@ -12,9 +12,9 @@ import onnx
 from bitproof.export.importer.input_quantizer import ANY_QUANTIZER
 from bitproof.export.importer.join_heads import heads_of
 from bitproof.export.integer import INPUT, Activation, Affine, Coding, Concat, Head, IntegerModel, TopK
-from bitproof.export.lowering.builder import Origin
+from bitproof.export.lowering.builder import Builder, Origin
 from bitproof.export.lowering.codes import affine, in_order
-from bitproof.export.lowering.effort import TooLargeError
+from bitproof.export.lowering.effort import Effort, TooLargeError
 from bitproof.export.lowering.graph import InputCoding, Lowering, Span, UnsupportedError, name_of
 from bitproof.export.lowering.known import GraphInput, Rounded, Tensor, linear_of, unit_of
 from bitproof.export.lowering.operations import (
@@ -63,15 +63,17 @@ class Lowered:
     unequal_weights: tuple[tuple[str, int, int], ...]
 
 
-def lower_graph(model: onnx.ModelProto, path: Path, name: str) -> Lowered:
+def lower_graph(model: onnx.ModelProto, path: Path, name: str, most_effort: int | None = None) -> Lowered:
     """Lower *model*, normalized; *path* is for messages, *name* is the network's.
+
+    *most_effort*: units of :mod:`bitproof.export.lowering.effort` that it may take, if they are not its own limit.
 
     Raises:
         InputError: some nodes cannot be lowered exactly; the message lists them, up to :data:`MAX_LISTED`. Or the
             network asks for more arithmetic than :mod:`bitproof.export.lowering.effort` allows.
     """
     opset = {entry.domain: entry.version for entry in model.opset_import}
-    lowering = Lowering(model.graph, path, opset)
+    lowering = Lowering(model.graph, path, opset, Builder(Effort(most_effort)))
     source = _graph_input(model.graph, path)
     lowering.known[source.name] = GraphInput(_sample_shape(source, path))
     refusals = [refusal for node in model.graph.node if (refusal := _lower_node(lowering, node)) is not None]

@@ -104,7 +104,8 @@ def test_a_chip_is_repaired_recorded_verified_and_survives_the_next_run(copy: Pa
 def test_verify_names_forged_fields_and_ends_with_exit_code_1(copy: Path) -> None:
     entry = calibrated(copy, *FAULTS, "--evaluations", "320")
     ledger = ledger_of(copy)
-    ledger["calibrations"] = [{**entry, "executor": "board"}, {**entry, "faults": "stuck"}, {**entry, "path": None}]
+    false = ({"executor": "board"}, {"faults": "stuck"}, {"path": None}, {"after": entry["after"] - 0.001})
+    ledger["calibrations"] = [{**entry, **change} for change in false]
     ledger["sha256"] = canonical_sha256(ledger)
     (copy / "ledger.json").write_text(json.dumps(ledger))
     outcome = bitproof("verify", copy)
@@ -112,34 +113,24 @@ def test_verify_names_forged_fields_and_ends_with_exit_code_1(copy: Path) -> Non
     assert "calibration on board: executor = 'board' cannot be calibrated in this run" in outcome.err
     assert "calibration on integer: faults = 'stuck' is no fault spec" in outcome.err
     assert "calibration on integer: path = None, but kept = True" in outcome.err
-
-
-def test_verify_finds_a_changed_model_and_a_changed_loss(copy: Path) -> None:
-    calibrated(copy, *FAULTS, "--evaluations", "320")
-    ledger = ledger_of(copy)
-    ledger["calibrations"][0]["after"] -= 0.001
-    ledger["sha256"] = canonical_sha256(ledger)
-    (copy / "ledger.json").write_text(json.dumps(ledger))
-    outcome = bitproof("verify", copy)
-    assert outcome.code == 1
     assert "calibration on integer: the loss after is" in outcome.err
-    model = copy / ledger["calibrations"][0]["path"] / "model.json"
+    model = copy / entry["path"] / "model.json"
     model.write_text(model.read_text() + "\n")
-    outcome = bitproof("verify", copy)
+    outcome = bitproof("verify", copy, "--quick")
     assert outcome.code == 1
     assert "was changed after it was made" in outcome.err
 
 
-@pytest.mark.parametrize(("executor", "evaluations"), [("onnx-int8", "48"), ("c-cortex-m4", "16")])
-def test_real_targets_are_programmed_again_and_again(copy: Path, executor: str, evaluations: str) -> None:
-    entry = calibrated(copy, "--executor", executor, "--evaluations", evaluations)
-    assert entry["executor"] == executor.replace("c-", "c:")
-    assert entry["evaluations"] == int(evaluations)
-    assert entry["kept"] is (entry["after"] < entry["before"])
-    assert bool(list(copy.glob(f"calibrated-{executor}-*"))) is entry["kept"]
-    healthy = calibrated(copy, "--evaluations", evaluations)
-    assert healthy["before"] == entry["before"], "the target gives the integer model's codes, so the same loss"
-    assert healthy["after"] == entry["after"], "and it is led to the same model"
+def test_real_targets_are_programmed_again_and_again(copy: Path) -> None:
+    for executor, evaluations in (("onnx-int8", "48"), ("c-cortex-m4", "16")):
+        entry = calibrated(copy, "--executor", executor, "--evaluations", evaluations)
+        assert entry["executor"] == executor.replace("c-", "c:")
+        assert entry["evaluations"] == int(evaluations)
+        assert entry["kept"] is (entry["after"] < entry["before"])
+        assert bool(list(copy.glob(f"calibrated-{executor}-*"))) is entry["kept"]
+        healthy = calibrated(copy, "--evaluations", evaluations)
+        assert healthy["before"] == entry["before"], "the target gives the integer model's codes, so the same loss"
+        assert healthy["after"] == entry["after"], "and it is led to the same model"
     assert bitproof("verify", copy).code == 0
 
 
@@ -160,11 +151,6 @@ def test_a_residual_network_is_calibrated_on_its_chip_and_in_onnxruntime(residua
     verified = bitproof("verify", residual)
     assert verified.code == 0, verified.err
     assert f"loss after {logits['after']}, recorded {logits['after']}" in verified.err
-    forged = ledger_of(residual)
-    forged["calibrations"][0]["after"] -= 0.001
-    forged["sha256"] = canonical_sha256(forged)
-    (residual / "ledger.json").write_text(json.dumps(forged))
-    assert bitproof("verify", residual).code == 1
 
 
 def test_bad_input_ends_with_a_clear_message(copy: Path) -> None:

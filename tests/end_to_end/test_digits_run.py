@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import signal
 import subprocess  # noqa: TID251  exit codes and signals of the real command line are what is tested
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 from bitproof_command import bitproof, bitproof_without_scheduler
-from default_signals import with_default_signals
 
 from bitproof.pipeline.ledger import canonical_sha256, json_schema
 
@@ -23,8 +20,6 @@ pytestmark = [pytest.mark.tool, pytest.mark.end_to_end, pytest.mark.xdist_group(
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "digits_mlp.yaml"
 EXECUTORS = ["torch", "qonnx", "onnx-int8", "c:cortex-m4", "finn-hw", "rtl"]
-RUN = ["run", CONFIG, "--set", "train.epochs=10"]
-"""Fewer epochs than the configuration has: enough for its gate."""
 QUICK = ["--set", "train.epochs=4", "--set", "targets=[onnx-int8]", "--set", "gates.float_vs_quantized=100"]
 
 
@@ -37,25 +32,15 @@ def manifest_times(run: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in sorted(run.glob("*/artifact.json"))}
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Run the digits configuration once; every test looks at it or at a copy."""
-    runs = tmp_path_factory.mktemp("runs")
-    outcome = bitproof(*RUN, "--runs", runs, "--json")
-    assert outcome.code == 0, outcome.err
-    assert json.loads(outcome.out)["ok"] is True
-    return runs / "digits_mlp"
-
-
 @pytest.fixture
-def copy(finished: Path, tmp_path: Path) -> Path:
-    shutil.copytree(finished, tmp_path / "digits_mlp")
-    shutil.copytree(finished.parent / ".cache", tmp_path / ".cache", dirs_exist_ok=True)
+def copy(digits_run: Path, tmp_path: Path) -> Path:
+    shutil.copytree(digits_run, tmp_path / "digits_mlp")
+    shutil.copytree(digits_run.parent / ".cache", tmp_path / ".cache", dirs_exist_ok=True)
     return tmp_path / "digits_mlp"
 
 
-def test_ledger_is_complete_and_valid(finished: Path) -> None:
-    ledger = ledger_of(finished)
+def test_ledger_is_complete_and_valid(digits_run: Path) -> None:
+    ledger = ledger_of(digits_run)
     jsonschema.validate(ledger, json_schema())
     assert sorted(check["actual"] for check in ledger["checks"]) == sorted(EXECUTORS)
     assert all(check["compared"] == 3600 and check["differing"] == 0 for check in ledger["checks"])
@@ -67,34 +52,34 @@ def test_ledger_is_complete_and_valid(finished: Path) -> None:
     assert ledger["resources"]["c:cortex-m4"]["instructions_per_inference"] > 0
 
 
-def test_report_is_self_contained_and_names_every_executor(finished: Path) -> None:
-    page = (finished / "report.html").read_text()
+def test_report_is_self_contained_and_names_every_executor(digits_run: Path) -> None:
+    page = (digits_run / "report.html").read_text()
     assert all(f"<b>{executor}</b>" in page for executor in EXECUTORS)
     assert "Every executor gave the integer model's codes" in page
     for outside in ("src=", "<link", "@import", "url(http"):
         assert outside not in page
 
 
-def test_a_second_run_makes_nothing(copy: Path) -> None:
+def test_a_second_run_makes_nothing(copy: Path, digits_command: list[object]) -> None:
     before, ledger = manifest_times(copy), (copy / "ledger.json").read_bytes()
-    assert bitproof(*RUN, "--runs", copy.parent).code == 0
+    assert bitproof(*digits_command, "--runs", copy.parent).code == 0
     assert manifest_times(copy) == before
     assert (copy / "ledger.json").read_bytes() == ledger
 
 
 @pytest.mark.parametrize("deleted", ["integer/artifact.json", "checks/torch.json"])
-def test_what_was_deleted_is_made_again(copy: Path, deleted: str) -> None:
+def test_what_was_deleted_is_made_again(copy: Path, deleted: str, digits_command: list[object]) -> None:
     recorded = {entry["stage"]: entry["sha256"] for entry in ledger_of(copy)["artifacts"]}
     (copy / deleted).unlink()
-    assert bitproof(*RUN, "--runs", copy.parent).code == 0
+    assert bitproof(*digits_command, "--runs", copy.parent).code == 0
     assert (copy / deleted).is_file()
     assert {entry["stage"]: entry["sha256"] for entry in ledger_of(copy)["artifacts"]} == recorded
 
 
-def test_a_changed_target_option_makes_only_that_target_again(copy: Path) -> None:
+def test_a_changed_target_option_makes_only_that_target_again(copy: Path, digits_command: list[object]) -> None:
     before = manifest_times(copy)
     targets = "targets=[onnx-int8, 'c{core=cortex-m4}', 'finn{fps=150000}']"
-    assert bitproof(*RUN, "--runs", copy.parent, "--set", targets, "--until", "rtl").code == 0
+    assert bitproof(*digits_command, "--runs", copy.parent, "--set", targets, "--until", "rtl").code == 0
     after = manifest_times(copy)
     assert {stage for stage in before if after[stage] != before[stage]} == {"finn", "rtl"}
 
@@ -179,7 +164,9 @@ def test_explain_says_that_all_executors_are_equal(copy: Path) -> None:
     assert "this run has no executor 'nobody'; it has torch, qonnx, onnx-int8" in refused.err
 
 
-def test_a_missing_tool_is_exit_code_3_and_the_other_targets_are_recorded(copy: Path, tmp_path: Path) -> None:
+def test_a_missing_tool_is_exit_code_3_and_the_other_targets_are_recorded(
+    copy: Path, tmp_path: Path, digits_command: list[object]
+) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
     for folder in (Path("/usr/bin"), Path("/bin"), Path(sys.executable).parent):
@@ -187,14 +174,14 @@ def test_a_missing_tool_is_exit_code_3_and_the_other_targets_are_recorded(copy: 
             if program.name != "qemu-system-arm" and not (programs / program.name).exists():
                 (programs / program.name).symlink_to(program)
     (copy / "checks" / "c-cortex-m4.json").unlink()
-    outcome = bitproof(*RUN, "--runs", copy.parent, path=str(programs))
+    outcome = bitproof(*digits_command, "--runs", copy.parent, path=str(programs))
     assert outcome.code == 3
     assert "qemu-system-arm" in outcome.err
     assert "apt-get install" in outcome.err
     ledger = ledger_of(copy)
     assert sorted(check["actual"] for check in ledger["checks"]) == sorted(set(EXECUTORS) - {"c:cortex-m4"})
     assert [failure["stage"] for failure in ledger["failures"]] == ["check-c-cortex-m4"]
-    assert bitproof(*RUN, "--runs", copy.parent).code == 0  # with the tool back, the run is whole again
+    assert bitproof(*digits_command, "--runs", copy.parent).code == 0  # with the tool back, the run is whole again
 
 
 def test_a_missed_gate_is_exit_code_1_and_says_by_how_much(tmp_path: Path) -> None:
@@ -216,54 +203,6 @@ def test_a_missing_data_set_is_exit_code_2_with_the_three_ways(tmp_path: Path) -
     assert outcome.err.count("dataset-fashion-mnist") == 1, "what went wrong is said once"
     assert "these stages failed: data (exit code 2)" in outcome.err
     assert "Traceback" not in outcome.err
-
-
-def working_in(folder: Path) -> list[str]:
-    """Return the command lines of the processes that work in *folder*."""
-    found = []
-    for process in Path("/proc").iterdir():
-        try:
-            if process.name.isdigit() and (process / "cwd").readlink().is_relative_to(folder):
-                found.append((process / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue  # it has ended, or is not ours to look at
-    return found
-
-
-@pytest.mark.parametrize(
-    ("number", "code", "message"),
-    [
-        (signal.SIGINT, 130, "error: interrupted; run the same command again to resume"),
-        (signal.SIGTERM, 143, "error: ended by SIGTERM; run the same command again to resume"),
-        (signal.SIGKILL, -signal.SIGKILL, None),
-    ],
-)
-def test_a_run_that_is_told_to_end_takes_its_stages_along_and_goes_on_where_it_was(
-    tmp_path: Path, number: int, code: int, message: str | None
-) -> None:
-    run = tmp_path / "digits_mlp"
-    command = [sys.executable, "-P", "-m", "bitproof", "run", str(CONFIG), "--runs", str(tmp_path), *QUICK]
-    with subprocess.Popen(
-        with_default_signals(command), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
-        deadline = time.monotonic() + 120
-        while not any("stage --run . train" in line for line in working_in(run)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        time.sleep(1)
-        process.send_signal(number)  # to this process alone, not to its group
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == code, err
-    assert [line for line in err.splitlines() if "error" in line] == ([] if message is None else [message])
-    while message is None and working_in(run) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert working_in(run) == []
-    assert not (run / "train" / "artifact.json").exists()
-    before = manifest_times(run)["data"]
-    goal = () if number == signal.SIGTERM else ("--until", "train-float")
-    outcome = bitproof("run", CONFIG, "--runs", tmp_path, *QUICK, *goal)
-    assert outcome.code == 0, outcome.err
-    assert "% of 360 test images" in outcome.out or not goal
-    assert manifest_times(run)["data"] == before
 
 
 def test_a_bug_in_a_stage_is_exit_code_70_and_shown_once(tmp_path: Path) -> None:

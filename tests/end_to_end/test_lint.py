@@ -247,3 +247,45 @@ def test_names_with_brackets_are_shown_as_they_are(tmp_path: Path, capsys: pytes
     shown = capsys.readouterr().out
     assert "[/red][bold]odd (Erf)" in shown
     assert "[bold]net: nodes" in shown
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("{name: mlp, hidden: [8192, 8192, 8192]}", "has 134,873,088 weights; lint looks at 2,097,152 at most"),
+        (
+            "{name: cnn, channels: [256, 256], hidden: [2]}",
+            "multiplications a sample; lint looks at 67,108,864 at most",
+        ),
+        (
+            "{name: cnn, channels: [1024], hidden: [2]}",
+            "has 802,816 outputs a sample in one layer; lint looks at 131,072",
+        ),
+    ],
+)
+def test_a_network_that_takes_more_than_seconds_is_refused_before_it_is_built(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: str, said: str
+) -> None:
+    monkeypatch.setattr("bitproof.commands.lint.export_untrained", None)
+    config = tmp_path / "large.yaml"
+    pixels = "mnist" if "cnn" in model else "digits"
+    config.write_text(f"name: large\ndata: {{name: {pixels}}}\nmodel: {model}\ntargets: [onnx-int8]\n")
+    code, found = linted(capsys, config)
+    assert code == 2
+    assert said in found["error"]
+    assert "'bitproof run' asks the same before it trains, and has no such limit" in found["error"]
+
+
+@pytest.mark.end_to_end
+@pytest.mark.slow
+def test_a_network_of_too_many_thresholds_is_refused_before_they_are_calculated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "large.yaml"
+    model = "{name: mlp, hidden: [2048], act_bits: 8}"
+    config.write_text(f"name: large\ndata: {{name: digits}}\nmodel: {model}\ntargets: [onnx-int8]\n")
+    code, found = linted(capsys, config)
+    assert code == 2
+    assert "255 thresholds for 2048 channels bring the exact arithmetic" in found["error"]
+    assert "at most 262144 are spent" in found["error"]
+    assert "has no such limit" in found["error"]

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from training_tasks import CutError, CutLoss, quantized_task, ready_task
 
 from bitproof.pipeline.config import EstimatorConfig, TrainConfig
-from bitproof.train.devices import ranks_of, seeded
+from bitproof.train.devices import ranks_of
 from bitproof.train.estimators import Schedule, estimator_of
 from bitproof.train.loop import Task, _batch, _loss_with, fit
 from bitproof.train.network_problem import NetworkProblem
 from bitproof.train.resume import ResumeFile
+from bitproof.train.seeded import seeded
 from bitproof.train.training_state import TrainingState
 
 BATCH = 32

@@ -16,11 +16,12 @@ from training_tasks import moved, quantized_task
 import bitproof.train.loop
 from bitproof.pipeline import InputError, StageError
 from bitproof.pipeline.config import EstimatorConfig, TrainConfig
-from bitproof.train.devices import make_fabric, seeded
+from bitproof.train.devices import make_fabric
 from bitproof.train.estimators import Adaptive, Guided, Ramp, Ranks, Schedule, Spsa, StraightThrough, Weighted
 from bitproof.train.frozen import Forward
 from bitproof.train.logs import readings
 from bitproof.train.loop import Task, Trained, cross_entropy, fit
+from bitproof.train.seeded import seeded
 from bitproof.train.training_state import TrainingState
 
 # brevitas drops the names of tensors, which torch calls experimental

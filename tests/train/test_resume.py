@@ -23,10 +23,11 @@ from bitproof.pipeline import Artifact, InputError, StageError
 from bitproof.pipeline.config import DataConfig, EstimatorConfig, ModelConfig, TrainConfig
 from bitproof.pipeline.stage import execute
 from bitproof.train.data import PrepareData
-from bitproof.train.devices import make_fabric, seeded
+from bitproof.train.devices import make_fabric
 from bitproof.train.estimators import BiasCorrected, Estimator, Guided, Ramp, Schedule, Spsa, StraightThrough
 from bitproof.train.loop import Task, Trained, cross_entropy, fit
 from bitproof.train.resume import ResumeFile
+from bitproof.train.seeded import seeded
 from bitproof.train.stages import TrainQuantized
 from bitproof.train.training_state import TrainingState
 
