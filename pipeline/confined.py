@@ -34,6 +34,12 @@ class _Rule(ctypes.Structure):
     _fields_ = (("allowed", ctypes.c_uint64), ("folder", ctypes.c_int32))
 
 
+def landlock_version() -> int:
+    """Return the version of Landlock that the kernel has; below 1: none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    return int(libc.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1)))
+
+
 def confine(readable: list[str], writable: list[str]) -> bool:
     """Leave this process the files below *readable* to read and run, those below *writable* for anything; no others.
 
@@ -43,10 +49,10 @@ def confine(readable: list[str], writable: list[str]) -> bool:
     Raises:
         OSError: it can, and refused.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    version = libc.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    version = landlock_version()
     if version < 1:
         return False
+    libc = ctypes.CDLL(None, use_errno=True)
     every = FIRST_VERSION
     for since, right in ((2, REFER), (3, TRUNCATE), (5, IOCTL)):
         every |= right if version >= since else 0

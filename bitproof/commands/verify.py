@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from bitproof.check import compare, open_executor, run_vectors
+from bitproof.check import CheckResult, compare, open_executor, run_vectors
 from bitproof.commands.comparison import as_json as comparison_as_json
 from bitproof.commands.comparison import compare_with_derivation, report_differs
 from bitproof.commands.derivation import Derivation, derivation_of
@@ -21,9 +21,11 @@ from bitproof.commands.recorded_artifacts import artifact_problems, finish_comma
 from bitproof.commands.sign import require_signed
 from bitproof.commands.verify_calibrations import verify_calibrations
 from bitproof.pipeline.artifact import Artifact, sha256_of_bytes
+from bitproof.pipeline.confined import landlock_version
 from bitproof.pipeline.errors import BitproofError, ConfigError, GateError, IntegrityError, StageError, ToolMissingError
 from bitproof.pipeline.executor import Executor, ExecutorPlan, Place
 from bitproof.pipeline.ledger import Ledger, read_ledger
+from bitproof.pipeline.plain_file import read_json
 from bitproof.pipeline.run_folder import RunFolder, config_to_json
 from bitproof.plan import INTEGER, PARITY, REPORT, RunPlan
 
@@ -72,12 +74,15 @@ def verify_run(
             as_json=as_json,
         )
         return
+    if landlock_version() < 1:
+        typer.echo("warning: this kernel has no Landlock, so that no program is confined to its folder", err=True)
     with derivation_of(run, trust_code=trust_code) as derivation:
         derive(derivation, trust_code=trust_code)
         comparison = compare_with_derivation(derivation, ledger, trust_code=trust_code)
         derived = read_ledger(derivation.again.ledger)
         reasons += [*comparison.lines, *judge(derived, tuple(executor.name for executor in plan.executors))]
         reasons += verify_calibrations(run, derivation.again, ledger)
+        reasons += results_beside(run, plan, ledger)
         if not comparison.fields and report_differs(derivation, ledger):
             reasons.append("report.html is not the page that the ledger gives: bitproof report RUN writes it again")
         _require_tools(derivation)
@@ -149,6 +154,30 @@ def _missing(run: RunFolder, plan: RunPlan, ledger: Ledger) -> list[str]:
     reasons.extend(f"the ledger has no check of {s.name}" for s in plan.executors if s.name not in checked)
     held = [artifact.path for artifact in ledger.artifacts]
     reasons.extend(f"the ledger has no artifact {name!r}" for name in plan.stage_names if name not in held)
+    return reasons
+
+
+def results_beside(run: RunFolder, plan: RunPlan, ledger: Ledger) -> list[str]:
+    """Return which files in ``checks`` say something else than *ledger*, which was made from them; some may be gone."""
+    reasons = []
+    for executor in plan.executors:
+        file = run.check(executor.file_name)
+        if not file.is_file():
+            continue
+        try:
+            result = CheckResult.model_validate(read_json(file))
+        except (OSError, ValueError) as error:  # pydantic's own is one, too
+            raise IntegrityError(f"{file} is not the result of a check: {error}") from error
+        name = executor.name
+        same = {
+            "check": result.check in ledger.checks,
+            "proofs": all(proof in ledger.proofs for proof in result.proofs),
+            "accuracy": result.accuracy == ledger.accuracy.get(name),
+            "resources": result.resources == ledger.resources.get(name, {}),
+            "tools": result.tools.items() <= ledger.tools.items(),
+        }
+        place = file.relative_to(run.path)
+        reasons += [f"{place}: its {field} is not in the ledger" for field, is_same in same.items() if not is_same]
     return reasons
 
 

@@ -27,7 +27,10 @@ MACHINE_OPTIONS = (
 )
 """The guest may open files of the host, those that it is confined to, and nothing else: semihosting also has an
 operation that runs a command there, and QEMU may start no process."""
-EXIT_CODES = "its exit codes: 101 hard fault, 102 bad command, 103 a file cannot be read or written (is the disk full?), 104 network"
+EXIT_CODES = (
+    "its exit codes: 101 hard fault, 102 bad command, 103 a file cannot be read or written (is the disk full?), "
+    "104 network"
+)
 START_S = 60.0
 INSTRUCTIONS_PER_MAC = 16
 INSTRUCTIONS_PER_ROW = 4000

@@ -19,10 +19,12 @@ from qonnx_files import random_mlp
 
 from bitproof.commands.comparison import NEVER_DERIVED, OF_THE_MACHINE, compare_with_derivation
 from bitproof.commands.derivation import Derivation, derivation_of
-from bitproof.commands.verify import derive
+from bitproof.commands.parity import require_ledger
+from bitproof.commands.verify import derive, results_beside
 from bitproof.pipeline.artifact import MANIFEST, digest_of, sha256_of_bytes
 from bitproof.pipeline.ledger import Ledger, canonical_sha256
 from bitproof.pipeline.run_folder import RunFolder, config_to_json
+from bitproof.plan import RunPlan
 
 pytestmark = [pytest.mark.tool, pytest.mark.end_to_end, pytest.mark.xdist_group("verify_derives")]
 
@@ -326,6 +328,17 @@ def test_a_report_that_says_something_else_is_named(run: Path) -> None:
     assert "report.html is not the page that the ledger gives" in outcome.err
 
 
+@pytest.mark.parametrize("field", ["check", "proofs", "accuracy", "resources", "tools"])
+def test_a_result_beside_the_ledger_that_says_something_else_is_named(run: Path, field: str) -> None:
+    path = run / "checks" / "c-cortex-m0.json"
+    content = json.loads(path.read_text())
+    place, value = next((p, v) for p, v in leaves(content) if p[0] == field and isinstance(v, int | float | str))
+    path.write_text(json.dumps(put(content, place, falsehoods(value)[0])))
+    folder = RunFolder(run)
+    (reason,) = results_beside(folder, RunPlan(folder.config()), require_ledger(folder))
+    assert reason == f"checks/c-cortex-m0.json: its {field} is not in the ledger"
+
+
 def test_quick_hashes_alone_and_says_so(run: Path) -> None:
     outcome = verified(run, "--quick")
     assert outcome.code == 0, outcome.err
@@ -351,3 +364,10 @@ def test_everything_is_in_the_json(run: Path) -> None:
     assert fields["accuracy.integer"]["recorded"] == 99.9
     assert fields["checks[qonnx].compared"]["recorded"] == fields["checks[qonnx].compared"]["derived"] + 1
     assert found["stated"] == []
+
+
+def test_a_kernel_that_cannot_confine_is_told_of(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bitproof.commands.verify.landlock_version", lambda: -1)
+    outcome = verified(run)
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("warning: this kernel has no Landlock") == 1
