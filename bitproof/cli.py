@@ -15,7 +15,13 @@ import typer
 
 from bitproof.extras import missing_package
 from bitproof.pipeline.errors import INTERNAL_ERROR, BitproofError, ConfigError, error_of
-from bitproof.pipeline.toolchain import Terminated, distribution_version, end_properly_on_signals, trust_exit_codes
+from bitproof.pipeline.toolchain import (
+    Terminated,
+    distribution_version,
+    end_properly_on_signals,
+    interruption_behind,
+    trust_exit_codes,
+)
 
 INTERRUPTED = 130
 """What typer makes of Ctrl-C."""
@@ -300,26 +306,39 @@ def run_command_line(arguments: list[str]) -> int:
         app(arguments, standalone_mode=True)
     except SystemExit as end:
         if end.code == INTERRUPTED:
-            return _fail(f"interrupted; {RESUME}", INTERRUPTED, arguments)
+            return _ended(KeyboardInterrupt(), arguments)
         return end.code if isinstance(end.code, int) else int(bool(end.code))
     except Terminated as end:
-        # A stage ends with the run that started it, which is the one to say so.
-        return end.exit_code if arguments[:1] == ["stage"] else _fail(f"{end}; {RESUME}", end.exit_code, arguments)
-    except BitproofError as error:
-        return _fail(str(error), error.exit_code, arguments, shown=error.shown)
-    except OSError as error:
-        failure = error_of(error, go_on=RESUME)
-        return _fail(str(failure), failure.exit_code, arguments)
-    except ModuleNotFoundError as error:
-        missing = missing_package(error, needed_by=f"bitproof {' '.join(arguments[:1])}")
-        return _bug(arguments) if missing is None else _fail(str(missing), missing.exit_code, arguments)
-    except Exception:  # noqa: BLE001  the last line of defence: anything else is a bug of ours
-        return _bug(arguments)
+        return _ended(end, arguments)
+    except Exception as error:  # noqa: BLE001  the last line of defence
+        told = interruption_behind(error)
+        return _failed(error, arguments) if told is None else _ended(told, arguments)
     return 0
 
 
-def _bug(arguments: list[str]) -> int:
-    traceback.print_exc()
+def _ended(told: Terminated | KeyboardInterrupt, arguments: list[str]) -> int:
+    """Say that a signal asked for the end. A stage ends with the run that started it, which is the one to say so."""
+    what, code = (str(told), told.exit_code) if isinstance(told, Terminated) else ("interrupted", INTERRUPTED)
+    return code if arguments[:1] == ["stage"] else _fail(f"{what}; {RESUME}", code, arguments)
+
+
+def _failed(error: Exception, arguments: list[str]) -> int:
+    """Say what *error* is for the user; what is none of theirs is a bug of ours."""
+    match error:
+        case BitproofError():
+            return _fail(str(error), error.exit_code, arguments, shown=error.shown)
+        case OSError():
+            failure = error_of(error, go_on=RESUME)
+            return _fail(str(failure), failure.exit_code, arguments)
+        case ModuleNotFoundError():
+            missing = missing_package(error, needed_by=f"bitproof {' '.join(arguments[:1])}")
+            return _bug(error, arguments) if missing is None else _fail(str(missing), missing.exit_code, arguments)
+        case _:
+            return _bug(error, arguments)
+
+
+def _bug(error: Exception, arguments: list[str]) -> int:
+    traceback.print_exception(error)
     return _fail("this is a bug of bitproof; please report it with the lines above", INTERNAL_ERROR, arguments)
 
 

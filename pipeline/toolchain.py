@@ -374,6 +374,21 @@ class Terminated(BaseException):
         super().__init__(f"ended by {signal.Signals(number).name}")
 
 
+def interruption_behind(error: BaseException) -> Terminated | KeyboardInterrupt | None:
+    """Return the signal or Ctrl-C on whose way *error* was raised; None: there was none.
+
+    A library that is interrupted in an import or a clean-up may raise something else in its place.
+    """
+    told: BaseException | None = error
+    seen: set[int] = set()
+    while told is not None and id(told) not in seen:
+        if isinstance(told, Terminated | KeyboardInterrupt):
+            return told
+        seen.add(id(told))
+        told = told.__cause__ or told.__context__
+    return None
+
+
 def end_properly_on_signals() -> None:
     """Raise :class:`Terminated` on SIGTERM and SIGHUP, for this process only; one that is ignored (nohup) stays so."""
     owner = os.getpid()

@@ -20,7 +20,7 @@ from bitproof.pipeline.ledger import FailureEntry
 from bitproof.pipeline.progress import ProgressLines
 from bitproof.pipeline.run_folder import RunFolder
 from bitproof.pipeline.stage import StagePlan, execute
-from bitproof.pipeline.toolchain import distribution_version
+from bitproof.pipeline.toolchain import distribution_version, interruption_behind
 from bitproof.pipeline.user_files import blaming_users_lines, users_names
 from bitproof.plan import RunPlan
 
@@ -47,6 +47,9 @@ def run_stage(name: str, run_path: Path) -> None:
         with logged(run, name), blaming_users_lines(users_names(plan.config)):
             _carry_out(run, plan, name)
     except Exception as error:
+        told = interruption_behind(error)
+        if told is not None:
+            raise told from error
         typer.echo(f"{name}: failed after {time.monotonic() - started:.1f} s", err=True)
         failure = _failure_of(error, name)
         if failure is None:

@@ -15,12 +15,15 @@ from pathlib import Path
 import pytest
 from default_signals import with_default_signals
 
-from bitproof.pipeline import StageError, ToolMissingError, toolchain
+from bitproof.cli import run_command_line
+from bitproof.pipeline import InputError, StageError, ToolMissingError, toolchain
 from bitproof.pipeline.toolchain import (
     PYTHON_H,
     TOOLS,
     PythonHeader,
+    Terminated,
     Tool,
+    interruption_behind,
     require_torch_compiler,
     run_in_foreground,
     run_program,
@@ -290,3 +293,26 @@ def test_a_program_in_the_foreground_succeeds_or_fails_and_its_output_is_kept(tm
     assert run_in_foreground([sys.executable, "-c", "print('first')"], log=log)
     assert not run_in_foreground([sys.executable, "-c", "print('second'); raise SystemExit(3)"], log=log)
     assert log.read_text() == "first\nsecond\n"
+
+
+def test_an_error_in_the_place_of_a_signal_is_the_signal(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a library does whose import was interrupted half-way."""
+
+    def interrupted(told: BaseException) -> None:
+        try:
+            try:
+                raise told
+            finally:
+                raise AttributeError("partially initialized module")
+        except AttributeError as error:
+            raise InputError("the network cannot be exported") from error
+
+    for told, code in ((Terminated(signal.SIGTERM), 143), (KeyboardInterrupt(), 130)):
+        with pytest.raises(InputError) as caught:
+            interrupted(told)
+        assert interruption_behind(caught.value) is told
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("bitproof.cli.app", lambda *_, raised=told, **__: interrupted(raised))
+            assert run_command_line(["lint"]) == code
+        assert "run the same command again to resume" in capsys.readouterr().err
+    assert interruption_behind(ValueError("of its own")) is None
