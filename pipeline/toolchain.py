@@ -374,11 +374,17 @@ class Terminated(BaseException):
         super().__init__(f"ended by {signal.Signals(number).name}")
 
 
+_received: list[int] = []
+"""Signals that asked this process to end."""
+
+
 def interruption_behind(error: BaseException) -> Terminated | KeyboardInterrupt | None:
     """Return the signal or Ctrl-C on whose way *error* was raised; None: there was none.
 
-    A library that is interrupted in an import or a clean-up may raise something else in its place.
+    A library that is interrupted in an import or a clean-up may raise something else in its place, or catch it.
     """
+    if _received:
+        return Terminated(_received[0])
     told: BaseException | None = error
     seen: set[int] = set()
     while told is not None and id(told) not in seen:
@@ -395,6 +401,7 @@ def end_properly_on_signals() -> None:
 
     def end(number: int, _: FrameType | None) -> None:
         if os.getpid() == owner:
+            _received.append(number)
             raise Terminated(number)
         signal.signal(number, signal.SIG_DFL)  # a forked worker ends as it would have
         os.kill(os.getpid(), number)

@@ -316,3 +316,22 @@ def test_an_error_in_the_place_of_a_signal_is_the_signal(capsys: pytest.CaptureF
             assert run_command_line(["lint"]) == code
         assert "run the same command again to resume" in capsys.readouterr().err
     assert interruption_behind(ValueError("of its own")) is None
+
+
+def test_a_signal_that_a_library_caught_is_told() -> None:
+    """As torch does, which tries one way of export after the other."""
+    script = """
+import os, signal
+from bitproof.pipeline.toolchain import end_properly_on_signals, interruption_behind
+end_properly_on_signals()
+assert interruption_behind(ValueError()) is None
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.sigtimedwait([], 1)
+except BaseException:
+    pass
+print(interruption_behind(ValueError()))
+"""
+    command = with_default_signals([sys.executable, "-P", "-c", script])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "ended by SIGTERM\n", done.stderr
