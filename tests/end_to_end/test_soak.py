@@ -52,7 +52,12 @@ def spread(steps: list[str], kills: int, draw: random.Random) -> list[str]:
 
 @contextmanager
 def started(command: list[object], runs: Path, step: str) -> Iterator[tuple[subprocess.Popen[str], int | None]]:
-    """Start *command* up to *step*; yield it, and the process of that step once it runs, None if it ended before."""
+    """Start *command* up to *step*; yield it, and the process of that step once it runs, None if it ended before.
+
+    What the step made before is deleted: a kill may have met it when it was done.
+    """
+    if (runs / "digits_mlp" / "config.json").is_file():
+        product_of(runs / "digits_mlp", step).unlink(missing_ok=True)
     argv = [sys.executable, "-P", "-m", "bitproof", *map(str, command), "--runs", str(runs), "--until", step]
     with subprocess.Popen(
         with_default_signals(argv), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -81,11 +86,6 @@ def product_of(run: Path, step: str) -> Path:
     return RunFolder(run).file(RunPlan(RunFolder(run).config()).product_of(step))
 
 
-def forget(run: Path, step: str) -> None:
-    """Delete what *step* made, so that it is carried out again."""
-    product_of(run, step).unlink(missing_ok=True)
-
-
 def kill_the_run(command: list[object], run: Path, step: str, draw: random.Random) -> None:
     """Tell a run to end, by one of four signals, while *step* is carried out; nothing may keep running."""
     number = draw.choice(list(ENDINGS))
@@ -100,10 +100,8 @@ def kill_the_run(command: list[object], run: Path, step: str, draw: random.Rando
     assert finished.items() <= manifest_times(run).items(), "what was finished is not made again"
     errors = [line for line in err.splitlines() if "error" in line]
     # It was faster: there is a result, and the signal, if it met the process at all, met it on its way out.
-    if not errors and process.returncode in (0, -number) and product_of(run, step).is_file():
-        forget(run, step)
-        return
-    assert (process.returncode, errors) == (code, said), err
+    if errors or process.returncode not in (0, -number) or not product_of(run, step).is_file():
+        assert (process.returncode, errors) == (code, said), err
 
 
 def kill_the_step(command: list[object], run: Path, step: str, draw: random.Random) -> None:
@@ -118,12 +116,10 @@ def kill_the_step(command: list[object], run: Path, step: str, draw: random.Rand
             killed = False
         _, err = process.communicate(timeout=PATIENCE_S)
     assert left_in(run, PATIENCE_S) == []
-    if process.returncode == 0:
-        forget(run, step)
-        return
-    assert killed, err
-    assert process.returncode == 4, err
-    assert f"{step}: its process ended without a result: ended by SIGKILL" in err
+    if process.returncode:
+        assert killed, err
+        assert process.returncode == 4, err
+        assert f"{step}: its process ended without a result: ended by SIGKILL" in err
 
 
 def test_a_run_that_is_killed_again_and_again_ends_with_the_undisturbed_ledger(
