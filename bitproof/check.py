@@ -119,6 +119,7 @@ def run_check(run: RunFolder, plan: ExecutorPlan, progress: Progress = silent) -
     from bitproof.export.integer import load
     from bitproof.export.lower import activations_of
     from bitproof.export.proofs import prove_matrix_units, prove_requantization
+    from bitproof.export.proofs.sums import ProvesSums
 
     executor = open_executor(run, plan)
     vectors = run_vectors(run)
@@ -137,6 +138,8 @@ def run_check(run: RunFolder, plan: ExecutorPlan, progress: Progress = silent) -
     proofs: list[ProofEntry] = []
     if isinstance(executor, Requantizer):
         proofs.extend(prove_requantization(model, executor, activations, progress))
+    if isinstance(executor, ProvesSums):
+        proofs.extend(executor.prove_sums(model))
     if isinstance(executor, MatrixUnit):
         proofs.extend(prove_matrix_units(model, executor, run.config().seed))
     resources = dict(executor.measure(vectors.codes)) if isinstance(executor, Measured) else {}

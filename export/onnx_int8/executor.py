@@ -11,11 +11,15 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
-from bitproof.export.integer import DAMAGED
+from bitproof.export.integer import DAMAGED, IntegerModel
+from bitproof.export.onnx_int8.alone import CONSTRUCTIONS, requantized, require_described
+from bitproof.export.onnx_int8.alone import why_monotone as why_alone_monotone
 from bitproof.export.onnx_int8.monotone import why_monotone
+from bitproof.export.onnx_int8.sums import prove_sums
 from bitproof.export.onnx_int8.writer import FILE, LAYERS
 from bitproof.export.subgraph import cut
 from bitproof.pipeline import Artifact, Codes, InputError, WeightSign
+from bitproof.pipeline.ledger import ProofEntry
 from bitproof.pipeline.progress import Progress, silent
 
 ROWS_AT_ONCE = 1 << 15
@@ -70,6 +74,11 @@ class OnnxInt8Executor:
         shown.CopyFrom(self._onnx)
         given = {output.name for output in shown.graph.output}
         kinds = {entry["tensor"]: TYPES[entry["type"]] for entry in self._values.values()}
+        for entry in self._values.values():
+            for node in entry.get("nodes", ()):
+                shown.graph.node.append(
+                    onnx.helper.make_node(node["op"], node["inputs"], [node["output"]], **node["attributes"])
+                )
         for tensor, kind in kinds.items():
             if tensor not in given | {"codes"}:
                 shown.graph.output.append(onnx.helper.make_tensor_value_info(tensor, kind, None))
@@ -103,6 +112,8 @@ class OnnxInt8Executor:
     def requantize_at(self, node: str, accumulators: Codes) -> Codes:
         """Run the nodes of the activation *node* alone, on *accumulators*, shape (N, channels)."""
         entry, channels = self._entry(node), self._channels(node)
+        if entry["construction"] in CONSTRUCTIONS:
+            return requantized(self._onnx.graph, entry, accumulators, _run_once) - int(entry["zero_point"])
         session = _session(self._part(node))
         rows = max(1, min(ROWS_AT_ONCE, ELEMENTS_AT_ONCE // channels))
         pieces = [np.zeros((0, channels), dtype=np.int64)]
@@ -113,8 +124,17 @@ class OnnxInt8Executor:
 
     def why_monotone(self, node: str, lows: Codes, highs: Codes) -> str | None:
         """Say why the nodes of the activation *node* are monotone from *lows* to *highs*; None: not known of all."""
-        self._channels(node)
+        entry = self._entry(node)
+        if entry["construction"] in CONSTRUCTIONS:
+            return why_alone_monotone(self._onnx.graph, entry, lows, highs)
         return why_monotone(self._part(node).graph, lows, highs)
+
+    def prove_sums(self, model: IntegerModel) -> list[ProofEntry]:
+        """Prove the weights of the file, and the sums that onnxruntime may add in float32 or in 16 bits."""
+        try:
+            return prove_sums(model, self._onnx.graph, self._layers)
+        except DAMAGED as error:
+            raise InputError(f"the file does not hold the products of the integer model: {error}") from error
 
     def _channels(self, node: str) -> int:
         """Return how many channels the activation *node* has.
@@ -149,15 +169,22 @@ def _require_described(graph: onnx.GraphProto, values: dict[str, dict[str, Any]]
         LookupError, TypeError, ValueError: an entry is missing, of another type, or names no tensor.
     """
     tensors = {"codes", *(name for node in graph.node for name in node.output)}
+    tensors |= {node["output"] for entry in values.values() for node in entry.get("nodes", ())}
     named = [*(entry["tensor"] for entry in values.values())]
     for entry in layers:
-        named += [entry["source"], entry["target"]]
+        named += [entry["target"]] if entry["construction"] in CONSTRUCTIONS else [entry["source"], entry["target"]]
         if not entry["shape"] or not all(isinstance(n, int) and 0 < n <= MAX_CHANNELS for n in entry["shape"]):
             raise ValueError(f"activation {entry['layer']!r} has the shape {entry['shape']!r:.100}")
+    for entry in layers:
+        if entry["construction"] in CONSTRUCTIONS:
+            require_described(graph, entry)
+    for entry in values.values():
+        if entry["type"] not in TYPES:
+            raise ValueError(f"the type {entry['type']!r:.100} is none of {', '.join(TYPES)}")
     for entry in (*values.values(), *layers):
         if not isinstance(entry["zero_point"], int) or abs(entry["zero_point"]) > MAX_ZERO_POINT:
             raise ValueError(f"the zero point {entry['zero_point']!r:.100} is no integer of 32 bits")
-        if entry["type"] not in TYPES:
+        if "source" in entry and entry["type"] not in TYPES:
             raise ValueError(f"the type {entry['type']!r:.100} is none of {', '.join(TYPES)}")
     unknown = [name for name in named if name not in tensors]
     if not values or unknown:
@@ -180,6 +207,12 @@ def _session(model: onnx.ModelProto) -> Any:
     except Exception as error:  # onnxruntime's own exceptions have no common base
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"onnxruntime refuses the graph: {reason}") from error
+
+
+def _run_once(model: onnx.ModelProto, given: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """Run *model*, which has one output, on *given*."""
+    made: np.ndarray[Any, Any] = _session(model).run(None, dict(given))[0]
+    return made
 
 
 def _run(session: Any, inputs: np.ndarray[Any, Any]) -> Codes:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from bitproof.export.onnx_int8.packing import FieldLayout
@@ -42,9 +45,8 @@ def flip_weight(model: onnx.ModelProto, name: str, row: int, column: int) -> tup
         The old and the new weight.
     """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
-    rows, columns = (int(v) for v in numpy_helper.to_array(tensors[f"{name}.shape"]))
-    zero_point = int(numpy_helper.to_array(tensors[f"{name}.weight_zero"]))
-    layout = FieldLayout((2 * zero_point).bit_length() - 1, zero_point, rows, columns)
+    layout = layout_of({key: numpy_helper.to_array(tensor) for key, tensor in tensors.items()}, name)
+    zero_point = layout.zero_point
     packed = numpy_helper.to_array(tensors[f"{name}{PACKED}"]).copy()
     byte, bit = layout.locate(row, column)
     mask = (1 << layout.bits) - 1
@@ -53,3 +55,10 @@ def flip_weight(model: onnx.ModelProto, name: str, row: int, column: int) -> tup
     new = (int(packed[byte, 0]) >> bit & mask) - zero_point
     tensors[f"{name}{PACKED}"].CopyFrom(numpy_helper.from_array(packed, f"{name}{PACKED}"))
     return old, new
+
+
+def layout_of(constants: Mapping[str, NDArray[Any]], name: str) -> FieldLayout:
+    """Return how the weights of the product *name* lie in a file with *constants*."""
+    rows, columns = (int(v) for v in constants[f"{name}.shape"])
+    zero_point = int(constants[f"{name}.weight_zero"])
+    return FieldLayout((2 * zero_point).bit_length() - 1, zero_point, rows, columns)

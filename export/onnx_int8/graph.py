@@ -13,6 +13,9 @@ from bitproof.export.integer import EXACT_FLOAT32, EXACT_FLOAT64, Interval, Shap
 from bitproof.pipeline import StageError
 
 MAX_STORED = 255
+CONTRIB = "com.microsoft"
+CONTRIB_OPERATIONS = ("QGemm", "QLinearAdd")
+"""Operators of onnxruntime's own domain."""
 INT8 = Interval(-128, 127)
 INT32 = Interval(-(1 << 31), (1 << 31) - 1)
 
@@ -72,11 +75,12 @@ class GraphWriter:
             self.constants.append(numpy_helper.from_array(value, name))
         return name
 
-    def operation(self, op: str, inputs: list[str], output: str, **attributes: int | str | list[int]) -> str:
+    def operation(self, op: str, inputs: list[str], output: str, **attributes: int | str | float | list[int]) -> str:
         """Add a node that makes the tensor *output*, and return that name."""
         if output not in self._names:
             self._names.add(output)
-            self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
+            domain = CONTRIB if op in CONTRIB_OPERATIONS else ""
+            self.nodes.append(helper.make_node(op, inputs, [output], name=output, domain=domain, **attributes))
         return output
 
     def is_made_by(self, op: str, tensor: str) -> bool:

@@ -22,10 +22,10 @@ from bitproof.pipeline import Codes, StageError
 def matmul(context: Context, node: MatMul, inputs: Inputs) -> Value:
     """Multiply stored codes by unpacked weights."""
     graph = context.graph
-    matrix, zero = _weights(graph, node.name, node.weights, node.weight_type)
+    matrix, zero = unpacked(graph, node)
 
     def multiply(digit: Stored, name: str) -> str:
-        parts = [digit.tensor, matrix, _code_zero(graph, digit), zero]
+        parts = [digit.tensor, matrix, code_zero(graph, digit), zero]
         return graph.operation("MatMulInteger", parts, f"{name}.accumulators")
 
     return _by_digits(context, node, inputs[0], multiply)
@@ -33,14 +33,11 @@ def matmul(context: Context, node: MatMul, inputs: Inputs) -> Value:
 
 def conv(context: Context, node: Conv, inputs: Inputs) -> Value:
     """Convolve stored codes with unpacked weights; onnxruntime pads with the codes' zero point, which is code 0."""
-    graph, name = context.graph, node.name
-    matrix, zero = _weights(graph, name, node.weights.reshape(node.outputs, -1), node.weight_type)
-    turned = graph.operation("Transpose", [matrix], f"{name}.turned", perm=[1, 0])
-    shape = graph.constant(f"{name}.kernel", np.array(node.weights.shape, dtype=np.int64))
-    filters = graph.operation("Reshape", [turned, shape], f"{name}.filters")
+    graph = context.graph
+    filters, zero = unpacked(graph, node)
 
     def convolve(digit: Stored, at: str) -> str:
-        parts = [digit.tensor, filters, _code_zero(graph, digit), zero]
+        parts = [digit.tensor, filters, code_zero(graph, digit), zero]
         return graph.operation("ConvInteger", parts, f"{at}.accumulators", group=node.groups, **spatial(node.window))
 
     return _by_digits(context, node, inputs[0], convolve)
@@ -54,7 +51,7 @@ def window_sums(context: Context, name: str, window: Window, source: tuple[str, 
     zero = graph.constant("zero", np.array(0, dtype=np.uint8))
 
     def convolve(digit: Stored, at: str) -> str:
-        parts = [digit.tensor, ones, _code_zero(graph, digit), zero]
+        parts = [digit.tensor, ones, code_zero(graph, digit), zero]
         return graph.operation("ConvInteger", parts, f"{at}.accumulators", group=channels, **spatial(window))
 
     return _by_digits(context, Conv(name, weights, IntegerType(2, signed=True), window, channels), source, convolve)
@@ -106,18 +103,28 @@ def _too_wide(name: str, reachable: Interval) -> StageError:
     )
 
 
-def _code_zero(graph: GraphWriter, codes: Stored) -> str:
+def code_zero(graph: GraphWriter, codes: Stored) -> str:
+    """Return the constant of the zero point of *codes*."""
     return graph.constant(f"code_zero{codes.zero_point}", np.array(codes.zero_point, dtype=np.uint8))
 
 
-def _weights(graph: GraphWriter, name: str, weights: Codes, kind: IntegerType) -> tuple[str, str]:
-    """Unpack the fields of *weights*, shape (outputs, inputs), into a matrix of shape (inputs, outputs).
+def unpacked(graph: GraphWriter, node: Conv | MatMul) -> tuple[str, str]:
+    """Unpack the weights of *node* in uint8, as an operator of ONNX takes them, and return them and their zero point.
 
-    onnxruntime folds this into a constant when it loads the file.
-
-    Returns:
-        The matrix, and the zero point of the weights.
+    A matrix has the shape (inputs, outputs), filters that of the weights. onnxruntime folds this into a constant when
+    it loads the file.
     """
+    name = node.name
+    matrix, zero = _weights(graph, name, node.weights.reshape(node.outputs, -1), node.weight_type)
+    if isinstance(node, MatMul):
+        return matrix, zero
+    turned = graph.operation("Transpose", [matrix], f"{name}.turned", perm=[1, 0])
+    shape = graph.constant(f"{name}.kernel", np.array(node.weights.shape, dtype=np.int64))
+    return graph.operation("Reshape", [turned, shape], f"{name}.filters"), zero
+
+
+def _weights(graph: GraphWriter, name: str, weights: Codes, kind: IntegerType) -> tuple[str, str]:
+    """Unpack the fields of *weights*, shape (outputs, inputs), into a matrix of shape (inputs, outputs)."""
     layout = FieldLayout.of(name, kind, *weights.shape)
     fields = graph.constant(f"{name}.packed", pack(weights, layout).reshape(-1, 1))
     if layout.per_byte > 1:

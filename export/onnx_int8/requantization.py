@@ -70,6 +70,7 @@ def threshold(context: Context, node: Threshold, inputs: Inputs) -> Value:
         made = _compare(graph, counting, node.step, sums, shape)
         method = "comparison with every threshold"
     entry = {"layer": node.name, "source": tensor, "target": made, "zero_point": zero_point, "method": method}
+    entry["construction"] = "single steps"
     width = {"type": "int64" if sums.wide else "int32", "shape": [node.channels, *(1,) * (len(shape) - 1)]}
     context.activations.append({**entry, **width})
     return Stored(made, zero_point)
@@ -152,13 +153,17 @@ def _rounding_shift(graph: GraphWriter, node: Threshold, form: RoundingShift, so
 def _look_up(
     graph: GraphWriter, node: Threshold, step: int, source: PlainIntegers, shape: Shape, reach: Interval
 ) -> str:
-    """Look each code up in a table of its channel: what the thresholds make of every code from end to end."""
+    """Look each code up in a table of its channel: what the thresholds make of every code from end to end.
+
+    No other code occurs, unless a weight of the file is damaged: it is saturated, so that there is an entry for it.
+    """
     name, entries = node.name, reach.high - reach.low + 1
     every = np.repeat(np.arange(reach.low, reach.high + 1)[:, None], node.channels, axis=1)
     codes = node.lowest + step * (node.apply(every) - node.lowest)
     table = graph.constant(f"{name}.table", codes.T.reshape(-1).astype(np.uint8))
     rows = column(entries * np.arange(node.channels, dtype=np.int64) - reach.low, shape)
-    place = graph.operation("Add", [source.tensor, graph.constant(f"{name}.rows", rows)], f"{name}.place")
+    inside = _saturate(graph, name, source.tensor, reach.low, reach.high)
+    place = graph.operation("Add", [inside, graph.constant(f"{name}.rows", rows)], f"{name}.place")
     return graph.operation("Gather", [table, place], f"{name}.codes", axis=0)
 
 

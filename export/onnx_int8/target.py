@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from bitproof.export.program.target import Target
 from bitproof.pipeline.executor import Executor, ExecutorPlan, Place
@@ -12,33 +13,41 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bitproof.export.integer import IntegerModel
+    from bitproof.export.onnx_int8.context import Construction
 
 
 class OnnxInt8Target(Target):
-    """Packed-int8 ONNX for onnxruntime; no options."""
+    """Packed-int8 ONNX for onnxruntime.
+
+    *construction* leaves operators out that are fast and proven: ``integer-only`` those that hold codes in floats,
+    ``single-steps`` all that multiply and requantize in one; None: the fastest are used.
+    """
 
     kind: ClassVar[str] = "onnx-int8"
 
+    construction: Literal["integer-only", "single-steps"] | None = None
+
     def stages(self) -> tuple[StagePlan, ...]:
         """Return the one stage: the writer."""
-        return (StagePlan(self.kind, "integer", _write),)
+        options = self.model_dump(mode="json", exclude_none=True)
+        return (StagePlan(self.kind, "integer", partial(_write, self.construction or "fastest"), options),)
 
     def executors(self) -> tuple[ExecutorPlan, ...]:
         """Return the one executor: onnxruntime."""
-        about = "packed-int8 ONNX in onnxruntime, integer arithmetic"
+        about = "packed-int8 ONNX in onnxruntime"
         return (ExecutorPlan(self.kind, self.kind, self.kind, about, _run, flip=_flip),)
 
     def require_supported(self, model: IntegerModel) -> None:
         """Build the file in memory: every form is found or refused then."""
         from bitproof.export.onnx_int8 import build
 
-        build(model)
+        build(model, construction=self.construction or "fastest")
 
 
-def _write() -> Stage:
+def _write(construction: Construction) -> Stage:
     from bitproof.export.onnx_int8 import WriteOnnxInt8
 
-    return WriteOnnxInt8()
+    return WriteOnnxInt8(construction)
 
 
 def _run(place: Place) -> Executor:

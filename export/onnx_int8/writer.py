@@ -1,6 +1,7 @@
-"""The writer of the ONNX file: integer products of unpacked fields, then requantization by integers, saturated.
+"""The writer of the ONNX file: the steps of the program, each as one operator if that is proven, else node by node.
 
-Only standard operators are used (opset 18 and up); which, is in :mod:`bitproof.export.onnx_int8.operations`.
+See :mod:`bitproof.export.onnx_int8.fused` and :mod:`bitproof.export.onnx_int8.operations`. Opset and version of the
+format are the oldest that have all operators, so that onnxruntime 1.17 and later read the file.
 """
 
 from __future__ import annotations
@@ -14,23 +15,31 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from bitproof.export.integer import INPUT, IntegerModel, hull, load
-from bitproof.export.onnx_int8.context import Context
-from bitproof.export.onnx_int8.graph import INT8, GraphWriter, PlainIntegers, Stored, Value, zero_point_of
+from bitproof.export.integer import INPUT, IntegerModel, Node, hull, load
+from bitproof.export.onnx_int8.context import Construction, Context
+from bitproof.export.onnx_int8.fused import fused
+from bitproof.export.onnx_int8.graph import CONTRIB, INT8, GraphWriter, PlainIntegers, Stored, Value, zero_point_of
 from bitproof.export.onnx_int8.operations import WRITERS
+from bitproof.export.program.schedule import schedule
+from bitproof.export.program.step import Step
 from bitproof.pipeline import Artifact, Stage, StageContext, StageError
 from bitproof.pipeline.progress import Progress, silent
 
 FILE = "model.onnx"
 LAYERS = "layers.json"
 KIND = "onnx-int8"
-OPSET = 21
-IR_VERSION = 10
+OPSET = 18
+IR_VERSION = 8
 
 
 @dataclass(frozen=True)
 class WriteOnnxInt8(Stage):
-    """Write the integer model as packed-int8 ONNX."""
+    """Write the integer model as packed-int8 ONNX.
+
+    *construction*: which operators may be used.
+    """
+
+    construction: Construction = "fastest"
 
     name: ClassVar[str] = "onnx-int8"
     consumes: ClassVar[str] = "integer-model"
@@ -39,13 +48,15 @@ class WriteOnnxInt8(Stage):
 
     def run(self, source: Artifact, ctx: StageContext) -> Mapping[str, str]:
         """Write ``model.onnx`` and ``layers.json`` (where each layer's integers are, how activations are computed)."""
-        model, layers = build(load(source.path), ctx.progress)
+        model, layers = build(load(source.path), ctx.progress, self.construction)
         onnx.save_model(model, ctx.workdir / FILE)
         (ctx.workdir / LAYERS).write_text(json.dumps(layers, indent=1, sort_keys=True) + "\n")
         return {}
 
 
-def build(model: IntegerModel, progress: Progress = silent) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def build(
+    model: IntegerModel, progress: Progress = silent, construction: Construction = "fastest"
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """Return the ONNX form of *model*, and a description of its layers.
 
     The graph takes codes ``codes``, shape (N, *shape of a sample): uint8; int8 if they may be negative; uint8 with a
@@ -53,10 +64,15 @@ def build(model: IntegerModel, progress: Progress = silent) -> tuple[onnx.ModelP
     uint8 or int8 if the model ends with an activation whose codes fit, shape (N, *shape of an output); one such
     output for each head of the model.
 
+    Args:
+        model: the integer model.
+        progress: is told how far the writing is.
+        construction: which operators may be used.
+
     Returns:
         The graph, and ``input`` (the zero point that is added to the codes), ``values`` (the tensor of each node, its
-        zero point and type) and ``activations`` (layer, source and target tensor, zero point, type of the source, shape
-        of a single position, method).
+        zero point and type; of one that no tensor holds the ``nodes`` that would give it) and ``activations`` (layer,
+        target tensor, zero point, shape of a single position, method, and what its construction needs to be run alone).
 
     Raises:
         StageError: a layer has no form in this target; the message names it and what is supported.
@@ -64,27 +80,70 @@ def build(model: IntegerModel, progress: Progress = silent) -> tuple[onnx.ModelP
     missing = [f"{node.name} ({node.op})" for node in model.nodes if type(node) not in WRITERS]
     if missing:
         raise StageError(f"onnx-int8 has no form for {', '.join(missing)}")
-    graph, shapes = GraphWriter(), model.shapes()
-    context = Context(graph, {name: value.ranges for name, value in model.values.items()}, shapes)
+    graph, known = GraphWriter(), model.values
+    ranges, sums = ({name: getattr(value, what) for name, value in known.items()} for what in ("ranges", "sums"))
+    context = Context(graph, ranges, model.shapes(), sums, construction)
     source, kind, shift = _input(graph, model)
-    values: dict[str, Value] = {INPUT: source}
-    for number, (node, sources) in enumerate(model.wired()):
-        progress(f"writing {node.name}", number, len(model.nodes))
-        if model.heads and node is model.nodes[-1]:  # its outputs stay apart
+    values = _Values(context, model, {INPUT: source})
+    program = schedule(model)
+    for number, step in enumerate(program.steps):
+        progress(f"writing {step.name}", number, len(program.steps))
+        if model.heads and step.main is model.nodes[-1]:  # its outputs stay apart
             continue
-        values[node.name] = WRITERS[type(node)](context, node, [(source, values[source]) for source in sources])
+        values.write(step)
     inputs = [helper.make_tensor_value_info("codes", kind, ["N", *model.shape])]
     outputs = _outputs(context, model, values)
     made = helper.make_graph(graph.nodes, "bitproof", inputs, outputs, graph.constants)
+    domains = {"": OPSET, **({CONTRIB: 1} if any(node.domain == CONTRIB for node in graph.nodes) else {})}
     proto = helper.make_model(
-        made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="bitproof"
+        made,
+        opset_imports=[helper.make_opsetid(domain, version) for domain, version in domains.items()],
+        ir_version=IR_VERSION,
+        producer_name="bitproof",
     )
     onnx.checker.check_model(proto, full_check=True)
-    described = {name: _describe(value) for name, value in values.items() if name != INPUT}
-    return proto, {"input": {"zero_point": shift}, "values": described, "activations": context.activations}
+    described = {name: _describe(value) for name, value in values.held.items()} | context.hidden
+    shown = {node.name: described[node.name] for node in model.nodes if node.name in described}
+    return proto, {"input": {"zero_point": shift}, "values": shown, "activations": context.activations}
 
 
-def _outputs(context: Context, model: IntegerModel, values: dict[str, Value]) -> list[onnx.ValueInfoProto]:
+@dataclass
+class _Values:
+    """The values of *model* that the graph holds so far."""
+
+    context: Context
+    model: IntegerModel
+    held: dict[str, Value]
+
+    def write(self, step: Step) -> None:
+        """Write *step* as one operator, or its nodes one by one."""
+        for node in [node for nodes in step.before for node in nodes]:
+            self._write_node(node)
+        inputs = [(name, self[name]) for name in self.model.sources(step.main.name)]
+        made = fused(self.context, step, inputs)
+        if made is not None:
+            self.held[step.makes] = made
+            return
+        for node in step.covers:
+            if node.name not in self.held:
+                self._write_node(node)
+
+    def __getitem__(self, name: str) -> Value:
+        """Return the value *name*, written now if it only shows another in another shape."""
+        missing = []
+        while name not in self.held:
+            missing.append(self.model.node(name))
+            name = self.model.sources(name)[0]
+        for node in reversed(missing):
+            self._write_node(node)
+        return self.held[missing[0].name if missing else name]
+
+    def _write_node(self, node: Node) -> None:
+        inputs = [(source, self[source]) for source in self.model.sources(node.name)]
+        self.held[node.name] = WRITERS[type(node)](self.context, node, inputs)
+
+
+def _outputs(context: Context, model: IntegerModel, values: _Values) -> list[onnx.ValueInfoProto]:
     """Return the outputs of the file: one, or each head under its own shape, and a name that begins with its own."""
     graph, last = context.graph, model.nodes[-1].name
     if not model.heads:

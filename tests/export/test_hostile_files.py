@@ -258,7 +258,7 @@ def effort_of(model: onnx.ModelProto) -> int:
             spent.append(units)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("bitproof.export.lowering.builder.Effort", Counting)
+        patch.setattr("bitproof.export.lowering.lower.Effort", Counting)
         lower_graph(normalize(model), Path("net.onnx"), "net")
     return sum(spent)
 

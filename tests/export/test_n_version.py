@@ -23,6 +23,8 @@ from written_onnx import Written
 
 from bitproof.export.integer import Conv, IntegerModel, MatMul, Threshold, trace
 from bitproof.export.lowering.operations import OPERATIONS
+from bitproof.export.onnx_int8.alone import CONSTRUCTIONS as CONSTRUCTED
+from bitproof.export.onnx_int8.context import Construction
 from bitproof.export.onnx_int8.operations import WRITERS
 from bitproof.export.proofs import prove_lowering
 from bitproof.pipeline import Codes, StageError
@@ -59,10 +61,12 @@ def _search_networks_that_float32_computes_exactly(graph: Graph) -> None:
     assert differences(subject, codes) == []
     assert [proof.claim for proof in prove_lowering(subject.lowered) if not proof.holds] == []
     SEEN.update([*graph.operations, *(f"integer {node.op}" for node in subject.model.nodes), "graph"])
-    written = written_or_refused(subject.model)
-    if written is not None:
-        assert written.unequal(subject.model, codes) == []
-        SEEN["written"] += 1
+    for construction in CONSTRUCTIONS:
+        written = written_or_refused(subject.model, construction)
+        if written is not None:
+            assert written.unequal(subject.model, codes) == []
+            SEEN[f"written {construction}"] += 1
+            SEEN.update(entry["construction"] for entry in written.layers["activations"])
 
 
 @pytest.mark.slow
@@ -71,7 +75,8 @@ def test_four_evaluators_agree_on_every_operation_that_float32_computes_exactly(
     _search_networks_that_float32_computes_exactly()
     drawn = {*OPERATIONS, *(f"integer {kind.op}" for kind in WRITERS)}
     assert drawn - set(SEEN) == set()  # no operation that is taken is left out of the search
-    assert SEEN["written"] > SEEN["graph"] * 0.7
+    assert min(SEEN[f"written {construction}"] for construction in CONSTRUCTIONS) > SEEN["graph"] * 0.7
+    assert {kind: SEEN[kind] for kind in (*CONSTRUCTED, "single steps") if kind != "joined" and not SEEN[kind]} == {}
 
 
 REFUSALS = (
@@ -82,9 +87,12 @@ REFUSALS = (
 """What onnx-int8 refuses: all of it for its width, nothing for its operation."""
 
 
-def written_or_refused(model: IntegerModel) -> Written | None:
+CONSTRUCTIONS: tuple[Construction, ...] = ("fastest", "single-steps")
+
+
+def written_or_refused(model: IntegerModel, construction: Construction = "fastest") -> Written | None:
     try:
-        return Written.of(model)
+        return Written.of(model, construction)
     except StageError as refusal:
         if any(re.fullmatch(text, str(refusal)) for text in REFUSALS):
             return None
@@ -120,9 +128,14 @@ FLIPPED: Counter[str] = Counter()
 @given(graphs())
 def _search_files_with_a_flipped_bit(graph: Graph) -> None:
     model = lowered(graph).model
-    written, codes = written_or_refused(model), searched_codes(model)
-    if written is None:
-        return
+    codes = searched_codes(model)
+    for construction in CONSTRUCTIONS:
+        written = written_or_refused(model, construction)
+        if written is not None:
+            _flip_bits(model, written, codes)
+
+
+def _flip_bits(model: IntegerModel, written: Written, codes: Codes) -> None:
     product = next(node for node in model.nodes if isinstance(node, MatMul | Conv))
     wrong, other = written.with_flipped_weight(model, product, product.weights.size // 2)
     assert product.name not in wrong.unequal(other, codes)  # only there: what follows is made for other ranges
@@ -132,7 +145,10 @@ def _search_files_with_a_flipped_bit(graph: Graph) -> None:
     for node in model.nodes_of(Threshold):
         level = shown_level(written, model, node, codes)
         if level is not None:
-            assert written.with_flipped_threshold(node, 0, level).unequal(model, codes)[:1] == [node.name]
+            # Codes that are pooled in the same step are first seen behind the pool.
+            target, values = written.entry(node)["target"], written.layers["values"]
+            shown_as = node.name if node.name in values else next(n for n in values if values[n]["tensor"] == target)
+            assert written.with_flipped_threshold(node, 0, level).unequal(model, codes)[:1] == [shown_as]
             FLIPPED[written.method(node)] += 1
 
 
@@ -140,7 +156,9 @@ def shown_level(written: Written, model: IntegerModel, node: Threshold, codes: C
     """Return a level of channel 0 of *node* that *codes* must show once its bit is flipped in the file, if any."""
     if written.method(node) == "table":  # the bit moves all codes of the channel by one
         return 0
-    if written.method(node) == "offset":  # the bit moves all codes of the channel by one, where they do not saturate
+    if written.method(node) == "unchanged":
+        return None
+    if written.method(node) != "thresholds":  # the bit moves all codes of the channel, where they do not saturate
         made = trace(model, codes)[node.name][:, 0]
         return 0 if ((made > node.lowest) & (made < node.highest)).any() else None
     hits = hits_of(model, codes)
@@ -155,8 +173,8 @@ def shown_level(written: Written, model: IntegerModel, node: Threshold, codes: C
 def test_a_flipped_bit_of_a_written_file_is_caught() -> None:
     FLIPPED.clear()
     _search_files_with_a_flipped_bit()
-    assert min(FLIPPED[kind] for kind in ("weight", "thresholds", "offset")) >= 10
-    assert FLIPPED["table"] >= 1
+    assert min(FLIPPED[kind] for kind in ("weight", "thresholds", "offset", "quantized")) >= 10
+    assert min(FLIPPED[kind] for kind in ("table", "folded")) >= 1
 
 
 def perturbed(subject: Subject, node: Threshold, channel: int, level: int) -> Subject:

@@ -47,7 +47,7 @@ def network_of(form: str) -> IntegerModel:
 
 
 def written(model: IntegerModel, folder: Path) -> OnnxInt8Executor:
-    proto, layers = build(model)
+    proto, layers = build(model, construction="single-steps")
     return opened(proto, layers, folder)
 
 
@@ -112,7 +112,7 @@ def test_nothing_is_claimed_of_a_graph_that_may_fall_or_wrap(
     tmp_path: Path, form: str, tensor: str, factor: int | Fraction | None
 ) -> None:
     model = network_of(form)
-    proto, layers = build(model)
+    proto, layers = build(model, construction="single-steps")
     lows, highs = ends_of(model.values["fc0"].ranges)
     assert opened(proto, layers, tmp_path / "right").why_monotone("act0", lows, highs) is not None
     (constant,) = [value for value in proto.graph.initializer if value.name == tensor]
@@ -128,7 +128,7 @@ def test_nothing_is_claimed_of_a_graph_that_may_fall_or_wrap(
 
 def test_nothing_is_claimed_of_an_operation_that_is_not_known(tmp_path: Path) -> None:
     model = network_of("multiply-shift")
-    proto, layers = build(model)
+    proto, layers = build(model, construction="single-steps")
     (node,) = [node for node in proto.graph.node if node.name == "act0.sum"]
     node.op_type = "Sub"
     lows, highs = ends_of(model.values["fc0"].ranges)

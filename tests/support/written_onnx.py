@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +15,7 @@ from onnx import numpy_helper
 
 from bitproof.export.integer import Conv, IntegerModel, IntegerType, MatMul, Threshold, run, trace
 from bitproof.export.onnx_int8 import OnnxInt8Executor, build
+from bitproof.export.onnx_int8.context import Construction
 from bitproof.export.onnx_int8.fault import flip_weight
 from bitproof.export.onnx_int8.writer import FILE, LAYERS
 from bitproof.pipeline import Artifact, Codes
@@ -27,13 +29,13 @@ class Written:
     layers: dict[str, Any]
 
     @classmethod
-    def of(cls, model: IntegerModel) -> Written:
+    def of(cls, model: IntegerModel, construction: Construction = "fastest") -> Written:
         """Write *model*.
 
         Raises:
             StageError: the target refuses a layer.
         """
-        return cls(*build(model))
+        return cls(*build(model, construction=construction))
 
     def unequal(self, model: IntegerModel, codes: Codes) -> list[str]:
         """Return the layers whose codes on input *codes* are not those of *model*, in order, and ``output``."""
@@ -71,25 +73,49 @@ class Written:
     def with_flipped_threshold(self, node: Threshold, channel: int, level: int) -> Written:
         """Return this with one bit of what decides *level* of *channel* flipped.
 
-        That is the lowest bit of the threshold, where the file compares; the bit of the offset that is worth one code,
-        where it multiplies and shifts; and the lowest bit of all codes of the channel, where it looks them up.
+        That is the lowest bit of the threshold, where the file compares; the bit of the offset that is worth a code,
+        where it multiplies and shifts or has a quantized operator; the lowest bit of all codes of the channel, where it
+        looks them up. The offset of a float32 convolution becomes larger by a code, and so does the zero point of a
+        sum of codes.
         """
         proto = self.copy()
         tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
-        compared = f"{node.name}.thresholds" in tensors
-        looked_up = f"{node.name}.table" in tensors
-        name = f"{node.name}.{'table' if looked_up else 'thresholds' if compared else 'offset'}"
+        entry, kind = self.entry(node), self.method(node)
+        if kind == "joined":
+            added = next(n for n in proto.graph.node if n.op_type == "QLinearAdd" and entry["scale"] in n.input)
+            point = int(numpy_helper.to_array(tensors[added.input[2]])) + _worth(tensors[entry["scale"]], 0)
+            proto.graph.initializer.append(numpy_helper.from_array(np.array(point % 256, dtype=np.uint8), "flipped"))
+            added.input[2] = "flipped"
+            return Written(proto, self.layers)
+        name = entry["offset"] if kind in ("quantized", "folded") else f"{node.name}.{kind}"
         values = numpy_helper.to_array(tensors[name]).copy()
-        if looked_up:
+        if kind == "table":
             values.reshape(node.channels, -1)[channel] ^= 1
-        elif compared:
+        elif kind == "thresholds":
             values.reshape(node.channels, node.levels)[channel, level] ^= 1
-        else:
+        elif kind == "offset":
             values.reshape(-1)[channel] ^= 1 << int(numpy_helper.to_array(tensors[f"{node.name}.shift"]))
+        elif kind == "quantized":
+            values[channel] ^= _worth(tensors[entry["scale"]], channel)
+        else:
+            values[channel] += 1
         tensors[name].CopyFrom(numpy_helper.from_array(values, name))
         return Written(proto, self.layers)
 
+    def entry(self, node: Threshold) -> dict[str, Any]:
+        """Return the description of the activation *node*."""
+        return next(entry for entry in self.layers["activations"] if entry["layer"] == node.name)
+
     def method(self, node: Threshold) -> str:
-        """Return the constant that decides the codes of *node*: ``thresholds``, ``offset`` or ``table``."""
+        """Return the construction of *node*, or, of single steps, the constant that decides its codes."""
+        construction: str = self.entry(node)["construction"]
+        if construction != "single steps":
+            return construction
         names = {tensor.name for tensor in self.proto.graph.initializer}
         return next(kind for kind in ("thresholds", "offset", "table") if f"{node.name}.{kind}" in names)
+
+
+def _worth(scale: onnx.TensorProto, channel: int) -> int:
+    """Return the power of two that is worth at least a code in units of which one is *scale* codes."""
+    least = 1 / float(numpy_helper.to_array(scale).reshape(-1)[channel])
+    return 1 << max(0, math.ceil(math.log2(least)))
