@@ -19,7 +19,7 @@ from bitproof.pipeline import Codes, InputError
 
 CHANNELS_AT_ONCE = 1 << 16
 MAX_NUMBER = 1 << 32
-CONSTRUCTIONS = ("quantized", "folded", "joined", "unchanged")
+CONSTRUCTIONS = ("quantized", "carried", "joined", "unchanged")
 """Those that an activation cannot be cut out of; every other is a part of the graph."""
 
 Run = Callable[[onnx.ModelProto, Mapping[str, NDArray[Any]]], NDArray[Any]]
@@ -34,7 +34,7 @@ def requantized(graph: onnx.GraphProto, entry: Mapping[str, Any], accumulators: 
     flat = accumulators.reshape(-1)
     channels = np.tile(np.arange(accumulators.shape[1]), len(accumulators))
     made = [np.zeros(0, dtype=np.int64)]
-    ways = {"quantized": _quantized, "folded": _folded, "joined": _joined}
+    ways = {"quantized": _quantized, "carried": _carried, "joined": _joined}
     for start in range(0, len(flat), CHANNELS_AT_ONCE):
         part = slice(start, start + CHANNELS_AT_ONCE)
         model, given = ways[entry["construction"]](graph, entry, constants, flat[part], channels[part])
@@ -44,7 +44,7 @@ def requantized(graph: onnx.GraphProto, entry: Mapping[str, Any], accumulators: 
 
 NUMBERS = {
     "quantized": ("factor", "highest", "clipped"),
-    "folded": ("highest",),
+    "carried": ("factor", "highest", "clipped"),
     "joined": ("highest", "clipped"),
     "unchanged": (),
 }
@@ -62,7 +62,7 @@ def require_described(graph: onnx.GraphProto, entry: Mapping[str, Any]) -> None:
         if not isinstance(entry[key], int) or abs(entry[key]) > MAX_NUMBER:
             raise ValueError(f"{key} = {entry[key]!r:.100} is no integer of 32 bits")
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    if construction in ("quantized", "folded"):
+    if construction in ("quantized", "carried"):
         sizes = [list(constants[entry[key]].dims) for key in ("scale", "offset")]
         if sizes != [[channels], [channels]] or len(_bias(entry)) != channels:
             raise ValueError(f"{entry['layer']!r} has constants of the sizes {sizes} for {channels} channels")
@@ -94,8 +94,8 @@ def why_monotone(graph: onnx.GraphProto, entry: Mapping[str, Any], lows: Codes, 
             "the sum fits 32 bits, and conversion to float32, product by a positive factor, rounding and saturation "
             "are monotone"
         )
-    if entry["construction"] == "folded":
-        return "product by a positive factor, sum, Clip and truncation of what is not negative are monotone in float32"
+    if entry["construction"] == "carried":
+        return "sum, quotient by a positive divisor, rounding and saturation are monotone in float32"
     return None
 
 
@@ -127,27 +127,27 @@ def _quantized(
     if entry["clipped"]:
         fixed["highest"] = np.array(int(entry["highest"]), dtype=np.uint8)
         nodes.append(helper.make_node("Clip", ["made", "none", "highest"], ["codes"]))
-    return _model(graph, nodes, given, fixed, TensorProto.UINT8), given
+    return _model(graph, nodes, given, fixed), given
 
 
-def _folded(
+def _carried(
     graph: onnx.GraphProto, entry: Mapping[str, Any], constants: Mapping[str, NDArray[Any]], at: Codes, channel: Codes
 ) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
     own = np.array(entry["bias"], dtype=np.int64)
-    given = {
-        "x": (at - own[channel]).astype(np.float32),
-        "scale": constants[entry["scale"]][channel],
+    given: dict[str, NDArray[Any]] = {
+        "x": (at - own[channel]).astype(np.float32)[None],
         "bias": constants[entry["offset"]][channel],
+        "scale": constants[entry["scale"]][channel],
+        "zeros": np.zeros(len(at), dtype=np.uint8),
     }
-    clip = next(n for n in graph.node if n.op_type == "Clip" and n.input[0] == f"{entry['layer']}.sums")
-    fixed = {"low": constants[clip.input[1]], "high": constants[clip.input[2]]}
+    fixed = {"none": np.array(0, dtype=np.uint8), "highest": np.array(int(entry["highest"]), dtype=np.uint8)}
     nodes = [
-        helper.make_node("Mul", ["x", "scale"], ["product"]),
-        helper.make_node("Add", ["product", "bias"], ["sum"]),
-        helper.make_node("Clip", ["sum", "low", "high"], ["clipped"]),
-        helper.make_node("Cast", ["clipped"], ["codes"], to=int(TensorProto.UINT8)),
+        helper.make_node("Add", ["x", "bias"], ["sum"]),
+        helper.make_node("QuantizeLinear", ["sum", "scale", "zeros"], ["made"], axis=1),
     ]
-    return _model(graph, nodes, given, fixed, TensorProto.UINT8), given
+    if entry["clipped"]:
+        nodes.append(helper.make_node("Clip", ["made", "none", "highest"], ["codes"]))
+    return _model(graph, nodes, given, fixed), given
 
 
 def _joined(
@@ -166,7 +166,7 @@ def _joined(
     if entry["clipped"]:
         fixed |= {"least": np.array(0, dtype=np.uint8), "highest": np.array(int(entry["highest"]), dtype=np.uint8)}
         nodes.append(helper.make_node("Clip", ["made", "least", "highest"], ["codes"]))
-    return _model(graph, nodes, given, fixed, TensorProto.UINT8), given
+    return _model(graph, nodes, given, fixed), given
 
 
 def _domain(op: str) -> str:
@@ -190,13 +190,12 @@ def _model(
     nodes: list[onnx.NodeProto],
     given: Mapping[str, NDArray[Any]],
     fixed: Mapping[str, NDArray[Any]],
-    kind: int,
 ) -> onnx.ModelProto:
     inputs = [
         helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), [None] * value.ndim)
         for name, value in given.items()
     ]
-    outputs = [helper.make_tensor_value_info(nodes[-1].output[0], kind, None)]
+    outputs = [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.UINT8, None)]
     constants = [numpy_helper.from_array(np.asarray(value), name) for name, value in fixed.items()]
     made = helper.make_graph(nodes, graph.name, inputs, outputs, constants)
     return helper.make_model(

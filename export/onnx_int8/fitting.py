@@ -2,9 +2,12 @@
 
 Such an operator gives ``clip(rint(float32(a * k + B) * m), 0, 255)`` for the accumulator ``a`` of integer weights that
 are stored times ``k``: the sum is exact in 32 bits, its conversion, the product and the rounding (half to even) are
-float32's. With a k of 16 the integer B has a resolution of a sixteenth of an accumulator, which is what a batch norm's
-offset needs. Conversion, product by a positive m, rounding and saturation never fall, and neither do thresholds: both
-are equal on every reachable accumulator iff they are at both ends of every run of one code, where they are compared.
+float32's. QuantizeLinear behind a float32 convolution divides by ``1 / m`` instead; its sum, ``a + B / k``, is exact in
+float32 if no partial sum needs more than 24 bits. With a k of 16 the integer B has a resolution of a sixteenth of an
+accumulator, which is what a batch norm's offset needs.
+
+Conversion, product by a positive m, rounding and saturation never fall, and neither do thresholds: both are equal on
+every reachable accumulator iff they are at both ends of every run of one code, where they are compared.
 """
 
 from __future__ import annotations
@@ -54,15 +57,16 @@ class Fitted:
         return codes
 
 
-def fit(node: Threshold, reachable: Ranges, factor: int) -> Fitted | None:
+def fit(node: Threshold, reachable: Ranges, factor: int, *, divides: bool = False) -> Fitted | None:
     """Return constants for weights times *factor* that equal *node* on every reachable accumulator, or None.
 
-    *node* counts from code 0 in steps of 1.
+    *node* counts from code 0 in steps of 1. If the operator *divides*, they do so for ``float32(1 / (m k))`` as divisor
+    of ``a + B / k``, too.
     """
     scales, biases, clipped = [], [], False
     for thresholds, interval in zip(node.thresholds, reachable, strict=True):
         ends, codes = run_ends(thresholds, interval)
-        found = _fit_channel(ends, codes, node.levels, factor)
+        found = _fit_channel(ends, codes, node.levels, factor, divides=divides)
         if found is None:
             return None
         scale, bias, over = found
@@ -79,7 +83,9 @@ def run_ends(thresholds: Codes, interval: Interval) -> tuple[Codes, Codes]:
     return ends, np.searchsorted(thresholds, ends, side="right").astype(np.int64)
 
 
-def _fit_channel(ends: Codes, codes: Codes, highest: int, factor: int) -> tuple[np.float32, int, bool] | None:
+def _fit_channel(
+    ends: Codes, codes: Codes, highest: int, factor: int, *, divides: bool
+) -> tuple[np.float32, int, bool] | None:
     """Return m, B and whether a Clip is needed, for the *codes* at *ends*; None if no pair is exact."""
     biases = _candidates(ends, codes, factor)
     sums = ends * factor + biases[:, None]
@@ -98,10 +104,19 @@ def _fit_channel(ends: Codes, codes: Codes, highest: int, factor: int) -> tuple[
         if not possible[place]:
             break
         for scale in _scales(float(lower[place]), float(upper[place])):
-            rounded = np.rint(sums[place].astype(np.float32) * scale)
-            if scale > 0 and np.array_equal(np.clip(rounded, 0, highest), codes):
-                return scale, int(biases[place]), bool(rounded.max() > highest)
+            exact = sums[place].astype(np.float32)
+            ways = [np.rint(exact * scale)]
+            if divides:
+                ways.append(np.rint(exact / np.float32(factor) / divisor_of(scale, factor)))
+            if scale > 0 and all(np.array_equal(np.clip(rounded, 0, highest), codes) for rounded in ways):
+                return scale, int(biases[place]), bool(max(rounded.max() for rounded in ways) > highest)
     return None
+
+
+def divisor_of(scale: Floats | np.float32, factor: int) -> Floats:
+    """Return what ``a + B / k`` is divided by: 1 / (m k) as float32, k *factor*."""
+    divisor: Floats = (1 / (np.asarray(scale, dtype=np.float64) * factor)).astype(np.float32)
+    return divisor
 
 
 def _candidates(ends: Codes, codes: Codes, factor: int) -> Codes:

@@ -4,8 +4,7 @@ A product that ends with thresholds becomes, in an order that depends on its sha
 
 * ``quantized``: QLinearConv, or QGemm for a matrix, on stored weights times k
   (:mod:`bitproof.export.onnx_int8.fitting`);
-* ``folded``: a float32 Conv with the scale in its weights, Clip and a Cast that truncates
-  (:mod:`bitproof.export.onnx_int8.folding`), which is faster if a channel meets few inputs.
+* ``carried``: a float32 Conv whose sums are exact, and QuantizeLinear, which is faster if a channel meets few inputs.
 
 A sum of codes becomes QLinearAdd, if every pair of codes gives what it should. A max pool goes onto what was
 requantized, which is the same, since codes never fall. Where nothing of this is proven, the nodes are written one by
@@ -22,6 +21,7 @@ import numpy as np
 from onnx import TensorProto
 
 from bitproof.export.integer import (
+    EXACT_FLOAT32,
     Add,
     Affine,
     Conv,
@@ -34,8 +34,7 @@ from bitproof.export.integer import (
     hull,
 )
 from bitproof.export.onnx_int8.context import Context
-from bitproof.export.onnx_int8.fitting import Fitted, fit
-from bitproof.export.onnx_int8.folding import fold, margin_of
+from bitproof.export.onnx_int8.fitting import Fitted, divisor_of, fit
 from bitproof.export.onnx_int8.graph import MAX_STORED, Stored, Value, zero_point_of
 from bitproof.export.onnx_int8.products import code_zero, spatial, unpacked
 from bitproof.export.program.step import Step
@@ -47,7 +46,9 @@ PAIR_LIMIT = (1 << 15) - 1
 MIDDLE = 128
 """Zero point of weights in uint8, which no processor saturates."""
 FEW_INPUTS = 3
-"""A convolution that meets so few channels is faster in float32 than in QLinearConv, as measured."""
+"""A convolution that takes so few channels is faster in float32 than in QLinearConv (``make bench-onnx``)."""
+MOST_PARTS = 1 << 10
+"""The finest bias of a float32 convolution, in parts of an accumulator: finer than any activation needs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class _Task:
     Attributes:
         product: the node.
         source: what it takes.
+        ranges: of the channels of *source*.
         largest: the largest byte that *source* holds.
         activation: the node of the thresholds.
         thresholds: the same, counting from code 0, on the accumulators of *product* itself.
@@ -67,6 +69,7 @@ class _Task:
 
     product: Conv | MatMul
     source: Stored
+    ranges: Ranges
     largest: int
     activation: Threshold
     thresholds: Threshold
@@ -91,8 +94,9 @@ def fused(context: Context, step: Step, inputs: Sequence[tuple[str, Value]]) -> 
     task = _task(context, step, inputs[0], threshold, zero_point)
     if task is None:
         return None
-    few = isinstance(task.product, Conv) and task.product.weights.shape[1] <= FEW_INPUTS
-    for write in (_folded, _quantized) if few else (_quantized, _folded):
+    product = task.product
+    few = isinstance(product, Conv) and product.groups == 1 and product.weights.shape[1] <= FEW_INPUTS
+    for write in (_carried, _quantized) if few else (_quantized, _carried):
         if write(context, task):
             return Stored(_name(task), zero_point)
     return None
@@ -127,8 +131,9 @@ def _task(
         return None
     bias = sum((node.offsets for node in biases), np.zeros(product.outputs, dtype=np.int64))
     thresholds = replace(counted(threshold), thresholds=threshold.thresholds - bias[:, None])
-    largest = hull(context.ranges[name]).high + source.zero_point
-    return _Task(product, source, largest, threshold, thresholds, bias, zero_point, step.max_pool)
+    ranges = context.ranges[name]
+    largest = hull(ranges).high + source.zero_point
+    return _Task(product, source, ranges, largest, threshold, thresholds, bias, zero_point, step.max_pool)
 
 
 def counted(node: Threshold) -> Threshold:
@@ -226,8 +231,7 @@ def _write_quantized(context: Context, task: _Task, fitted: Fitted, *, unsigned:
     scale = graph.constant(f"{act}.scale", fitted.scale)
     bias = graph.constant(f"{act}.bias", fitted.bias.astype(np.int32))
     source = [task.source.tensor, one, code_zero(graph, task.source)]
-    clip = [none, graph.constant(f"{act}.highest", np.array(task.activation.levels, dtype=np.uint8))]
-    tail: list[Operation] = [("Clip", clip, {})] if fitted.clipped else []
+    tail: list[Operation] = [("Clip", _limits(context, task), {})] if fitted.clipped else []
     output = _name(task) if not tail and task.pool is None else f"{act}.requantized"
     if isinstance(node, Conv):
         operands = [*source, stored, scale, weight_zero, one, none, bias]
@@ -243,35 +247,53 @@ def _write_quantized(context: Context, task: _Task, fitted: Fitted, *, unsigned:
     _described(context, task, {"construction": "quantized", "method": method, **constants})
 
 
-def _folded(context: Context, task: _Task) -> bool:
-    """Write a float32 convolution that holds its scale, if its margin is proven."""
+def partial_sums(product: Conv | MatMul, ranges: Ranges) -> int:
+    """Return a bound on the magnitude of every partial sum of *product*, in whatever order, for codes in *ranges*."""
+    weights = product.weights.reshape(product.outputs, -1)
+    largest = hull(ranges).magnitude
+    ups, downs = (np.clip(sign * weights, 0, None).sum(axis=1).max() for sign in (1, -1))
+    return int(max(ups, downs)) * largest
+
+
+def _carried(context: Context, task: _Task) -> bool:
+    """Write a float32 convolution and QuantizeLinear, if every partial sum is exact in float32.
+
+    The integer accumulators and the bias B / k, with k a power of 2, are multiples of 1 / k below 2^24 / k.
+    """
     node, act = task.product, task.activation.name
     if context.construction == "integer-only" or not isinstance(node, Conv) or task.source.zero_point:
         return False
-    reachable, sums = context.ranges[node.name], context.sums[node.name]
-    constants = fold(task.thresholds, reachable)
-    if not margin_of(task.thresholds, reachable, constants, sums.magnitudes, sums.terms).holds:
+    bound = partial_sums(node, task.ranges)
+    factor = 1 << max(0, min(MOST_PARTS, EXACT_FLOAT32 // (2 * bound + 1)).bit_length() - 1)
+    fitted = fit(task.thresholds, context.ranges[node.name], factor, divides=True)
+    if fitted is None or bound * factor + int(np.abs(fitted.bias).max()) > EXACT_FLOAT32:
         return False
     graph, name = context.graph, node.name
     weights, zero = unpacked(graph, node)
     floats = graph.cast(weights, TensorProto.FLOAT, f"{name}.floats")
     centre = graph.cast(zero, TensorProto.FLOAT, f"{name}.zero_float")
-    scale = graph.constant(f"{act}.scale", constants.scale)
-    sizes = graph.constant(f"{name}.column", np.array([-1, *(1,) * (node.weights.ndim - 1)], dtype=np.int64))
-    column = graph.operation("Reshape", [scale, sizes], f"{act}.scale_column")
     signed = graph.operation("Sub", [floats, centre], f"{name}.signed")
-    scaled = graph.operation("Mul", [signed, column], f"{name}.scaled")
-    bias = graph.constant(f"{act}.bias", constants.bias)
+    bias = graph.constant(f"{act}.bias", (fitted.bias / factor).astype(np.float32))
     source = graph.cast(task.source.tensor, TensorProto.FLOAT, f"{task.source.tensor}.float")
-    sums_ = graph.operation("Conv", [source, scaled, bias], f"{act}.sums", group=node.groups, **spatial(node.window))
-    low = graph.constant("least", np.array(0, dtype=np.float32))
-    high = graph.constant(f"{act}.highest", np.array(task.activation.levels + 0.5, dtype=np.float32))
-    clipped = graph.operation("Clip", [sums_, low, high], f"{act}.clipped")
-    _finished(context, task, clipped, [("Cast", [], {"to": int(TensorProto.UINT8)})])
-    method = "float32 convolution with its scale in the weights, truncated"
-    entry = {"construction": "folded", "method": method, "scale": scale, "offset": bias, "factor": 1, "clipped": True}
-    _described(context, task, entry)
+    window = spatial(node.window)
+    tensor = graph.operation("Conv", [source, signed, bias], f"{act}.sums", group=node.groups, **window)
+    divisor = graph.constant(f"{act}.scale", divisor_of(fitted.scale, factor))
+    zeros = graph.constant(f"zeros{node.outputs}", np.zeros(node.outputs, dtype=np.uint8))
+    tail: list[Operation] = [("QuantizeLinear", [divisor, zeros], {"axis": 1})]
+    if fitted.clipped:
+        tail.append(("Clip", _limits(context, task), {}))
+    _finished(context, task, tensor, tail)
+    method = f"float32 convolution of exact sums with a bias in parts of 1/{factor}, QuantizeLinear"
+    constants = {"scale": divisor, "offset": bias, "factor": factor, "clipped": fitted.clipped}
+    _described(context, task, {"construction": "carried", "method": method, **constants})
     return True
+
+
+def _limits(context: Context, task: _Task) -> list[str]:
+    """Return the constants of a Clip of the codes."""
+    none = context.graph.constant("zero", np.array(0, dtype=np.uint8))
+    highest = np.array(task.activation.levels, dtype=np.uint8)
+    return [none, context.graph.constant(f"{task.activation.name}.highest", highest)]
 
 
 def _common(threshold: Threshold, reachable: Ranges) -> Threshold | None:

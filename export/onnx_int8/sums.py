@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +10,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from bitproof.export.integer import INPUT, Affine, Conv, IntegerModel, MatMul, MaxPool, Threshold, hull
+from bitproof.export.integer import EXACT_FLOAT32, INPUT, Affine, Conv, IntegerModel, MatMul, MaxPool, Threshold, hull
 from bitproof.export.onnx_int8.fault import PACKED, layout_of
-from bitproof.export.onnx_int8.folding import Folded, margin_of
-from bitproof.export.onnx_int8.fused import PAIR_LIMIT, counted
+from bitproof.export.onnx_int8.fused import PAIR_LIMIT, partial_sums
 from bitproof.export.onnx_int8.packing import unpack
-from bitproof.pipeline import Codes
 from bitproof.pipeline.ledger import ProofEntry
 
 NAME = "onnx-int8"
@@ -37,10 +34,10 @@ def prove_sums(model: IntegerModel, graph: onnx.GraphProto, layers: Sequence[Map
     for activation in model.nodes_of(Threshold):
         layer = products.get(activation.name, {})
         product = _product(model, activation)
-        if product is None or layer.get("construction") not in ("quantized", "folded"):
+        if product is None or layer.get("construction") not in ("quantized", "carried"):
             continue
-        if layer["construction"] == "folded":
-            entries.append(_margin(model, product, activation, layer, constants))
+        if layer["construction"] == "carried":
+            entries.append(_exact(product, model, layer, constants))
         else:
             highest = hull(model.values[model.sources(product.name)[0]].ranges).high
             entries.extend(_pairs(product, int(layer["factor"]), graph, str(layer["scale"]), constants, highest))
@@ -74,26 +71,20 @@ def _weights(node: Conv | MatMul, constants: Constants) -> ProofEntry:
     )
 
 
-def _margin(
-    model: IntegerModel, product: Conv | MatMul, activation: Threshold, layer: Mapping[str, Any], constants: Constants
-) -> ProofEntry:
-    value = model.values[product.name]
-    bias: Codes = np.array(layer["bias"], dtype=np.int64)
-    node = counted(activation)
-    moved = replace(node, thresholds=activation.thresholds - bias[:, None])
-    folded = Folded(constants[layer["scale"]], constants[layer["offset"]])
-    margin = margin_of(moved, value.ranges, folded, value.sums.magnitudes, value.sums.terms)
+def _exact(product: Conv | MatMul, model: IntegerModel, layer: Mapping[str, Any], constants: Constants) -> ProofEntry:
+    """Prove that float32 holds every partial sum of *product* and its bias."""
+    taken = model.values[model.sources(product.name)[0]].ranges
+    factor, biases = int(layer["factor"]), constants[layer["offset"]].astype(np.float64) * int(layer["factor"])
+    whole = factor > 0 and factor & (factor - 1) == 0 and bool((biases == np.rint(biases)).all())
+    largest = partial_sums(product, taken) * factor + int(np.abs(biases).max())
     return ProofEntry(
         layer=product.name,
-        claim="no float32 sum of its products crosses a boundary between two codes, in whatever order it is added",
-        method=(
-            f"a sum is off by at most {float(margin.error):.3g} codes, and the nearest boundary is "
-            f"{float(margin.distance):.3g} codes away, in the channel where that is tightest; both as fractions"
-        ),
-        cases=activation.channels * activation.levels,
-        holds=margin.holds,
+        claim="every partial sum of its products and its bias is exact in float32, in whatever order they are added",
+        method=f"all are multiples of 1/{factor}, and at most {largest} of them: float32 holds {EXACT_FLOAT32}",
+        cases=int(product.weights.size),
+        holds=whole and largest <= EXACT_FLOAT32,
         actual=NAME,
-        failing=0 if margin.holds else 1,
+        failing=int(not whole or largest > EXACT_FLOAT32),
     )
 
 

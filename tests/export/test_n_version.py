@@ -174,7 +174,7 @@ def test_a_flipped_bit_of_a_written_file_is_caught() -> None:
     FLIPPED.clear()
     _search_files_with_a_flipped_bit()
     assert min(FLIPPED[kind] for kind in ("weight", "thresholds", "offset", "quantized")) >= 10
-    assert min(FLIPPED[kind] for kind in ("table", "folded")) >= 1
+    assert min(FLIPPED[kind] for kind in ("table", "carried")) >= 1
 
 
 def perturbed(subject: Subject, node: Threshold, channel: int, level: int) -> Subject:

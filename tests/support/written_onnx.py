@@ -75,8 +75,8 @@ class Written:
 
         That is the lowest bit of the threshold, where the file compares; the bit of the offset that is worth a code,
         where it multiplies and shifts or has a quantized operator; the lowest bit of all codes of the channel, where it
-        looks them up. The offset of a float32 convolution becomes larger by a code, and so does the zero point of a
-        sum of codes.
+        looks them up. The offset of a float32 convolution becomes larger by what is worth a code, and so does the zero
+        point of a sum of codes.
         """
         proto = self.copy()
         tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
@@ -87,7 +87,7 @@ class Written:
             proto.graph.initializer.append(numpy_helper.from_array(np.array(point % 256, dtype=np.uint8), "flipped"))
             added.input[2] = "flipped"
             return Written(proto, self.layers)
-        name = entry["offset"] if kind in ("quantized", "folded") else f"{node.name}.{kind}"
+        name = entry["offset"] if kind in ("quantized", "carried") else f"{node.name}.{kind}"
         values = numpy_helper.to_array(tensors[name]).copy()
         if kind == "table":
             values.reshape(node.channels, -1)[channel] ^= 1
@@ -98,7 +98,7 @@ class Written:
         elif kind == "quantized":
             values[channel] ^= _worth(tensors[entry["scale"]], channel)
         else:
-            values[channel] += 1
+            values[channel] += float(numpy_helper.to_array(tensors[entry["scale"]])[channel])
         tensors[name].CopyFrom(numpy_helper.from_array(values, name))
         return Written(proto, self.layers)
 
