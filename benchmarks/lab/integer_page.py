@@ -23,10 +23,10 @@ def write_pages(found: Found) -> None:
     fill(README, "integer", short(found))
 
 
-def fill(page: Path, name: str, content: str) -> None:
-    """Put *content* between the markers of *name* in *page*, by a rename."""
+def fill(page: Path, name: str, content: str, by: str = "make bench-integer") -> None:
+    """Put *content* between the markers of *name* in *page*, which say that *by* writes it, by a rename."""
     text = page.read_text(encoding="utf-8")
-    before, marker, rest = text.partition(f"<!-- {name}: written by make bench-integer -->\n")
+    before, marker, rest = text.partition(f"<!-- {name}: written by {by} -->\n")
     assert marker, f"{page} has no place for the table {name!r}"
     partial = page.with_suffix(".partial")
     partial.write_text(f"{before}{marker}{content}\n{rest[rest.index('<!-- end -->') :]}", encoding="utf-8")

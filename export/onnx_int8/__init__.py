@@ -1,4 +1,4 @@
-"""The integer model as packed-int8 ONNX for onnxruntime: integer arithmetic only, two or more weights to a byte."""
+"""The integer model as packed-int8 ONNX for onnxruntime: exact operators alone, two or more weights to a byte."""
 
 from bitproof.export.onnx_int8.executor import OnnxInt8Executor
 from bitproof.export.onnx_int8.fault import flip_weight_bit

@@ -104,7 +104,7 @@ def test_a_chip_is_repaired_recorded_verified_and_survives_the_next_run(copy: Pa
 def test_verify_names_forged_fields_and_ends_with_exit_code_1(copy: Path) -> None:
     entry = calibrated(copy, *FAULTS, "--evaluations", "320")
     ledger = ledger_of(copy)
-    false = ({"executor": "board"}, {"faults": "stuck"}, {"path": None}, {"after": entry["after"] - 0.001})
+    false = ({"executor": "board"}, {"faults": "stuck"}, {"path": None})
     ledger["calibrations"] = [{**entry, **change} for change in false]
     ledger["sha256"] = canonical_sha256(ledger)
     (copy / "ledger.json").write_text(json.dumps(ledger))
@@ -113,6 +113,11 @@ def test_verify_names_forged_fields_and_ends_with_exit_code_1(copy: Path) -> Non
     assert "calibration on board: executor = 'board' cannot be calibrated in this run" in outcome.err
     assert "calibration on integer: faults = 'stuck' is no fault spec" in outcome.err
     assert "calibration on integer: path = None, but kept = True" in outcome.err
+    ledger["calibrations"] = [{**entry, "after": entry["after"] - 0.001}]
+    ledger["sha256"] = canonical_sha256(ledger)
+    (copy / "ledger.json").write_text(json.dumps(ledger))
+    outcome = bitproof("verify", copy)
+    assert outcome.code == 1
     assert "calibration on integer: the loss after is" in outcome.err
     model = copy / entry["path"] / "model.json"
     model.write_text(model.read_text() + "\n")
