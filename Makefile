@@ -6,7 +6,7 @@ RUN = $(BITPROOF) run $(CONFIG) --runs $(RUNS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup doctor pipeline data train-float train export integer onnx-int8 finn rtl firmware parity report verify \
-        import lint explain calibrate bench-estimators bench-calibration bench-integer bench-onnx test test-fast soak check format clean
+        import lint explain calibrate bench-estimators bench-calibration bench-integer bench-onnx bench-onnx-versions test test-fast soak check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ bench-calibration: setup ## measure calibration on simulated chips (25 minutes; 
 
 bench-onnx: setup ## measure packed-int8 ONNX files beside float32 and other quantized forms (5 minutes)
 	@.venv/bin/python -m benchmarks.onnx_int8
+
+bench-onnx-versions: setup ## run these files in old and new onnxruntime, and on a processor with AVX2 alone (5 minutes)
+	@.venv/bin/python -m benchmarks.onnx_versions
 
 bench-integer: setup ## measure lowering, proofs, interpreter and imports (8 minutes)
 	@.venv/bin/python -m benchmarks.integer
