@@ -53,8 +53,8 @@ def main(versions: Sequence[str]) -> None:
         folder = Path(name)
         _write_files(folder / "files")
         for version in versions or VERSIONS:
-            python = _environment(folder / version, version)
-            rows.extend(_rows(f"onnxruntime {version}", [str(python), "-c", SCRIPT, str(folder / "files")], folder))
+            own = str(_environment(folder / version, version))
+            rows.extend(_rows(f"onnxruntime {version}", [own, "-c", SCRIPT, str(folder / "files")], folder))
         emulator = shutil.which(EMULATOR)
         if emulator is not None:
             packages = str(Path(np.__file__).parents[1])
