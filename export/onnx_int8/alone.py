@@ -19,6 +19,8 @@ from bitproof.pipeline import Codes, InputError
 
 CHANNELS_AT_ONCE = 1 << 16
 MAX_NUMBER = 1 << 32
+SHOWING = ("ConvInteger", "MatMulInteger", "Cast", "Add")
+"""Operators that show the accumulators of a step that is one operator."""
 CONSTRUCTIONS = ("quantized", "carried", "joined", "unchanged")
 """Those that an activation cannot be cut out of; every other is a part of the graph."""
 
@@ -73,6 +75,20 @@ def require_described(graph: onnx.GraphProto, entry: Mapping[str, Any]) -> None:
         if len(numbers) != 6 or not all(isinstance(n, int) and abs(n) <= MAX_STORED for n in numbers):
             raise ValueError(f"{entry['layer']!r} adds codes in {entry['spans']!r:.100}")
         _node_with(graph, entry["scale"], ("QLinearAdd",))
+
+
+def require_node(node: Mapping[str, Any]) -> None:
+    """Refuse a node that would show what no tensor holds, unless it is of the few kinds that do.
+
+    Raises:
+        LookupError, TypeError, ValueError: it is of another kind, or no node at all.
+    """
+    names = [*node["inputs"], node["output"]]
+    numbers = [n for value in node["attributes"].values() for n in (value if isinstance(value, list) else [value])]
+    if node["op"] not in SHOWING or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"a node of type {node['op']!r:.100} shows no value; those that do are {', '.join(SHOWING)}")
+    if not all(isinstance(number, int) and abs(number) <= MAX_NUMBER for number in numbers):
+        raise ValueError(f"a node of type {node['op']} has attributes that are no integers of 32 bits")
 
 
 def why_monotone(graph: onnx.GraphProto, entry: Mapping[str, Any], lows: Codes, highs: Codes) -> str | None:

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from bitproof.export.integer import DAMAGED, IntegerModel
-from bitproof.export.onnx_int8.alone import CONSTRUCTIONS, requantized, require_described
+from bitproof.export.onnx_int8.alone import CONSTRUCTIONS, requantized, require_described, require_node
 from bitproof.export.onnx_int8.alone import why_monotone as why_alone_monotone
 from bitproof.export.onnx_int8.monotone import why_monotone
 from bitproof.export.onnx_int8.sums import prove_sums
@@ -86,7 +86,7 @@ class OnnxInt8Executor:
         source = session.get_inputs()[0]
         values = (codes + self._zero_point).astype(np.int8 if source.type == "tensor(int8)" else np.uint8)
         names = [tensor for tensor in kinds if tensor != "codes"]
-        made = session.run(names, {source.name: values.reshape(len(codes), *source.shape[1:])})
+        made = _made(session, names, {source.name: values.reshape(len(codes), *source.shape[1:])})
         tensors = dict(zip(names, made, strict=True))
         return {
             layer: tensors[entry["tensor"]].astype(np.int64) - entry["zero_point"]
@@ -169,7 +169,9 @@ def _require_described(graph: onnx.GraphProto, values: dict[str, dict[str, Any]]
         LookupError, TypeError, ValueError: an entry is missing, of another type, or names no tensor.
     """
     tensors = {"codes", *(name for node in graph.node for name in node.output)}
-    tensors |= {node["output"] for entry in values.values() for node in entry.get("nodes", ())}
+    for node in (node for entry in values.values() for node in entry.get("nodes", ())):
+        require_node(node)
+        tensors.add(node["output"])
     named = [*(entry["tensor"] for entry in values.values())]
     for entry in layers:
         named += [entry["target"]] if entry["construction"] in CONSTRUCTIONS else [entry["source"], entry["target"]]
@@ -209,14 +211,28 @@ def _session(model: onnx.ModelProto) -> Any:
         raise InputError(f"onnxruntime refuses the graph: {reason}") from error
 
 
+def _made(session: Any, names: list[str] | None, given: Mapping[str, np.ndarray[Any, Any]]) -> list[Any]:
+    """Return the outputs called *names*, or all.
+
+    Raises:
+        InputError: an operator fails on what reaches it, as in a file with a damaged constant.
+    """
+    try:
+        made: list[Any] = session.run(names, dict(given))
+    except Exception as error:  # onnxruntime's own exceptions have no common base
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"onnxruntime cannot run the graph: {reason}") from error
+    return made
+
+
 def _run_once(model: onnx.ModelProto, given: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
     """Run *model*, which has one output, on *given*."""
-    made: np.ndarray[Any, Any] = _session(model).run(None, dict(given))[0]
+    made: np.ndarray[Any, Any] = _made(_session(model), None, given)[0]
     return made
 
 
 def _run(session: Any, inputs: np.ndarray[Any, Any]) -> Codes:
-    outputs = session.run(None, {session.get_inputs()[0].name: inputs})
+    outputs = _made(session, None, {session.get_inputs()[0].name: inputs})
     if len(outputs) == 1:
         codes: Codes = outputs[0].astype(np.int64)
         return codes

@@ -101,12 +101,27 @@ def test_origins_that_are_not_those_of_the_model_are_refused(folder: Path, edit:
         of_each("activations", "source", "nowhere"),
         of_each("activations", "shape", [1 << 40]),
         of_each("activations", "shape", "abc"),
+        of_each("activations", "construction", "other"),
+        of_each("activations", "factor", "4"),
+        of_each("activations", "bias", [1]),
+        of_each("activations", "scale", "nowhere"),
+        of_each("values", "nodes", [{"op": "Loop", "inputs": [], "output": "x", "attributes": {}}]),
+        of_each("values", "nodes", [{"op": "Add", "inputs": [1], "output": "x", "attributes": {}}]),
+        of_each("values", "nodes", [{"op": "Cast", "inputs": ["codes"], "output": "x", "attributes": {"to": "s"}}]),
+        of_each("values", "nodes", 5),
     ],
 )
 def test_layers_that_are_not_those_of_the_graph_are_refused(folder: Path, edit: Edit) -> None:
     edit_json(folder / "int8" / LAYERS, edit)
     with pytest.raises(InputError, match="does not hold a packed-int8 ONNX model"):
         int8(folder)
+
+
+def test_a_node_that_onnxruntime_cannot_run_is_bad_input(folder: Path) -> None:
+    wrong = [{"op": "Add", "inputs": ["codes", "act0.scale"], "output": "fc0.accumulators", "attributes": {}}]
+    edit_json(folder / "int8" / LAYERS, lambda content: content["values"]["fc0"].update(nodes=wrong))
+    with pytest.raises(InputError, match=r"onnxruntime (refuses|cannot run) the graph"):
+        int8(folder).trace(np.zeros((2, load(folder / "integer").inputs), dtype=np.int64))
 
 
 def test_an_activation_that_is_not_described_is_refused(folder: Path) -> None:
