@@ -91,6 +91,15 @@ def require_node(node: Mapping[str, Any]) -> None:
         raise ValueError(f"a node of type {node['op']} has attributes that are no integers of 32 bits")
 
 
+def every_pair(graph: onnx.GraphProto, entry: Mapping[str, Any], run: Run) -> tuple[Codes, Codes, Codes]:
+    """Run the sum of *entry* on every pair of codes; return both codes and what it stores, each shape (pairs,)."""
+    spans = [np.arange(low, high + 1, dtype=np.int64) for low, high in entry["spans"]]
+    one, two = (grid.reshape(-1) for grid in np.meshgrid(*spans, indexing="ij"))
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    model, given = _added(graph, entry, constants, one, two)
+    return one, two, run(model, given).reshape(-1).astype(np.int64)
+
+
 def why_monotone(graph: onnx.GraphProto, entry: Mapping[str, Any], lows: Codes, highs: Codes) -> str | None:
     """Say why the activation of *entry* does not fall from *lows* to *highs*, shape (channels,); None: it may."""
     if entry["construction"] == "unchanged":
@@ -172,7 +181,12 @@ def _joined(
     del channel  # one function for all
     (low, high), (least, most) = entry["spans"]
     one = np.clip(at - least, low, high)
-    two = np.clip(at - one, least, most)
+    return _added(graph, entry, constants, one, np.clip(at - one, least, most))
+
+
+def _added(
+    graph: onnx.GraphProto, entry: Mapping[str, Any], constants: Mapping[str, NDArray[Any]], one: Codes, two: Codes
+) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
     points = [int(point) for point in entry["stored_points"]]
     given = {"a": (one + points[0]).astype(np.uint8), "b": (two + points[1]).astype(np.uint8)}
     node = _node_with(graph, entry["scale"], ("QLinearAdd",))

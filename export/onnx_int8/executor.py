@@ -132,7 +132,7 @@ class OnnxInt8Executor:
     def prove_sums(self, model: IntegerModel) -> list[ProofEntry]:
         """Prove the weights of the file, and the sums that onnxruntime may add in float32 or in 16 bits."""
         try:
-            return prove_sums(model, self._onnx.graph, self._layers)
+            return prove_sums(model, self._onnx.graph, self._layers, _run_once)
         except DAMAGED as error:
             raise InputError(f"the file does not hold the products of the integer model: {error}") from error
 

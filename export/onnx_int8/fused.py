@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from bitproof.export.integer import (
     hull,
 )
 from bitproof.export.onnx_int8.context import Context
-from bitproof.export.onnx_int8.fitting import Fitted, divisor_of, fit
+from bitproof.export.onnx_int8.fitting import Fitted, divisor_of, fit, run_ends
 from bitproof.export.onnx_int8.graph import MAX_STORED, Stored, Value, zero_point_of
 from bitproof.export.onnx_int8.products import code_zero, spatial, unpacked
 from bitproof.export.program.step import Step
@@ -47,6 +48,8 @@ MIDDLE = 128
 """Zero point of weights in uint8, which no processor saturates."""
 FEW_INPUTS = 3
 """A convolution that takes so few channels is faster in float32 than in QLinearConv (``make bench-onnx``)."""
+FINE, LARGEST_TERM, ROUNDINGS = 1 << 12, 4 * 255, 8
+"""Of QLinearAdd: a denominator, the largest sum of bytes, and more roundings than any way of adding three terms has."""
 MOST_PARTS = 1 << 10
 """The finest bias of a float32 convolution, in parts of an accumulator: finer than any activation needs it."""
 
@@ -106,10 +109,12 @@ def _unchanged(context: Context, threshold: Threshold, given: tuple[str, Value])
     """Return what *threshold* takes, if it leaves every code as it is."""
     name, value = given
     reachable = context.ranges[name]
+    if not isinstance(value, Stored) or hull(reachable).high - hull(reachable).low > MAX_STORED:
+        return None
     every = np.stack([np.arange(hull(reachable).low, hull(reachable).high + 1)] * threshold.channels, axis=1)
     lows, highs = (np.array([getattr(i, end) for i in reachable]) for end in ("low", "high"))
     seen = (every >= lows) & (every <= highs)
-    if not isinstance(value, Stored) or (threshold.apply(every) != every)[seen].any():
+    if (threshold.apply(every) != every)[seen].any():
         return None
     shape = [threshold.channels, *(1,) * (len(context.shapes[name]) - 1)]
     common = {"layer": threshold.name, "target": value.tensor, "zero_point": value.zero_point, "shape": shape}
@@ -307,6 +312,24 @@ def _common(threshold: Threshold, reachable: Ranges) -> Threshold | None:
     return replace(counted(threshold), thresholds=row, flipped=threshold.flipped[:1])
 
 
+def is_exact_sum(common: Threshold, reach: Interval, fitted: Fitted) -> bool:
+    """Tell whether ``m x + m y + c`` in float32 rounds to the code of x + y, however its three terms are rounded.
+
+    That is so if m has so few bits that float32 holds every term and sum, or if the nearest boundary is further than
+    all roundings together. Stored codes and zero points are bytes: every term is at most 510 m.
+    """
+    m, bias = Fraction(float(fitted.scale[0])), int(fitted.bias[0])
+    if m.denominator <= FINE and m.numerator * LARGEST_TERM * 2 <= EXACT_FLOAT32:
+        return True
+    error = ROUNDINGS * LARGEST_TERM * m / (1 << 24)
+    ends, codes = run_ends(common.thresholds[0], reach)
+    for end, code in zip(ends.tolist(), codes.tolist(), strict=True):
+        value = m * (end + bias) + Fraction(1, 2)
+        if (code > 0 and value - code <= error) or (code < common.levels and code + 1 - value <= error):
+            return False
+    return True
+
+
 def _joined(
     context: Context, node: Add, threshold: Threshold, inputs: Sequence[tuple[str, Value]], zero_point: int
 ) -> Stored | None:
@@ -314,9 +337,10 @@ def _joined(
     (first, one), (second, two) = inputs
     if not isinstance(one, Stored) or not isinstance(two, Stored) or not (one.is_operand and two.is_operand):
         return None
+    reach = hull(context.ranges[node.name])
     common = _common(threshold, context.ranges[node.name])
-    fitted = None if common is None else fit(common, (hull(context.ranges[node.name]),), 1)
-    if fitted is None:
+    fitted = None if common is None else fit(common, (reach,), 1)
+    if common is None or fitted is None or not is_exact_sum(common, reach, fitted):
         return None
     points = [one.zero_point - int(fitted.bias[0]), two.zero_point]
     excess = points[0] - min(max(points[0], 0), MAX_STORED)

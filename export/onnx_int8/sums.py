@@ -11,28 +11,35 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from bitproof.export.integer import EXACT_FLOAT32, INPUT, Affine, Conv, IntegerModel, MatMul, MaxPool, Threshold, hull
+from bitproof.export.onnx_int8.alone import Run, every_pair
 from bitproof.export.onnx_int8.fault import PACKED, layout_of
 from bitproof.export.onnx_int8.fused import PAIR_LIMIT, partial_sums
 from bitproof.export.onnx_int8.packing import unpack
+from bitproof.pipeline import Codes
 from bitproof.pipeline.ledger import ProofEntry
 
 NAME = "onnx-int8"
 Constants = Mapping[str, NDArray[Any]]
 
 
-def prove_sums(model: IntegerModel, graph: onnx.GraphProto, layers: Sequence[Mapping[str, Any]]) -> list[ProofEntry]:
+def prove_sums(
+    model: IntegerModel, graph: onnx.GraphProto, layers: Sequence[Mapping[str, Any]], run: Run
+) -> list[ProofEntry]:
     """Return the proofs of all products of *model* in *graph*.
 
     Args:
         model: the integer model.
         graph: that of the file.
         layers: the activations, as the file's description has them.
+        run: runs a graph in onnxruntime.
     """
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     entries = [_weights(node, constants) for node in model.nodes if isinstance(node, Conv | MatMul)]
     products = {layer["layer"]: layer for layer in layers}
     for activation in model.nodes_of(Threshold):
         layer = products.get(activation.name, {})
+        if layer.get("construction") == "joined":
+            entries.append(_joined(model, activation, *every_pair(graph, layer, run), int(layer["zero_point"])))
         product = _product(model, activation)
         if product is None or layer.get("construction") not in ("quantized", "carried"):
             continue
@@ -85,6 +92,33 @@ def _exact(product: Conv | MatMul, model: IntegerModel, layer: Mapping[str, Any]
         holds=whole and largest <= EXACT_FLOAT32,
         actual=NAME,
         failing=int(not whole or largest > EXACT_FLOAT32),
+    )
+
+
+def _joined(
+    model: IntegerModel, activation: Threshold, one: Codes, two: Codes, stored: Codes, zero_point: int
+) -> ProofEntry:
+    """Compare what every pair of codes gives with the thresholds, in each channel that reaches their sum."""
+    (name,) = model.sources(activation.name)
+    ranges = model.values[name].ranges
+    total = one + two
+    sums = np.arange(total.min(), total.max() + 1)
+    expected = activation.apply(np.repeat(sums[:, None], activation.channels, axis=1))[total - sums[0]]
+    lows, highs = (np.array([getattr(i, end) for i in ranges]) for end in ("low", "high"))
+    reached = (total[:, None] >= lows) & (total[:, None] <= highs)
+    wrong = np.argwhere(reached & (expected != (stored - zero_point)[:, None]))
+    first = None
+    if len(wrong):
+        first = {"channel": int(wrong[0][1]), "one": int(one[wrong[0][0]]), "two": int(two[wrong[0][0]])}
+    return ProofEntry(
+        layer=name,
+        claim="every pair of codes gives the code of their sum, in every channel that reaches it",
+        method="all pairs were run through the sum and the activation of the file",
+        cases=int(reached.sum()),
+        holds=not len(wrong),
+        actual=NAME,
+        first=first,
+        failing=len(wrong),
     )
 
 

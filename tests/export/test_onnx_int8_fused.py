@@ -35,7 +35,8 @@ from bitproof.export.integer import (
     run,
 )
 from bitproof.export.onnx_int8 import build
-from bitproof.export.onnx_int8.fitting import fit
+from bitproof.export.onnx_int8.fitting import Fitted, fit
+from bitproof.export.onnx_int8.fused import is_exact_sum
 from bitproof.export.proofs import prove_requantization
 from bitproof.pipeline import Codes
 
@@ -148,7 +149,10 @@ def test_an_image_network_takes_every_construction_and_is_exact() -> None:
         "every weight in the file is that of the integer model": 6,
         "every partial sum of its products and its bias is exact in float32": 1,
         "two products fit 16 bits": 4,
+        "every pair of codes gives the code of their sum": 1,
     }
+    (pairs,) = [proof for proof in proofs if "pair of codes" in proof.claim]
+    assert pairs.cases > 32 * 32
 
 
 def test_options_leave_constructions_out() -> None:
@@ -186,6 +190,28 @@ def test_a_wrong_constant_of_each_construction_is_found() -> None:
         with TemporaryDirectory() as folder:
             proofs = prove_requantization(model, wrong.executor(Path(folder)))
         assert {proof.layer for proof in proofs if not proof.holds} == {activation.name}
+
+
+def test_a_sum_that_float32_may_round_either_way_is_not_joined() -> None:
+    reach = Interval(-32, 30)
+    near = Fraction(1, 2) + Fraction(1, 1 << 22)
+    for slope, exact in ((Fraction(1, 2), True), (Fraction(3, 7), True), (near, False)):
+        common = thresholds_of(slope, Fraction(0), 15, reach)
+        scale = np.array([float(slope)], dtype=np.float32)
+        fitted = Fitted(scale, np.zeros(1, dtype=np.int64), 1, clipped=False)
+        assert is_exact_sum(common, reach, fitted) is exact, slope
+
+
+def test_a_wrong_sum_of_codes_is_found_in_every_pair() -> None:
+    model = image_network()
+    joined = next(node for node in model.nodes_of(Threshold) if Written.of(model).method(node) == "joined")
+    wrong = Written.of(model).with_flipped_threshold(joined, 0, 0)
+    with TemporaryDirectory() as folder:
+        proofs = wrong.executor(Path(folder)).prove_sums(model)
+    (failing,) = [proof for proof in proofs if not proof.holds]
+    assert failing.claim.startswith("every pair of codes")
+    assert failing.first is not None
+    assert set(failing.first) == {"channel", "one", "two"}
 
 
 def test_a_wrong_weight_is_found_without_any_image() -> None:
