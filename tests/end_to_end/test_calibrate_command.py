@@ -121,7 +121,7 @@ def test_verify_names_forged_fields_and_ends_with_exit_code_1(copy: Path) -> Non
     assert "calibration on integer: the loss after is" in outcome.err
     model = copy / entry["path"] / "model.json"
     model.write_text(model.read_text() + "\n")
-    outcome = bitproof("verify", copy, "--quick")
+    outcome = bitproof("verify", copy)
     assert outcome.code == 1
     assert "was changed after it was made" in outcome.err
 

@@ -7,6 +7,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -111,8 +112,13 @@ def test_free_scales_train_are_nudged_and_decoded(digits: Artifact, tmp_path: Pa
     executor, vectors = TorchExecutor(artifact), load_vectors(digits, "test")
     assert math.frexp(executor.output_scale)[0] != 0.5
     assert vectors.labels is not None
-    correct = int((executor(vectors.codes).argmax(axis=1) == vectors.labels).sum())
-    assert metrics["test_accuracy"] == 100.0 * correct / len(vectors.labels)
+    outputs = executor(vectors.codes)
+    largest = outputs == outputs.max(axis=1, keepdims=True)
+    right, alone = largest[np.arange(len(outputs)), vectors.labels], largest.sum(axis=1) == 1
+    # Of classes with one code, free scales in float32 choose either.
+    correct = round(metrics["test_accuracy"] * len(outputs) / 100)
+    assert int((right & alone).sum()) <= correct <= int(right.sum())
+    assert int((~alone).sum()) < len(outputs) // 20
 
 
 @pytest.mark.slow
