@@ -28,7 +28,7 @@ from bitproof.targets import TARGETS, require_target
 from bitproof.yaml_file import read_config
 
 MOST = {"weights": 1 << 21, "products": 1 << 26, "values": 1 << 17}
-"""The largest network of a configuration that lint looks at, in seconds and in less than 1 GB."""
+"""The largest network of a configuration that lint looks at, in seconds and in about 1 GB."""
 NAMES = {
     "weights": "weights",
     "products": "multiplications a sample",

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitproof.export.integer import Interval, Ranges, Threshold
+from bitproof.export.onnx_int8.graph import MAX_STORED
 from bitproof.pipeline import Codes
 
 INT32_LIMIT = 1 << 31
-MAX_STORED = 255
 MOST_BIASES = 1 << 12
 DYADIC_BITS = 20
 """A factor m of so many bits behind the point, if one fits, makes products exact, so that ties are what they should."""

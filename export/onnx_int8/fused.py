@@ -36,12 +36,11 @@ from bitproof.export.integer import (
 )
 from bitproof.export.onnx_int8.context import Context
 from bitproof.export.onnx_int8.fitting import Fitted, divisor_of, fit, run_ends
-from bitproof.export.onnx_int8.graph import MAX_STORED, Stored, Value, zero_point_of
+from bitproof.export.onnx_int8.graph import INT8, MAX_STORED, Stored, Value, zero_point_of
 from bitproof.export.onnx_int8.products import code_zero, spatial, unpacked
 from bitproof.export.program.step import Step
 from bitproof.pipeline import Codes
 
-INT8 = Interval(-128, 127)
 PAIR_LIMIT = (1 << 15) - 1
 """Two products of uint8 and int8 are added in 16 bits, saturating, by processors with AVX2 and without VNNI."""
 MIDDLE = 128
@@ -349,10 +348,8 @@ def _joined(
         return None
     graph, act = context.graph, threshold.name
     scale = graph.constant(f"{act}.scale", fitted.scale[0])
-    unit, none = (
-        graph.constant("one", np.array(1, dtype=np.float32)),
-        graph.constant("zero", np.array(0, dtype=np.uint8)),
-    )
+    unit = graph.constant("one", np.array(1, dtype=np.float32))
+    none = graph.constant("zero", np.array(0, dtype=np.uint8))
     operands = []
     for value, point in zip((one, two), points, strict=True):
         operands += [value.tensor, scale, code_zero(graph, Stored("", point))]
@@ -371,7 +368,6 @@ def _joined(
             "construction": "joined",
             "method": "QLinearAdd",
             "scale": scale,
-            "points": points,
             "clipped": fitted.clipped,
             "highest": threshold.levels,
             "stored_points": [one.zero_point, two.zero_point],

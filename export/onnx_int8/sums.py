@@ -25,7 +25,7 @@ Constants = Mapping[str, NDArray[Any]]
 def prove_sums(
     model: IntegerModel, graph: onnx.GraphProto, layers: Sequence[Mapping[str, Any]], run: Run
 ) -> list[ProofEntry]:
-    """Return the proofs of all products of *model* in *graph*.
+    """Return the proofs of all products of *model* in *graph*, and of sums of codes that are one operator.
 
     Args:
         model: the integer model.

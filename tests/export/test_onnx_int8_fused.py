@@ -186,7 +186,7 @@ def test_a_wrong_constant_of_each_construction_is_found() -> None:
     written, codes = Written.of(model), graph_codes(model, 300)
     for activation in model.nodes_of(Threshold):
         wrong = written.with_flipped_threshold(activation, 0, 0)
-        assert wrong.unequal(model, codes)[-1:] == ["output"] or wrong.unequal(model, codes)
+        assert wrong.unequal(model, codes)
         with TemporaryDirectory() as folder:
             proofs = prove_requantization(model, wrong.executor(Path(folder)))
         assert {proof.layer for proof in proofs if not proof.holds} == {activation.name}
