@@ -63,6 +63,8 @@ def require_described(graph: onnx.GraphProto, entry: Mapping[str, Any]) -> None:
     for key in NUMBERS[construction]:
         if not isinstance(entry[key], int) or abs(entry[key]) > MAX_NUMBER:
             raise ValueError(f"{key} = {entry[key]!r:.100} is no integer of 32 bits")
+    if construction != "unchanged":
+        _require_as_in_graph(graph, entry)
     constants = {tensor.name: tensor for tensor in graph.initializer}
     if construction in ("quantized", "carried"):
         sizes = [list(constants[entry[key]].dims) for key in ("scale", "offset")]
@@ -75,6 +77,28 @@ def require_described(graph: onnx.GraphProto, entry: Mapping[str, Any]) -> None:
         if len(numbers) != 6 or not all(isinstance(n, int) and abs(n) <= MAX_STORED for n in numbers):
             raise ValueError(f"{entry['layer']!r} adds codes in {entry['spans']!r:.100}")
         _node_with(graph, entry["scale"], ("QLinearAdd",))
+
+
+def _require_as_in_graph(graph: onnx.GraphProto, entry: Mapping[str, Any]) -> None:
+    """Refuse an entry whose factor or Clip is not the graph's own: what is run alone must be what the file has.
+
+    Raises:
+        LookupError, ValueError: they differ.
+    """
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    makers = {name: node for node in graph.node for name in node.output}
+    node, clips = makers[entry["target"]], []
+    while node.op_type in ("Clip", "MaxPool", "QuantizeLinear"):
+        if node.op_type == "Clip":
+            clips.append([int(constants[name]) for name in node.input[1:]])
+        node = makers[node.input[0]]
+    if clips != ([[0, int(entry["highest"])]] if entry["clipped"] else []):
+        raise ValueError(f"{entry['layer']!r} is clipped to {clips}, not as described")
+    if entry["construction"] == "quantized":
+        scaled = makers[makers[node.input[3]].input[0]]
+        scaled = makers[scaled.input[0]] if scaled.op_type == "Add" else scaled
+        if scaled.op_type != "Mul" or int(constants[scaled.input[1]]) != int(entry["factor"]):
+            raise ValueError(f"{entry['layer']!r}: its weights are not multiplied by {entry['factor']}")
 
 
 def require_node(node: Mapping[str, Any]) -> None:

@@ -160,8 +160,6 @@ def _finished(context: Context, task: _Task, tensor: str, tail: Sequence[Operati
     steps = list(tail)
     if task.pool is not None:
         steps.insert(0, ("MaxPool", [], spatial(task.pool.window)))
-    if not steps:
-        steps = [("Identity", [], {})]
     for place, (op, operands, attributes) in enumerate(steps):
         last = place == len(steps) - 1
         output = _name(task) if last else f"{task.activation.name}.step{place}"

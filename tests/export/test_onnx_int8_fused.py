@@ -38,7 +38,7 @@ from bitproof.export.onnx_int8 import build
 from bitproof.export.onnx_int8.fitting import Fitted, fit
 from bitproof.export.onnx_int8.fused import is_exact_sum
 from bitproof.export.proofs import prove_requantization
-from bitproof.pipeline import Codes
+from bitproof.pipeline import Codes, InputError
 
 UINT8 = IntegerType(8, signed=False)
 
@@ -212,6 +212,16 @@ def test_a_wrong_sum_of_codes_is_found_in_every_pair() -> None:
     assert failing.claim.startswith("every pair of codes")
     assert failing.first is not None
     assert set(failing.first) == {"channel", "one", "two"}
+
+
+@pytest.mark.parametrize("constant", ["conv3.factor", "act1.highest", "act4.highest"])
+def test_a_factor_or_a_clip_that_is_not_the_described_one_is_refused(constant: str, tmp_path: Path) -> None:
+    written = Written.of(image_network())
+    tensor = next(tensor for tensor in written.proto.graph.initializer if tensor.name == constant)
+    changed = numpy_helper.to_array(tensor) ^ 1
+    tensor.CopyFrom(numpy_helper.from_array(np.asarray(changed), constant))
+    with pytest.raises(InputError, match="does not hold a packed-int8 ONNX model"):
+        written.executor(tmp_path)
 
 
 def test_a_wrong_weight_is_found_without_any_image() -> None:
