@@ -99,6 +99,8 @@ class IntegerModel:
         output_codings: what the codes of each output channel stand for, if they differ; empty: *output_scale*.
         heads: of a network with several outputs, each, in the order in which the output vector holds them; a Concat
             joins them. Empty: there is one output.
+        rounds_input: the exported file makes of a real input ``x`` the code nearest to ``x / input_scale``, of two the
+            even one, and saturates. Otherwise it calculates with ``x`` before, or rounds in another way.
     """
 
     name: str
@@ -111,6 +113,7 @@ class IntegerModel:
     input_codes: range | None = None
     output_codings: tuple[Coding, ...] = ()
     heads: tuple[Head, ...] = ()
+    rounds_input: bool = True
     _sources: dict[str, tuple[str, ...]] = field(init=False, repr=False)
     _shapes: dict[str, Shape] = field(init=False, repr=False)
     _values: Mapping[str, Value] | None = field(init=False, repr=False, default=None)

@@ -53,6 +53,7 @@ def save(model: IntegerModel, folder: Path) -> None:
         "output_scale": str(model.output_scale),
         "output_codings": [_coding_to_json(coding) for coding in model.output_codings],
         **({"heads": [[head.name, list(head.shape)] for head in model.heads]} if model.heads else {}),
+        **({} if model.rounds_input else {"rounds_input": False}),
         "nodes": [{**_node_to_json(node, folder), "takes": list(sources)} for node, sources in model.wired()],
     }
     (folder / "model.json").write_text(json.dumps(description, indent=1, sort_keys=True) + "\n")
@@ -81,6 +82,7 @@ def load(folder: Path) -> IntegerModel:
             input_codes=range(*_sizes(description["input_codes"])),
             output_codings=tuple(_coding_from_json(entry) for entry in description["output_codings"]),
             heads=tuple(Head(str(name), _sizes(shape)) for name, shape in description.get("heads", ())),
+            rounds_input=bool(description.get("rounds_input", True)),
         )
     except DAMAGED as error:
         raise InputError(f"{folder} does not hold an integer model: {error}") from error

@@ -54,7 +54,7 @@ def batch_normalization(lowering: Lowering, node: onnx.NodeProto) -> Known:
     arrays = [lowering.reals(node, index) for index in range(1, 5)]
     known = lowering.known[node.input[0]]
     if isinstance(known, GraphInput):
-        return known
+        return known.changed()
     tensor = lowering.tensor(node, 0)
     _spend(lowering, tensor, node)
     channels = lowering.shape(tensor)[0]
@@ -105,7 +105,7 @@ def _multiplied(lowering: Lowering, node: onnx.NodeProto, index: int, *, divide:
     if isinstance(known, GraphInput):
         if not lowering.reals(node, 1 - index).all() and divide:
             raise UnsupportedError("divides by 0")
-        return known
+        return known.changed()
     factors = constants_of(lowering, known, node, 1 - index)
     if divide:
         if not all(factors):
@@ -147,7 +147,7 @@ def _sum(lowering: Lowering, node: onnx.NodeProto, *, sign: int) -> Known:
     known = lowering.known[node.input[index]]
     if isinstance(known, GraphInput):
         lowering.reals(node, 1 - index)
-        return known
+        return known.changed()
     tensor = lowering.tensor(node, index)
     offsets = constants_of(lowering, tensor, node, 1 - index)
     if sign < 0 and index == 1:  # constant minus computed
@@ -169,7 +169,7 @@ def neg(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Neg."""
     known = lowering.known[node.input[0]]
     if isinstance(known, GraphInput):
-        return known
+        return known.changed()
     tensor = lowering.tensor(node, 0).mapped(lambda chain: chain.times(-1))
     return kept(lowering, node, tensor, list(tensor.chains))
 
@@ -178,7 +178,7 @@ def relu(lowering: Lowering, node: onnx.NodeProto) -> Known:
     """Lower Relu; one before the quantizer of the input belongs to what turns real inputs into codes."""
     known = lowering.known[node.input[0]]
     if isinstance(known, GraphInput):
-        return known
+        return known.changed()
     tensor = lowering.tensor(node, 0).mapped(lambda chain: chain.clamped(0, None))
     return kept(lowering, node, tensor, list(tensor.chains))
 
@@ -203,6 +203,6 @@ def clip(lowering: Lowering, node: onnx.NodeProto) -> Known | Rounded:
         return clipped(lowering.rounded[node.input[0]], low, high)
     known = lowering.known[node.input[0]]
     if isinstance(known, GraphInput):
-        return known
+        return known.changed()
     tensor = lowering.tensor(node, 0).mapped(lambda chain: chain.clamped(low, high))
     return kept(lowering, node, tensor, list(tensor.chains))

@@ -116,12 +116,16 @@ class Lowering:
 
 @dataclass(frozen=True, slots=True)
 class InputCoding:
-    """The codes of the network's input: their type, which occur, the tensor that holds them."""
+    """The codes of the network's input: their type, which occur, the tensor that holds them.
+
+    *rounds* tells whether a real input becomes the code nearest to it, of two the even one.
+    """
 
     tensor: str
     kind: IntegerType
     codes: range
     shape: Shape
+    rounds: bool
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:

@@ -46,9 +46,19 @@ class QuantizedConstant:
 
 @dataclass(frozen=True, slots=True)
 class GraphInput:
-    """The graph's input before its first quantizer, perhaps behind constant maps; *shape* is that of one sample."""
+    """The graph's input before its first quantizer, perhaps behind constant maps.
+
+    Attributes:
+        shape: of one sample.
+        preprocessed: it is calculated with, or transposed: it does not hold the numbers of the graph's input any more.
+    """
 
     shape: Shape
+    preprocessed: bool = False
+
+    def changed(self) -> GraphInput:
+        """Return it behind a node that changes its numbers."""
+        return replace(self, preprocessed=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

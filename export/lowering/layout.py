@@ -28,7 +28,7 @@ def transpose(lowering: Lowering, node: onnx.NodeProto) -> Known:
     if order[0] != 0:
         raise UnsupportedError(f"perm = {list(order)} moves the batch axis; it must stay first")
     if isinstance(known, GraphInput):
-        return GraphInput(tuple(known.shape[axis - 1] for axis in order[1:]))
+        return GraphInput(tuple(known.shape[axis - 1] for axis in order[1:]), preprocessed=True)
     kept = known.private and lowering.private(node.output[0])
     return replace(known, axes=tuple(known.axes[axis - 1] for axis in order[1:]), private=kept)
 
@@ -152,7 +152,7 @@ def _resolved(wanted: tuple[int, ...], shape: Shape, allow_zero: bool) -> Shape:
 
 def _reshaped(lowering: Lowering, node: onnx.NodeProto, known: Known, sizes: Shape) -> Known:
     if isinstance(known, GraphInput):
-        return GraphInput(sizes)
+        return replace(known, shape=sizes)
     assert isinstance(known, Tensor), "constants are reshaped elsewhere"
     kept = known.private and lowering.private(node.output[0])
     if sizes == lowering.shape(known):

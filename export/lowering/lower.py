@@ -198,6 +198,7 @@ def _finish(lowering: Lowering, name: str, heads: Heads) -> Lowered:
         input_codes=coding.codes,
         output_codings=() if same else tuple(codings),
         heads=tuple(Head(head, shape) for head, _, shape in heads),
+        rounds_input=coding.rounds,
     )
     if tensor.node not in builder.origins:
         if any(coding.root != 1 for coding in codings):

@@ -29,6 +29,7 @@ from bitproof.export.lowering.known import (
 )
 from bitproof.export.lowering.quantizer_constants import (
     MAX_ACTIVATION_BITS,
+    MAX_LEVELS,
     QuantConstants,
     positive_scales,
     read_quant,
@@ -136,6 +137,15 @@ def quantize_computed(
     return quantize(lowering, node.output[0], tensor, held, quantizations, scale_list)
 
 
+def _rounds(quantization: Quantization, scale: Fraction) -> bool:
+    """Tell whether *quantization* gives the code nearest to a number over *scale*, of two the even one."""
+    if quantization.step != 1 or quantization.levels > MAX_LEVELS:
+        return False
+    codes = (quantization.lowest + level for level in range(1, quantization.levels + 1))
+    nearest = (((code - Fraction(1, 2)) * scale, code % 2 == 0) for code in codes)
+    return all(quantization.boundary(level) == at for level, at in enumerate(nearest, start=1))
+
+
 def per_channel(lowering: Lowering, tensor: Tensor, constants: Rationals, what: str) -> list[Fraction]:
     """Return *constants* of a node for each channel of the integer value behind *tensor*, or the one for all."""
     if constants.size == 1:
@@ -164,7 +174,8 @@ def input_codes(
     lowest, step = quantization.lowest, quantization.step
     codes = range(lowest, lowest + step * quantization.levels + 1, step)
     held = kind if kind.holds(codes[0], codes[-1]) else IntegerType.smallest_for(codes[0], codes[-1])
-    lowering.input = InputCoding(node.output[0], held, codes, source.shape)
+    rounds = not source.preprocessed and _rounds(quantization, scale)
+    lowering.input = InputCoding(node.output[0], held, codes, source.shape, rounds)
     lowering.builder.begin(source.shape, (Interval(codes[0], codes[-1]),) * source.shape[0])
     chain = Chain.of(scale)
     axes = tuple(range(len(source.shape)))

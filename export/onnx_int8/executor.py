@@ -14,7 +14,11 @@ from onnx import TensorProto
 from bitproof.export.integer import DAMAGED, IntegerModel
 from bitproof.export.onnx_int8.alone import CONSTRUCTIONS, requantized, require_described, require_node
 from bitproof.export.onnx_int8.alone import why_monotone as why_alone_monotone
+from bitproof.export.onnx_int8.ends import CLASSES
+from bitproof.export.onnx_int8.ends_proofs import behind_pixels, pixel_table, prove_ends
+from bitproof.export.onnx_int8.fault import packed_bytes
 from bitproof.export.onnx_int8.monotone import why_monotone
+from bitproof.export.onnx_int8.packing import is_packed
 from bitproof.export.onnx_int8.sums import prove_sums
 from bitproof.export.onnx_int8.writer import FILE, LAYERS
 from bitproof.export.subgraph import cut
@@ -46,23 +50,35 @@ class OnnxInt8Executor:
             self._layers: list[dict[str, Any]] = layers["activations"]
             _require_described(self._onnx.graph, self._values, self._layers)
             self._session = _session(self._onnx)
+            self._behind = self._session
+            table = pixel_table(self._onnx, _run_once)
+            self._pixel_of = None if table is None else dict(zip(table.tolist(), range(len(table)), strict=True))
+            if table is not None:
+                self._behind = _session(behind_pixels(self._onnx))
         except (*DAMAGED, DecodeError) as error:
             raise InputError(f"{artifact.path} does not hold a packed-int8 ONNX model: {error}") from error
 
     def __call__(self, codes: Codes) -> Codes:
-        """Run *codes*, shape (N, inputs): what uint8 holds with the file's zero point added, or int8."""
-        kind = np.iinfo(np.int8 if self._session.get_inputs()[0].type == "tensor(int8)" else np.uint8)
-        low, high = kind.min - self._zero_point, kind.max - self._zero_point
+        """Run *codes*, shape (N, inputs): what uint8 holds with the file's zero point added, or int8.
+
+        A file that takes pixels is given pixels that become these codes; if there are none, it is run from there on.
+        """
+        session = self._behind
+        kind = _kind_of(session)
+        low, high = np.iinfo(kind).min - self._zero_point, np.iinfo(kind).max - self._zero_point
         if codes.size and not low <= codes.min() <= codes.max() <= high:
             raise InputError(f"onnx-int8 takes codes {low}..{high}; given {codes.min()}..{codes.max()}")
-        codes = codes + self._zero_point
-        shape = self._session.get_inputs()[0].shape[1:]
+        given = codes + self._zero_point
+        if self._pixel_of is not None and set(np.unique(given).tolist()) <= self._pixel_of.keys():
+            pixels = np.array([self._pixel_of.get(code, 0) for code in range(int(high) + self._zero_point + 1)])
+            given, session = pixels[given], self._session
+        source = session.get_inputs()[0]
         rows = max(1, ELEMENTS_AT_ONCE // codes.shape[1])
         outputs = []
         for start in range(0, max(len(codes), 1), rows):
             self.progress("samples", start, len(codes))
-            group = codes[start : start + rows]
-            outputs.append(_run(self._session, group.astype(kind.dtype).reshape(len(group), *shape)))
+            group = given[start : start + rows]
+            outputs.append(_run(session, group.astype(kind).reshape(len(group), *source.shape[1:])))
         return np.concatenate(outputs).reshape(len(codes), -1)
 
     def trace(self, codes: Codes) -> dict[str, Codes]:
@@ -70,8 +86,7 @@ class OnnxInt8Executor:
 
         The layers' tensors become outputs of the graph, so that onnxruntime cannot fuse over them.
         """
-        shown = onnx.ModelProto()
-        shown.CopyFrom(self._onnx)
+        shown = behind_pixels(self._onnx)
         given = {output.name for output in shown.graph.output}
         kinds = {entry["tensor"]: TYPES[entry["type"]] for entry in self._values.values()}
         for entry in self._values.values():
@@ -84,7 +99,7 @@ class OnnxInt8Executor:
                 shown.graph.output.append(onnx.helper.make_tensor_value_info(tensor, kind, None))
         session = _session(shown)
         source = session.get_inputs()[0]
-        values = (codes + self._zero_point).astype(np.int8 if source.type == "tensor(int8)" else np.uint8)
+        values = (codes + self._zero_point).astype(_kind_of(session))
         names = [tensor for tensor in kinds if tensor != "codes"]
         made = _made(session, names, {source.name: values.reshape(len(codes), *source.shape[1:])})
         tensors = dict(zip(names, made, strict=True))
@@ -97,10 +112,10 @@ class OnnxInt8Executor:
     def measure(self, codes: Codes) -> dict[str, int | float | str]:
         """Return the sizes of the file and of the packed weights in it; *codes* are not needed."""
         del codes
-        packed = [tensor for tensor in self._onnx.graph.initializer if tensor.name.endswith(".packed")]
+        packed = [tensor for tensor in self._onnx.graph.initializer if is_packed(tensor.name)]
         return {
             "file_bytes": self._onnx.ByteSize(),
-            "weight_bytes": sum(int(np.prod(tensor.dims)) for tensor in packed),
+            "weight_bytes": sum(len(packed_bytes(tensor)) for tensor in packed),
             "requantization": "; ".join(f"{entry['layer']}: {entry['method']}" for entry in self._layers),
         }
 
@@ -132,7 +147,8 @@ class OnnxInt8Executor:
     def prove_sums(self, model: IntegerModel) -> list[ProofEntry]:
         """Prove the weights of the file, and the sums that onnxruntime may add in float32 or in 16 bits."""
         try:
-            return prove_sums(model, self._onnx.graph, self._layers, _run_once)
+            entries = prove_sums(model, self._onnx.graph, self._layers, _run_once)
+            return [*entries, *prove_ends(model, self._onnx, _run_once)]
         except DAMAGED as error:
             raise InputError(f"the file does not hold the products of the integer model: {error}") from error
 
@@ -225,6 +241,11 @@ def _made(session: Any, names: list[str] | None, given: Mapping[str, np.ndarray[
     return made
 
 
+def _kind_of(session: Any) -> type[np.int8] | type[np.uint8]:
+    """Return the type of the codes that *session* takes."""
+    return np.int8 if session.get_inputs()[0].type == "tensor(int8)" else np.uint8
+
+
 def _run_once(model: onnx.ModelProto, given: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
     """Run *model*, which has one output, on *given*."""
     made: np.ndarray[Any, Any] = _made(_session(model), None, given)[0]
@@ -232,7 +253,8 @@ def _run_once(model: onnx.ModelProto, given: Mapping[str, np.ndarray[Any, Any]])
 
 
 def _run(session: Any, inputs: np.ndarray[Any, Any]) -> Codes:
-    outputs = _made(session, None, {session.get_inputs()[0].name: inputs})
+    names = [output.name for output in session.get_outputs() if output.name != CLASSES]
+    outputs = _made(session, names, {session.get_inputs()[0].name: inputs})
     if len(outputs) == 1:
         codes: Codes = outputs[0].astype(np.int64)
         return codes

@@ -11,11 +11,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from bitproof.export.onnx_int8.packing import FieldLayout
+from bitproof.export.onnx_int8.packing import Bytes, FieldLayout, packed_name, unpack
+from bitproof.export.onnx_int8.products import NATIVE
 from bitproof.export.onnx_int8.writer import FILE
-
-PACKED = ".packed"
-"""What the names of packed weights end with."""
 
 
 def flip_weight_bit(folder: Path, *, node: str, row: int, column: int) -> str:
@@ -46,19 +44,31 @@ def flip_weight(model: onnx.ModelProto, name: str, row: int, column: int) -> tup
     """
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
     layout = layout_of({key: numpy_helper.to_array(tensor) for key, tensor in tensors.items()}, name)
-    zero_point = layout.zero_point
-    packed = numpy_helper.to_array(tensors[f"{name}{PACKED}"]).copy()
+    tensor = tensors[packed_name(name)]
+    packed = packed_bytes(tensor)
+    old = int(unpack(packed, layout)[row, column])
     byte, bit = layout.locate(row, column)
-    mask = (1 << layout.bits) - 1
-    old = (int(packed[byte, 0]) >> bit & mask) - zero_point
-    packed[byte, 0] ^= np.uint8(1 << bit)
-    new = (int(packed[byte, 0]) >> bit & mask) - zero_point
-    tensors[f"{name}{PACKED}"].CopyFrom(numpy_helper.from_array(packed, f"{name}{PACKED}"))
-    return old, new
+    packed[byte] ^= np.uint8(1 << bit)
+    tensor.ClearField("int32_data")
+    tensor.raw_data = packed.tobytes()
+    return old, int(unpack(packed, layout)[row, column])
+
+
+def packed_bytes(tensor: onnx.TensorProto) -> Bytes:
+    """Return the bytes of the packed weights *tensor*.
+
+    Raises:
+        ValueError: it does not hold them as bytes.
+    """
+    if tensor.data_type == onnx.TensorProto.UINT8:
+        held: Bytes = numpy_helper.to_array(tensor).reshape(-1).copy()
+        return held
+    if tensor.data_type not in NATIVE.values() or not tensor.raw_data:
+        raise ValueError(f"the weights {tensor.name!r} are not packed into bytes")
+    return np.frombuffer(tensor.raw_data, dtype=np.uint8).copy()
 
 
 def layout_of(constants: Mapping[str, NDArray[Any]], name: str) -> FieldLayout:
     """Return how the weights of the product *name* lie in a file with *constants*."""
     rows, columns = (int(v) for v in constants[f"{name}.shape"])
-    zero_point = int(constants[f"{name}.weight_zero"])
-    return FieldLayout((2 * zero_point).bit_length() - 1, zero_point, rows, columns)
+    return FieldLayout(int(constants[f"{name}.weight_zero"]).bit_length(), rows, columns)

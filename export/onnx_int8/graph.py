@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,9 +62,14 @@ def zero_point_of(lowest: int, highest: int) -> int:
 
 
 class GraphWriter:
-    """Collects nodes and constants; every tensor is named after its layer."""
+    """Collects nodes and constants; every tensor is named after its layer.
 
-    def __init__(self) -> None:
+    Attributes:
+        native_weights: weights of 2 and 4 bits may be stored in the types that ONNX has for them.
+    """
+
+    def __init__(self, *, native_weights: bool = False) -> None:
+        self.native_weights = native_weights
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self._names: set[str] = set()
@@ -73,6 +79,14 @@ class GraphWriter:
         if name not in self._names:
             self._names.add(name)
             self.constants.append(numpy_helper.from_array(value, name))
+        return name
+
+    def native(self, name: str, kind: int, dims: Sequence[int], packed: NDArray[np.uint8]) -> str:
+        """Add a constant of the ``TensorProto`` type *kind*, whose elements lie in the bytes *packed*."""
+        if name not in self._names:
+            self._names.add(name)
+            tensor = onnx.TensorProto(name=name, data_type=kind, dims=dims, raw_data=packed.tobytes())
+            self.constants.append(tensor)
         return name
 
     def operation(self, op: str, inputs: list[str], output: str, **attributes: int | str | float | list[int]) -> str:

@@ -11,12 +11,16 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from onnx import TensorProto
 
 from bitproof.export.integer import Conv, IntegerType, Interval, MatMul, Product, Window, hull
 from bitproof.export.onnx_int8.context import Context, Inputs
 from bitproof.export.onnx_int8.graph import INT32, MAX_STORED, GraphWriter, PlainIntegers, Stored, Value, is_wide
-from bitproof.export.onnx_int8.packing import FieldLayout, pack
+from bitproof.export.onnx_int8.packing import FieldLayout, pack, packed_name
 from bitproof.pipeline import Codes, StageError
+
+NATIVE = {2: TensorProto.UINT2, 4: TensorProto.UINT4}
+"""Types of ONNX that hold fields of so many bits."""
 
 
 def matmul(context: Context, node: MatMul, inputs: Inputs) -> Value:
@@ -125,17 +129,44 @@ def unpacked(graph: GraphWriter, node: Conv | MatMul) -> tuple[str, str]:
 
 def _weights(graph: GraphWriter, name: str, weights: Codes, kind: IntegerType) -> tuple[str, str]:
     """Unpack the fields of *weights*, shape (outputs, inputs), into a matrix of shape (inputs, outputs)."""
-    layout = FieldLayout.of(name, kind, *weights.shape)
-    fields = graph.constant(f"{name}.packed", pack(weights, layout).reshape(-1, 1))
-    if layout.per_byte > 1:
-        shifts = np.arange(layout.per_byte, dtype=np.uint8) * np.uint8(layout.bits)
-        distance = graph.constant(f"{name}.shifts", shifts.reshape(1, -1))
-        shifted = graph.operation("BitShift", [fields, distance], f"{name}.shifted", direction="RIGHT")
-        mask = graph.constant(f"{name}.mask", np.array((1 << layout.bits) - 1, dtype=np.uint8))
-        fields = graph.operation("BitwiseAnd", [shifted, mask], f"{name}.fields")
-    flat = graph.operation("Reshape", [fields, graph.constant(f"{name}.flat", np.array([-1]))], f"{name}.row")
-    bounds = [graph.constant(f"{name}.{k}", np.array([v])) for k, v in (("from", 0), ("to", weights.size))]
-    cut = graph.operation("Slice", [flat, *bounds], f"{name}.used")
+    layout = FieldLayout.of(name, weights, kind, whole=graph.native_weights)
+    zero = graph.constant(f"{name}.weight_zero", np.array(layout.zero_point, dtype=np.uint8))
     shape = graph.constant(f"{name}.shape", np.array([layout.rows, layout.columns]))
-    matrix = graph.operation("Reshape", [cut, shape], f"{name}.weights")
-    return matrix, graph.constant(f"{name}.weight_zero", np.array(layout.zero_point, dtype=np.uint8))
+    packed = pack(weights, layout)
+    if graph.native_weights and layout.bits in NATIVE:
+        made = graph.native(packed_name(name), NATIVE[layout.bits], (layout.rows, layout.columns), packed)
+        return graph.cast(made, TensorProto.UINT8, f"{name}.weights"), zero
+    stored = graph.constant(packed_name(name), packed.reshape(-1, 1))
+    row, lowest = "", 0
+    for place, width in enumerate(layout.parts):
+        part = _part(graph, stored, layout, place, f"{name}.part{place}" if place else name)
+        up = 1 if layout.bits == 1 else lowest
+        if up:
+            distance = graph.constant(f"distance{up}", np.array(up, dtype=np.uint8))
+            part = graph.operation("BitShift", [part, distance], f"{name}.placed{place}", direction="LEFT")
+        row = graph.operation("BitwiseOr", [row, part], f"{name}.joined{place}") if row else part
+        lowest += width
+    return graph.operation("Reshape", [row, shape], f"{name}.weights"), zero
+
+
+def _part(graph: GraphWriter, stored: str, layout: FieldLayout, place: int, name: str) -> str:
+    """Unpack the part *place* of every field from the bytes *stored*; the tensor has one element for each field."""
+    width, fields = layout.parts[place], stored
+    if len(layout.parts) > 1:
+        fields = _slice(graph, stored, layout.regions[place], f"{name}.bytes")
+    if width < 8:
+        shifts = np.arange(0, 8, width, dtype=np.uint8)
+        distance = graph.constant(f"shifts{width}", shifts.reshape(1, -1))
+        shifted = graph.operation("BitShift", [fields, distance], f"{name}.shifted", direction="RIGHT")
+        mask = graph.constant(f"mask{width}", np.array((1 << width) - 1, dtype=np.uint8))
+        fields = graph.operation("BitwiseAnd", [shifted, mask], f"{name}.fields")
+    if len(layout.parts) > 1 or layout.fields * width % 8:
+        flat = graph.operation("Reshape", [fields, graph.constant("flat", np.array([-1]))], f"{name}.row")
+        fields = _slice(graph, flat, (0, layout.fields), f"{name}.used")
+    return fields
+
+
+def _slice(graph: GraphWriter, tensor: str, region: tuple[int, int], name: str) -> str:
+    """Return the rows of *tensor* in *region*, its first and the one behind its last."""
+    bounds = [graph.constant(f"{name}.{end}", np.array([row])) for end, row in zip(("from", "to"), region, strict=True)]
+    return graph.operation("Slice", [tensor, *bounds], name)

@@ -12,9 +12,9 @@ from onnx import numpy_helper
 
 from bitproof.export.integer import EXACT_FLOAT32, INPUT, Affine, Conv, IntegerModel, MatMul, MaxPool, Threshold, hull
 from bitproof.export.onnx_int8.alone import Run, every_pair
-from bitproof.export.onnx_int8.fault import PACKED, layout_of
+from bitproof.export.onnx_int8.fault import layout_of, packed_bytes
 from bitproof.export.onnx_int8.fused import PAIR_LIMIT, partial_sums
-from bitproof.export.onnx_int8.packing import unpack
+from bitproof.export.onnx_int8.packing import is_packed, packed_name, unpack
 from bitproof.pipeline import Codes
 from bitproof.pipeline.ledger import ProofEntry
 
@@ -34,7 +34,8 @@ def prove_sums(
         run: runs a graph in onnxruntime.
     """
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    entries = [_weights(node, constants) for node in model.nodes if isinstance(node, Conv | MatMul)]
+    packed = {tensor.name: tensor for tensor in graph.initializer if is_packed(tensor.name)}
+    entries = [_weights(node, constants, packed) for node in model.nodes if isinstance(node, Conv | MatMul)]
     products = {layer["layer"]: layer for layer in layers}
     for activation in model.nodes_of(Threshold):
         layer = products.get(activation.name, {})
@@ -60,9 +61,9 @@ def _product(model: IntegerModel, activation: Threshold) -> Conv | MatMul | None
     return node if isinstance(node, Conv | MatMul) else None
 
 
-def _weights(node: Conv | MatMul, constants: Constants) -> ProofEntry:
+def _weights(node: Conv | MatMul, constants: Constants, packed: Mapping[str, onnx.TensorProto]) -> ProofEntry:
     """Compare every weight of the file with the integer model's."""
-    held = unpack(constants[f"{node.name}{PACKED}"].reshape(-1), layout_of(constants, node.name))
+    held = unpack(packed_bytes(packed[packed_name(node.name)]), layout_of(constants, node.name))
     expected = node.weights.reshape(node.outputs, -1)
     wrong = np.argwhere(held != expected) if held.shape == expected.shape else np.zeros((1, 2), dtype=np.int64)
     first = None if not len(wrong) else {"channel": int(wrong[0][0]), "weight": int(wrong[0][1])}

@@ -17,8 +17,9 @@ from onnx import TensorProto, helper
 
 from bitproof.export.integer import INPUT, IntegerModel, Node, hull, load
 from bitproof.export.onnx_int8.context import Construction, Context
+from bitproof.export.onnx_int8.ends import METADATA, Ends, describe_ends, write_classes, write_input
 from bitproof.export.onnx_int8.fused import fused
-from bitproof.export.onnx_int8.graph import CONTRIB, INT8, GraphWriter, PlainIntegers, Stored, Value, zero_point_of
+from bitproof.export.onnx_int8.graph import CONTRIB, GraphWriter, PlainIntegers, Value
 from bitproof.export.onnx_int8.operations import WRITERS
 from bitproof.export.program.schedule import schedule
 from bitproof.export.program.step import Step
@@ -30,16 +31,26 @@ LAYERS = "layers.json"
 KIND = "onnx-int8"
 OPSET = 18
 IR_VERSION = 8
+NATIVE_SINCE: Mapping[int, tuple[int, int]] = {TensorProto.UINT4: (21, 10), TensorProto.UINT2: (25, 13)}
+"""Opset and version of the format that have a type of weights."""
+PLAIN = Ends()
 
 
 @dataclass(frozen=True)
 class WriteOnnxInt8(Stage):
     """Write the integer model as packed-int8 ONNX.
 
-    *construction*: which operators may be used.
+    Attributes:
+        construction: which operators may be used.
+        native_weights: weights of 2 and 4 bits are stored in the types that newer versions of ONNX have for them.
+        pixels: what the file takes, see :class:`bitproof.export.onnx_int8.ends.Ends`.
+        classes: it gives classes, too.
     """
 
     construction: Construction = "fastest"
+    native_weights: bool = False
+    pixels: str | None = None
+    classes: bool = False
 
     name: ClassVar[str] = "onnx-int8"
     consumes: ClassVar[str] = "integer-model"
@@ -48,26 +59,36 @@ class WriteOnnxInt8(Stage):
 
     def run(self, source: Artifact, ctx: StageContext) -> Mapping[str, str]:
         """Write ``model.onnx`` and ``layers.json`` (where each layer's integers are, how activations are computed)."""
-        model, layers = build(load(source.path), ctx.progress, self.construction)
+        ends = Ends(self.pixels, self.classes)
+        model, layers = build(
+            load(source.path), ctx.progress, self.construction, native_weights=self.native_weights, ends=ends
+        )
         onnx.save_model(model, ctx.workdir / FILE)
         (ctx.workdir / LAYERS).write_text(json.dumps(layers, indent=1, sort_keys=True) + "\n")
         return {}
 
 
 def build(
-    model: IntegerModel, progress: Progress = silent, construction: Construction = "fastest"
+    model: IntegerModel,
+    progress: Progress = silent,
+    construction: Construction = "fastest",
+    *,
+    native_weights: bool = False,
+    ends: Ends = PLAIN,
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """Return the ONNX form of *model*, and a description of its layers.
 
     The graph takes codes ``codes``, shape (N, *shape of a sample): uint8; int8 if they may be negative; uint8 with a
-    zero point added if they fit neither. It gives int32 integers (int64 if 32 bits do not hold them), or codes of
-    uint8 or int8 if the model ends with an activation whose codes fit, shape (N, *shape of an output); one such
-    output for each head of the model.
+    zero point added if they fit neither; or images ``pixels``, if *ends* says so. It gives int32 integers (int64 if 32
+    bits do not hold them), or codes of uint8 or int8 if the model ends with an activation whose codes fit, shape
+    (N, *shape of an output); one such output for each head of the model.
 
     Args:
         model: the integer model.
         progress: is told how far the writing is.
         construction: which operators may be used.
+        native_weights: weights of 2 and 4 bits are stored in types of ONNX that onnxruntime reads since 1.18 and 1.25.
+        ends: what the file takes and gives beside codes.
 
     Returns:
         The graph, and ``input`` (the zero point that is added to the codes), ``values`` (the tensor of each node, its
@@ -80,10 +101,13 @@ def build(
     missing = [f"{node.name} ({node.op})" for node in model.nodes if type(node) not in WRITERS]
     if missing:
         raise StageError(f"onnx-int8 has no form for {', '.join(missing)}")
-    graph, known = GraphWriter(), model.values
+    if model.heads and ends.classes:
+        names = ", ".join(head.name for head in model.heads)
+        raise StageError(f"onnx-int8: a network with several outputs ({names}) has no class; leave classes out")
+    graph, known = GraphWriter(native_weights=native_weights), model.values
     ranges, sums = ({name: getattr(value, what) for name, value in known.items()} for what in ("ranges", "sums"))
     context = Context(graph, ranges, model.shapes(), sums, construction)
-    source, kind, shift = _input(graph, model)
+    source, taken, shift = write_input(graph, model, ends)
     values = _Values(context, model, {INPUT: source})
     program = schedule(model)
     for number, step in enumerate(program.steps):
@@ -91,16 +115,11 @@ def build(
         if model.heads and step.main is model.nodes[-1]:  # its outputs stay apart
             continue
         values.write(step)
-    inputs = [helper.make_tensor_value_info("codes", kind, ["N", *model.shape])]
     outputs = _outputs(context, model, values)
-    made = helper.make_graph(graph.nodes, "bitproof", inputs, outputs, graph.constants)
-    domains = {"": OPSET, **({CONTRIB: 1} if any(node.domain == CONTRIB for node in graph.nodes) else {})}
-    proto = helper.make_model(
-        made,
-        opset_imports=[helper.make_opsetid(domain, version) for domain, version in domains.items()],
-        ir_version=IR_VERSION,
-        producer_name="bitproof",
-    )
+    if ends.classes:
+        outputs.append(write_classes(graph, model, outputs[0].name))
+    proto = _proto(graph, taken, outputs)
+    helper.set_model_props(proto, {METADATA: describe_ends(model, ends, shift, proto)})
     onnx.checker.check_model(proto, full_check=True)
     described = {name: _describe(value) for name, value in values.held.items()} | context.hidden
     shown = {node.name: described[node.name] for node in model.nodes if node.name in described}
@@ -159,15 +178,17 @@ def _outputs(context: Context, model: IntegerModel, values: _Values) -> list[onn
     return outputs
 
 
-def _input(graph: GraphWriter, model: IntegerModel) -> tuple[Value, int, int]:
-    """Return the input codes in *graph*, the type that the file takes, and what is added to them outside."""
-    allowed = model.allowed_codes
-    lowest, highest = allowed[0], allowed[-1]
-    if lowest in INT8 and highest in INT8 and lowest < 0:
-        wide = PlainIntegers(graph.cast("codes", TensorProto.INT32, "codes.signed"))
-        return graph.digits(wide, INT8, "codes")[0], TensorProto.INT8, 0
-    zero_point = zero_point_of(lowest, highest)
-    return Stored("codes", zero_point), TensorProto.UINT8, zero_point
+def _proto(graph: GraphWriter, taken: onnx.ValueInfoProto, outputs: list[onnx.ValueInfoProto]) -> onnx.ModelProto:
+    """Return the file, in the oldest opset that has its operators and types."""
+    made = helper.make_graph(graph.nodes, "bitproof", [taken], outputs, graph.constants)
+    opset, version = max([(OPSET, IR_VERSION), *(NATIVE_SINCE.get(each.data_type, (0, 0)) for each in graph.constants)])
+    domains = {"": opset, **({CONTRIB: 1} if any(node.domain == CONTRIB for node in graph.nodes) else {})}
+    return helper.make_model(
+        made,
+        opset_imports=[helper.make_opsetid(domain, number) for domain, number in domains.items()],
+        ir_version=version,
+        producer_name="bitproof",
+    )
 
 
 def _describe(value: Value) -> dict[str, Any]:

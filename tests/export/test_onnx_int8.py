@@ -125,16 +125,32 @@ def test_signed_and_bipolar_codes_are_the_models(
     assert not prove_requantization(other, executor)[0].holds
 
 
-@given(st.integers(1, 8), st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
-def test_packing_is_undone_by_unpacking(bits: int, outputs: int, inputs: int, seed: int) -> None:
-    kind = IntegerType(bits, signed=True)
+@given(st.integers(1, 8), st.integers(1, 40), st.integers(1, 200), st.booleans(), st.integers(0, 2**32 - 1))
+def test_packing_is_undone_by_unpacking(bits: int, outputs: int, inputs: int, whole: bool, seed: int) -> None:
+    kind = IntegerType(max(2, bits), signed=True)
     generator = np.random.default_rng(seed)
     weights = generator.integers(kind.minimum, kind.maximum, size=(outputs, inputs), endpoint=True)
-    layout = FieldLayout.of("fc0", kind, outputs, inputs)
+    weights[0, 0] = kind.minimum
+    if bits == 1:
+        weights = 2 * (weights & 1) - 1
+    layout = FieldLayout.of("fc0", weights, kind, whole=whole)
     packed = pack(weights, layout)
-    assert layout.bits == next(width for width in (2, 4, 8) if bits <= width)
-    assert packed.size == -(-weights.size * layout.bits // 8)
+    assert layout.bits >= bits
+    assert sum(layout.parts) == layout.bits
+    assert packed.size == sum(-(-weights.size * width // 8) for width in layout.parts)
     np.testing.assert_array_equal(unpack(packed, layout), weights, strict=True)
     byte, bit = layout.locate(outputs - 1, inputs - 1)
-    field = int(packed[byte]) >> bit & ((1 << layout.bits) - 1)
-    assert field - layout.zero_point == weights[-1, -1]
+    packed[byte] ^= np.uint8(1 << bit)
+    changed = np.argwhere(unpack(packed, layout) != weights)
+    assert changed.tolist() == [[outputs - 1, inputs - 1]]
+    step = abs(int(unpack(packed, layout)[-1, -1] - weights[-1, -1]))
+    assert step == (2 if layout.bits == 1 else 1)
+
+
+@pytest.mark.parametrize(("bits", "taken"), [(2, 2), (3, 3), (4, 4), (5, 5), (6, 6), (7, 7), (8, 8)])
+def test_fields_are_taken_apart_if_that_saves_more_than_the_nodes_that_join_them(bits: int, taken: int) -> None:
+    kind = IntegerType(bits, signed=True)
+    large, small = (np.full((size, size), kind.minimum, dtype=np.int64) for size in (400, 10))
+    assert FieldLayout.of("fc0", large, kind).bits == taken
+    assert FieldLayout.of("fc0", small, kind).bits == next(width for width in (2, 4, 8) if bits <= width)
+    assert FieldLayout.of("fc0", large, kind, whole=True).bits == next(width for width in (2, 4, 8) if bits <= width)

@@ -1,0 +1,236 @@
+"""``bitproof.onnx_session``: the codes and classes of the integer model, by numpy and onnxruntime alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from integer_networks import random_codes, random_network
+from numpy.typing import NDArray
+from qonnx_files import QonnxFile
+from written_onnx import Written
+
+import bitproof
+from bitproof.export.importer.input_quantizer import require_input_quantizer, run_head
+from bitproof.export.integer import Coding, IntegerModel, IntegerType, MatMul, classify, run
+from bitproof.export.lower import lower_file
+from bitproof.export.onnx_int8 import build
+from bitproof.export.onnx_int8.ends import METADATA, Ends
+from bitproof.pipeline.toolchain import run_program
+from bitproof.session import OnnxSession
+
+NETWORK = random_network((9, 8, 4))
+
+
+def written(model: IntegerModel, folder: Path, ends: Ends | None = None) -> Path:
+    onnx.save_model(build(model, ends=ends or Ends())[0], folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def linear(outputs: int, codings: tuple[Coding, ...]) -> IntegerModel:
+    weights = np.random.default_rng(outputs).integers(-2, 2, size=(outputs, 6))
+    product = MatMul("fc", weights, IntegerType(2, signed=True))
+    kind = IntegerType(8, signed=False)
+    return IntegerModel("linear", kind, Fraction(1), (6,), (product,), Fraction(1), output_codings=codings)
+
+
+def test_codes_and_classes_are_those_of_the_integer_model(tmp_path: Path) -> None:
+    session, codes = bitproof.onnx_session(written(NETWORK, tmp_path)), random_codes(NETWORK, 600)
+    expected = run(NETWORK, codes)
+    np.testing.assert_array_equal(session.codes(codes), expected, strict=True)
+    np.testing.assert_array_equal(session.codes(codes.astype(np.uint8)), expected, strict=True)
+    np.testing.assert_array_equal(session.codes(codes[0]), expected[:1], strict=True)
+    np.testing.assert_array_equal(session.classes(codes), classify(NETWORK, expected), strict=True)
+    assert session.values(codes).tolist() == (expected * 1.0).tolist()
+    assert (session.shape, session.outputs, session.pixels, session.heads) == ((9,), 4, False, ())
+    assert session.codes(codes[:0]).shape == (0, 4)
+
+
+def test_a_flipped_bit_is_seen(tmp_path: Path) -> None:
+    changed, other = Written.of(NETWORK).with_flipped_weight(NETWORK, NETWORK.nodes_of(MatMul)[-1], 3)
+    onnx.save_model(changed.proto, tmp_path / "model.onnx")
+    codes = random_codes(NETWORK, 50)
+    made = bitproof.onnx_session(tmp_path / "model.onnx").codes(codes)
+    assert (made != run(NETWORK, codes)).any()
+    np.testing.assert_array_equal(made, run(other, codes), strict=True)
+
+
+def test_nothing_but_numpy_and_onnxruntime_is_imported(tmp_path: Path) -> None:
+    path = written(NETWORK, tmp_path)
+    script = (
+        "import sys, bitproof, numpy as np\n"
+        f"session = bitproof.onnx_session({str(path)!r})\n"
+        "print(session.codes(np.zeros((2, 9), dtype=np.uint8)).tolist())\n"
+        "heavy = {'torch', 'onnx', 'pydantic', 'qonnx', 'bitproof.export', 'bitproof.pipeline', 'bitproof.api'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    said = run_program(
+        [sys.executable, "-c", script], needed_by="the test", cwd=tmp_path, log=tmp_path / "log", timeout_s=120
+    )
+    assert json.loads(said) == run(NETWORK, np.zeros((2, 9), dtype=np.int64)).tolist()
+
+
+CODINGS = {
+    "scales": tuple(Coding(Fraction(1, n)) for n in (2, 3, 4, 5)),
+    "offsets": tuple(Coding(Fraction(1, 3), Fraction(n, 7)) for n in (-3, 1, 0, 2)),
+    "roots": tuple(Coding(Fraction(1, 3), Fraction(1, n), n, Fraction(-n, 9)) for n in (2, 3, 5, 7)),
+    "mixed": (
+        Coding(Fraction(1)),
+        Coding(Fraction(1, 2), Fraction(0), 4),
+        Coding(Fraction(1, 3), Fraction(1), 2),
+        Coding(Fraction(-1)),
+    ),
+    "falling": (Coding(Fraction(-1)),) * 4,
+}
+
+
+@pytest.mark.parametrize("codings", CODINGS.values(), ids=CODINGS)
+@pytest.mark.parametrize("outputs", [4, 1])
+def test_channels_of_other_scales_are_compared_exactly(
+    codings: tuple[Coding, ...], outputs: int, tmp_path: Path
+) -> None:
+    model = linear(outputs, codings[:outputs])
+    session = bitproof.onnx_session(written(model, tmp_path))
+    codes = np.random.default_rng(0).integers(0, 4, size=(300, 6))
+    np.testing.assert_array_equal(session.classes(codes), classify(model, run(model, codes)), strict=True)
+
+
+def test_numbers_that_float64_cannot_tell_apart_are_compared_with_more_digits(tmp_path: Path) -> None:
+    near = Fraction(1, 3) + Fraction(1, 10**40)
+    for first, second, expected in ((Fraction(1, 3), near, 1), (near, Fraction(1, 3), 0), (near, near, 0)):
+        codings = (Coding(first, Fraction(0), 2), Coding(second, Fraction(0), 2))
+        weights = np.ones((2, 6), dtype=np.int64)
+        model = replace(linear(2, codings), nodes=(MatMul("fc", weights, IntegerType(2, signed=True)),))
+        session = bitproof.onnx_session(written(model, tmp_path))
+        assert session.classes(np.ones((1, 6), dtype=np.uint8)).tolist() == [expected]
+
+
+def quantized(folder: Path, *, before: float | None = None, zero: float = 0.0, mode: str = "ROUND") -> Path:
+    """Write a QONNX file whose input has 4-bit codes of 1/16 each, perhaps calculated with before."""
+    file = QonnxFile()
+    source = "input" if before is None else file.add("Mul", ["input", file.constant(before)])
+    codes = file.quant(source, 1 / 16, 4, signed=0, zero=zero, mode=mode)
+    product = file.add("MatMul", [codes, file.weights(np.eye(6, 3, dtype=np.float32))])
+    return file.save(folder / "net" / "model.onnx", 6, product, 3)
+
+
+ROUNDED = {"plain": {}, "even zero point": {"zero": 4.0}}
+OTHERWISE = {"odd zero point": {"zero": 3.0}, "down": {"mode": "FLOOR"}, "calculated with": {"before": 2.0}}
+
+
+@pytest.mark.parametrize("options", ROUNDED.values(), ids=ROUNDED)
+def test_real_inputs_become_the_codes_of_the_exported_quantizer(options: dict[str, Any], tmp_path: Path) -> None:
+    path = quantized(tmp_path, **options)
+    quantizer = require_input_quantizer(onnx.load(path))
+    session = bitproof.onnx_session(written(lower_file(path).model, tmp_path))
+    ties = np.arange(-40, 80, dtype=np.float32)[:, None].repeat(6, axis=1) / np.float32(32)
+    random = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
+    for values in (ties, random, ties + np.float32(1e-7)):
+        given = values.astype(np.float32)
+        exported = quantizer.codes_of(run_head(onnx.load(path), quantizer, given))
+        shift = session._input["zero_point"]
+        np.testing.assert_array_equal(session.quantize(given).astype(np.int64) - shift, exported)
+
+
+@pytest.mark.parametrize("options", OTHERWISE.values(), ids=OTHERWISE)
+def test_real_inputs_that_are_rounded_otherwise_are_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    session = bitproof.onnx_session(written(lower_file(quantized(tmp_path, **options)).model, tmp_path))
+    with pytest.raises(ValueError, match="or rounds otherwise, which this file does not hold: give codes"):
+        session.codes(np.zeros((1, 6), dtype=np.float32))
+    assert session.codes(np.zeros((1, 6), dtype=np.int64)).tolist() == [[0, 0, 0]]
+
+
+def test_pixels_are_taken_as_they_are(tmp_path: Path) -> None:
+    model = replace(NETWORK, input_scale=Fraction(1, 256))
+    session = bitproof.onnx_session(written(model, tmp_path, Ends("1/255", classes=True)))
+    images = np.arange(9 * 200).reshape(200, 9) % 256
+    codes = np.array([min(round(Fraction(p * 256, 255)), 255) for p in range(256)])[images]
+    np.testing.assert_array_equal(session.codes(images.astype(np.uint8)), run(model, codes), strict=True)
+    np.testing.assert_array_equal(session.classes(images), classify(model, run(model, codes)), strict=True)
+    with pytest.raises(ValueError, match=r"takes pixels 0..255, not real numbers"):
+        session.codes(images / 255)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((2, 8), dtype=np.uint8), r"the images have the shape \(2, 8\); expected \(N, 9\)"),
+        (np.full((2, 9), 256), "the images hold 256; the file takes codes 0..255"),
+        (np.full((2, 9), -1), "the images hold -1; the file takes codes 0..255"),
+        (np.full((2, 9), np.nan), "a number that is not finite"),
+        (np.full((2, 9), "1"), "expected integers or real numbers"),
+        (np.zeros(()), "the images have the shape"),
+    ],
+)
+def test_images_that_the_network_does_not_take_are_refused(images: NDArray[Any], message: str, tmp_path: Path) -> None:
+    session = bitproof.onnx_session(written(NETWORK, tmp_path))
+    with pytest.raises(ValueError, match=message):
+        session.codes(images)
+
+
+def described(model: IntegerModel, folder: Path, text: str | None) -> Path:
+    proto = build(model)[0]
+    del proto.metadata_props[:]
+    if text is not None:
+        onnx.helper.set_model_props(proto, {METADATA: text})
+    onnx.save_model(proto, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def test_files_that_bitproof_did_not_describe_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no metadata of bitproof"):
+        bitproof.onnx_session(described(NETWORK, tmp_path, None))
+    text = {entry.key: entry.value for entry in build(NETWORK)[0].metadata_props}[METADATA]
+    good = json.loads(text)
+    source = good["input"]
+    bad: list[object] = [
+        [],
+        {**good, "format": 2},
+        {**good, "codings": [["1e9999999", "0", "1", "0"]]},
+        {**good, "codings": [["1/0", "0", "1", "0"]]},
+        {**good, "codings": []},
+        {**good, "outputs": [{"tensor": "elsewhere"}]},
+        {**good, "input": {**source, "codes": [0, 0, 1]}},
+        {**good, "input": {**source, "codes": [0, 9, 0]}},
+        {**good, "input": {**source, "scale": "-1"}},
+        {key: value for key, value in good.items() if key != "answers"},
+    ]
+    for content in bad:
+        with pytest.raises(ValueError, match="has metadata that bitproof did not write"):
+            bitproof.onnx_session(described(NETWORK, tmp_path, json.dumps(content)))
+    with pytest.raises(ValueError, match="has metadata that bitproof did not write"):
+        bitproof.onnx_session(described(NETWORK, tmp_path, "{"))
+    assert isinstance(bitproof.onnx_session(described(NETWORK, tmp_path, text)), OnnxSession)
+
+
+def test_what_onnxruntime_cannot_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    (tmp_path / "text.onnx").write_text("text")
+    with pytest.raises(ValueError, match=r"text.onnx is no file that onnxruntime [\d.]+ runs"):
+        bitproof.onnx_session(tmp_path / "text.onnx")
+    path = written(NETWORK, tmp_path)
+    with pytest.raises(ValueError, match="has no CUDAExecutionProvider; it has"):
+        bitproof.onnx_session(path, providers=["CUDAExecutionProvider"])
+
+    class FallsBack(onnxruntime.InferenceSession):  # type: ignore[misc]  # it has no types
+        def __init__(self, path: str, options: object, providers: object) -> None:
+            super().__init__(path, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", FallsBack)
+    with pytest.raises(ValueError, match="fell back from CUDAExecutionProvider to CPUExecutionProvider"):
+        bitproof.onnx_session(path, providers=["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "__version__", "1.16.3")
+    with pytest.raises(ImportError, match=r"onnxruntime 1.16.3 is too old; at least 1.17: pip install -U onnxruntime"):
+        bitproof.onnx_session(path)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ImportError, match="pip install onnxruntime"):
+        bitproof.onnx_session(path)
