@@ -198,6 +198,8 @@ class MatrixUnit(Protocol):
     def multiply(self, node: str, codes: Codes) -> Codes:
         """Run the matrix unit of *node*, a product of the integer model, on *codes*, shape (N, inputs).
 
+        A convolution takes what one of its windows shows, shape (channels, *kernel) as a vector.
+
         Returns:
             The accumulators, shape (N, outputs).
         """

@@ -142,6 +142,8 @@ def _search(
     if not isinstance(executor, LayerTracer):
         return _search_closed(executor, model, codes, outputs, deep=deep)
     search = search_trace(model, executor, codes)
+    if search.evidence is None and deep and isinstance(executor, MatrixUnit | Requantizer):
+        return _search_closed(executor, model, codes, outputs, deep=deep)
     hidden = search.evidence is not None and not search.evidence.inputs_agree
     if hidden and isinstance(executor, MatrixUnit | Requantizer):
         search = _look_behind(executor, model, codes, search)

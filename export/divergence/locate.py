@@ -13,7 +13,7 @@ from math import prod
 
 import numpy as np
 
-from bitproof.export.integer import INPUT, IntegerModel, MatMul, Node, Threshold, trace
+from bitproof.export.integer import INPUT, Conv, IntegerModel, MatMul, Node, Threshold, trace
 from bitproof.export.proofs import PartialRequantizer, rising_codes, rising_codes_at, takes_points
 from bitproof.pipeline import Codes, LayerTracer, MatrixUnit, Requantizer, StageError
 
@@ -202,11 +202,22 @@ def _run_unit(executor: object, node: Node, source: Codes) -> Codes | None:
     """Return what *executor* makes of *source* at *node*; None if it cannot run that node alone."""
     if isinstance(node, MatMul) and isinstance(executor, MatrixUnit):
         return executor.multiply(node.name, source)
+    if isinstance(node, Conv) and isinstance(executor, MatrixUnit):
+        return _under_windows(node, source, executor)
     if isinstance(node, Threshold) and isinstance(executor, Requantizer):
         if isinstance(executor, PartialRequantizer) and not executor.requantizes(node.name):
             return None
         return _requantized(node, source, executor)
     return None
+
+
+def _under_windows(node: Conv, source: Codes, executor: MatrixUnit) -> Codes:
+    """Return the executor's accumulators of the convolution *node*, window by window, of *source*, (N, C, *sizes)."""
+    counts = node.output_shape(source.shape[1:])[1:]
+    shown = np.stack([met for _, met in node.window.taps(node.window.pad(source, 0), counts)], axis=2)
+    vectors = np.moveaxis(shown, (1, 2), (-2, -1)).reshape(-1, shown.shape[1] * shown.shape[2])
+    made = executor.multiply(node.name, np.ascontiguousarray(vectors))
+    return np.ascontiguousarray(np.moveaxis(made.reshape(len(source), *counts, node.outputs), -1, 1))
 
 
 def _requantized(node: Threshold, accumulators: Codes, executor: Requantizer) -> Codes:

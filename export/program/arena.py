@@ -7,7 +7,7 @@ smaller than the bytes that are alive at one step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bitproof.export.program.program import Program, Value
@@ -33,7 +33,12 @@ class Arena:
 
 def plan_arena(program: Program) -> Arena:
     """Return an arena for the values of *program*, in which no two that are alive at once overlap."""
-    values = sorted(program.stored, key=lambda value: (-value.size_bytes, value.born, value.name))
+    return places_of(program.stored)
+
+
+def places_of(stored: Sequence[Value]) -> Arena:
+    """Return an arena for the values *stored*, in which no two that are alive at once overlap."""
+    values = sorted(stored, key=lambda value: (-value.size_bytes, value.born, value.name))
     offsets: dict[str, int] = {}
     for value in values:
         taken = sorted(
@@ -47,16 +52,17 @@ def plan_arena(program: Program) -> Arena:
                 break
             start = max(start, _aligned(end))
         offsets[value.name] = start
+    bound = (sum(other.size_bytes for other in values if other.born <= at <= other.dies) for at in _moments(values))
     arena = Arena(
-        offsets,
-        max(offsets[value.name] + value.size_bytes for value in values),
-        max(
-            sum(value.size_bytes for value in values if value.born <= step <= value.dies)
-            for step in range(-1, len(program.steps) + 1)
-        ),
+        offsets, max((offsets[value.name] + value.size_bytes for value in values), default=0), max(bound, default=0)
     )
-    require_disjoint(program, arena)
+    require_disjoint(stored, arena)
     return arena
+
+
+def _moments(values: Sequence[Value]) -> set[int]:
+    """Return the moments at which most can be alive: when one of *values* is born."""
+    return {value.born for value in values}
 
 
 def alive_at_once(one: Value, two: Value) -> bool:
@@ -64,13 +70,12 @@ def alive_at_once(one: Value, two: Value) -> bool:
     return one.born <= two.dies and two.born <= one.dies
 
 
-def require_disjoint(program: Program, arena: Arena) -> None:
-    """Check every pair of values that are alive at once.
+def require_disjoint(values: Sequence[Value], arena: Arena) -> None:
+    """Check every pair of *values* that are alive at once.
 
     Raises:
         ValueError: two overlap, or one lies outside of the arena.
     """
-    values = program.stored
     for number, one in enumerate(values):
         start, end = arena.offsets[one.name], arena.offsets[one.name] + one.size_bytes
         if start < 0 or start % ALIGNMENT_BYTES or end > arena.size_bytes:

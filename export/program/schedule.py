@@ -57,9 +57,18 @@ KINDS: dict[type[Node], Kind] = {
 }
 
 
-def schedule(model: IntegerModel, order: Order = "channels-first") -> Program:
-    """Return the program of *model*, with its images and sequences in *order*; so it takes its input."""
-    return _Scheduling(model, order).program()
+POOLED: tuple[type[Node], ...] = (MatMul, Conv, Add)
+"""Operations whose sums a step may pool before it requantizes them."""
+
+
+def schedule(
+    model: IntegerModel, order: Order = "channels-first", *, pooled: tuple[type[Node], ...] = POOLED
+) -> Program:
+    """Return the program of *model*, with its images and sequences in *order*; so it takes its input.
+
+    *pooled* are the operations of whose sums the target keeps the largest of a window.
+    """
+    return _Scheduling(model, order, pooled).program()
 
 
 @dataclass
@@ -68,6 +77,7 @@ class _Scheduling:
 
     model: IntegerModel
     order: Order
+    pooled: tuple[type[Node], ...]
     readers: Counter[str] = field(default_factory=Counter)
     following: dict[str, Node] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
@@ -178,10 +188,9 @@ class _Scheduling:
             return [], None
         return passed, behind
 
-    @staticmethod
-    def _pools_accumulators(main: Node, after: list[Node]) -> bool:
+    def _pools_accumulators(self, main: Node, after: list[Node]) -> bool:
         """Tell whether a max pool may go onto the sums of *main*: there is none yet."""
-        return isinstance(main, MatMul | Conv | Add) and not any(isinstance(node, MaxPool) for node in after)
+        return isinstance(main, self.pooled) and not any(isinstance(node, MaxPool) for node in after)
 
     def _values(self) -> dict[str, Value]:
         """Return the stored values and their views, with their lives."""

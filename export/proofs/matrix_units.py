@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitproof.export.integer import IntegerModel, MatMul
+from bitproof.export.integer import Conv, IntegerModel, MatMul
 from bitproof.export.integer.analysis import Value
 from bitproof.pipeline import Codes, MatrixUnit, StageError
 from bitproof.pipeline.ledger import ProofEntry
@@ -27,9 +28,9 @@ class NamedMatrixUnit(MatrixUnit, Protocol):
 def prove_matrix_units(model: IntegerModel, executor: NamedMatrixUnit, seed: int) -> list[ProofEntry]:
     """Run every matrix unit of *executor* on vectors that show each weight alone, on extremes and on random codes."""
     entries = []
-    for node in model.nodes_of(MatMul):
-        value = model.values[model.sources(node.name)[0]]
-        vectors = basis_vectors(node, value, seed)
+    for product in (node for node in model.nodes if isinstance(node, MatMul | Conv)):
+        node, value = as_matrix(product), model.values[model.sources(product.name)[0]]
+        vectors, count = basis_vectors(node, value, seed), product.weights.size
         expected = node.apply(vectors)
         actual = executor.multiply(node.name, vectors)
         if actual.shape != expected.shape:
@@ -49,7 +50,7 @@ def prove_matrix_units(model: IntegerModel, executor: NamedMatrixUnit, seed: int
         entries.append(
             ProofEntry(
                 layer=node.name,
-                claim=f"each of the {node.weights.size} weights of the matrix unit of {executor.name} is the model's",
+                claim=f"each of the {count} weights of the matrix unit of {executor.name} is the model's",
                 method=f"one input at its largest code, all others {value.resting}; then extremes and random codes",
                 cases=int(expected.size),
                 holds=len(differs) == 0,
@@ -59,6 +60,17 @@ def prove_matrix_units(model: IntegerModel, executor: NamedMatrixUnit, seed: int
             )
         )
     return entries
+
+
+def as_matrix(node: MatMul | Conv) -> MatMul:
+    """Return the product of *node* with what one window shows, as a vector of shape (channels, *kernel); or *node*."""
+    if isinstance(node, MatMul):
+        return node
+    members, taps = node.weights.shape[1], prod(node.window.kernel)
+    weights = np.zeros((node.outputs, node.groups, members, taps), dtype=np.int64)
+    groups = np.arange(node.outputs) // (node.outputs // node.groups)
+    weights[np.arange(node.outputs), groups] = node.weights.reshape(node.outputs, members, taps)
+    return MatMul(node.name, weights.reshape(node.outputs, -1), node.weight_type)
 
 
 def basis_vectors(node: MatMul, value: Value, seed: int) -> Codes:

@@ -7,6 +7,8 @@ among those that occur, counted from 0: ``code = lowest + step * byte``. So 4-bi
 
 from __future__ import annotations
 
+from math import gcd
+
 import numpy as np
 from pydantic import Field
 
@@ -56,6 +58,21 @@ class ByteCodes(Record):
     def fit_int8(self) -> bool:
         """The codes themselves fit a signed byte."""
         return self.codes[0] >= -128 and self.codes[-1] <= 127
+
+    def with_zero(self) -> ByteCodes:
+        """Return codes of which these are some, and 0 is one: as few as there can be.
+
+        Raises:
+            ValueError: a byte does not hold them all.
+        """
+        if 0 in self.codes:
+            return self
+        lowest, highest = min(self.codes[0], 0), max(self.codes[-1], 0)
+        step = gcd(self.step, self.codes[0])
+        count = (highest - lowest) // step + 1
+        if count > MOST_CODES:
+            raise ValueError(f"{count} codes from {lowest} to {highest}; a byte holds {MOST_CODES}")
+        return ByteCodes(lowest=lowest, step=step, count=count)
 
     def recoded(self, factor: int, offset: int) -> ByteCodes:
         """Return what the same bytes stand for if each code c is replaced by ``factor * c + offset``; factor > 0."""

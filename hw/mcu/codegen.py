@@ -6,24 +6,52 @@ processor nor on compiler options; the core that they were made for is named in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import jinja2
+import numpy as np
 
-from bitproof.export.integer import KIND, MultiplyShift, load
+from bitproof.export.integer import KIND, Conv, MultiplyShift, hull, load
+from bitproof.hw.mcu.activation import PlannedActivation
 from bitproof.hw.mcu.byte_codes import ByteCodes
 from bitproof.hw.mcu.cores import CoreName, core_of
-from bitproof.hw.mcu.manifest import ActivationEntry, Entry, Manifest, MatMulEntry
+from bitproof.hw.mcu.manifest import OUTSIDE, ActivationEntry, Manifest, ProductEntry, ValueEntry
 from bitproof.hw.mcu.memory import require_memory
-from bitproof.hw.mcu.plan import NetworkPlan, PlannedActivation, PlannedMatMul, plan_network
+from bitproof.hw.mcu.plan import NetworkPlan, finish_of, plan_network, ternary_run
+from bitproof.hw.mcu.steps import (
+    PlannedJoin,
+    PlannedMaxPool,
+    PlannedMove,
+    PlannedProduct,
+    PlannedSelect,
+    PlannedStep,
+    PlannedSum,
+    PlannedSumPool,
+)
+from bitproof.hw.mcu.storage import OUTPUT, Stored
+from bitproof.hw.mcu.weight_layout import DepthwiseLayout, WeightLayout
 from bitproof.pipeline import Artifact, Stage, StageContext
 from bitproof.pipeline.toolchain import distribution_version
 
 HERE = Path(__file__).parent
-PRIVATE_HEADERS = ("bitproof_blocks.h", "bitproof_fields.h", "bitproof_kernels.h", "bitproof_lanes.h")
+KERNEL_HEADERS = ("bitproof_kernels.h", "bitproof_lanes.h")
+"""Of what the kernels take, in every network."""
+MATRIX_HEADERS = ("bitproof_blocks.h", "bitproof_fields.h")
+"""Private to the matrix kernels."""
+PRIVATE_HEADERS = (*MATRIX_HEADERS, "bitproof_lanes.h")
+KINDS: Mapping[type[PlannedStep], str] = {
+    PlannedProduct: "product",
+    PlannedSumPool: "sum-pool",
+    PlannedMaxPool: "max-pool",
+    PlannedSum: "sum",
+    PlannedJoin: "join",
+    PlannedMove: "move",
+    PlannedSelect: "select",
+}
+"""What the templates call a step."""
 NETWORK_FILES = {
     "{}.h": "network.h.j2",
     "{}.c": "network.c.j2",
@@ -93,47 +121,84 @@ def write_sources(plan: NetworkPlan, folder: Path, *, model_sha256: str, core: C
         core=core,
         prefix=plan.prefix,
         model_sha256=model_sha256,
-        inputs=plan.model.inputs,
-        input=plan.input,
+        input=_value_entry(plan.input),
         signed_input=plan.signed_input,
-        outputs=plan.model.outputs,
+        output=_value_entry(plan.output),
         scratch_bytes=plan.scratch_bytes,
+        arena_bytes=plan.storage.size_bytes,
+        arena_bound_bytes=plan.storage.lower_bound_bytes,
         sources=tuple(sorted(names)),
-        layers=tuple(_entries(plan)),
+        products=tuple(_product_entry(product, plan, i) for i, product in enumerate(plan.products)),
+        activations=tuple(_activation_entry(planned) for planned in plan.activations),
+        values=tuple(_value_entry(step.makes) for step in plan.steps),
     )
     manifest.save(folder)
     return manifest
 
 
 def _template_values(plan: NetworkPlan, banner: str) -> dict[str, object]:
+    codes, output = plan.input.bytes, plan.output
+    steps = plan.steps
+    rescalings = [finish.rescaling for _, finish in plan.finishes if finish.rescaling is not None]
+    joins = [step for step in steps if isinstance(step, PlannedJoin)]
+    finishing = [step for step in steps if finish_of(step) is not None]
     return {
         "banner": banner,
         "p": plan.prefix,
         "P": plan.prefix.upper(),
+        "plan": plan,
+        "headers": [name for name in _kernel_files(plan) if name.endswith(".h") and name not in PRIVATE_HEADERS],
         "inputs": plan.model.inputs,
         "outputs": plan.model.outputs,
-        "input": plan.input,
+        "input": codes,
+        "is_image": plan.input.positions > 1 and plan.input.channels > 1,
+        "input_sizes": plan.input.shape[1:],
+        "input_channels": plan.input.channels,
         "signed_input": plan.signed_input,
         "input_type": "int8_t" if plan.signed_input else "uint8_t",
-        "input_checks": _input_checks(plan.input),
-        "input_byte": _byte_of("input[i]", plan.input),
-        "input_rule": _byte_of("c", plan.input),
+        "input_checks": _input_checks(codes),
+        "input_byte": _byte_of("input[i]", codes),
+        "input_rule": _byte_of("c", codes),
         "input_scale": plan.model.input_scale,
         "output_scale": None if plan.model.output_codings else plan.model.output_scale,
         "code_of": _code_of,
         "spread": _spread,
-        "largest_input": plan.input.count - 1,
-        "output_codes": plan.output_codes,
-        "output_code": None if plan.output_codes is None else _code_of("codes[i]", plan.output_codes),
-        "decodes": any(not planned.codes.as_they_are for planned in plan.matmuls),
+        "largest_input": codes.count - 1,
+        "output_codes": output.codes,
+        "output_code": None if output.codes is None else _code_of("byte", output.codes),
+        "output_is_direct": output.place == OUTPUT,
         "output_range": plan.outputs,
-        "bias": plan.bias,
-        "macs": sum(planned.node.weights.size for planned in plan.matmuls),
-        "matmuls": plan.matmuls,
+        "macs": sum(product.macs for product in plan.products),
+        "steps": steps,
+        "products": plan.products,
+        "finishes": plan.finishes,
         "activations": plan.activations,
-        "kept_accumulators": plan.accumulators,
+        "rescalings": rescalings,
+        "sums": [step for step in steps if isinstance(step, PlannedSum)],
+        "moves": [step for step in steps if isinstance(step, PlannedMove)],
+        "recodings": [codes for join in joins for codes in join.recodes if isinstance(codes, tuple)],
+        "uses_sums": any(step.sums for step in steps),
+        "kind_of": lambda step: KINDS[type(step)],
+        "finish_of": lambda step: _number_of(finishing, step),
+        "number_of": _number_of,
+        "direct": lambda step: step.is_direct,
+        "is_table": lambda codes: isinstance(codes, tuple),
+        "first_channel": lambda join, place: sum(taken.channels for taken in join.takes[:place]),
+        "layout_name": _layout_name,
+        "ternary_run": lambda product: ternary_run(product.layout, product.takes[0].bytes),
+        "reach_of": lambda activation: hull(activation.reachable),
         "scratch_bytes": plan.scratch_bytes,
     }
+
+
+def _number_of(those: Sequence[object], one: object) -> int:
+    """Return which of *those* is *one* itself."""
+    return next(number for number, each in enumerate(those) if each is one)
+
+
+def _layout_name(product: PlannedProduct) -> str:
+    layout = product.layout
+    return f"depthwise, {layout.bits} bits" if isinstance(layout, DepthwiseLayout) else layout.kind
 
 
 def _input_checks(codes: ByteCodes) -> list[str]:
@@ -172,32 +237,54 @@ def _moved(value: str, offset: int) -> str:
 
 
 def _kernel_files(plan: NetworkPlan) -> list[str]:
-    sources = {f"bitproof_multiply_{planned.layout.kind}.c" for planned in plan.matmuls}
-    sources |= {f"bitproof_requantize_{planned.kernel}.c" for planned in plan.activations}
-    if any(not planned.codes.as_they_are for planned in plan.matmuls):
-        sources |= {"bitproof_decode.c", "bitproof_decode.h"}
-    return sorted(sources | set(PRIVATE_HEADERS))
+    """Return the files of kernels that *plan* needs."""
+    files = set(KERNEL_HEADERS)
+    kinds = {product.layout.kind for product in plan.products if isinstance(product.layout, WeightLayout)}
+    if kinds:
+        files |= {*MATRIX_HEADERS, *(f"bitproof_multiply_{kind}.c" for kind in kinds)}
+    files |= {f"bitproof_requantize_{planned.kernel}.c" for planned in plan.activations}
+    files |= {f"{name}{end}" for name in _pairs(plan) for end in (".c", ".h")}
+    return sorted(files)
 
 
-def _entries(plan: NetworkPlan) -> Iterable[Entry]:
-    for index, matmul in enumerate(plan.matmuls):
-        yield _matmul_entry(matmul, f"{plan.prefix}_weights_{index}")
-        if index < len(plan.activations):
-            yield _activation_entry(plan.activations[index])
+def _pairs(plan: NetworkPlan) -> Iterator[str]:
+    """Yield the names of kernels that have a header of their own."""
+    if any(not product.takes[0].bytes.as_they_are for product in plan.products):
+        yield "bitproof_decode"
+    if any(product.is_depthwise for product in plan.products):
+        yield "bitproof_depthwise"
+    yield from ("bitproof_windows", "bitproof_values")
 
 
-def _matmul_entry(planned: PlannedMatMul, symbol: str) -> MatMulEntry:
-    return MatMulEntry(
-        name=planned.node.name,
-        inputs=planned.node.inputs,
-        outputs=planned.node.outputs,
-        bits_per_weight=planned.layout.bits,
-        layout=planned.layout.kind,
-        zero_point=planned.layout.zero_point,
-        codes=planned.codes,
-        macs=planned.node.weights.size,
-        weight_bytes=planned.words.nbytes,
-        symbol=symbol,
+def _value_entry(stored: Stored) -> ValueEntry:
+    at = stored.place.removeprefix("arena + ")
+    return ValueEntry(
+        name=stored.name,
+        shape=stored.shape,
+        order=stored.order,
+        codes=stored.codes,
+        offset=int(at) if at.isdigit() else OUTSIDE,
+    )
+
+
+def _product_entry(product: PlannedProduct, plan: NetworkPlan, number: int) -> ProductEntry:
+    layout, node = product.layout, product.node
+    patch = None
+    if isinstance(node, Conv):
+        patch = (product.groups, node.channels // product.groups, product.taps)
+    return ProductEntry(
+        name=node.name,
+        inputs=product.inputs,
+        outputs=node.outputs,
+        patch=patch,
+        columns=None if patch or (np.diff(product.columns) == 1).all() else tuple(product.columns.tolist()),
+        bits_per_weight=layout.bits,
+        layout="depthwise" if isinstance(layout, DepthwiseLayout) else layout.kind,
+        zero_point=layout.zero_point,
+        codes=product.takes[0].bytes,
+        macs=product.macs,
+        weight_bytes=product.words.nbytes,
+        symbol=f"{plan.prefix}_weights_{number}",
     )
 
 
@@ -226,6 +313,7 @@ def make_environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters["words"] = lambda words: _lines((f"0x{word:08X}u" for word in words), per_line=8)
+    environment.filters["bytes"] = lambda values: _lines((f"{value}u" for value in values), per_line=16)
     environment.filters["integers"] = lambda values: _lines(map(_int32, values), per_line=8)
     environment.filters["wide_integers"] = lambda values: _lines(map(_int64, values), per_line=4)
     environment.filters["affines"] = _affines

@@ -33,8 +33,8 @@ class Core:
         machine: the QEMU machine that has it.
         flash: where code and constants go.
         ram: where everything else goes.
-        kernel_bytes: size of the code of each matrix kernel, by the layout of the weights, as arm-none-eabi-gcc 12.2
-            compiles it with -O2.
+        kernel_bytes: size of the code of each matrix kernel, by the layout of the weights, and of the files of
+            depthwise products, windows and values, as arm-none-eabi-gcc 12.2 compiles them with -O2.
         requantize_bytes: likewise of each requantizing kernel, by its method, what it takes from libgcc included.
     """
 
@@ -68,8 +68,11 @@ STACK_BYTES = 2048
 """RAM that the linker keeps free for the stack at least."""
 
 
-def _products(ternary: int, u2: int, u4: int, u8: int) -> Mapping[str, int]:
-    return {"ternary": ternary, "u2": u2, "u4": u4, "u8": u8}
+def _products(
+    ternary: int, u2: int, u4: int, u8: int, *, depthwise: int, windows: int, values: int
+) -> Mapping[str, int]:
+    products = {"ternary": ternary, "u2": u2, "u4": u4, "u8": u8}
+    return {**products, "depthwise": depthwise, "windows": windows, "values": values}
 
 
 def _requantizations(shift: int, shift_64: int, rounding: int, thresholds: int) -> Mapping[str, int]:
@@ -91,7 +94,7 @@ CORES: Mapping[CoreName, Core] = {
         "microbit",
         Region(0x0000_0000, 256 << 10),
         Region(0x2000_0000, 16 << 10),
-        _products(1224, 1196, 800, 576),
+        _products(1224, 1196, 800, 576, depthwise=212, windows=1576, values=596),
         _requantizations(64, 340, 124, 116),
     ),
     "cortex-m3": Core(
@@ -99,7 +102,7 @@ CORES: Mapping[CoreName, Core] = {
         "mps2-an385",
         _MPS2_FLASH,
         _MPS2_RAM,
-        _products(896, 1024, 628, 444),
+        _products(896, 1024, 628, 444, depthwise=148, windows=1436, values=544),
         _requantizations(64, 152, 88, 100),
     ),
     "cortex-m4": Core(
@@ -107,7 +110,7 @@ CORES: Mapping[CoreName, Core] = {
         "mps2-an386",
         _MPS2_FLASH,
         _MPS2_RAM,
-        _products(692, 632, 488, 392),
+        _products(692, 632, 488, 392, depthwise=156, windows=1436, values=536),
         _requantizations(64, 156, 88, 100),
     ),
     "cortex-m7": Core(
@@ -115,7 +118,7 @@ CORES: Mapping[CoreName, Core] = {
         "mps2-an500",
         _MPS2_FLASH,
         _MPS2_RAM,
-        _products(696, 632, 488, 392),
+        _products(696, 632, 488, 392, depthwise=152, windows=1440, values=544),
         _requantizations(60, 152, 92, 100),
     ),
 }

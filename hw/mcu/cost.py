@@ -68,7 +68,7 @@ def measure(executor: RunsFirmware, codes: Codes) -> dict[str, int | float | str
         "instructions_least": min(counts),
         "instructions_per_mac": round(max(counts) / manifest.macs, 4),
         "macs": manifest.macs,
-        "weight_bytes": sum(entry.weight_bytes for entry in manifest.matmuls),
+        "weight_bytes": sum(entry.weight_bytes for entry in manifest.products),
         "flash_bytes": int(sizes["flash_bytes"]),
         "scratch_bytes": manifest.scratch_bytes,
         "stack_bytes": stack_bytes,

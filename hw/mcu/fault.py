@@ -13,7 +13,7 @@ WORD_BYTES = 4
 
 
 def flip_weight_bit(folder: Path, *, node: str, row: int, column: int) -> str:
-    """Flip the lowest bit of weight [*row*, *column*] of the matrix product *node*, in the artifact copy *folder*.
+    """Flip the lowest bit of weight *column*, in C order, of output *row* of the product *node*, in a copy *folder*.
 
     Returns:
         What was changed, with the old and the new weight.
@@ -21,11 +21,11 @@ def flip_weight_bit(folder: Path, *, node: str, row: int, column: int) -> str:
     Raises:
         StageError: the firmware has no such weight.
     """
-    matmuls = {entry.name: entry for entry in Manifest.load(folder).matmuls}
-    if node not in matmuls:
-        raise StageError(f"no matrix product {node!r}: the firmware has {', '.join(matmuls)}")
-    entry = matmuls[node]
-    word, bit = entry.weight_layout.locate(row, column)
+    products = {entry.name: entry for entry in Manifest.load(folder).products}
+    if node not in products:
+        raise StageError(f"no product {node!r}: the firmware has {', '.join(products)}")
+    entry = products[node]
+    word, bit = entry.locate(row, column)
     path = folder / ELF
     image = bytearray(path.read_bytes())
     start = file_offset(bytes(image), entry.symbol) + word * WORD_BYTES

@@ -53,6 +53,7 @@ class Mode(IntEnum):
     MULTIPLY = 3
     MEASURE = 4
     REQUANTIZE_AT = 5
+    TRACE = 6
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,12 @@ def adapter_header(manifest: Manifest) -> str:
             signed_input=manifest.signed_input,
             inputs=manifest.inputs,
             outputs=manifest.outputs,
-            matmuls=manifest.matmuls,
+            products=manifest.products,
             activations=manifest.activations,
+            values=manifest.values,
             scratch_words=max(1, manifest.scratch_bytes // 4),
-            most_codes=max(entry.inputs for entry in manifest.layers),
-            most_accumulators=max(entry.outputs for entry in manifest.layers),
+            most_codes=manifest.most_codes,
+            most_accumulators=manifest.most_accumulators,
         )
     )
 

@@ -3,51 +3,92 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, ValidationError
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
 
+from bitproof.export.program.order import Order, from_stored, to_stored
 from bitproof.hw.mcu.byte_codes import ByteCodes
 from bitproof.hw.mcu.cores import CoreName
-from bitproof.hw.mcu.weight_layout import LayoutKind, WeightLayout
-from bitproof.pipeline import IntegrityError
+from bitproof.hw.mcu.weight_layout import DepthwiseLayout, LayoutKind, WeightLayout
+from bitproof.pipeline import Codes, IntegrityError, StageError
 from bitproof.pipeline.record import Record
 
 FILE = "manifest.json"
-FORMAT: Literal[2] = 2
+FORMAT: Literal[3] = 3
+OUTSIDE = -1
+"""The offset of what lies in the memory of the caller."""
 
 
 Method = Literal["multiply-shift", "rounding-shift", "multiply-shift-64", "thresholds"]
 """How codes are computed from accumulators; see :mod:`bitproof.export.integer.requantize`."""
 
 
-class MatMulEntry(Record):
-    """One matrix product.
+class ProductEntry(Record):
+    """One product with weights.
 
     Attributes:
+        inputs: bytes that a unit takes: those of a vector, or what a window shows.
+        outputs: accumulators that it gives.
+        patch: of a convolution: groups, channels of a group, taps; in this order a window shows its bytes, with taps
+            before the channels of a group.
+        columns: of a matrix: for each byte the column that it meets; None: the one of its number.
         bits_per_weight: width of a field in flash.
-        layout: how the fields are packed, see :class:`bitproof.hw.mcu.weight_layout.WeightLayout`.
+        layout: how the fields are packed, see :mod:`bitproof.hw.mcu.weight_layout`.
         codes: what the bytes that it takes stand for.
+        macs: multiply-accumulates of one sample.
         symbol: the C array that holds the words.
     """
 
-    kind: Literal["matmul"] = "matmul"
     name: str
     inputs: int
     outputs: int
+    patch: tuple[int, int, int] | None
+    columns: tuple[int, ...] | None
     bits_per_weight: int
-    layout: LayoutKind
+    layout: LayoutKind | Literal["depthwise"]
     zero_point: int
     codes: ByteCodes
     macs: int
     weight_bytes: int
     symbol: str
 
-    @property
-    def weight_layout(self) -> WeightLayout:
-        """Where each weight lies in the array of words."""
-        return WeightLayout(self.layout, self.outputs, self.inputs, self.zero_point)
+    def locate(self, row: int, column: int) -> tuple[int, int]:
+        """Return the word and the lowest bit of the field of a weight: of output *row*, number *column* in C order.
+
+        Raises:
+            StageError: there is no such weight.
+        """
+        if self.layout == "depthwise":
+            assert self.patch is not None, "of a convolution"
+            _, channels, taps = self.patch
+            return DepthwiseLayout(self.bits_per_weight, taps, channels, self.zero_point).locate(row, column)
+        groups, members, taps = self.patch or (1, self.inputs, 1)
+        layout = WeightLayout(self.layout, self.outputs // groups, self.inputs // groups, self.zero_point)
+        if self.patch is not None:
+            member, tap = divmod(column, taps)
+            column = tap * members + member if 0 <= member < members else -1
+        elif self.columns is not None:
+            column = self.columns.index(column) if column in self.columns else -1
+        group, row = divmod(row, self.outputs // groups)
+        if not 0 <= group < groups:
+            raise StageError(f"no weight of output {group * (self.outputs // groups) + row}: there are {self.outputs}")
+        word, bit = layout.locate(row, column)
+        return group * layout.words + word, bit
+
+    def in_c(self, codes: Codes) -> Codes:
+        """Return *codes*, shape (N, inputs), in the order in which the unit takes them.
+
+        They are given in the order of the integer model: a vector, or a patch of shape (channels, taps).
+        """
+        if self.patch is not None:
+            ordered = codes.reshape(len(codes), *self.patch).transpose(0, 1, 3, 2)
+            return np.ascontiguousarray(ordered).reshape(len(codes), -1)
+        return codes if self.columns is None else codes[:, list(self.columns)]
 
 
 class ActivationEntry(Record):
@@ -59,7 +100,6 @@ class ActivationEntry(Record):
         codes: what the bytes that it gives stand for.
     """
 
-    kind: Literal["activation"] = "activation"
     name: str
     inputs: int
     outputs: int
@@ -70,45 +110,115 @@ class ActivationEntry(Record):
     table_bytes: int
 
 
-Entry = Annotated[MatMulEntry | ActivationEntry, Field(discriminator="kind")]
+class ValueEntry(Record):
+    """A value that a step leaves, the input, or the output.
+
+    Attributes:
+        name: of the node of the integer model that it equals.
+        shape: of one sample, channels first.
+        order: in which its codes lie.
+        codes: what its bytes stand for; None: it holds numbers of 32 bits.
+        offset: in the scratch memory; :data:`OUTSIDE`: in the caller's input or output.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    order: Order
+    codes: ByteCodes | None
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """Codes of one sample."""
+        return prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of one sample."""
+        return self.size * (4 if self.codes is None else 1)
+
+    def in_c(self, codes: Codes) -> Codes:
+        """Return *codes*, shape (N, codes of a sample) in the order of the integer model, as they lie in memory."""
+        return to_stored(codes.reshape(len(codes), *self.shape), self.order)
+
+    def from_c(self, stored: Codes) -> Codes:
+        """Undo :meth:`in_c`."""
+        return from_stored(stored, self.shape, self.order).reshape(len(stored), -1)
 
 
 class Manifest(Record):
-    """The network as it was generated; layers in execution order.
+    """The network as it was generated.
 
     Attributes:
-        input: what the bytes of the input stand for.
-        signed_input: its caller gives the codes themselves, as int8_t; else those bytes.
+        input: its codes.
+        signed_input: its caller gives the codes themselves, as int8_t; else bytes that stand for them.
+        output: its outputs; the caller is given numbers of 32 bits in any case.
+        scratch_bytes: what the caller lends.
+        arena_bytes: of it for values between steps; the rest is what a step works with.
+        arena_bound_bytes: what is alive at one step at most: no arena is smaller.
+        products: in execution order, like the three that follow.
+        values: what each step leaves.
     """
 
-    format: Literal[2] = FORMAT
+    format: Literal[3] = FORMAT
     generator: str
     target: str
     core: CoreName
     prefix: str
     model_sha256: str
-    inputs: int
-    input: ByteCodes
+    input: ValueEntry
     signed_input: bool
-    outputs: int
+    output: ValueEntry
     scratch_bytes: int
+    arena_bytes: int
+    arena_bound_bytes: int
     sources: tuple[str, ...]
-    layers: tuple[Entry, ...]
+    products: tuple[ProductEntry, ...]
+    activations: tuple[ActivationEntry, ...]
+    values: tuple[ValueEntry, ...]
+
+    def traced(self, raw: NDArray[np.uint8]) -> dict[str, Codes]:
+        """Return what each step leaves, shape (N, *sample shape), by name, of the bytes *raw*, shape (N, bytes)."""
+        start, found = 0, {}
+        for value in self.values:
+            part = np.ascontiguousarray(raw[:, start : start + value.size_bytes])
+            start += value.size_bytes
+            stored = part.view("<i4" if value.codes is None else "u1").astype(np.int64)
+            made = stored if value.codes is None else value.codes.from_bytes(stored)
+            found[value.name] = value.from_c(made).reshape(len(raw), *value.shape)
+        return found
 
     @property
-    def matmuls(self) -> tuple[MatMulEntry, ...]:
-        """The matrix products, in execution order."""
-        return tuple(entry for entry in self.layers if isinstance(entry, MatMulEntry))
+    def traced_bytes(self) -> int:
+        """Of what all steps leave, for one sample."""
+        return sum(value.size_bytes for value in self.values)
 
     @property
-    def activations(self) -> tuple[ActivationEntry, ...]:
-        """The requantizing layers, in execution order."""
-        return tuple(entry for entry in self.layers if isinstance(entry, ActivationEntry))
+    def inputs(self) -> int:
+        """Codes of one input."""
+        return self.input.size
+
+    @property
+    def outputs(self) -> int:
+        """Numbers of one output."""
+        return self.output.size
+
+    @property
+    def most_codes(self) -> int:
+        """Codes of the input, or of what a layer takes or gives, whichever are most."""
+        takes = (entry.inputs for entry in self.products)
+        return max((self.inputs, *takes, *(entry.outputs for entry in self.activations)))
+
+    @property
+    def most_accumulators(self) -> int:
+        """Outputs, or accumulators of a layer, whichever are most."""
+        gives = (entry.outputs for entry in self.products)
+        return max((self.outputs, *gives, *(entry.inputs for entry in self.activations)))
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one inference."""
-        return sum(entry.macs for entry in self.matmuls)
+        return sum(entry.macs for entry in self.products)
 
     def save(self, folder: Path) -> None:
         """Write the manifest into *folder*."""

@@ -11,24 +11,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bitproof.export.integer import IntegerModel, Threshold
+from bitproof.export.integer import IntegerModel
 from bitproof.hw.mcu.cores import STACK_BYTES, Core, CoreName, core_of
-from bitproof.hw.mcu.plan import (
-    BYTES_OF_FORM,
-    Draft,
-    draft_network,
-    most_accumulators,
-    most_codes,
-    padded_levels,
-    plan_network,
-    takes_signed,
-)
+from bitproof.hw.mcu.plan import NetworkPlan, finish_of, plan_network
+from bitproof.hw.mcu.steps import PlannedJoin, PlannedMove, PlannedProduct, PlannedStep, PlannedSum
+from bitproof.hw.mcu.weight_layout import WeightLayout
 from bitproof.pipeline import TooLargeError
 
-HARNESS_BYTES = 1344
-"""Start-up, semihosting, commands of the test firmware, and the checks of the network's own entry: 968 to 1,288."""
-LAYER_BYTES = 124
-"""Calls, descriptors and dimensions of one matrix product with its activation: 102 to 121."""
+HARNESS_BYTES = 1664
+"""Start-up, semihosting, commands of the test firmware, and the checks of the network's own entry."""
+STEP_BYTES = {True: 144, False: 288}
+"""Functions, calls and descriptors of a step: of a matrix product, and of any other."""
+GROUP_BYTES = 20
+"""The descriptor of the matrix of one group."""
+STORE_BYTES = 64
+"""What stores numbers as they are."""
+BYTES_OF_RECODING = 256
 DECODE_BYTES = 64
 """The kernel that makes products with codes of products with bytes: 22 to 34."""
 DECODED_LAYER_BYTES = 40
@@ -79,13 +77,13 @@ class Footprint:
         return self.constant_bytes + self.code_bytes
 
 
-def least_and_most(draft: Draft, core: CoreName) -> tuple[Footprint, Footprint]:
+def least_and_most(plan: NetworkPlan, core: CoreName) -> tuple[Footprint, Footprint]:
     """Return the footprints with the smallest and with the largest form of each requantization."""
-    sizes = {node.name: _table_sizes(node) for node in draft.activations}
+    sizes = {planned.node.name: planned.table_bounds for planned in plan.activations}
     kernels = core_of(core).requantize_bytes
     low, high = ({name: pair[end] for name, pair in sizes.items()} for end in (0, 1))
-    least = _footprint(draft, core, low, min(kernels.values()) if sizes else 0)
-    return least, _footprint(draft, core, high, sum(kernels.values()) if sizes else 0)
+    least = _footprint(plan, core, low, min(kernels.values()) if sizes else 0)
+    return least, _footprint(plan, core, high, sum(kernels.values()) if sizes else 0)
 
 
 def footprint(model: IntegerModel, core: CoreName) -> Footprint:
@@ -98,7 +96,7 @@ def footprint(model: IntegerModel, core: CoreName) -> Footprint:
     kernels = core_of(core).requantize_bytes
     used = sum(kernels[method] for method in {planned.method for planned in plan.activations})
     tables = {planned.node.name: planned.table_bytes for planned in plan.activations}
-    return _footprint(draft_network(model), core, tables, used)
+    return _footprint(plan, core, tables, used)
 
 
 def require_memory(model: IntegerModel, core: CoreName, flash: int | None = None, ram: int | None = None) -> None:
@@ -112,7 +110,7 @@ def require_memory(model: IntegerModel, core: CoreName, flash: int | None = None
         TooLargeError: it does not fit; the message tells both sizes and the largest layers.
     """
     memory = core_of(core).with_memory(flash, ram)
-    least, most = least_and_most(draft_network(model), core)
+    least, most = least_and_most(plan_network(model), core)
     if _fits(most, memory):
         return
     if _fits(least, memory):
@@ -123,46 +121,66 @@ def require_memory(model: IntegerModel, core: CoreName, flash: int | None = None
     raise TooLargeError(_refusal(least, core, memory, bound="" if least == most else "at least "))
 
 
-def _table_sizes(node: Threshold) -> tuple[int, int]:
-    """Return the fewest and the most bytes that the constants of *node* take, in any form."""
-    each = (*BYTES_OF_FORM.values(), WORD_BYTES * padded_levels(node.levels))
-    return node.channels * min(each), node.channels * max(each)
-
-
-def _footprint(draft: Draft, core: CoreName, tables: Mapping[str, int], requantize_bytes: int) -> Footprint:
+def _footprint(plan: NetworkPlan, core: CoreName, tables: Mapping[str, int], requantize_bytes: int) -> Footprint:
     layers = []
-    for drafted in draft.layers:
-        node, thresholds, bias = drafted.layer.product, drafted.activation, drafted.layer.bias
-        constants = WORD_BYTES * drafted.layout.words
-        if not drafted.codes.as_they_are:
-            constants += WORD_BYTES * node.outputs
-        layers.append(LayerMemory(node.name, constants, node.inputs + WORD_BYTES * node.outputs))
-        if thresholds is not None:
-            ram = (WORD_BYTES + 1) * thresholds.channels
-            layers.append(LayerMemory(thresholds.name, tables[thresholds.name], ram))
-        if bias is not None:
-            layers.append(LayerMemory(bias.name, WORD_BYTES * bias.offsets.size, WORD_BYTES * bias.offsets.size))
-    code = HARNESS_BYTES + LAYER_BYTES * len(tables)
+    for step in plan.steps:
+        work = WORD_BYTES * step.sums + step.shown
+        layers.append(LayerMemory(step.name, _constants(step), _value_bytes(step) + work))
+        finish = finish_of(step)
+        if finish is not None and finish.activation is not None:
+            name = finish.activation.node.name
+            layers.append(LayerMemory(name, tables[name], 0))
+    return Footprint(tuple(layers), _code_bytes(plan, core) + requantize_bytes, _ram_bytes(plan))
+
+
+def _value_bytes(step: PlannedStep) -> int:
+    """Return the size of what *step* reads and writes."""
+    return sum(value.channels * value.positions * value.number_bytes for value in (*step.takes, step.makes))
+
+
+def _constants(step: PlannedStep) -> int:
+    """Return the bytes of weights and tables of *step*, without its activation."""
+    finish = finish_of(step)
+    held = 0 if finish is None else finish.constant_bytes
+    if isinstance(step, PlannedProduct):
+        held += WORD_BYTES * step.layout.words * len(step.matrices)
+        held += 0 if step.takes[0].bytes.as_they_are else WORD_BYTES * step.node.outputs
+    elif isinstance(step, PlannedSum):
+        held += WORD_BYTES * step.offsets.size * (1 + len(step.factors))
+    elif isinstance(step, PlannedJoin):
+        held += sum(BYTES_OF_RECODING for codes in step.recodes if isinstance(codes, tuple))
+    elif isinstance(step, PlannedMove):
+        held += WORD_BYTES * step.origins.size
+    return held
+
+
+def _code_bytes(plan: NetworkPlan, core: CoreName) -> int:
+    """Return an upper allowance for code and descriptors, without the kernels that requantize."""
     kernels = core_of(core).kernel_bytes
-    code += sum(kernels[kind] for kind in {drafted.layout.kind for drafted in draft.layers})
-    decoded = sum(not drafted.codes.as_they_are for drafted in draft.layers)
+    code = HARNESS_BYTES + sum(STEP_BYTES[type(step) is PlannedProduct and step.window is None] for step in plan.steps)
+    code += sum(GROUP_BYTES * product.groups for product in plan.products if product.groups > 1)
+    code += sum(kernels[kind] for kind in {p.layout.kind for p in plan.products if isinstance(p.layout, WeightLayout)})
+    code += kernels["depthwise"] if any(product.is_depthwise for product in plan.products) else 0
+    if any(not (type(step) is PlannedProduct and step.window is None) for step in plan.steps):
+        code += kernels["windows"] + kernels["values"]
+    else:
+        code += STORE_BYTES
+    decoded = sum(not product.takes[0].bytes.as_they_are for product in plan.products)
     if decoded:
         code += DECODE_BYTES + DECODED_LAYER_BYTES * decoded
-    if takes_signed(draft.input):
+    if plan.signed_input:
         code += SIGNED_INPUT_BYTES
-    if draft.layers[-1].activation is not None:
-        code += OUTPUT_CODES_BYTES
-    return Footprint(tuple(layers), code + requantize_bytes, _ram_bytes(draft))
+    return code + OUTPUT_CODES_BYTES
 
 
-def _ram_bytes(draft: Draft) -> int:
+def _ram_bytes(plan: NetworkPlan) -> int:
     """Return the vectors of the harness, the scratch of the network, and the stack that the linker keeps free."""
-    products = draft.products
-    codes = _whole_words(max(*(node.inputs for node in products), *(node.channels for node in draft.activations), 0))
-    accumulators = WORD_BYTES * max(node.outputs for node in products)
-    scratch = WORD_BYTES * most_accumulators(products)
-    scratch += _whole_words(most_codes(draft.input, products, draft.activations))
-    return codes + accumulators + max(WORD_BYTES, scratch) + WORD_BYTES * HARNESS_WORDS + STACK_BYTES
+    takes = [product.inputs for product in plan.products]
+    gives = [product.node.outputs for product in plan.products]
+    channels = [planned.node.channels for planned in plan.activations]
+    codes = _whole_words(max(plan.model.inputs, *takes, *channels, 0))
+    accumulators = WORD_BYTES * max(plan.model.outputs, *gives, *channels, 0)
+    return codes + accumulators + max(WORD_BYTES, plan.scratch_bytes) + WORD_BYTES * HARNESS_WORDS + STACK_BYTES
 
 
 def _whole_words(size_bytes: int) -> int:

@@ -1,130 +1,63 @@
-"""The plan of the C back-end for a network: a layout and a kernel for every layer, or an error that names the layer.
+"""The plan of the C back-end for a network: a form for every step, or an error that names the node.
 
-Everything that a kernel relies on is decided here, before any text is written: the order of the layers, the ranges of
-the codes, that every accumulator fits 32 bits, and which requantization equals the thresholds.
+Everything that a kernel relies on is decided here, before any text is written: where values lie, what their bytes stand
+for, that every sum fits 32 bits. Weights are packed and requantizations solved when they are first asked for, so that a
+plan of any network takes seconds.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
 from bitproof.export.integer import (
+    Add,
     Affine,
+    Concat,
+    Conv,
     IntegerModel,
-    IntegerType,
     Interval,
     MatMul,
-    MultiplyShift,
+    MaxPool,
+    Node,
+    Pad,
     Ranges,
-    Requantization,
-    RoundingShift,
+    SumPool,
     Threshold,
+    TopK,
+    Window,
     hull,
-    solve_requantization,
 )
-from bitproof.export.program.perceptron import Layer, perceptron_of
+from bitproof.export.program.order import from_stored, places, to_stored
+from bitproof.export.program.program import Program
 from bitproof.export.program.schedule import schedule
+from bitproof.export.program.step import Step
+from bitproof.hw.mcu.activation import PlannedActivation
 from bitproof.hw.mcu.byte_codes import MOST_CODES, ByteCodes
-from bitproof.hw.mcu.manifest import Method
-from bitproof.hw.mcu.weight_layout import TERNARY_SECOND_ROW, WeightLayout, Words
+from bitproof.hw.mcu.steps import (
+    NOWHERE,
+    CWindow,
+    Finish,
+    PlannedJoin,
+    PlannedMaxPool,
+    PlannedMove,
+    PlannedProduct,
+    PlannedSelect,
+    PlannedStep,
+    PlannedSum,
+    PlannedSumPool,
+    Rescaling,
+)
+from bitproof.hw.mcu.storage import NUMBER_BYTES, Storage, Stored, only_relabels, plan_storage, takes_signed
+from bitproof.hw.mcu.weight_layout import TERNARY_SECOND_ROW, WeightLayout
 from bitproof.pipeline import Codes, StageError
 
 INT32_MAX = (1 << 31) - 1
 INT32_MIN = -(1 << 31)
-BYTES_OF_FORM: Mapping[Method, int] = {"multiply-shift": 8, "multiply-shift-64": 12, "rounding-shift": 4}
-"""Constants of one channel in the forms whose size does not depend on the number of levels."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedMatMul:
-    """One matrix product.
-
-    Attributes:
-        words: its packed weights.
-        codes: what the bytes that it takes stand for.
-        ternary_run: words that may be accumulated before the rows of a ternary layout are told apart; else 0.
-        outputs: hull of its accumulators.
-    """
-
-    node: MatMul
-    layout: WeightLayout
-    words: Words
-    codes: ByteCodes
-    ternary_run: int
-    outputs: Interval
-
-    @property
-    def row_offsets(self) -> Codes:
-        """What the codes of the bytes 0 give in each row, shape (outputs,); see ``bitproof_decode.h``."""
-        offsets: Codes = self.codes.lowest * self.node.weights.sum(axis=1)
-        return offsets
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedActivation:
-    """One requantization.
-
-    Attributes:
-        node: its thresholds, with bytes for codes.
-        codes: what these bytes stand for.
-        constants: None: only the thresholds themselves are exact.
-    """
-
-    node: Threshold
-    codes: ByteCodes
-    constants: Requantization | None
-
-    @property
-    def method(self) -> Method:
-        """How the codes are computed."""
-        match self.constants:
-            case MultiplyShift(word_bits=64):
-                return "multiply-shift-64"
-            case MultiplyShift():
-                return "multiply-shift"
-            case RoundingShift():
-                return "rounding-shift"
-            case _:
-                return "thresholds"
-
-    @property
-    def kernel(self) -> str:
-        """What the type and the function of that method are called in C, behind their prefixes."""
-        return self.method.replace("-", "_")
-
-    @property
-    def table_bytes(self) -> int:
-        """Size of the constants of all channels."""
-        if self.constants is None:
-            return 4 * self.padded_thresholds.size
-        return BYTES_OF_FORM[self.method] * self.node.channels
-
-    @property
-    def padded_thresholds(self) -> Codes:
-        """The thresholds, shape (channels, 2**n - 1), with levels added that no accumulator reaches."""
-        missing = padded_levels(self.node.levels) - self.node.levels
-        return np.pad(self.node.thresholds, ((0, 0), (0, missing)), constant_values=INT32_MAX)
-
-
-def padded_levels(levels: int) -> int:
-    """Return how many thresholds a channel of *levels* has in memory: the next 2**n - 1.
-
-    >>> [padded_levels(levels) for levels in (1, 2, 3, 4, 15)]
-    [1, 3, 3, 7, 15]
-    """
-    return (1 << levels.bit_length()) - 1
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedBias:
-    """What is added to the output accumulators; *outputs* is the hull of the sums."""
-
-    node: Affine
-    outputs: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,161 +65,90 @@ class NetworkPlan:
     """The network, ready to be written as C.
 
     Attributes:
+        prefix: of all its public names.
         model: what it equals.
-        input: what the bytes of the input stand for; the first product may take them for other codes.
-        matmuls: its matrix products, in execution order.
-        activations: what follows each, except the last of a network that gives accumulators.
-        bias: what is added to the output accumulators; None: nothing.
+        input: the caller's codes.
+        storage: of all values.
+        steps: in execution order.
+        output: the value that holds the outputs.
     """
 
     prefix: str
     model: IntegerModel
-    input: ByteCodes
-    matmuls: tuple[PlannedMatMul, ...]
-    activations: tuple[PlannedActivation, ...]
-    bias: PlannedBias | None
+    input: Stored
+    storage: Storage
+    steps: tuple[PlannedStep, ...]
+    output: Stored
 
     @property
     def signed_input(self) -> bool:
         """The caller gives signed codes, of which bytes are made first; else the bytes themselves."""
-        return takes_signed(self.input)
+        return takes_signed(self.input.bytes)
 
     @property
-    def output_codes(self) -> ByteCodes | None:
-        """What the bytes of the last activation stand for; None: the network gives accumulators."""
-        return self.activations[-1].codes if len(self.activations) == len(self.matmuls) else None
+    def products(self) -> tuple[PlannedProduct, ...]:
+        """The products with weights."""
+        return tuple(step for step in self.steps if isinstance(step, PlannedProduct))
+
+    @property
+    def finishes(self) -> tuple[tuple[str, Finish], ...]:
+        """What is stored of sums, with the name of the step."""
+        return tuple((step.name, finish) for step in self.steps if (finish := finish_of(step)) is not None)
+
+    @property
+    def activations(self) -> tuple[PlannedActivation, ...]:
+        """The requantizations."""
+        return tuple(finish.activation for _, finish in self.finishes if finish.activation is not None)
 
     @property
     def outputs(self) -> Interval:
         """Hull of the outputs."""
-        if self.output_codes is not None:
-            return Interval(self.output_codes.codes[0], self.output_codes.codes[-1])
-        return self.matmuls[-1].outputs if self.bias is None else self.bias.outputs
+        return hull(self.model.values[self.model.nodes[-1].name].ranges)
 
     @property
-    def accumulators(self) -> int:
-        """Most accumulators that are kept between a product and its activation; the outputs have a place already."""
-        return most_accumulators(planned.node for planned in self.matmuls)
+    def work_bytes(self) -> int:
+        """Of the memory behind the arena that a step uses while it runs: sums, then what a window shows."""
+        return max(NUMBER_BYTES * step.sums + step.shown for step in self.steps)
 
     @property
-    def bytes_of_codes(self) -> int:
-        """Most codes that are kept between two layers, or behind the last."""
-        return most_codes(self.input, (planned.node for planned in self.matmuls), (p.node for p in self.activations))
+    def arena_bytes(self) -> int:
+        """Of the arena, rounded up to whole words, so that sums may lie behind it."""
+        return -(-self.storage.size_bytes // NUMBER_BYTES) * NUMBER_BYTES
 
     @property
     def scratch_bytes(self) -> int:
-        """Accumulators and codes, rounded up to whole words."""
-        return self.accumulators * 4 + -(-self.bytes_of_codes // 4) * 4
+        """Of arena and work memory, rounded up to whole words."""
+        return -(-(self.arena_bytes + self.work_bytes) // NUMBER_BYTES) * NUMBER_BYTES
 
 
-def takes_signed(codes: ByteCodes) -> bool:
-    """Tell whether a caller gives the input as signed codes: these are not bytes as they are, but fit int8_t."""
-    return not codes.as_they_are and codes.fit_int8
+def finish_of(step: PlannedStep) -> Finish | None:
+    """Return what is stored of the sums of *step*; None: it has none, or stores them as they are made."""
+    if isinstance(step, PlannedProduct):
+        return None if step.is_direct else step.finish
+    return step.finish if isinstance(step, PlannedSumPool | PlannedSum) else None
 
 
-def most_accumulators(products: Iterable[MatMul]) -> int:
-    """Return how many accumulators of *products*, in their order, are kept in scratch at once."""
-    return max((node.outputs for node in list(products)[:-1]), default=0)
-
-
-def most_codes(codes: ByteCodes, products: Iterable[MatMul], activations: Iterable[Threshold]) -> int:
-    """Return how many bytes of codes are kept in scratch at once, those of a signed input among them."""
-    copied = next(iter(products)).inputs if takes_signed(codes) else 0
-    return max((copied, *(node.channels for node in activations)))
-
-
-@dataclass(frozen=True, slots=True)
-class DraftLayer:
-    """What is known of one layer before its weights are packed and its requantization is solved.
-
-    Attributes:
-        layer: of the program.
-        layout: of its weights.
-        codes: what the bytes that it takes stand for.
-        activation: its thresholds with bytes for codes; None: it has none.
-        gives: what these bytes stand for.
-    """
-
-    layer: Layer
-    layout: WeightLayout
-    codes: ByteCodes
-    activation: Threshold | None
-    gives: ByteCodes | None
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """The network, checked: each layer has a form.
-
-    Attributes:
-        model: what it equals.
-        input: what the bytes of its input stand for.
-        layers: in the order of the data.
-    """
-
-    model: IntegerModel
-    input: ByteCodes
-    layers: tuple[DraftLayer, ...]
-
-    @property
-    def products(self) -> tuple[MatMul, ...]:
-        """The matrix products."""
-        return tuple(draft.layer.product for draft in self.layers)
-
-    @property
-    def activations(self) -> tuple[Threshold, ...]:
-        """The thresholds, with bytes for codes."""
-        return tuple(draft.activation for draft in self.layers if draft.activation is not None)
-
-
-def draft_network(model: IntegerModel) -> Draft:
-    """Check that every layer of *model* has a form, without packing or solving anything: in seconds for any size.
-
-    Raises:
-        StageError: a layer cannot be carried out with codes of a byte and 32-bit accumulators; the message names it.
-    """
-    perceptron = perceptron_of(schedule(model), "the C back-end", recodes=True)
-    codes = _byte_codes(model.allowed_codes, "the network takes", "quantize the network's input to 8 bits or fewer")
-    if codes.as_they_are and model.input.maximum < MOST_CODES:  # whatever its type holds is taken
-        codes = ByteCodes.of(range(model.input.maximum + 1))
-    source = codes
-    if perceptron.recoding is not None:  # the bytes stay, and stand for other codes
-        codes = codes.recoded(int(perceptron.recoding.factors[0]), int(perceptron.recoding.offsets[0]))
-        _check_recoding(perceptron.recoding, codes, perceptron.layers[0].product)
-    drafts = []
-    for layer in perceptron.layers:
-        layout = WeightLayout.of(layer.product)
-        _check_accumulators(layer.product, hull(layer.accumulators))
-        if layer.bias is not None:
-            _check_sums(layer.bias, hull(layer.sums))
-        if layer.thresholds is None:
-            drafts.append(DraftLayer(layer, layout, codes, None, None))
-            break
-        node = layer.thresholds
-        gives = _byte_codes(
-            model.values[node.name].codes, f"layer {node.name!r} gives", "quantize its activation to 8 bits or fewer"
-        )
-        drafts.append(DraftLayer(layer, layout, codes, _in_bytes(node, gives), gives))
-        codes = gives
-    return Draft(model, source, tuple(drafts))
+def ternary_run(layout: WeightLayout, codes: ByteCodes) -> int:
+    """Return how many words may be accumulated before the two rows of a ternary word are told apart; else 0."""
+    if layout.kind != "ternary":
+        return 0
+    largest_sum_of_word = 2 * (codes.count - 1) * layout.columns_per_word
+    return ((1 << TERNARY_SECOND_ROW) - 1) // max(1, largest_sum_of_word)
 
 
 def plan_network(model: IntegerModel) -> NetworkPlan:
-    """Decide layout and kernel of every layer of *model*.
+    """Decide the form of every step of *model*, without packing or solving anything: in seconds for any size.
 
     Raises:
-        StageError: a layer cannot be carried out with codes of a byte and 32-bit accumulators; the message names it.
+        StageError: a step has no form with codes of a byte and sums of 32 bits; the message names the node.
     """
-    draft = draft_network(model)
-    matmuls = tuple(_plan_matmul(layer) for layer in draft.layers)
-    activations = tuple(
-        _plan_activation(layer.activation, layer.gives, layer.layer.accumulators)
-        for layer in draft.layers
-        if layer.activation is not None and layer.gives is not None
+    program = schedule(model, "channels-last", pooled=(Conv,))
+    storage = plan_storage(program)
+    planner = _Planner(program, storage)
+    steps = tuple(planner.step(step) for step in program.steps if not planner.stays(step))
+    return NetworkPlan(
+        prefix_of(model.name), model, storage.values["input"], storage, steps, storage.values[program.output]
     )
-    last = draft.layers[-1].layer
-    bias = None if last.bias is None else PlannedBias(last.bias, hull(last.sums))
-    return NetworkPlan(prefix_of(model.name), model, draft.input, matmuls, activations, bias)
 
 
 def prefix_of(name: str) -> str:
@@ -301,56 +163,253 @@ def prefix_of(name: str) -> str:
     return words if re.match(r"[a-z]", words) and not words.startswith("bitproof") else f"net_{words}"
 
 
-def _byte_codes(codes: range, what: str, advice: str) -> ByteCodes:
-    try:
-        return ByteCodes.of(codes)
-    except ValueError as error:
-        raise StageError(f"{what} {error}, in which the C back-end keeps each code: {advice}") from error
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    """The steps of *program*, whose values are kept as *storage* says."""
+
+    program: Program
+    storage: Storage
+
+    def stays(self, step: Step) -> bool:
+        """Tell whether *step* leaves all bytes as they are."""
+        return only_relabels(step, self.storage.values[step.takes[0]].codes)
+
+    def step(self, step: Step) -> PlannedStep:
+        """Return the form of *step*."""
+        takes = tuple(self.storage.values[name] for name in step.takes)
+        makes = self.storage.values[step.makes]
+        match step.main:
+            case MatMul() | Conv():
+                return self._product(step, takes, makes)
+            case SumPool():
+                return self._sum_pool(step, takes, makes)
+            case MaxPool():
+                return self._max_pool(step, takes, makes)
+            case Concat():
+                self._nothing_else(step)
+                return self._join(step, takes, makes)
+            case TopK():
+                self._nothing_else(step)
+                return PlannedSelect(step.name, takes, makes, step.main.count)
+            case Add() | Affine() | Threshold():
+                return self._sum(step, takes, makes)
+            case _:
+                self._nothing_else(step)
+                return self._move(step, takes, makes)
+
+    def _ranges(self, name: str) -> Ranges:
+        return self.program.model.values[name].ranges
+
+    def _nothing_else(self, step: Step) -> None:
+        """Refuse what a step that has no sums cannot do beside its main node."""
+        others = [node for node in step.carried_out if node is not step.main]
+        if others:
+            named = ", ".join(f"{node.name} ({node.op})" for node in others)
+            raise StageError(f"the C back-end has no form for {named} beside {step.name!r} ({step.main.op})")
+
+    def _require_bytes(self, step: Step, stored: Stored) -> None:
+        if stored.codes is None:
+            raise StageError(
+                f"layer {step.name!r} takes the accumulators of layer {stored.name!r}; the C back-end takes codes: put "
+                "a quantized activation between them"
+            )
+
+    def _require_last(self, step: Step, stored: Stored) -> None:
+        if not stored.is_last:
+            raise StageError(
+                f"layer {step.name!r} takes {stored.name!r} with its channels first in memory; the C back-end keeps "
+                "them last: leave out the Reshape or Transpose before it"
+            )
+
+    def _finish(self, step: Step, sums: str, passed: Sequence[Node], rescaling: Rescaling | None) -> Finish:
+        """Return what is made of the sums called *sums*, behind *rescaling*, by the nodes *passed*."""
+        channels = self.program.model.shapes()[sums][0]
+        self._require_sums(sums)
+        activation = None
+        for node in passed:
+            if isinstance(node, Affine):
+                rescaling = _then(rescaling, node)
+                self._require_sums(node.name)
+            elif isinstance(node, Threshold):
+                (source,) = self.program.model.sources(node.name)
+                activation = PlannedActivation.of(node, self.storage.values[step.makes].bytes, self._ranges(source))
+            else:
+                raise StageError(f"the C back-end has no form for {node.name} ({node.op}) behind {step.name!r}")
+        return Finish(channels, rescaling, activation)
+
+    def _require_sums(self, name: str) -> None:
+        # A threshold that is never met is the largest accumulator plus one, so that must fit as well.
+        outputs = hull(self._ranges(name))
+        if outputs.low < INT32_MIN or outputs.high + 1 > INT32_MAX:
+            scaled = isinstance(self.program.model.node(name), Affine)
+            raise StageError(
+                f"{'sums' if scaled else 'accumulators'} of layer {name!r} reach [{outputs.low}, {outputs.high}]; "
+                f"allowed are {INT32_MIN} to {INT32_MAX - 1}: "
+                f"{'use smaller offsets' if scaled else 'use fewer inputs or fewer bits'}"
+            )
+
+    def _product(self, step: Step, takes: tuple[Stored, ...], makes: Stored) -> PlannedProduct:
+        node, source = step.main, takes[0]
+        assert isinstance(node, MatMul | Conv), "a product"
+        self._require_bytes(step, source)
+        passed = [each for each in step.after if not isinstance(each, MaxPool)]
+        scaled = next((each for each in passed if isinstance(each, Affine)), None)
+        if step.max_pool is not None and scaled is not None and (scaled.factors <= 0).any():
+            raise StageError(
+                f"the C back-end has no form for {scaled.name} (affine, not all factors > 0) before a pool"
+            )
+        finish = self._finish(step, node.name, passed, None)
+        outputs = hull(self._ranges(node.name))
+        window = pool = None
+        if isinstance(node, MatMul):
+            columns = _columns(source, step.before[0])
+        else:
+            self._require_last(step, source)
+            shown = _padded(node.window, step)
+            depthwise = node.groups > 1 and node.groups == node.channels == node.outputs
+            groups = 1 if depthwise else node.groups
+            outside = _byte_of_zero(source.bytes) if shown.padded else 0
+            window = CWindow.over(source.shape, shown, groups=groups, outside=outside)
+            members, taps = node.channels // node.groups, prod(node.window.kernel)
+            numbers = np.arange(members * taps).reshape(members, taps).T.reshape(-1)
+            columns = np.repeat(np.arange(taps), node.channels) if depthwise else np.tile(numbers, node.groups)
+            if step.max_pool is not None:
+                pool = CWindow.over((node.outputs, *window.positions), step.max_pool.window)
+        _require_decoding(node, source.bytes)
+        return PlannedProduct(node.name, takes, makes, node, columns, window, pool, finish, outputs)
+
+    def _sum_pool(self, step: Step, takes: tuple[Stored, ...], makes: Stored) -> PlannedSumPool:
+        node, source = step.main, takes[0]
+        assert isinstance(node, SumPool), "a pool"
+        self._require_last(step, source)
+        codes, window = source.codes, _padded(node.window, step)
+        outside = _byte_of_zero(codes) if codes is not None and window.padded else 0
+        decoding = None
+        if codes is not None and not codes.as_they_are:
+            offset = codes.lowest * prod(window.kernel)
+            channels = np.ones(source.channels, dtype=np.int64)
+            decoding = Rescaling(codes.step * channels, offset * channels)
+        finish = self._finish(step, node.name, step.after, decoding)
+        shown = CWindow.over(source.shape, window, outside=outside, number_bytes=source.number_bytes)
+        return PlannedSumPool(node.name, takes, makes, shown, finish)
+
+    def _max_pool(self, step: Step, takes: tuple[Stored, ...], makes: Stored) -> PlannedMaxPool:
+        node, source = step.main, takes[0]
+        assert isinstance(node, MaxPool), "a pool"
+        self._nothing_else(step)
+        self._require_bytes(step, source)
+        self._require_last(step, source)
+        return PlannedMaxPool(node.name, takes, makes, CWindow.over(source.shape, node.window))
+
+    def _sum(self, step: Step, takes: tuple[Stored, ...], makes: Stored) -> PlannedSum:
+        """Return the form of a sum, of a rescaling, or of thresholds alone, which are sums of one value."""
+        channels = takes[0].channels
+        offsets, factors = np.zeros(channels, dtype=np.int64), []
+        for stored, nodes in zip(takes, step.before, strict=True):
+            self._require_last(step, stored)
+            scale, shift = np.ones(channels, dtype=np.int64), np.zeros(channels, dtype=np.int64)
+            for node in nodes:
+                if not isinstance(node, Affine):
+                    raise StageError(f"the C back-end has no form for {node.name} ({node.op}) before {step.name!r}")
+                self._require_sums(node.name)
+                scale, shift = node.factors * scale, node.factors * shift + node.offsets
+            if stored.codes is not None:
+                scale, shift = scale * stored.codes.step, shift + scale * stored.codes.lowest
+            factors.append(scale)
+            offsets += shift
+        main = step.main
+        if isinstance(main, Affine):
+            factors, offsets = [main.factors * factors[0]], main.factors * offsets + main.offsets
+        passed = (main, *step.after) if isinstance(main, Threshold) else step.after
+        sums = self.program.model.sources(main.name)[0] if isinstance(main, Threshold) else main.name
+        finish = self._finish(step, sums, passed, None)
+        _require_constants(step.name, *factors, offsets)
+        return PlannedSum(step.name, takes, makes, tuple(factors), offsets, finish)
+
+    def _join(self, step: Step, takes: tuple[Stored, ...], makes: Stored) -> PlannedJoin:
+        recodes = []
+        for stored in takes:
+            self._require_last(step, stored)
+            recodes.append(_recode(stored, makes))
+        return PlannedJoin(step.name, takes, makes, tuple(recodes))
+
+    def _move(self, step: Step, takes: tuple[Stored, ...], makes: Stored) -> PlannedMove:
+        (source,) = takes
+        at = places(source.shape, source.order) + 1
+        moved = step.main.apply(at)  # what Pad adds is 0
+        origins = to_stored(moved, makes.order)[0] - 1
+        outside = 0 if makes.codes is None or not isinstance(step.main, Pad) else _byte_of_zero(makes.codes)
+        return PlannedMove(step.name, takes, makes, np.where(origins < 0, NOWHERE, origins), outside)
 
 
-def _in_bytes(node: Threshold, codes: ByteCodes) -> Threshold:
-    """Return *node* with the byte of each of its codes in its place."""
-    if codes.as_they_are:
-        return node
-    return replace(node, lowest=0, step=1, output=IntegerType.smallest_for(0, node.levels))
+def _then(first: Rescaling | None, node: Affine) -> Rescaling:
+    """Return *first*, and then *node*."""
+    if first is None:
+        return Rescaling(node.factors, node.offsets)
+    made = Rescaling(node.factors * first.factors, node.factors * first.offsets + node.offsets)
+    _require_constants(node.name, made.factors, made.offsets)
+    return made
 
 
-def _check_recoding(node: Affine, codes: ByteCodes, product: MatMul) -> None:
-    offsets = codes.lowest * product.weights.sum(axis=1, dtype=object)
+def _require_constants(name: str, *constants: Codes) -> None:
+    largest = max(int(np.abs(values).max(initial=0)) for values in constants)
+    if largest > INT32_MAX:
+        raise StageError(
+            f"layer {name!r} needs the constant {largest}; allowed are {INT32_MAX} at most: use smaller factors"
+        )
+
+
+def _require_decoding(product: MatMul | Conv, codes: ByteCodes) -> None:
+    rows = product.weights.reshape(product.outputs, -1)
+    offsets = codes.lowest * rows.sum(axis=1, dtype=object)
     largest = max(codes.step, *(abs(int(offset)) for offset in offsets))
     if largest > INT32_MAX:
         raise StageError(
-            f"layer {node.name!r} makes codes {codes.codes[0]} to {codes.codes[-1]} of the input, for which "
-            f"{product.name!r} needs the constant {largest}; allowed are {INT32_MAX} at most: use smaller factors"
+            f"layer {product.name!r} takes codes {codes.codes[0]} to {codes.codes[-1]}, for which it needs the "
+            f"constant {largest}; allowed are {INT32_MAX} at most: use smaller factors"
         )
 
 
-def _check_accumulators(node: MatMul, outputs: Interval) -> None:
-    # A threshold that is never met is the largest accumulator plus one, so that must fit as well.
-    if outputs.low < INT32_MIN or outputs.high + 1 > INT32_MAX:
-        raise StageError(
-            f"accumulators of layer {node.name!r} reach [{outputs.low}, {outputs.high}]; allowed are "
-            f"{INT32_MIN} to {INT32_MAX - 1}: use fewer inputs or fewer bits"
-        )
+def _columns(source: Stored, moved: Sequence[Node]) -> Codes:
+    """Return for each stored byte of *source* the column of the matrix that it meets behind the nodes *moved*."""
+    at = places(source.shape, source.order)
+    for node in moved:
+        at = node.apply(at)
+    columns = np.empty(at.size, dtype=np.int64)
+    columns[at.reshape(-1)] = np.arange(at.size)
+    return columns
 
 
-def _check_sums(node: Affine, outputs: Interval) -> None:
-    if outputs.low < INT32_MIN or outputs.high > INT32_MAX:
-        raise StageError(
-            f"sums of layer {node.name!r} reach [{outputs.low}, {outputs.high}]; allowed are {INT32_MIN} to "
-            f"{INT32_MAX}: use smaller offsets"
-        )
+def _padded(window: Window, step: Step) -> Window:
+    """Return *window* with the padding that *step* carries out before it."""
+    others = [node for node in step.before[0] if not isinstance(node, Pad)]
+    if others:
+        named = ", ".join(f"{node.name} ({node.op})" for node in others)
+        raise StageError(f"the C back-end has no form for {named} before {step.name!r}")
+    begin, end = np.array(window.begin), np.array(window.end)
+    for node in step.before[0]:
+        assert isinstance(node, Pad), "others are refused"
+        begin, end = begin + np.array(node.begin), end + np.array(node.end)
+    return replace(window, begin=tuple(begin.tolist()), end=tuple(end.tolist()))
 
 
-def _plan_matmul(draft: DraftLayer) -> PlannedMatMul:
-    node, layout, codes = draft.layer.product, draft.layout, draft.codes
-    run = 0
-    if layout.kind == "ternary":
-        largest_sum_of_word = 2 * (codes.count - 1) * layout.columns_per_word
-        run = ((1 << TERNARY_SECOND_ROW) - 1) // max(1, largest_sum_of_word)
-    outputs = hull(draft.layer.accumulators)
-    return PlannedMatMul(node, layout, layout.pack(node.weights), codes, run, outputs)
+def _byte_of_zero(codes: ByteCodes) -> int:
+    try:
+        return int(codes.to_bytes(np.zeros(1, dtype=np.int64))[0])
+    except ValueError as error:
+        raise StageError(f"the C back-end has no byte for the code 0 of padding: {error}") from error
 
 
-def _plan_activation(node: Threshold, codes: ByteCodes, reachable: Ranges) -> PlannedActivation:
-    return PlannedActivation(node, codes, solve_requantization(node, reachable))
+def _recode(source: Stored, target: Stored) -> tuple[int, ...] | ByteCodes | None:
+    """Return how what is stored of *source* becomes what is stored of *target*, see :class:`PlannedJoin`."""
+    if source.codes is None or source.codes == target.codes:
+        return None
+    if target.codes is None:
+        return source.codes
+    made = target.codes.to_bytes(source.codes.from_bytes(np.arange(source.codes.count))).tolist()
+    return (*made, *(0 for _ in range(MOST_CODES - len(made))))
+
+
+def in_model_order(stored: Codes, value: Stored) -> Codes:
+    """Return *stored*, shape (N, codes of *value* as they lie in memory), in the order of the integer model."""
+    return from_stored(stored, value.shape, value.order).reshape(len(stored), -1)

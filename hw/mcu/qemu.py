@@ -5,7 +5,7 @@ QEMU is a functional model: it executes every instruction with its architectural
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from bitproof.hw.mcu.byte_codes import ByteCodes
 from bitproof.hw.mcu.cores import CoreName, core_of
 from bitproof.hw.mcu.cost import measure
 from bitproof.hw.mcu.firmware import ELF, Mode
-from bitproof.hw.mcu.manifest import ActivationEntry, Manifest, MatMulEntry, Method
+from bitproof.hw.mcu.manifest import ActivationEntry, Manifest, Method, ProductEntry
 from bitproof.pipeline import Artifact, Codes, StageError, WeightSign
 from bitproof.pipeline.toolchain import QEMU_ARM, Confinement
 
@@ -48,7 +48,7 @@ WHY_MONOTONE: Mapping[Method, str] = {
     "comparison on that way on either side of it",
 }
 
-E = TypeVar("E", MatMulEntry, ActivationEntry)
+E = TypeVar("E", ProductEntry, ActivationEntry)
 
 
 class FirmwareExecutor:
@@ -90,14 +90,16 @@ class FirmwareExecutor:
         return self.run_samples(Mode.RUN, codes)
 
     def multiply(self, node: str, codes: Codes) -> Codes:
-        """Run the matrix product *node* on *codes*, shape (N, its inputs), and return its accumulators.
+        """Run the product *node* on *codes*, shape (N, inputs of an output), and return its accumulators.
+
+        A convolution takes what one window shows, in the order (channels, *kernel).
 
         Raises:
             StageError: there is no such node, the codes have another shape or range, or the firmware failed.
         """
-        number, entry = _entry(self.manifest.matmuls, node, "matrix product")
-        raw = _raw(codes, entry.inputs, entry.codes)
-        output = self._command(Mode.MULTIPLY, number, len(codes), 0, raw, macs=entry.macs)
+        number, entry = _entry(self.manifest.products, node, "product")
+        raw = _raw(codes, entry.inputs, entry.codes, entry.in_c)
+        output = self._command(Mode.MULTIPLY, number, len(codes), 0, raw, macs=entry.inputs * entry.outputs)
         return _array(output, "<i4", (len(codes), entry.outputs))
 
     def requantize(self, node: str, first: int, last: int) -> Codes:
@@ -134,6 +136,19 @@ class FirmwareExecutor:
         del lows, highs  # that no accumulator between them overflows was proven when the constants were chosen
         return WHY_MONOTONE[_entry(self.manifest.activations, node, "activation")[1].method]
 
+    def trace(self, codes: Codes) -> dict[str, Codes]:
+        """Run *codes*, shape (N, inputs), and return what every step leaves, shape (N, *sample shape), by its name.
+
+        Raises:
+            StageError: the codes have another shape or range, or the firmware failed.
+        """
+        raw = self._input(codes)
+        macs = self.manifest.macs * len(self.manifest.values)
+        output = np.frombuffer(self._command(Mode.TRACE, 0, len(codes), 0, raw, macs=macs), dtype=np.uint8)
+        if output.size != len(codes) * self.manifest.traced_bytes:
+            raise StageError(f"the firmware wrote {output.size} bytes of a trace of {len(codes)} samples")
+        return self.manifest.traced(output.reshape(len(codes), -1))
+
     def measure(self, codes: Codes) -> Mapping[str, int | float | str]:
         """Return what one inference costs, measured on the first of *codes* (:mod:`bitproof.hw.mcu.cost`)."""
         return measure(self, codes)
@@ -144,9 +159,14 @@ class FirmwareExecutor:
         Raises:
             StageError: the codes have another shape or range, or the firmware failed.
         """
-        raw = _raw(codes, self.manifest.inputs, self.manifest.input, signed=self.manifest.signed_input)
+        raw = self._input(codes)
         output = self._command(mode, 0, len(codes), 0, raw, macs=self.manifest.macs, options=options)
-        return _array(output, "<i4", (len(codes), self.manifest.outputs))
+        return self.manifest.output.from_c(_array(output, "<i4", (len(codes), self.manifest.outputs)))
+
+    def _input(self, codes: Codes) -> bytes:
+        manifest = self.manifest
+        assert manifest.input.codes is not None, "an input is bytes"
+        return _raw(codes, manifest.inputs, manifest.input.codes, manifest.input.in_c, signed=manifest.signed_input)
 
     def _command(
         self, mode: Mode, number: int, count: int, first: int, raw: bytes, *, macs: int, options: Sequence[str] = ()
@@ -177,7 +197,9 @@ def _entry(entries: tuple[E, ...], node: str, kind: str) -> tuple[int, E]:
     return names.index(node), entries[names.index(node)]
 
 
-def _raw(codes: Codes, inputs: int, stored: ByteCodes, *, signed: bool = False) -> bytes:
+def _raw(
+    codes: Codes, inputs: int, stored: ByteCodes, in_c: Callable[[Codes], Codes], *, signed: bool = False
+) -> bytes:
     """Return the file of *codes*: the bytes that stand for them, or themselves if the network takes *signed* codes."""
     if codes.ndim != 2 or codes.shape[1] != inputs:
         raise StageError(f"the firmware takes codes of shape (N, {inputs}), not {codes.shape}")
@@ -185,7 +207,7 @@ def _raw(codes: Codes, inputs: int, stored: ByteCodes, *, signed: bool = False) 
         numbers = stored.to_bytes(codes)
     except ValueError as error:
         raise StageError(f"the firmware was given {error}") from error
-    return (codes.astype(np.int8) if signed else numbers.astype(np.uint8)).tobytes()
+    return in_c(codes).astype(np.int8).tobytes() if signed else in_c(numbers).astype(np.uint8).tobytes()
 
 
 def _array(raw: bytes, dtype: str, shape: tuple[int, int]) -> Codes:

@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bitproof.export.integer import MatMul
+from bitproof.export.integer import IntegerType
 from bitproof.pipeline import Codes, StageError
 
 LayoutKind = Literal["ternary", "u2", "u4", "u8"]
@@ -33,6 +33,72 @@ ROWS_PER_BLOCK = 4
 TERNARY_ROTATIONS = (0, 2, 8, 10)
 TERNARY_SECOND_ROW = 12
 """Bit distance of the two rows that share a word; a partial sum of the first row must stay below 2**12."""
+
+
+def field_of(name: str, kind: IntegerType) -> tuple[int, int]:
+    """Return the width of the field of a weight of *kind*, 2, 4 or 8 bits, and the field that stands for 0.
+
+    Raises:
+        StageError: a weight of layer *name* needs more than 8 bits.
+    """
+    for bits in (2, 4, 8):
+        if kind.bits <= bits:
+            return bits, 1 << (bits - 1) if kind.signed else 0
+    raise StageError(
+        f"layer {name!r} has {kind} weights; the C back-end takes 1 to 8 bits: "
+        "quantize them to fewer (in a configuration: model.weight_bits)"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DepthwiseLayout:
+    """Where the weight of each tap and channel of a depthwise convolution is; see ``bitproof_depthwise.h``.
+
+    Attributes:
+        bits: width of a field.
+        taps: of the kernel.
+        channels: of the image.
+        zero_point: the field that stands for weight 0.
+    """
+
+    bits: int
+    taps: int
+    channels: int
+    zero_point: int
+
+    @property
+    def words(self) -> int:
+        """Number of words: whole words for each tap."""
+        return self.taps * self._words_of_tap
+
+    @property
+    def _words_of_tap(self) -> int:
+        return -(-self.channels * self.bits // 32)
+
+    def locate(self, channel: int, tap: int) -> tuple[int, int]:
+        """Return the word and the lowest bit of the field of the weight of *tap* in *channel*.
+
+        Raises:
+            StageError: there is no such weight.
+        """
+        if not (0 <= channel < self.channels and 0 <= tap < self.taps):
+            raise StageError(f"no weight [{channel}, {tap}] among {self.taps} taps of {self.channels} channels")
+        word, field = divmod(channel, 32 // self.bits)
+        return tap * self._words_of_tap + word, field * self.bits
+
+    def pack(self, weights: Codes) -> Words:
+        """Pack *weights*, shape (channels, taps), into :attr:`words` words; unused fields are 0."""
+        padded = np.zeros((self.taps, self._words_of_tap * 32 // self.bits), dtype=np.int64)
+        padded[:, : self.channels] = weights.T + self.zero_point
+        fields = padded.reshape(self.words, -1) << (self.bits * np.arange(32 // self.bits, dtype=np.int64))
+        packed: Words = fields.sum(axis=1).astype(np.uint32)
+        return packed
+
+    def unpack(self, packed: Words) -> Codes:
+        """Undo :meth:`pack`: return the weights, shape (channels, taps)."""
+        shifts = self.bits * np.arange(32 // self.bits, dtype=np.int64)
+        fields = (packed.astype(np.int64)[:, None] >> shifts) & ((1 << self.bits) - 1)
+        return fields.reshape(self.taps, -1)[:, : self.channels].T - self.zero_point
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +119,18 @@ class WeightLayout:
     zero_point: int
 
     @classmethod
-    def of(cls, node: MatMul) -> WeightLayout:
-        """Return the narrowest layout that holds the weights of *node*.
+    def of(cls, name: str, weights: Codes, kind: IntegerType) -> WeightLayout:
+        """Return the narrowest layout that holds *weights*, shape (rows, columns), of the layer *name*, all of *kind*.
 
         Raises:
             StageError: a weight needs more than 8 bits.
         """
-        kind = node.weight_type
-        if int(np.abs(node.weights).max()) <= 1:
-            return cls("ternary", node.outputs, node.inputs, 1)
-        kinds: tuple[tuple[int, LayoutKind], ...] = ((2, "u2"), (4, "u4"), (8, "u8"))
-        for bits, name in kinds:
-            if kind.bits <= bits:
-                return cls(name, node.outputs, node.inputs, 1 << (bits - 1) if kind.signed else 0)
-        raise StageError(
-            f"layer {node.name!r} has {kind} weights; the C back-end takes 1 to 8 bits: "
-            "quantize them to fewer (in a configuration: model.weight_bits)"
-        )
+        rows, columns = weights.shape
+        if int(np.abs(weights).max()) <= 1:
+            return cls("ternary", rows, columns, 1)
+        bits, zero_point = field_of(name, kind)
+        kinds: dict[int, LayoutKind] = {2: "u2", 4: "u4", 8: "u8"}
+        return cls(kinds[bits], rows, columns, zero_point)
 
     @property
     def bits(self) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from foreign_files import ForeignFile, weights
+from mcu_host import host_executor
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from qonnx_files import QonnxFile
@@ -23,7 +24,6 @@ from bitproof.export.lowering import Lowered, origins_of
 from bitproof.export.qonnx_executor import QonnxExecutor
 from bitproof.export.qonnx_executor import execute as execute_qonnx
 from bitproof.hw.finn.supported import require_supported
-from bitproof.hw.mcu.plan import plan_network
 from bitproof.pipeline import Artifact, Codes, InputError, StageContext, StageError
 from bitproof.pipeline.import_config import source_file
 
@@ -137,9 +137,17 @@ def test_heads_that_cannot_be_carried_are_refused_by_name(tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"third \(Softmax\): is not the last node"):
         lowered(two_heads(third="Softmax"), tmp_path)
     model = lowered(two_heads(), tmp_path).model
-    for refuse in (plan_network, require_supported):
-        with pytest.raises(StageError, match=r"has no form for conv0 \(conv\), .*concat\d \(concat\);"):
-            refuse(model)
+    with pytest.raises(StageError, match=r"has no form for conv0 \(conv\), .*concat\d \(concat\);"):
+        require_supported(model)
+
+
+@pytest.mark.tool
+def test_heads_are_the_outputs_of_generated_c(tmp_path: Path) -> None:
+    model = lowered(two_heads(), tmp_path).model
+    codes = samples(model)
+    np.testing.assert_array_equal(
+        host_executor(model, tmp_path / "host", lanes=1)(codes), run(model, codes), strict=True
+    )
 
 
 def test_damaged_metadata_is_refused() -> None:

@@ -183,7 +183,7 @@ def test_what_the_executor_refuses(tmp_path: Path) -> None:
         executor.requantize("act1", 0, 1)
     with pytest.raises(StageError, match="are not an ascending range of int32"):
         executor.requantize("act0", 0, 1 << 31)
-    with pytest.raises(StageError, match=r"^no matrix product 'fc2': the firmware has fc0, fc1$"):
+    with pytest.raises(StageError, match=r"^no product 'fc2': the firmware has fc0, fc1$"):
         executor.multiply("fc2", zeros)
     with pytest.raises(StageError, match=r"no weight \[4, 0\] in a matrix of 4 rows, 8 columns"):
         flip_weight_bit(artifact.path, node="fc0", row=4, column=0)

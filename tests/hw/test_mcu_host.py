@@ -94,7 +94,7 @@ def test_a_flipped_weight_bit_is_found(tmp_path: Path) -> None:
     model = random_network(ODD_WIDTHS, weight_range=(-1, 1))
     executor = host_executor(model, tmp_path / "host", lanes=1)
     source = executor.folder / "mlp_weights.c"
-    layout = plan_network(model).matmuls[0].layout
+    layout = plan_network(model).products[0].layout
     word, bit = layout.locate(1, 36)
     words = re.findall(r"0x[0-9A-F]{8}u", source.read_text())
     flipped = f"0x{int(words[word][:-1], 16) ^ 1 << bit:08X}u"
@@ -132,7 +132,8 @@ def test_wrong_arguments_are_told_before_anything_is_computed_with_them(tmp_path
     model = random_network((5, 6, 4))
     executor = host_executor(model, tmp_path / "host", lanes=0)
     source = (executor.folder / "mlp.c").read_text()
-    assert source.index("scratch == NULL") < source.index("(uint8_t *)scratch +"), "that would be undefined before"
+    checked = source.index("scratch == NULL")
+    assert checked < source.index("run_step(i,", checked), "that computes with the pointers"
     (executor.folder / "host_main.c").write_text(NULL_ARGUMENTS)
     compile_host(executor.folder, executor.manifest, lanes=0)
     run_program(

@@ -18,7 +18,7 @@ from bitproof.hw.mcu import BuildFirmware, CoreName, FirmwareExecutor, GenerateC
 from bitproof.hw.mcu.cores import CORES, STACK_BYTES
 from bitproof.hw.mcu.elf import sections
 from bitproof.hw.mcu.memory import SLACK_BYTES, Footprint, footprint, least_and_most, require_memory
-from bitproof.hw.mcu.plan import draft_network, plan_network
+from bitproof.hw.mcu.plan import plan_network
 from bitproof.pipeline import Artifact, ConfigError, StageContext, StageError, TooLargeError
 
 EIGHT = IntegerType(8, signed=True)
@@ -47,7 +47,7 @@ NETWORKS["output bias"] = with_bias(random_network((40, 8, 6), weight_range=(-1,
 def constants_in(image: bytes, model: IntegerModel) -> int:
     """Return how many bytes of weights, tables and biases of *model* are found, as they are stored, in the ELF file."""
     plan = plan_network(model)
-    stored = [planned.words.astype("<u4").tobytes() for planned in plan.matmuls]
+    stored = [planned.words.astype("<u4").tobytes() for planned in plan.products]
     for planned in plan.activations:
         constants = planned.constants
         match constants:
@@ -60,8 +60,9 @@ def constants_in(image: bytes, model: IntegerModel) -> int:
             case _:
                 tables = [constants.offset.astype("<i4")]
         stored += [table.tobytes() for table in tables]
-    if plan.bias is not None:
-        stored.append(plan.bias.node.offsets.astype("<i4").tobytes())
+    for _, finish in plan.finishes:
+        if finish.rescaling is not None:
+            stored += [each.astype("<i4").tobytes() for each in (finish.rescaling.factors, finish.rescaling.offsets)]
     return sum(len(block) for block in stored if block in image)
 
 
@@ -119,7 +120,7 @@ def test_the_three_largest_layers_and_both_sizes_are_named() -> None:
     # fc0: 13 blocks of 4 rows, 64 columns; fc1: 10 blocks, 13 words of 4 columns; fc2: 8 blocks, 10 words
     assert "largest: fc0 3,328 bytes, fc1 2,080 bytes, fc2 1,280 bytes" in text
     assert f"ram: needed are {needed.ram_bytes:,} bytes (2,048 of them for the stack), available 2,300" in text
-    assert "largest: fc0 264 bytes, act0 250 bytes, fc1 210 bytes" in text
+    assert "largest: fc0 314 bytes, fc1 250 bytes, fc2 190 bytes" in text
     assert text.endswith(
         "Use smaller layers or fewer bits of their weights, or more memory: the emulated board of cortex-m3, "
         "mps2-an385, has 4,194,304 bytes of flash, 4,194,304 of ram"
@@ -128,7 +129,7 @@ def test_the_three_largest_layers_and_both_sizes_are_named() -> None:
 
 def test_the_exact_need_lies_between_the_bounds_that_no_solver_gives() -> None:
     for model in NETWORKS.values():
-        least, most = least_and_most(draft_network(model), "cortex-m4")
+        least, most = least_and_most(plan_network(model), "cortex-m4")
         exact = footprint(model, "cortex-m4")
         assert least.flash_bytes <= exact.flash_bytes <= most.flash_bytes
         assert least.ram_bytes == exact.ram_bytes == most.ram_bytes
@@ -136,7 +137,7 @@ def test_the_exact_need_lies_between_the_bounds_that_no_solver_gives() -> None:
 
 def test_the_solver_decides_only_where_its_form_does(monkeypatch: pytest.MonkeyPatch) -> None:
     model = NETWORKS["four bits, multiply-shift"]
-    least, most = least_and_most(draft_network(model), "cortex-m4")
+    least, most = least_and_most(plan_network(model), "cortex-m4")
     exact = footprint(model, "cortex-m4").flash_bytes
     assert least.flash_bytes < most.flash_bytes
     require_memory(model, "cortex-m4", flash=exact)

@@ -15,7 +15,7 @@ from integer_networks import random_network, saved
 
 from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Reshape, Threshold
 from bitproof.hw.mcu import GenerateC, Manifest, weight_layout
-from bitproof.hw.mcu.plan import plan_network, prefix_of
+from bitproof.hw.mcu.plan import plan_network, prefix_of, ternary_run
 from bitproof.hw.mcu.weight_layout import LayoutKind, WeightLayout
 from bitproof.pipeline import IntegrityError, StageContext, StageError
 
@@ -32,7 +32,7 @@ def test_packing_keeps_every_weight_where_locate_says(
 ) -> None:
     kind = IntegerType(bits, signed)
     weights = np.random.default_rng(seed).integers(kind.minimum, kind.maximum, size=(rows, columns), endpoint=True)
-    layout = WeightLayout.of(MatMul("fc0", weights, kind))
+    layout = WeightLayout.of("fc0", weights, kind)
     packed = layout.pack(weights)
     assert len(packed) == layout.words
     assert (layout.unpack(packed) == weights).all()
@@ -43,15 +43,17 @@ def test_packing_keeps_every_weight_where_locate_says(
 
 def test_ternary_weights_of_any_type_share_words() -> None:
     weights = np.array([[-1, 0, 1]], dtype=np.int64)
-    assert WeightLayout.of(MatMul("fc0", weights, IntegerType(8, signed=True))).kind == "ternary"
-    assert WeightLayout.of(MatMul("fc0", weights * 2, IntegerType(3, signed=True))).kind == "u4"
+    assert WeightLayout.of("fc0", weights, IntegerType(8, signed=True)).kind == "ternary"
+    assert WeightLayout.of("fc0", weights * 2, IntegerType(3, signed=True)).kind == "u4"
 
 
 @pytest.mark.parametrize(("act_bits", "run"), [(8, 1), (4, 17), (2, 85), (1, 255)])
 def test_a_ternary_run_keeps_the_first_row_below_the_second(act_bits: int, run: int) -> None:
     plan = plan_network(random_network([8, 8, 8], weight_range=(-1, 1), act_bits=(act_bits,)))
     largest_sum = 2 * ((1 << act_bits) - 1) * 8
-    assert plan.matmuls[1].ternary_run == run
+    product = plan.products[1]
+    assert isinstance(product.layout, WeightLayout)
+    assert ternary_run(product.layout, product.takes[0].bytes) == run
     assert largest_sum * run < 4096 <= largest_sum * (run + 1)
 
 
@@ -59,8 +61,9 @@ def test_a_reshape_that_moves_nothing_is_planned_as_if_it_were_not_there() -> No
     model = random_network((8, 4, 3))
     flattened = replace(model, shape=(2, 2, 2), nodes=(Reshape("flat", (2, 2, 2), (8,)), *model.nodes))
     plan, plain = plan_network(flattened), plan_network(model)
-    assert [planned.node.name for planned in plan.matmuls] == ["fc0", "fc1"]
-    assert (plan.input, plan.scratch_bytes, plan.outputs) == (plain.input, plain.scratch_bytes, plain.outputs)
+    assert [planned.node.name for planned in plan.products] == ["fc0", "fc1"]
+    made, expected = ((each.input.codes, each.scratch_bytes, each.outputs) for each in (plan, plain))
+    assert made == expected
 
 
 def test_names_become_identifiers() -> None:
@@ -83,12 +86,10 @@ def matrix(name: str, value: int, bits: int, columns: int = 4) -> MatMul:
 
 def test_what_cannot_be_carried_out_is_named() -> None:
     model = random_network([4, 4, 4])
-    activation = model.nodes_of(Threshold)[0]
     cases = {
         "the network takes 512 codes from -256 to 255; a byte holds 256, in which the C back-end keeps": replace(
             model, input=IntegerType(9, signed=True)
         ),
-        "layer 'act0' is an activation that follows no matrix product; the C back-end takes": chain(activation),
         "layer 'fc1' takes the accumulators of layer 'fc0'": chain(matrix("fc0", 1, 2), matrix("fc1", 1, 2)),
         "layer 'fc0' has int9 weights; the C back-end takes 1 to 8 bits": chain(matrix("fc0", 200, 9)),
         r"accumulators of layer 'fc0' reach \[0, 2266950000\]; allowed are -2147483648 to 2147483646": chain(

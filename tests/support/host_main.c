@@ -5,14 +5,38 @@
 
 #include "network_under_test.h"
 
-static const unsigned matmul_inputs[] = NETWORK_MATMUL_INPUTS;
-static const unsigned matmul_outputs[] = NETWORK_MATMUL_OUTPUTS;
+static const unsigned product_inputs[] = NETWORK_PRODUCT_INPUTS;
+static const unsigned product_outputs[] = NETWORK_PRODUCT_OUTPUTS;
 static const unsigned channels[] = NETWORK_ACTIVATION_CHANNELS;
+
+static const int value_offsets[] = NETWORK_VALUE_OFFSETS;
+static const unsigned value_bytes[] = NETWORK_VALUE_BYTES;
+
+/* What each step leaves, on one sample. */
+static int trace_row(FILE *input, FILE *output) {
+    uint8_t *const codes = malloc(NETWORK_INPUTS);
+    int32_t *const outputs = malloc(NETWORK_OUTPUTS * sizeof(int32_t));
+    uint8_t *const scratch = malloc(NETWORK_SCRATCH_WORDS * 4u);
+    unsigned step;
+    int status = codes == NULL || outputs == NULL || scratch == NULL;
+    if (status == 0 && fread(codes, 1, NETWORK_INPUTS, input) != NETWORK_INPUTS) {
+        status = -1;
+    }
+    for (step = 0; status == 0 && step < NETWORK_STEPS; ++step) {
+        const void *const value = value_offsets[step] < 0 ? (const void *)outputs : scratch + value_offsets[step];
+        status = (int)network_run_until(step + 1u, codes, outputs, scratch, NETWORK_SCRATCH_WORDS * 4u);
+        fwrite(value, 1, value_bytes[step], output);
+    }
+    free(codes);
+    free(outputs);
+    free(scratch);
+    return status;
+}
 
 /* Every buffer has exactly the size that the header promises to be enough, so that a sanitizer sees one byte more. */
 static int one_row(char mode, unsigned layer, unsigned row, int first, FILE *input, FILE *output) {
-    const size_t codes_size = mode == 'r' ? NETWORK_INPUTS : mode == 'm' ? matmul_inputs[layer] : channels[layer];
-    const size_t accumulators_size = mode == 'r' ? NETWORK_OUTPUTS : mode == 'm' ? matmul_outputs[layer] : channels[layer];
+    const size_t codes_size = mode == 'r' ? NETWORK_INPUTS : mode == 'm' ? product_inputs[layer] : channels[layer];
+    const size_t accumulators_size = mode == 'r' ? NETWORK_OUTPUTS : mode == 'm' ? product_outputs[layer] : channels[layer];
     uint8_t *const codes = malloc(codes_size);
     int32_t *const accumulators = malloc(accumulators_size * sizeof(int32_t));
     void *const scratch = malloc(NETWORK_SCRATCH_WORDS * 4u);
@@ -57,6 +81,10 @@ int main(int argc, char **argv) {
         return 100;
     }
     for (row = 0; row < (unsigned)strtoul(argv[3], NULL, 10) && status == 0; ++row) {
+        if (argv[1][0] == 't') {
+            status = trace_row(input, output);
+            continue;
+        }
         status = one_row(argv[1][0], (unsigned)strtoul(argv[2], NULL, 10), row, (int)strtol(argv[4], NULL, 10), input,
                          output);
     }

@@ -12,7 +12,7 @@ import numpy as np
 from bitproof.export.integer import IntegerModel
 from bitproof.hw.mcu.codegen import write_sources
 from bitproof.hw.mcu.firmware import adapter_header
-from bitproof.hw.mcu.manifest import ActivationEntry, Manifest, MatMulEntry
+from bitproof.hw.mcu.manifest import ActivationEntry, Manifest, ProductEntry
 from bitproof.hw.mcu.plan import plan_network
 from bitproof.hw.mcu.qemu import WHY_MONOTONE
 from bitproof.pipeline import Codes, WeightSign
@@ -38,13 +38,15 @@ class HostExecutor:
         return "lowered"
 
     def __call__(self, codes: Codes) -> Codes:
-        stored = self.manifest.input
+        value, output = self.manifest.input, self.manifest.output
+        stored = value.codes
+        assert stored is not None
         given = codes if self.manifest.signed_input else (codes - stored.lowest) // stored.step  # wrong ones, too
-        return self._run("r", 0, len(codes), 0, given & 0xFF, "<i4", self.manifest.outputs)
+        return output.from_c(self._run("r", 0, len(codes), 0, value.in_c(given) & 0xFF, "<i4", self.manifest.outputs))
 
     def multiply(self, node: str, codes: Codes) -> Codes:
-        layer, entry = _numbered(self.manifest.matmuls, node)
-        return self._run("m", layer, len(codes), 0, entry.codes.to_bytes(codes), "<i4", entry.outputs)
+        layer, entry = _numbered(self.manifest.products, node)
+        return self._run("m", layer, len(codes), 0, entry.in_c(entry.codes.to_bytes(codes)), "<i4", entry.outputs)
 
     def requantize(self, node: str, first: int, last: int) -> Codes:
         layer, entry = _numbered(self.manifest.activations, node)
@@ -55,6 +57,13 @@ class HostExecutor:
         layer, entry = _numbered(self.manifest.activations, node)
         raw = np.frombuffer(accumulators.astype("<i4").tobytes(), dtype=np.uint8).astype(np.int64)
         return entry.codes.from_bytes(self._run("p", layer, len(accumulators), 0, raw, "u1", entry.outputs))
+
+    def trace(self, codes: Codes) -> dict[str, Codes]:
+        value, manifest = self.manifest.input, self.manifest
+        assert value.codes is not None
+        given = codes if manifest.signed_input else value.codes.to_bytes(codes)
+        raw = self._run("t", 0, len(codes), 0, value.in_c(given) & 0xFF, "u1", manifest.traced_bytes)
+        return manifest.traced(raw.astype(np.uint8))
 
     def why_monotone(self, node: str, lows: Codes, highs: Codes) -> str:
         return WHY_MONOTONE[_numbered(self.manifest.activations, node)[1].method]
@@ -67,7 +76,7 @@ class HostExecutor:
         return raw.astype(np.int64).reshape(count, width)
 
 
-E = TypeVar("E", MatMulEntry, ActivationEntry)
+E = TypeVar("E", ProductEntry, ActivationEntry)
 
 
 def _numbered(entries: tuple[E, ...], node: str) -> tuple[int, E]:

@@ -7,9 +7,10 @@
  *   1     run `count` samples                   uint8 [count][inputs]       int32 [count][outputs]
  *   2     activation `layer` on accumulators    -                           uint8 [count][channels]
  *         first, first + 1, ... (`count` rows)
- *   3     matrix product `layer`                uint8 [count][its inputs]   int32 [count][its outputs]
+ *   3     product `layer`                       uint8 [count][its inputs]   int32 [count][its outputs]
  *   4     as 1, each between two markers        as 1                        as 1; then stack.bin: uint32 [1]
  *   5     activation `layer`                    int32 [count][channels]     uint8 [count][channels]
+ *   6     as 1, step by step                    as 1                        for each sample what each step leaves
  *
  * stack.bin holds the most bytes of stack that one call of the network used.
  */
@@ -19,7 +20,7 @@
 
 #define FIRMWARE_MAGIC 0x31435042u
 
-typedef enum { RUN = 1, REQUANTIZE = 2, MULTIPLY = 3, MEASURE = 4, REQUANTIZE_AT = 5 } mode;
+typedef enum { RUN = 1, REQUANTIZE = 2, MULTIPLY = 3, MEASURE = 4, REQUANTIZE_AT = 5, TRACE = 6 } mode;
 
 typedef struct {
     uint32_t magic;
@@ -29,11 +30,14 @@ typedef struct {
     int32_t first;
 } command;
 
-static const uint32_t matmul_inputs[] = NETWORK_MATMUL_INPUTS;
-static const uint32_t matmul_outputs[] = NETWORK_MATMUL_OUTPUTS;
+static const uint32_t product_inputs[] = NETWORK_PRODUCT_INPUTS;
+static const uint32_t product_outputs[] = NETWORK_PRODUCT_OUTPUTS;
 static const uint32_t activation_channels[] = NETWORK_ACTIVATION_CHANNELS;
 /* Not the constant itself in a comparison: where it is 0, the compiler takes "layer < 0u" for a mistake. */
 static const uint32_t activation_count = NETWORK_ACTIVATIONS;
+
+static const int32_t value_offsets[] = NETWORK_VALUE_OFFSETS;
+static const uint32_t value_bytes[] = NETWORK_VALUE_BYTES;
 
 static uint8_t codes[NETWORK_MOST_CODES];
 static int32_t accumulators[NETWORK_MOST_ACCUMULATORS];
@@ -59,8 +63,8 @@ static uint32_t run_counted(void) {
 
 static uint32_t sample(const command *order, int32_t input, int32_t output) {
     const uint32_t by_layer = order->mode == MULTIPLY;
-    const uint32_t inputs = by_layer ? matmul_inputs[order->layer] : NETWORK_INPUTS;
-    const uint32_t outputs = by_layer ? matmul_outputs[order->layer] : NETWORK_OUTPUTS;
+    const uint32_t inputs = by_layer ? product_inputs[order->layer] : NETWORK_INPUTS;
+    const uint32_t outputs = by_layer ? product_outputs[order->layer] : NETWORK_OUTPUTS;
     uint32_t status;
     if (!semihosting_read(input, codes, inputs)) {
         return EXIT_FILE;
@@ -76,6 +80,24 @@ static uint32_t sample(const command *order, int32_t input, int32_t output) {
         return EXIT_NETWORK;
     }
     return semihosting_write(output, accumulators, outputs * sizeof accumulators[0]) ? EXIT_DONE : EXIT_FILE;
+}
+
+static uint32_t trace(int32_t input, int32_t output) {
+    uint32_t step;
+    if (!semihosting_read(input, codes, NETWORK_INPUTS)) {
+        return EXIT_FILE;
+    }
+    for (step = 0; step < NETWORK_STEPS; ++step) {
+        const uint8_t *const value =
+            value_offsets[step] < 0 ? (const uint8_t *)accumulators : (const uint8_t *)scratch + value_offsets[step];
+        if (network_run_until(step + 1u, codes, accumulators, scratch, sizeof scratch) != 0) {
+            return EXIT_NETWORK;
+        }
+        if (!semihosting_write(output, value, value_bytes[step])) {
+            return EXIT_FILE;
+        }
+    }
+    return EXIT_DONE;
 }
 
 static uint32_t requantize(const command *order, uint32_t row, int32_t input, int32_t output) {
@@ -104,7 +126,9 @@ static uint32_t obey(const command *order, int32_t output) {
     }
     for (row = 0; row < order->count; ++row) {
         const int activation = order->mode == REQUANTIZE || order->mode == REQUANTIZE_AT;
-        const uint32_t code = activation ? requantize(order, row, input, output) : sample(order, input, output);
+        const uint32_t code = activation             ? requantize(order, row, input, output)
+                              : order->mode == TRACE ? trace(input, output)
+                                                     : sample(order, input, output);
         if (code != EXIT_DONE) {
             return code;
         }
@@ -119,12 +143,13 @@ static int is_valid(const command *order) {
     switch (order->mode) {
     case RUN:
     case MEASURE:
+    case TRACE:
         return 1;
     case REQUANTIZE:
     case REQUANTIZE_AT:
         return order->layer < activation_count;
     case MULTIPLY:
-        return order->layer < NETWORK_MATMULS;
+        return order->layer < NETWORK_PRODUCTS;
     default:
         return 0;
     }

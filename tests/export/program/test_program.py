@@ -224,11 +224,11 @@ def test_values_that_are_alive_at_once_are_kept_apart() -> None:
     wrong = {**arena.offsets, stem: arena.offsets[program.unit("conv2").makes]}
     broken = Arena(wrong, arena.size_bytes, arena.lower_bound_bytes)
     with pytest.raises(ValueError, match="are alive at once"):
-        require_disjoint(program, broken)
+        require_disjoint(program.stored, broken)
     assert (run_in_arena(program, broken, codes) != run(model, codes)).any(), "the negative control"
     outside = Arena({**arena.offsets, stem: arena.size_bytes}, arena.size_bytes, arena.lower_bound_bytes)
     with pytest.raises(ValueError, match="of an arena of"):
-        require_disjoint(program, outside)
+        require_disjoint(program.stored, outside)
 
 
 def test_a_type_that_does_not_hold_its_codes_gives_others() -> None:

@@ -1,0 +1,280 @@
+"""The steps of a network as C carries them out: what each reads, what it makes of it, and its constants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import numpy as np
+
+from bitproof.export.integer import Conv, Interval, MatMul, Shape, Window
+from bitproof.hw.mcu.activation import PlannedActivation
+from bitproof.hw.mcu.byte_codes import ByteCodes
+from bitproof.hw.mcu.storage import NUMBER_BYTES, Stored
+from bitproof.hw.mcu.weight_layout import DepthwiseLayout, WeightLayout, Words
+from bitproof.pipeline import Codes
+
+NOWHERE = 0xFFFF_FFFF
+"""Stands for what no stored code is moved to: the code 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class CWindow:
+    """A window over an image as ``bitproof_window`` describes it; a sequence is an image of one row."""
+
+    image: Shape
+    positions: Shape
+    window: Window
+    groups: int
+    outside: int
+    number_bytes: int
+
+    @classmethod
+    def over(cls, shape: Shape, window: Window, *, groups: int = 1, outside: int = 0, number_bytes: int = 1) -> CWindow:
+        """Return *window* over a value of *shape*, whose padding is stored as *outside*."""
+        return cls(shape, window.output_sizes(shape[1:]), window, groups, outside, number_bytes)
+
+    @property
+    def fields(self) -> tuple[int, ...]:
+        """The members of the structure, in their order."""
+        one = (1,) * (2 - len(self.window.kernel))
+        none = (0,) * len(one)
+        w = self.window
+        return (
+            *(*one, *self.image[1:], self.image[0]),
+            *(*one, *self.positions),
+            *(*one, *w.kernel),
+            *(*one, *w.strides),
+            *(*one, *w.dilations),
+            *(*none, *w.begin),
+            self.groups,
+            self.outside,
+            self.number_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rescaling:
+    """``factors[c] * number + offsets[c]`` in each channel."""
+
+    factors: Codes
+    offsets: Codes
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What is stored of the sums at one position.
+
+    Attributes:
+        channels: how many sums there are.
+        rescaling: what they pass first; None: nothing.
+        activation: makes bytes of them; None: they are stored as numbers.
+    """
+
+    channels: int
+    rescaling: Rescaling | None
+    activation: PlannedActivation | None
+
+    @property
+    def stride(self) -> int:
+        """Bytes that are stored for one position."""
+        return self.channels * (NUMBER_BYTES if self.activation is None else 1)
+
+    @property
+    def constant_bytes(self) -> int:
+        """Of the rescaling."""
+        return 0 if self.rescaling is None else 2 * NUMBER_BYTES * self.channels
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """What all steps have.
+
+    Attributes:
+        name: of the main node.
+        takes: the values that it reads.
+        makes: the value that it writes.
+    """
+
+    name: str
+    takes: tuple[Stored, ...]
+    makes: Stored
+
+    @property
+    def sums(self) -> int:
+        """Numbers that it keeps in the work memory."""
+        return 0
+
+    @property
+    def shown(self) -> int:
+        """Bytes that it keeps there."""
+        return 0
+
+
+@dataclass(frozen=True)
+class PlannedProduct(PlannedStep):
+    """A product with weights: of a matrix, or of a convolution, whose groups are a matrix each.
+
+    Attributes:
+        node: of the integer model.
+        columns: for each byte that a unit takes the number of the weight of an output that it meets, C order.
+        window: of a convolution; None: a matrix.
+        pool: the max pool of the sums behind it.
+        finish: what is stored.
+        outputs: hull of its accumulators.
+    """
+
+    node: MatMul | Conv
+    columns: Codes
+    window: CWindow | None
+    pool: CWindow | None
+    finish: Finish
+    outputs: Interval
+
+    @property
+    def groups(self) -> int:
+        """How many matrices there are."""
+        return self.node.groups if isinstance(self.node, Conv) and not self.is_depthwise else 1
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Each output channel sees one input channel, and each input channel has one output."""
+        node = self.node
+        return isinstance(node, Conv) and node.groups > 1 and node.groups == node.channels == node.outputs
+
+    @property
+    def taps(self) -> int:
+        """Of the kernel of a convolution; 1 of a matrix."""
+        return 1 if self.window is None else prod(self.window.window.kernel)
+
+    @cached_property
+    def matrices(self) -> tuple[Codes, ...]:
+        """The weights of each group as they meet the bytes, shape (rows, columns)."""
+        flat = self.node.weights.reshape(self.node.outputs, -1)
+        if self.is_depthwise:
+            return (flat,)
+        each = len(self.columns) // self.groups
+        return tuple(
+            rows[:, self.columns[group * each : (group + 1) * each]]
+            for group, rows in enumerate(np.split(flat, self.groups))
+        )
+
+    @cached_property
+    def layout(self) -> WeightLayout | DepthwiseLayout:
+        """Of each of the matrices."""
+        rows, columns = self.matrices[0].shape
+        weights = self.node.weights.reshape(self.node.outputs, -1)
+        layout = WeightLayout.of(self.node.name, weights, self.node.weight_type)
+        if self.is_depthwise:
+            return DepthwiseLayout(layout.bits, columns, rows, layout.zero_point)
+        return WeightLayout(layout.kind, rows, columns, layout.zero_point)
+
+    @cached_property
+    def words(self) -> Words:
+        """The packed weights, one matrix behind the other."""
+        return np.concatenate([self.layout.pack(matrix) for matrix in self.matrices])
+
+    @property
+    def inputs(self) -> int:
+        """Bytes that a unit takes."""
+        return len(self.columns)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one sample."""
+        return self.node.weights.size * (1 if self.window is None else prod(self.window.positions))
+
+    @property
+    def row_offsets(self) -> Codes:
+        """What the codes of the bytes 0 give in each row, shape (outputs,); see ``bitproof_decode.h``."""
+        weights = self.node.weights.reshape(self.node.outputs, -1)
+        offsets: Codes = self.takes[0].bytes.lowest * weights.sum(axis=1)
+        return offsets
+
+    @property
+    def is_direct(self) -> bool:
+        """Its accumulators are stored as they are made."""
+        return self.window is None and self.finish.rescaling is None and self.finish.activation is None
+
+    @property
+    def sums(self) -> int:
+        """The sums at one position, twice if a pool compares them."""
+        return 0 if self.is_direct else self.node.outputs * (1 if self.pool is None else 2)
+
+    @property
+    def shown(self) -> int:
+        """What a window shows."""
+        return 0 if self.window is None else self.inputs
+
+
+@dataclass(frozen=True)
+class PlannedSumPool(PlannedStep):
+    """Sums of windows."""
+
+    window: CWindow
+    finish: Finish
+
+    @property
+    def sums(self) -> int:
+        """One for each channel."""
+        return self.finish.channels
+
+
+@dataclass(frozen=True)
+class PlannedMaxPool(PlannedStep):
+    """The largest bytes of windows."""
+
+    window: CWindow
+
+
+@dataclass(frozen=True)
+class PlannedSum(PlannedStep):
+    """The sum of one value or two, each multiplied in each channel.
+
+    Attributes:
+        factors: of each value, shape (channels,).
+        offsets: added to their sum.
+        finish: what is stored.
+    """
+
+    factors: tuple[Codes, ...]
+    offsets: Codes
+    finish: Finish
+
+    @property
+    def sums(self) -> int:
+        """One for each channel."""
+        return self.finish.channels
+
+
+@dataclass(frozen=True)
+class PlannedJoin(PlannedStep):
+    """Channels of several values, one behind the other.
+
+    Attributes:
+        recodes: for each value what its bytes become, 256 of them; or what they stand for, if numbers are made of them;
+            None: all stays as it is.
+    """
+
+    recodes: tuple[tuple[int, ...] | ByteCodes | None, ...]
+
+
+@dataclass(frozen=True)
+class PlannedMove(PlannedStep):
+    """Codes at other places.
+
+    Attributes:
+        origins: for each stored code of what it makes, where it was; :data:`NOWHERE`: the code 0.
+        outside: how that is stored.
+    """
+
+    origins: Codes
+    outside: int
+
+
+@dataclass(frozen=True)
+class PlannedSelect(PlannedStep):
+    """The indices of the largest."""
+
+    count: int

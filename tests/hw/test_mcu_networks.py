@@ -1,0 +1,191 @@
+"""C of networks with branches, windows and moved codes: equal to the integer model in every value, under sanitizers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from integer_graphs import Builder, every_operation, graph_codes, residual_network, window
+from mcu_firmware import built_firmware
+from mcu_host import HostExecutor, compile_host, host_executor
+from random_graphs import Graph, graphs
+from zoo_exports import lowered_network
+from zoo_networks import initialized, small
+
+from bitproof.export.divergence import Cause, explain
+from bitproof.export.integer import INPUT, Add, Concat, Conv, IntegerModel, MatMul, MaxPool, Pad, SumPool, run, trace
+from bitproof.export.lower import lower_file
+from bitproof.export.proofs import prove_matrix_units, prove_requantization
+from bitproof.export.proofs.matrix_units import as_matrix, basis_vectors
+from bitproof.hw.mcu import CoreName, FirmwareExecutor, flip_weight_bit
+from bitproof.hw.mcu.memory import footprint
+from bitproof.hw.mcu.plan import plan_network
+from bitproof.pipeline import Codes, StageError
+
+NAMED_TENSORS = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")
+
+
+def drawn(model: IntegerModel, samples: int, seed: int = 0) -> Codes:
+    codes = list(model.allowed_codes)
+    made = np.random.default_rng(seed).choice(codes, size=(samples, model.inputs)).astype(np.int64)
+    made[0], made[1] = codes[0], codes[-1]
+    return made
+
+
+def require_equal(model: IntegerModel, folder: Path, *, lanes: int = 1, samples: int = 40) -> HostExecutor:
+    """Compile the C of *model* under sanitizers and compare its outputs and all that its steps leave."""
+    executor, codes = host_executor(model, folder, lanes=lanes), drawn(model, samples)
+    np.testing.assert_array_equal(executor(codes), run(model, codes), strict=True)
+    expected, made = trace(model, codes[:6]), executor.trace(codes[:6])
+    assert made
+    for name, values in made.items():
+        np.testing.assert_array_equal(values.reshape(6, -1), expected[name].reshape(6, -1), err_msg=name)
+    return executor
+
+
+def pooled_groups(seed: int = 0) -> IntegerModel:
+    """Groups, a depthwise layer with two outputs a channel, overlapping and padded pools of sums, bipolar codes."""
+    build = Builder((4, 7, 6), seed)
+    first = build.add(MaxPool("max0", window(3, stride=2, padding=1)), build.conv(INPUT, 6, window(3, padding=1), 2))
+    first = build.threshold(first)
+    second = build.threshold(build.conv(first, 12, window(2, padding=1), 6), 1, lowest=-1, step=2)
+    third = build.threshold(build.conv(second, 3, window(3, padding=2, dilation=2)), 7, lowest=-4)
+    mean = build.threshold(build.add(SumPool("mean", window(2, padding=1, stride=2)), third), 15)
+    build.add(Concat("join"), mean, build.threshold(mean, 3, lowest=-3))
+    return build.model()
+
+
+def on_a_line(seed: int = 0) -> IntegerModel:
+    """A sequence: convolutions with a stride and a dilation, a pool, a sum of numbers that nothing quantized."""
+    build = Builder((3, 19), seed)
+    padded = build.add(Pad("pad", (2,), (1,)), INPUT)
+    first = build.threshold(build.conv(padded, 5, window(4, stride=2, axes=1)))
+    branch = build.conv(first, 5, window(3, padding=2, dilation=2, axes=1))
+    other = build.conv(first, 5, window(1, axes=1))
+    total = build.threshold(build.add(Add("sum"), branch, other))
+    build.conv(build.add(MaxPool("max", window(2, stride=2, axes=1)), total), 2, window(2, axes=1))
+    return build.model()
+
+
+NETWORKS: dict[str, Callable[[], IntegerModel]] = {
+    "residual": residual_network,
+    "every operation": every_operation,
+    "groups": pooled_groups,
+    "line": on_a_line,
+}
+
+
+@pytest.mark.tool
+@pytest.mark.parametrize("lanes", [0, 1])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_value_equals_the_integer_model(name: str, lanes: int, tmp_path: Path) -> None:
+    model = NETWORKS[name]()
+    executor = require_equal(model, tmp_path / "host", lanes=lanes)
+    units = prove_matrix_units(model, executor, seed=0)
+    assert [proof.layer for proof in units] == [node.name for node in model.nodes if isinstance(node, Conv | MatMul)]
+    proofs = [*units, *prove_requantization(model, executor)]
+    assert all(proof.holds and proof.cases for proof in proofs)
+
+
+@pytest.mark.tool
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_flipped_weight_of_every_product_is_seen(name: str, tmp_path: Path) -> None:
+    model = NETWORKS[name]()
+    executor, codes = host_executor(model, tmp_path / "host", lanes=1), graph_codes(model, 40)
+    source = next(executor.folder.glob("*_weights.c"))
+    text, expected = source.read_text(), trace(model, codes)
+    for entry in executor.manifest.products:
+        node = model.node(entry.name)
+        assert isinstance(node, Conv | MatMul)
+        source.write_text(with_flipped_bit(text, entry.symbol, *entry.locate(0, 0)))
+        compile_host(executor.folder, executor.manifest, lanes=1)
+        vectors = basis_vectors(as_matrix(node), model.values[model.sources(entry.name)[0]], seed=0)
+        differs = executor.multiply(entry.name, vectors) != as_matrix(node).apply(vectors)
+        assert differs.any(axis=0).tolist() == [True] + [False] * (entry.outputs - 1), "output 0 alone"
+        made = executor.trace(codes)
+        assert any((made[value].reshape(-1) != expected[value].reshape(-1)).any() for value in made), entry.name
+
+
+def with_flipped_bit(text: str, symbol: str, word: int, bit: int) -> str:
+    """Return the C *text* with one bit of the array *symbol* flipped."""
+    start = text.index("{", text.index(f"{symbol}[")) + 1
+    end = text.index("}", start)
+    words = text[start:end].split(",")
+    words[word] = f" 0x{int(words[word].strip().rstrip('u'), 16) ^ 1 << bit:08X}u"
+    return text[:start] + ",".join(words) + text[end:]
+
+
+@pytest.mark.tool
+@pytest.mark.slow
+@settings(max_examples=8, deadline=None)
+@given(graphs())
+def test_random_graphs_equal_the_integer_model_or_are_refused_by_name(graph: Graph) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        model = lower_file(graph.save(folder)).model
+        refused = why_refused(model)
+        if refused is None:
+            require_equal(model, folder / "host", samples=12)
+        else:
+            assert any(node.name in refused for node in model.nodes), refused
+
+
+def why_refused(model: IntegerModel) -> str | None:
+    """Return why there is no plan for *model*."""
+    try:
+        plan_network(model)
+    except StageError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.tool
+@pytest.mark.slow
+@NAMED_TENSORS
+@pytest.mark.parametrize("name", ["mlp", "cnn", "resnet8", "ds-cnn", "mobilenet-v1", "cnv", "autoencoder"])
+def test_the_built_in_networks_equal_the_integer_model(name: str, tmp_path: Path) -> None:
+    instance = small(name)
+    model = lowered_network(tmp_path / "net", instance, initialized(instance))[1].model
+    require_equal(model, tmp_path / "host", samples=20)
+
+
+def test_what_takes_accumulators_is_refused_by_name() -> None:
+    build = Builder((2, 5, 5))
+    build.conv(build.conv(INPUT, 3, window(2)), 2, window(2))
+    with pytest.raises(StageError, match="layer 'conv1' takes the accumulators of layer 'conv0'; the C back-end takes"):
+        plan_network(build.model())
+    build = Builder((2, 6, 6))
+    pooled = build.add(MaxPool("max", window(2, stride=2)), INPUT)
+    build.threshold(pooled)
+    with pytest.raises(StageError, match=r"no form for act1 \(threshold\) beside 'max' \(max-pool\)"):
+        plan_network(build.model())
+
+
+@pytest.mark.tool
+@pytest.mark.parametrize("core", ["cortex-m0", "cortex-m4"])
+@pytest.mark.parametrize("name", ["residual", "groups", "line"])
+def test_firmware_equals_the_integer_model_and_a_flipped_weight_is_named(
+    name: str, core: CoreName, tmp_path: Path
+) -> None:
+    model = NETWORKS[name]()
+    artifact = built_firmware(model, tmp_path, core)
+    executor, codes = FirmwareExecutor(artifact, tmp_path, core), drawn(model, 24)
+    np.testing.assert_array_equal(executor(codes), run(model, codes), strict=True)
+    expected, made = trace(model, codes[:3]), executor.trace(codes[:3])
+    assert all((made[value] == expected[value]).all() for value in made)
+    cost = executor.measure(codes)
+    assert 0 < cost["instructions_least"] <= cost["instructions_per_inference"]
+    estimate, sizes = footprint(model, core), json.loads((artifact.path / "size.json").read_text())
+    assert sizes["flash_bytes"] <= estimate.flash_bytes
+    product = next(node for node in model.nodes if isinstance(node, Conv))
+    flip_weight_bit(artifact.path, node=product.name, row=1, column=2)
+    divergence = explain(executor, model, codes, units=True).divergence
+    assert divergence is not None
+    assert (divergence.layer, divergence.finding.cause) == (product.name, Cause.WRONG_WEIGHT)
+    index = (1, *np.unravel_index(2, product.weights.shape[1:]))
+    assert f"[{', '.join(str(int(i)) for i in index)}]" in divergence.finding.detail
