@@ -63,20 +63,19 @@ class ProductEntry(Record):
         Raises:
             StageError: there is no such weight.
         """
-        if self.layout == "depthwise":
-            assert self.patch is not None, "of a convolution"
-            _, channels, taps = self.patch
-            return DepthwiseLayout(self.bits_per_weight, taps, channels, self.zero_point).locate(row, column)
         groups, members, taps = self.patch or (1, self.inputs, 1)
+        each = taps if self.layout == "depthwise" else members * taps
+        if not (0 <= row < self.outputs and 0 <= column < each):
+            raise StageError(f"no weight [{row}, {column}] in a matrix of {self.outputs} rows, {each} columns")
+        if self.layout == "depthwise":
+            return DepthwiseLayout(self.bits_per_weight, taps, members, self.zero_point).locate(row, column)
         layout = WeightLayout(self.layout, self.outputs // groups, self.inputs // groups, self.zero_point)
         if self.patch is not None:
             member, tap = divmod(column, taps)
-            column = tap * members + member if 0 <= member < members else -1
+            column = tap * members + member
         elif self.columns is not None:
-            column = self.columns.index(column) if column in self.columns else -1
-        group, row = divmod(row, self.outputs // groups)
-        if not 0 <= group < groups:
-            raise StageError(f"no weight of output {group * (self.outputs // groups) + row}: there are {self.outputs}")
+            column = self.columns.index(column)
+        group, row = divmod(row, layout.rows)
         word, bit = layout.locate(row, column)
         return group * layout.words + word, bit
 
