@@ -50,7 +50,9 @@ def test_importing_the_package_brings_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("[] [")
     assert all(name in done.stdout for name in ("'Model'", "'Run'", "'deploy'", "'load'"))
-    with pytest.raises(AttributeError, match="has no attribute 'lode'; it offers Model, OnnxSession, Run, deploy, load, onnx_session"):
+    with pytest.raises(
+        AttributeError, match="has no attribute 'lode'; it offers Model, OnnxSession, Run, deploy, load, onnx_session"
+    ):
         getattr(bitproof, "lode")  # noqa: B009  a name that is not there
 
 

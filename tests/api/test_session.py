@@ -181,6 +181,7 @@ def test_pixels_are_taken_as_they_are(tmp_path: Path) -> None:
         (np.full((2, 9), 256), "the images hold 256; the file takes codes 0..255"),
         (np.full((2, 9), -1), "the images hold -1; the file takes codes 0..255"),
         (np.full((2, 9), np.nan), "a number that is not finite"),
+        (np.full((2, 9), 1e300), "a number that is not finite"),
         (np.full((2, 9), "1"), "expected integers or real numbers"),
         (np.zeros(()), "the images have the shape"),
     ],
