@@ -17,12 +17,12 @@ BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far a form with real outputs agrees with the integer model.
+    """How far a form agrees with the integer model.
 
     Attributes:
         classes: share of the samples that get the same class.
-        exact: share of the samples whose outputs are, all of them, the real numbers that the integer model's codes
-            stand for; None: binary32 does not hold those, so equality would say nothing.
+        exact: share of the samples whose outputs are, all of them, the codes of the integer model, or the real numbers
+            that these stand for; None: binary32 does not hold those numbers, so equality would say nothing.
     """
 
     classes: float
@@ -37,16 +37,22 @@ def made_by(session: Any, given: NDArray[Any]) -> NDArray[Any]:  # noqa: ANN401 
     return made
 
 
-def exact_share(made: NDArray[Any], expected: NDArray[Any]) -> float:
-    """Return the share of the samples whose numbers *made*, shape (N, outputs), are all those *expected*."""
-    return float((made == expected).all(axis=1).mean())
+def agreement_of_codes(made: Codes, model: IntegerModel, expected: Codes) -> Agreement:
+    """Compare the codes *made*, shape (N, outputs), with those *expected* of *model*."""
+    classes = float((classify(model, made) == classify(model, expected)).mean())
+    return Agreement(classes, _exact_share(made, expected))
 
 
-def agreement(made: NDArray[np.float32], model: IntegerModel, expected: Codes) -> Agreement:
+def agreement_of_reals(made: NDArray[np.float32], model: IntegerModel, expected: Codes) -> Agreement:
     """Compare the real outputs *made*, shape (N, outputs), with the codes *expected* of *model*."""
     classes = made.argmax(axis=1) if made.shape[1] > 1 else (made[:, 0] > 0).astype(np.int64)
     same = float((classes == classify(model, expected)).mean())
     magnitude = int(np.abs(expected).max(initial=0))
     if model.output_codings or not is_power_of_two(model.output_scale) or magnitude > EXACT_FLOAT32:
         return Agreement(same, None)
-    return Agreement(same, exact_share(made, expected * float(model.output_scale)))
+    return Agreement(same, _exact_share(made, expected * float(model.output_scale)))
+
+
+def _exact_share(made: NDArray[Any], expected: NDArray[Any]) -> float:
+    """Return the share of the samples whose numbers *made*, shape (N, outputs), are all those *expected*."""
+    return float((made == expected).all(axis=1).mean())

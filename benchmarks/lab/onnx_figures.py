@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.lab.integer_networks import Subject
-from benchmarks.lab.onnx_agreement import Agreement, agreement, exact_share, made_by
+from benchmarks.lab.onnx_agreement import Agreement, agreement_of_codes, agreement_of_reals, made_by
 from benchmarks.lab.onnx_forms import OURS, SAME_NETWORK, write_forms
 from benchmarks.lab.onnx_memory import memory_mib
 from benchmarks.lab.onnx_shares import Shares, shares
@@ -35,8 +35,7 @@ class Figures:
         bare_mib: the peak of such a process before it opens a file; the highest of all.
         samples: how many were compared with the integer model.
         classes: how many classes the integer model gives to them.
-        exact: the share of them whose codes in our form are all those of the integer model.
-        agreements: of the other forms of the same quantized network.
+        agreements: of all forms of the quantized network, ours among them.
         shares: of the time at a batch of 64 in our form.
         missing: by peer that cannot give the network, what it says.
     """
@@ -48,7 +47,6 @@ class Figures:
     bare_mib: float
     samples: int
     classes: int
-    exact: float
     agreements: Mapping[str, Agreement]
     shares: Shares
     missing: Mapping[str, str]
@@ -70,6 +68,10 @@ def measure(subject: Subject, samples: int, folder: Path, rounds: int, round_s: 
     sessions = {form: session_of(path) for form, path in forms.files.items()}
     compared = codes[:samples]
     expected = run(forms.model, compared.reshape(samples, -1).astype(np.int64))
+    agreements = {OURS: agreement_of_codes(made_by(sessions[OURS], compared).astype(np.int64), forms.model, expected)}
+    for form in (form for form in SAME_NETWORK if form in sessions):
+        made = made_by(sessions[form], _given(form, compared, forms.model))
+        agreements[form] = agreement_of_reals(made, forms.model, expected)
     seconds = {}
     for batch in BATCHES:
         calls = {form: call_of(session, _given(form, codes[:batch], forms.model)) for form, session in sessions.items()}
@@ -82,12 +84,7 @@ def measure(subject: Subject, samples: int, folder: Path, rounds: int, round_s: 
         bare_mib=max(before for before, _ in memory.values()),
         samples=samples,
         classes=len(np.unique(classify(forms.model, expected))),
-        exact=exact_share(made_by(sessions[OURS], compared), expected),
-        agreements={
-            form: agreement(made_by(sessions[form], _given(form, compared, forms.model)), forms.model, expected)
-            for form in SAME_NETWORK
-            if form in sessions
-        },
+        agreements=agreements,
         shares=shares(forms.files[OURS], forms.model, codes[:LARGEST], folder),
         missing=forms.missing,
     )

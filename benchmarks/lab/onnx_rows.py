@@ -108,21 +108,22 @@ def _costs(key: str, figures: Figures) -> Iterator[Row]:
 
 
 def _agreements(key: str, figures: Figures) -> Iterator[Row]:
-    """Yield who gives what the integer model gives; ours gives its codes, so its classes are equal if those are."""
-    unit, exact = f"of {figures.samples} samples", figures.exact
-    yield Row(key, "exact_share", unit, exact, goal="1", met=exact == 1)
-    classes = f"the integer model gives {figures.classes} classes to these samples"
+    """Yield who gives what the integer model gives; only forms of the quantized network can."""
+    unit, ours = f"of {figures.samples} samples", figures.agreements[OURS]
+    yield Row(key, "exact_share", unit, ours.exact, goal="1", met=ours.exact == 1)
+    occurring = f"the integer model gives {figures.classes} classes to these samples"
+    equal = "all outputs are the real numbers of the integer model's codes"
     for form in SAME_NETWORK:
-        found = figures.agreements.get(form)
-        if found is None:
+        classes, exact = f"class_agreement_{form}", f"exact_share_{form}"
+        if form not in figures.agreements:
             note = _reason(form, figures)
-            yield Row(key, f"class_agreement_{form}", unit, None, peer=PEERS[form], note=note)
+            yield Row(key, classes, unit, ours.classes, peer=PEERS[form], note=note)
+            yield Row(key, exact, unit, ours.exact, peer=PEERS[form], note=note)
             continue
-        yield Row(key, f"class_agreement_{form}", unit, None, None, PEERS[form], found.classes, note=classes)
-        note = "all outputs are the real numbers of the integer model's codes"
-        if found.exact is None:
-            note = "not compared: binary32 does not hold the real numbers of the integer model's codes"
-        yield Row(key, f"exact_share_{form}", unit, exact, None, PEERS[form], found.exact, note=note)
+        found = figures.agreements[form]
+        yield Row(key, classes, unit, ours.classes, None, PEERS[form], found.classes, note=occurring)
+        note = equal if found.exact is not None else f"not compared whether {equal}: binary32 does not hold them"
+        yield Row(key, exact, unit, ours.exact, None, PEERS[form], found.exact, note=note)
 
 
 def _shares(key: str, figures: Figures) -> Iterator[Row]:

@@ -17,9 +17,9 @@ from integer_graphs import every_operation, residual_network
 from onnx import TensorProto, helper
 
 from benchmarks.lab.integer_networks import Subject
-from benchmarks.lab.onnx_agreement import agreement, exact_share, made_by
+from benchmarks.lab.onnx_agreement import Agreement, agreement_of_codes, agreement_of_reals, made_by
 from benchmarks.lab.onnx_bare import FREE, WAYS, Bare, bare_layers
-from benchmarks.lab.onnx_figures import Figures
+from benchmarks.lab.onnx_figures import Figures, measure
 from benchmarks.lab.onnx_forms import FLOAT, OPERATORS, OURS, PEERS, QCDQ, QUANT_TO_QCDQ, STATIC, Forms, write_forms
 from benchmarks.lab.onnx_memory import memory_mib
 from benchmarks.lab.onnx_rows import rows_of, tables
@@ -79,12 +79,12 @@ def test_forms_of_the_quantized_network_give_its_real_numbers_and_classes(forms:
     codes, reals = codes_and_reals(forms.model)
     expected = run(forms.model, codes)
     made = made_by(session_of(forms.files[form]), reals)
-    assert agreement(made, forms.model, expected).classes == 1
-    assert agreement(made, forms.model, expected).exact == 1
+    assert agreement_of_reals(made, forms.model, expected).classes == 1
+    assert agreement_of_reals(made, forms.model, expected).exact == 1
 
     wrong = run(shifted(forms.model), codes)  # negative control: another network
     assert (wrong != expected).any(axis=1).mean() > 0.1
-    found = agreement(made, forms.model, wrong)
+    found = agreement_of_reals(made, forms.model, wrong)
     assert found.exact == (wrong == expected).all(axis=1).mean()
     assert found.classes == (wrong.argmax(axis=1) == expected.argmax(axis=1)).mean() < 1
 
@@ -93,26 +93,40 @@ def test_forms_of_the_quantized_network_give_its_real_numbers_and_classes(forms:
 def test_the_float_network_is_another_function(forms: Forms) -> None:
     codes, reals = codes_and_reals(forms.model)
     made = made_by(session_of(forms.files[FLOAT]), reals)
-    assert agreement(made, forms.model, run(forms.model, codes)).exact == 0
+    assert agreement_of_reals(made, forms.model, run(forms.model, codes)).exact == 0
 
 
 @pytest.mark.slow
 def test_our_form_gives_the_codes(forms: Forms) -> None:
     codes, _ = codes_and_reals(forms.model)
     made, expected = made_by(session_of(forms.files[OURS]), codes.astype(np.uint8)), run(forms.model, codes)
-    assert exact_share(made, expected) == 1
+    assert agreement_of_codes(made, forms.model, expected) == Agreement(1, 1)
     changed = expected.copy()
-    changed[0, 0] += 1
-    assert exact_share(made, changed) == 1 - 1 / SAMPLES
+    changed[0, expected[0].argmin()] = expected.max() + 1
+    assert agreement_of_codes(made, forms.model, changed) == Agreement(1 - 1 / SAMPLES, 1 - 1 / SAMPLES)
+
+
+@pytest.mark.slow
+def test_a_network_is_measured_in_every_form(tmp_path: Path) -> None:
+    found = measure(perceptron(), 50, tmp_path, rounds=1, round_s=0.01)
+    rows = list(rows_of("net", {}, found))
+    assert [row.metric for row in rows if row.peer is not None and row.peer_value is None] == []
+    assert {(form, found.agreements[form]) for form in found.agreements} == {
+        (form, Agreement(1, 1)) for form in (OURS, QCDQ, QUANT_TO_QCDQ)
+    }
+    assert found.classes > 1
+    assert found.seconds[64][0].keys() == {OURS, *PEERS} == found.memory_mib.keys() == found.load_s.keys()
+    assert min(min(each.values()) for rounds in found.seconds.values() for each in rounds) > 0
+    assert sum(found.shares.fastest.values()) == 2
 
 
 def test_outputs_that_binary32_does_not_hold_are_not_compared() -> None:
     model = replace(residual_network(), output_scale=Fraction(1, 3))
     expected = np.array([[1, 2, 3, 0]])
-    found = agreement(expected.astype(np.float32) / np.float32(3), model, expected)
+    found = agreement_of_reals(expected.astype(np.float32) / np.float32(3), model, expected)
     assert (found.classes, found.exact) == (1, None)
     large = np.array([[1 << 25, 2, 3, 0]])
-    assert agreement(large.astype(np.float32), residual_network(), large).exact is None
+    assert agreement_of_reals(large.astype(np.float32), residual_network(), large).exact is None
 
 
 @pytest.mark.slow
@@ -207,7 +221,7 @@ def test_times_tell_the_longer_call(tmp_path: Path) -> None:
 
 def figures(missing: Mapping[str, str]) -> Figures:
     """Made-up figures: peers take 2, 3, 4, 5, 6 times as long as ours in one round, and twice that in the other."""
-    present = [form for form in PEERS if form not in missing]
+    present = PEERS.keys() - missing.keys()
     one = {OURS: 1e-3} | {form: 1e-3 * (2 + place) for place, form in enumerate(PEERS) if form in present}
     two = {form: seconds if form == OURS else 2 * seconds for form, seconds in one.items()}
     sizes = {form: 100 * (1 + place) for place, form in enumerate((OURS, *PEERS)) if form not in missing}
@@ -219,19 +233,10 @@ def figures(missing: Mapping[str, str]) -> Figures:
         bare_mib=40.0,
         samples=500,
         classes=3,
-        exact=1.0,
-        agreements={
-            form: agreement(np.eye(4, dtype=np.float32), replace(residual_network(), output_scale=Fraction(1)), CODES)
-            for form in (QCDQ, QUANT_TO_QCDQ)
-            if form in present
-        },
+        agreements={OURS: Agreement(1.0, 1.0)} | dict.fromkeys(present & {QCDQ, QUANT_TO_QCDQ}, Agreement(0.75, 0.5)),
         shares=Shares(0.85, (0.8, 0.95), 0.9, {"QGemm int8": 4}),
         missing=missing,
     )
-
-
-CODES = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 2, 0]])
-"""Against the unit matrix: one class of four differs, and the codes of that sample alone."""
 
 
 def test_rows_say_what_was_measured_and_which_goals_are_met() -> None:
@@ -244,7 +249,7 @@ def test_rows_say_what_was_measured_and_which_goals_are_met() -> None:
     assert rows["file_ratio_qcdq"].peer_value == 500
     assert (rows["load"].met, rows["load"].ratio, rows["peak_memory"].ratio) == (True, 0.5, 0.5)
     assert rows["class_agreement_qcdq"].peer_value == 0.75
-    assert rows["exact_share_qcdq"].peer_value == 0.75
+    assert (rows["exact_share_qcdq"].ours, rows["exact_share_qcdq"].peer_value) == (1, 0.5)
     assert rows["share_of_bare_operators"].met is False
     assert all(row.peer_value is not None for row in rows.values() if row.peer is not None)
 
@@ -253,7 +258,8 @@ def test_a_peer_without_the_network_has_no_value_and_its_reason() -> None:
     rows = list(rows_of("net", {}, figures({QCDQ: "Binary quant not supported"})))
     without = [row for row in rows if row.peer == PEERS[QCDQ]]
     assert {row.metric for row in without} == {
-        *("vs_qcdq_b1", "vs_qcdq_b64", "file_ratio_qcdq", "load_qcdq", "peak_memory_qcdq", "class_agreement_qcdq")
+        *("vs_qcdq_b1", "vs_qcdq_b64", "file_ratio_qcdq", "load_qcdq", "peak_memory_qcdq"),
+        *("class_agreement_qcdq", "exact_share_qcdq"),
     }
     for row in without:
         assert (row.peer_value, row.ratio, row.note) == (None, None, "not measured: Binary quant not supported")
