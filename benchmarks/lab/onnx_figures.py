@@ -20,6 +20,8 @@ from bitproof.export.integer import IntegerModel, classify, run
 
 BATCHES = (1, 64)
 LARGEST = max(BATCHES)
+MORE, SHORTER = 2, 8
+"""How many times more, and shorter, the rounds of bare operators are, of which there are many."""
 SEED = 0
 
 
@@ -85,7 +87,7 @@ def measure(subject: Subject, samples: int, folder: Path, rounds: int, round_s: 
         samples=samples,
         classes=len(np.unique(classify(forms.model, expected))),
         agreements=agreements,
-        shares=shares(forms.files[OURS], forms.model, codes[:LARGEST], folder),
+        shares=shares(forms.files[OURS], forms.model, codes[:LARGEST], MORE * rounds, round_s / SHORTER),
         missing=forms.missing,
     )
 

@@ -24,9 +24,8 @@ PRODUCTS = {
 """Operators that multiply, pool, join or make one type of another."""
 LAYOUTS = {"Transpose", "ReorderInput", "ReorderOutput"}
 """Operators that onnxruntime puts around others to change a layout."""
-ROUNDS, WARMING, LEAST_CALLS, LEAST_S = 10, 2, 20, 0.05
-"""Of an operator in a round: calls that do not count, and how many, and how long, do at least. A round opens the file
-again: where its memory lies decides about the time of a small operator."""
+WARMING, LEAST_CALLS = 2, 20
+"""Calls of an opened file that do not count, and how many do at least."""
 RESOLUTION_US = 1
 """The profiler cuts durations to whole microseconds."""
 KernelTimes = Mapping[tuple[str, int], float]
@@ -50,15 +49,19 @@ class Shares:
     fastest: Mapping[str, int]
 
 
-def shares(path: Path, model: IntegerModel, codes: Numbers, scratch: Path) -> Shares:
-    """Compare the file of *model* at *path*, which takes *codes*, shape (N, *sample), with bare operators."""
+def shares(path: Path, model: IntegerModel, codes: Numbers, rounds: int, round_s: float) -> Shares:
+    """Compare the file of *model* at *path*, which takes *codes*, shape (N, *sample), with bare operators.
+
+    Each is opened anew in each of *rounds*, since where its memory lies decides about the time of a small operator, and
+    run for at least *round_s* seconds.
+    """
     layers = bare_layers(model)
     whole: list[KernelTimes] = []
     alone: dict[Bare, list[float]] = {bare: [] for choices in layers.values() for bare in choices}
-    for _ in range(ROUNDS):
-        whole.append(kernel_times(path, {"codes": codes}, scratch))
+    for _ in range(rounds):
+        whole.append(kernel_times(path, {"codes": codes}, path.parent, round_s))
         for bare, found in alone.items():
-            found.append(_alone(kernel_times(bare.graph, bare.values(len(codes)), scratch)))
+            found.append(_alone(kernel_times(bare.graph, bare.values(len(codes)), path.parent, round_s)))
     return compared(layers, whole, alone)
 
 
@@ -78,10 +81,13 @@ def compared(
     )
 
 
-def kernel_times(model: Path | bytes, given: Mapping[str, Numbers], scratch: Path) -> KernelTimes:
-    """Return how long each node of *model* takes on *given*: the mean of the fastest quarter of the calls."""
+def kernel_times(model: Path | bytes, given: Mapping[str, Numbers], scratch: Path, round_s: float) -> KernelTimes:
+    """Return how long each node of *model* takes on *given*: the mean of the fastest quarter of the calls.
+
+    It is run for at least *round_s* seconds; the profile is written into the folder *scratch*, and deleted.
+    """
     session = session_of(model, scratch / "profile")
-    calls, end = 0, time.monotonic() + LEAST_S
+    calls, end = 0, time.monotonic() + round_s
     while calls < WARMING + LEAST_CALLS or time.monotonic() < end:
         session.run(None, dict(given))
         calls += 1

@@ -181,7 +181,7 @@ def test_share_is_that_of_the_fastest_operators_by_their_best_rounds() -> None:
 
 def test_every_node_has_a_kernel_time(tmp_path: Path) -> None:
     (choice, *_) = bare_layers(residual_network())["conv2"]
-    times = kernel_times(choice.graph, choice.values(8), tmp_path)
+    times = kernel_times(choice.graph, choice.values(8), tmp_path, 0.01)
     assert [op for op, _ in times if op not in LAYOUTS] == ["QLinearConv"]
     assert min(times.values()) > 0
     assert list(tmp_path.iterdir()) == []
