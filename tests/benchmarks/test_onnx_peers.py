@@ -16,6 +16,7 @@ import pytest
 from integer_graphs import every_operation, residual_network
 from onnx import TensorProto, helper
 
+from benchmarks.lab import onnx_forms
 from benchmarks.lab.integer_networks import Subject
 from benchmarks.lab.onnx_agreement import Agreement, agreement_of_codes, agreement_of_reals, made_by
 from benchmarks.lab.onnx_bare import FREE, WAYS, Bare, bare_layers
@@ -66,8 +67,8 @@ def test_every_peer_writes_the_network(forms: Forms) -> None:
     assert dict(forms.missing) == {}
     assert set(forms.files) == {OURS, *PEERS}
     kinds = {form: {node.op_type for node in onnx.load(path).graph.node} for form, path in forms.files.items()}
-    assert kinds[FLOAT] <= {"Gemm", "MatMul", "BatchNormalization", "Relu", "Identity"}
-    assert "QLinearMatMul" in kinds[OPERATORS]
+    assert kinds[FLOAT] <= {"Gemm", "MatMul", "Relu", "Identity"}  # no batch norm, which would stay in float32
+    assert "QGemm" in kinds[OPERATORS]
     assert "DequantizeLinear" not in kinds[OURS]
     for form in (STATIC, QCDQ, QUANT_TO_QCDQ):
         assert {"QuantizeLinear", "DequantizeLinear"} <= kinds[form]
@@ -94,6 +95,27 @@ def test_the_float_network_is_another_function(forms: Forms) -> None:
     codes, reals = codes_and_reals(forms.model)
     made = made_by(session_of(forms.files[FLOAT]), reals)
     assert agreement_of_reals(made, forms.model, run(forms.model, codes)).exact == 0
+
+
+@pytest.mark.slow
+def test_folded_batch_norms_change_nothing() -> None:
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 4, bias=False), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
+    norm = network[1]
+    norm.running_mean, norm.running_var = torch.tensor([1.0, 2, 3, 4]), torch.tensor([1.0, 4, 16, 64]) - norm.eps
+    whole = torch.randint(-4, 4, (50, 3)).float()
+    with torch.no_grad():
+        network[0].weight.copy_(torch.randint(-2, 3, (4, 3)))
+        expected = network.eval()(whole)
+        folded = onnx_forms._folded(network)
+        assert not [module for module in folded.modules() if isinstance(module, nn.BatchNorm1d)]
+        torch.testing.assert_close(folded(whole), expected)
+        folded[0].bias[0] += 1
+        with pytest.raises(AssertionError):  # negative control
+            torch.testing.assert_close(folded(whole), expected)
 
 
 @pytest.mark.slow
