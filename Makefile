@@ -77,7 +77,7 @@ bench-estimators: setup ## measure the gradient estimators (hours; resumes where
 bench-calibration: setup ## measure calibration on simulated chips (25 minutes; resumes where it was stopped)
 	@.venv/bin/python -m benchmarks.calibration
 
-bench-onnx: setup ## measure packed-int8 ONNX files beside float32 and other quantized forms (5 minutes)
+bench-onnx: setup ## measure packed-int8 ONNX files beside float32 and other quantized forms (12 minutes)
 	@.venv/bin/python -m benchmarks.onnx_int8
 
 bench-onnx-versions: setup ## run these files in old and new onnxruntime, and on a processor with AVX2 alone (5 minutes)
