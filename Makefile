@@ -6,7 +6,8 @@ RUN = $(BITPROOF) run $(CONFIG) --runs $(RUNS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup doctor pipeline data train-float train export integer onnx-int8 finn rtl firmware parity report verify \
-        import lint explain calibrate bench-estimators bench-calibration bench-integer bench-onnx bench-onnx-versions test test-fast soak check format clean
+        import lint explain calibrate bench-estimators bench-calibration bench-integer bench-onnx bench-onnx-versions \
+        bench-runtime-image test test-fast soak check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,11 +77,14 @@ bench-estimators: setup ## measure the gradient estimators (hours; resumes where
 bench-calibration: setup ## measure calibration on simulated chips (25 minutes; resumes where it was stopped)
 	@.venv/bin/python -m benchmarks.calibration
 
-bench-onnx: setup ## measure packed-int8 ONNX files beside float32 and other quantized forms (5 minutes)
+bench-onnx: setup ## measure packed-int8 ONNX files beside float32 and other quantized forms (12 minutes)
 	@.venv/bin/python -m benchmarks.onnx_int8
 
 bench-onnx-versions: setup ## run these files in old and new onnxruntime, and on a processor with AVX2 alone (5 minutes)
 	@.venv/bin/python -m benchmarks.onnx_versions
+
+bench-runtime-image: setup ## make the image of examples/runtime.Dockerfile in a fresh root and measure it (root; 3 minutes)
+	@.venv/bin/python -m benchmarks.runtime_image
 
 bench-integer: setup ## measure lowering, proofs, interpreter and imports (8 minutes)
 	@.venv/bin/python -m benchmarks.integer

@@ -36,6 +36,7 @@ class OnnxSession:
         shape: of one sample.
         outputs: how many integers it gives for one, of all outputs together.
         pixels: it takes 8-bit images; otherwise codes, or real inputs, of which it makes codes.
+        integers: those that it takes, pixels or codes.
     """
 
     def __init__(self, path: str | Path, *, threads: int = 1, providers: Sequence[str] = (CPU,)) -> None:
@@ -70,6 +71,7 @@ class OnnxSession:
         offsets, shifts = (np.array([float(coding[place]) for coding in self._each]) for place in (1, 3))
         self._intercepts, self._magnitudes = offsets * roots + shifts, np.abs(offsets * roots) + np.abs(shifts)
         self.pixels = self._input["pixels"] is not None
+        self.integers = range(256) if self.pixels else range(*self._input["codes"])
         self._type = np.int8 if source.type == "tensor(int8)" else np.uint8
 
     def quantize(self, images: Numbers) -> Numbers:
@@ -89,11 +91,12 @@ class OnnxSession:
                 f"the images have the shape {given.shape}; expected (N, {', '.join(map(str, self.shape))})"
             )
         if given.dtype.kind == "f":
-            return self._rounded(given.astype(np.float32)).reshape(rows)
+            with np.errstate(over="ignore"):  # what is too large becomes infinite
+                values = given.astype(np.float32)
+            return self._rounded(values).reshape(rows)
         if given.dtype.kind not in "iu":
             raise ValueError(f"the images are {given.dtype}; expected integers or real numbers")
-        allowed = range(256) if self.pixels else range(*self._input["codes"])
-        low, high, step = allowed[0], allowed[-1], allowed.step
+        low, high, step = self.integers[0], self.integers[-1], self.integers.step
         wrong = (given < low) | (given > high) | ((given.astype(np.int64) - low) % step != 0)
         if wrong.any():
             what = "pixels" if self.pixels else "codes"
@@ -112,9 +115,8 @@ class OnnxSession:
             )
         if not np.isfinite(values).all():
             raise ValueError("the images hold a number that is not finite")
-        allowed = range(*self._input["codes"])
         scale = np.float32(float(_fraction(self._input["scale"])))
-        codes = np.clip(np.rint(values / scale), allowed[0], allowed[-1]).astype(np.int64)
+        codes = np.clip(np.rint(values / scale), self.integers[0], self.integers[-1]).astype(np.int64)
         return self._stored(codes + self._input["zero_point"])
 
     def _stored(self, moved: Codes) -> Numbers:

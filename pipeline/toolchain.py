@@ -295,6 +295,45 @@ def run_in_foreground(argv: Sequence[str], *, log: Path) -> bool:
             _end_group(process)
 
 
+@contextmanager
+def running_beside(
+    argv: Sequence[str], *, needed_by: str, cwd: Path, log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run an argument list in *cwd* while the block runs, such as a server; both of its streams are appended to *log*.
+
+    It gets a process group of its own, which ends with the block: see :func:`run_in_foreground`.
+
+    Yields:
+        The process, which may have ended already.
+
+    Raises:
+        StageError: the block ended as it should, and the program did not: its exit code is not 0.
+    """
+    with (
+        log.open("a") as file,
+        subprocess.Popen(
+            list(argv),
+            cwd=cwd,
+            env=None if environment is None else dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process,
+        _watchdog(process.pid),
+    ):
+        try:
+            yield process
+        finally:
+            _end_group(process)
+    if process.returncode != 0:
+        tail = "\n".join(log.read_text(errors="replace").strip().splitlines()[-LOG_TAIL_LINES:])
+        raise StageError(
+            f"{needed_by}: {Path(argv[0]).name} ended with code {process.returncode}; its log is {log}. "
+            f"Last lines:\n{tail}"
+        )
+
+
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     """Terminate the group that *process* leads, wait for its end, and kill what is left of it; it may have ended."""
     deadline = time.monotonic() + GRACE_S

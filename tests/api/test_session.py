@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
 from fractions import Fraction
@@ -51,6 +52,21 @@ def test_codes_and_classes_are_those_of_the_integer_model(tmp_path: Path) -> Non
     assert session.values(codes).tolist() == (expected * 1.0).tolist()
     assert (session.shape, session.outputs, session.pixels, session.heads) == ((9,), 4, False, ())
     assert session.codes(codes[:0]).shape == (0, 4)
+
+
+def test_the_example_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parents[2] / "docs" / "onnx-int8.md"
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)
+    written(NETWORK, tmp_path)
+    codes = random_codes(NETWORK, 20)
+    np.save(tmp_path / "images.npy", codes.astype(np.uint8))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(block, str(page), "exec"), names)
+    expected = run(NETWORK, codes)
+    np.testing.assert_array_equal(names["codes"], expected, strict=True)
+    np.testing.assert_array_equal(names["classes"], classify(NETWORK, expected), strict=True)
+    assert names["values"].tolist() == (expected * 1.0).tolist()
 
 
 def test_a_flipped_bit_is_seen(tmp_path: Path) -> None:
@@ -165,6 +181,7 @@ def test_pixels_are_taken_as_they_are(tmp_path: Path) -> None:
         (np.full((2, 9), 256), "the images hold 256; the file takes codes 0..255"),
         (np.full((2, 9), -1), "the images hold -1; the file takes codes 0..255"),
         (np.full((2, 9), np.nan), "a number that is not finite"),
+        (np.full((2, 9), 1e300), "a number that is not finite"),
         (np.full((2, 9), "1"), "expected integers or real numbers"),
         (np.zeros(()), "the images have the shape"),
     ],

@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,7 @@ from bitproof.pipeline.toolchain import (
     require_torch_compiler,
     run_in_foreground,
     run_program,
+    running_beside,
 )
 
 ABSENT = Tool("no-such-program", "1.0", "apt-get install no-such-package")
@@ -335,3 +336,34 @@ print(interruption_behind(ValueError()))
     command = with_default_signals([sys.executable, "-P", "-c", script])
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "ended by SIGTERM\n", done.stderr
+
+
+SERVES = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit({code}))
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def beside(folder: Path, code: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    return running_beside([sys.executable, "-c", code], needed_by="target x", cwd=folder, log=folder / "log.txt")
+
+
+def test_what_runs_beside_a_block_ends_with_it(tmp_path: Path) -> None:
+    with beside(tmp_path, SERVES.format(code=0)) as process:
+        await_that(lambda: "ready" in (tmp_path / "log.txt").read_text())
+        assert process.poll() is None
+    assert process.returncode == 0
+    with pytest.raises(LookupError), beside(tmp_path, SERVES.format(code=3)) as process:
+        raise LookupError
+    assert gone(process.pid)
+
+
+def test_what_runs_beside_a_block_must_end_well(tmp_path: Path) -> None:
+    with pytest.raises(StageError) as caught, beside(tmp_path, "print('broken'); raise SystemExit(3)") as process:
+        process.wait(timeout=20)
+    name = Path(sys.executable).name
+    assert str(caught.value) == (
+        f"target x: {name} ended with code 3; its log is {tmp_path / 'log.txt'}. Last lines:\nbroken"
+    )
