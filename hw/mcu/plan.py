@@ -276,7 +276,9 @@ class _Planner:
             if step.max_pool is not None:
                 pool = CWindow.over((node.outputs, *window.positions), step.max_pool.window)
         _require_decoding(node, source.bytes)
-        return PlannedProduct(node.name, takes, makes, node, columns, window, pool, finish, outputs)
+        planned = PlannedProduct(node.name, takes, makes, node, columns, window, pool, finish, outputs)
+        assert planned.layout.words, "weights that have no layout are refused here"
+        return planned
 
     def _sum_pool(self, step: Step, takes: tuple[Stored, ...], makes: Stored) -> PlannedSumPool:
         node, source = step.main, takes[0]
