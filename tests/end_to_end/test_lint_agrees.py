@@ -184,7 +184,7 @@ def require_right(name: str, imported: Outcome, runs: Path) -> None:
 
 
 def test_agreement_fails_where_lint_and_import_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The negative control: what lint says of a file that FINN takes, against the import of one that it does not take."""
+    """The negative control: what lint says of a file that FINN takes, against the import of one that it refuses."""
     random_mlp(tmp_path / "takes.onnx", 3)
     branches(tmp_path / "refuses.onnx")
     fine = Lint(capsys, tmp_path / "takes.onnx", "--target", "finn")
