@@ -59,16 +59,26 @@ KINDS: dict[type[Node], Kind] = {
 
 POOLED: tuple[type[Node], ...] = (MatMul, Conv, Add)
 """Operations whose sums a step may pool before it requantizes them."""
+FINISHED: tuple[type[Node], ...] = (MatMul, Conv, SumPool, MaxPool, Add, Concat, Threshold, Affine)
+"""Operations whose outputs a step may rescale and requantize before it stores them."""
 
 
 def schedule(
-    model: IntegerModel, order: Order = "channels-first", *, pooled: tuple[type[Node], ...] = POOLED
+    model: IntegerModel,
+    order: Order = "channels-first",
+    *,
+    pooled: tuple[type[Node], ...] = POOLED,
+    finished: tuple[type[Node], ...] = FINISHED,
 ) -> Program:
     """Return the program of *model*, with its images and sequences in *order*; so it takes its input.
 
-    *pooled* are the operations of whose sums the target keeps the largest of a window.
+    Args:
+        model: the network.
+        order: of the codes in memory.
+        pooled: operations of whose sums the target keeps the largest of a window.
+        finished: operations whose outputs the target requantizes in the same step.
     """
-    return _Scheduling(model, order, pooled).program()
+    return _Scheduling(model, order, pooled, finished).program()
 
 
 @dataclass
@@ -78,6 +88,7 @@ class _Scheduling:
     model: IntegerModel
     order: Order
     pooled: tuple[type[Node], ...]
+    finished: tuple[type[Node], ...]
     readers: Counter[str] = field(default_factory=Counter)
     following: dict[str, Node] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
@@ -155,7 +166,7 @@ class _Scheduling:
         """Return the nodes behind *main* that its step carries out: in that order, and in the order of the model."""
         after: list[Node] = []
         covered: list[Node] = []
-        if not isinstance(main, MatMul | Conv | SumPool | MaxPool | Add | Concat | Threshold | Affine):
+        if not isinstance(main, self.finished):
             return after, covered
         closed = isinstance(main, Threshold)
         name = main.name

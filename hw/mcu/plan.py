@@ -56,6 +56,9 @@ from bitproof.hw.mcu.storage import NUMBER_BYTES, Storage, Stored, only_relabels
 from bitproof.hw.mcu.weight_layout import TERNARY_SECOND_ROW, WeightLayout
 from bitproof.pipeline import Codes, StageError
 
+POOLED = (Conv,)
+FINISHED = (MatMul, Conv, SumPool, Add, Threshold, Affine)
+"""Operations that leave sums, of which the kernels make codes; a max pool and a Concat leave what they take."""
 INT32_MAX = (1 << 31) - 1
 INT32_MIN = -(1 << 31)
 
@@ -142,7 +145,7 @@ def plan_network(model: IntegerModel) -> NetworkPlan:
     Raises:
         StageError: a step has no form with codes of a byte and sums of 32 bits; the message names the node.
     """
-    program = schedule(model, "channels-last", pooled=(Conv,))
+    program = schedule(model, "channels-last", pooled=POOLED, finished=FINISHED)
     storage = plan_storage(program)
     planner = _Planner(program, storage)
     steps = tuple(planner.step(step) for step in program.steps if not planner.stays(step))
