@@ -36,7 +36,7 @@ from bitproof.export.integer import (
 )
 from bitproof.export.onnx_int8 import build
 from bitproof.export.onnx_int8.fitting import Fitted, fit
-from bitproof.export.onnx_int8.fused import is_exact_sum
+from bitproof.export.onnx_int8.joined import is_exact_sum
 from bitproof.export.proofs import prove_requantization
 from bitproof.pipeline import Codes, InputError
 
