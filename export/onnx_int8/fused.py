@@ -36,7 +36,7 @@ from bitproof.export.onnx_int8.context import Context
 from bitproof.export.onnx_int8.fitting import Fitted, counted, divisor_of, fit
 from bitproof.export.onnx_int8.graph import INT8, MAX_STORED, Stored, Value, zero_point_of
 from bitproof.export.onnx_int8.joined import joined, rescaled
-from bitproof.export.onnx_int8.products import code_zero, spatial, unpacked
+from bitproof.export.onnx_int8.products import code_zero, partial_sums, spatial, unpacked
 from bitproof.export.program.step import Step
 from bitproof.pipeline import Codes
 
@@ -243,14 +243,6 @@ def _write_quantized(context: Context, task: _Task, fitted: Fitted, *, unsigned:
     method = f"{operator}, {'uint8' if unsigned else 'int8'} weights times {fitted.factor}"
     constants = {"scale": scale, "offset": bias, "factor": fitted.factor, "clipped": fitted.clipped}
     _described(context, task, {"construction": "quantized", "method": method, **constants})
-
-
-def partial_sums(product: Conv | MatMul, ranges: Ranges) -> int:
-    """Return a bound on the magnitude of every partial sum of *product*, in whatever order, for codes in *ranges*."""
-    weights = product.weights.reshape(product.outputs, -1)
-    largest = hull(ranges).magnitude
-    ups, downs = (np.clip(sign * weights, 0, None).sum(axis=1).max() for sign in (1, -1))
-    return int(max(ups, downs)) * largest
 
 
 def _carried(context: Context, task: _Task) -> bool:
