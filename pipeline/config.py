@@ -282,8 +282,11 @@ class TrainConfig(Section):
     """
     compile: bool = False
     """Compile the extra forward passes of an estimator: a minute once, then each takes about 0.6 of the time."""
-    nudge: bool = True
-    """Move a batch-norm bias a little if a float chain could round a quantization boundary the other way."""
+    nudge: bool | Literal["whole-offsets"] = True
+    """Move a batch-norm bias a little if a float chain could round a quantization boundary the other way.
+
+    ``whole-offsets``: also move bias and gain to boundaries that a quantized operator with an integer bias can have.
+    """
     estimator: EstimatorConfig = EstimatorConfig()
     faults: TrainFaults | None = None
     """Train for chips with faults; null: for a chip without."""

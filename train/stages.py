@@ -137,7 +137,7 @@ def _train_network(stage: TrainQuantized, source: Artifact, ctx: StageContext, f
         **purpose.metrics,
     }
     if stage.train.nudge:
-        extra |= nudge_metrics(network, dataset.inputs)
+        extra |= nudge_metrics(network, dataset.inputs, whole_offsets=stage.train.nudge == "whole-offsets")
         extra |= {f"{name}_before_nudge": accuracy for name, accuracy in before.items()}
     save_checkpoint(network, stage.model, dataset.shape, dataset.classes, ctx.workdir)
     if fabric.device.type != "cpu":  # what is recorded can then be measured again on any machine

@@ -6,16 +6,16 @@ A product that ends with thresholds becomes, in an order that depends on its sha
   (:mod:`bitproof.export.onnx_int8.fitting`);
 * ``carried``: a float32 Conv whose sums are exact, and QuantizeLinear, which is faster if a channel meets few inputs.
 
-A sum of codes becomes QLinearAdd, if every pair of codes gives what it should. A max pool goes onto what was
-requantized, which is the same, since codes never fall. Where nothing of this is proven, the nodes are written one by
-one, as :mod:`bitproof.export.onnx_int8.operations` does.
+A sum of codes, or codes that take another scale, become QLinearAdd (:mod:`bitproof.export.onnx_int8.joined`).
+
+A max pool goes onto what was requantized, which is the same, since codes never fall. Where nothing of this is proven,
+the nodes are written one by one, as :mod:`bitproof.export.onnx_int8.operations` does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,6 @@ from bitproof.export.integer import (
     Add,
     Affine,
     Conv,
-    IntegerType,
-    Interval,
     MatMul,
     MaxPool,
     Ranges,
@@ -35,9 +33,10 @@ from bitproof.export.integer import (
     hull,
 )
 from bitproof.export.onnx_int8.context import Context
-from bitproof.export.onnx_int8.fitting import Fitted, divisor_of, fit, run_ends
+from bitproof.export.onnx_int8.fitting import Fitted, counted, divisor_of, fit
 from bitproof.export.onnx_int8.graph import INT8, MAX_STORED, Stored, Value, zero_point_of
-from bitproof.export.onnx_int8.products import code_zero, spatial, unpacked
+from bitproof.export.onnx_int8.joined import joined, rescaled
+from bitproof.export.onnx_int8.products import code_zero, partial_sums, spatial, unpacked
 from bitproof.export.program.step import Step
 from bitproof.pipeline import Codes
 
@@ -47,8 +46,6 @@ MIDDLE = 128
 """Zero point of weights in uint8, which no processor saturates."""
 FEW_INPUTS = 3
 """A convolution that takes so few channels is faster in float32 than in QLinearConv (``make bench-onnx``)."""
-FINE, LARGEST_TERM, ROUNDINGS = 1 << 12, 4 * 255, 8
-"""Of QLinearAdd: a denominator, the largest sum of bytes, and more roundings than any way of adding three terms has."""
 MOST_PARTS = 1 << 10
 """The finest bias of a float32 convolution, in parts of an accumulator: finer than any activation needs it."""
 
@@ -86,13 +83,17 @@ def fused(context: Context, step: Step, inputs: Sequence[tuple[str, Value]]) -> 
     if context.construction == "single-steps" or threshold is None or threshold.step != 1:
         return None
     if threshold is step.main:
-        return _unchanged(context, threshold, inputs[0])
+        unchanged = _unchanged(context, threshold, inputs[0])
+        if unchanged is not None:
+            return unchanged
     zero_point = zero_point_of(threshold.lowest, threshold.highest)
     if threshold.lowest + zero_point:
         return None
+    if threshold is step.main:
+        return rescaled(context, threshold, inputs[0], zero_point)
     if isinstance(step.main, Add):
         is_plain = len(inputs) == 2 and step.after == (threshold,)
-        return _joined(context, step.main, threshold, inputs, zero_point) if is_plain else None
+        return joined(context, step.main, threshold, inputs, zero_point) if is_plain else None
     task = _task(context, step, inputs[0], threshold, zero_point)
     if task is None:
         return None
@@ -138,11 +139,6 @@ def _task(
     ranges = context.ranges[name]
     largest = hull(ranges).high + source.zero_point
     return _Task(product, source, ranges, largest, threshold, thresholds, bias, zero_point, step.max_pool)
-
-
-def counted(node: Threshold) -> Threshold:
-    """Return *node* with its codes counted from 0."""
-    return replace(node, lowest=0, step=1, output=IntegerType.smallest_for(0, node.levels))
 
 
 def _name(task: _Task) -> str:
@@ -249,14 +245,6 @@ def _write_quantized(context: Context, task: _Task, fitted: Fitted, *, unsigned:
     _described(context, task, {"construction": "quantized", "method": method, **constants})
 
 
-def partial_sums(product: Conv | MatMul, ranges: Ranges) -> int:
-    """Return a bound on the magnitude of every partial sum of *product*, in whatever order, for codes in *ranges*."""
-    weights = product.weights.reshape(product.outputs, -1)
-    largest = hull(ranges).magnitude
-    ups, downs = (np.clip(sign * weights, 0, None).sum(axis=1).max() for sign in (1, -1))
-    return int(max(ups, downs)) * largest
-
-
 def _carried(context: Context, task: _Task) -> bool:
     """Write a float32 convolution and QuantizeLinear, if every partial sum is exact in float32.
 
@@ -296,93 +284,3 @@ def _limits(context: Context, task: _Task) -> list[str]:
     none = context.graph.constant("zero", np.array(0, dtype=np.uint8))
     highest = np.array(task.activation.levels, dtype=np.uint8)
     return [none, context.graph.constant(f"{task.activation.name}.highest", highest)]
-
-
-def _common(threshold: Threshold, reachable: Ranges) -> Threshold | None:
-    """Return thresholds of one channel that count what those of every channel do, where it reaches; None: none do."""
-    lows = np.array([interval.low for interval in reachable])[:, None]
-    ends = np.array([interval.high for interval in reachable])[:, None] + 1
-    reached = np.clip(threshold.thresholds, lows, ends)
-    row = reached.max(axis=0, keepdims=True)
-    if not np.array_equal(np.clip(row, lows, ends), reached):
-        return None
-    return replace(counted(threshold), thresholds=row, flipped=threshold.flipped[:1])
-
-
-def is_exact_sum(common: Threshold, reach: Interval, fitted: Fitted) -> bool:
-    """Tell whether ``m x + m y + c`` in float32 rounds to the code of x + y, however its three terms are rounded.
-
-    That is so if m has so few bits that float32 holds every term and sum, or if the nearest boundary is further than
-    all roundings together. Stored codes and zero points are bytes: every term is at most 510 m.
-    """
-    m, bias = Fraction(float(fitted.scale[0])), int(fitted.bias[0])
-    if m.denominator <= FINE and m.numerator * LARGEST_TERM * 2 <= EXACT_FLOAT32:
-        return True
-    error = ROUNDINGS * LARGEST_TERM * m / (1 << 24)
-    ends, codes = run_ends(common.thresholds[0], reach)
-    for end, code in zip(ends.tolist(), codes.tolist(), strict=True):
-        value = m * (end + bias) + Fraction(1, 2)
-        if (code > 0 and value - code <= error) or (code < common.levels and code + 1 - value <= error):
-            return False
-    return True
-
-
-def _joined(
-    context: Context, node: Add, threshold: Threshold, inputs: Sequence[tuple[str, Value]], zero_point: int
-) -> Stored | None:
-    """Write QLinearAdd, if all channels have the same thresholds and every pair of codes gives what it should."""
-    (first, one), (second, two) = inputs
-    if not isinstance(one, Stored) or not isinstance(two, Stored) or not (one.is_operand and two.is_operand):
-        return None
-    reach = hull(context.ranges[node.name])
-    common = _common(threshold, context.ranges[node.name])
-    fitted = None if common is None else fit(common, (reach,), 1)
-    if common is None or fitted is None or not is_exact_sum(common, reach, fitted):
-        return None
-    points = [one.zero_point - int(fitted.bias[0]), two.zero_point]
-    excess = points[0] - min(max(points[0], 0), MAX_STORED)
-    points = [points[0] - excess, points[1] + excess]
-    if not 0 <= points[1] <= MAX_STORED:
-        return None
-    graph, act = context.graph, threshold.name
-    scale = graph.constant(f"{act}.scale", fitted.scale[0])
-    unit = graph.constant("one", np.array(1, dtype=np.float32))
-    none = graph.constant("zero", np.array(0, dtype=np.uint8))
-    operands = []
-    for value, point in zip((one, two), points, strict=True):
-        operands += [value.tensor, scale, code_zero(graph, Stored("", point))]
-    made = graph.operation("QLinearAdd", [*operands, unit, none], f"{act}.{'added' if fitted.clipped else 'codes'}")
-    if fitted.clipped:
-        highest = graph.constant(f"{act}.highest", np.array(threshold.levels, dtype=np.uint8))
-        made = graph.operation("Clip", [made, none, highest], f"{act}.codes")
-    spans = [hull(context.ranges[name]) for name in (first, second)]
-    shape = [threshold.channels, *(1,) * (len(context.shapes[node.name]) - 1)]
-    context.activations.append(
-        {
-            "layer": act,
-            "target": made,
-            "zero_point": zero_point,
-            "shape": shape,
-            "construction": "joined",
-            "method": "QLinearAdd",
-            "scale": scale,
-            "clipped": fitted.clipped,
-            "highest": threshold.levels,
-            "stored_points": [one.zero_point, two.zero_point],
-            "spans": [[span.low, span.high] for span in spans],
-        }
-    )
-    casts = [
-        {
-            "op": "Cast",
-            "inputs": [v.tensor],
-            "output": f"{node.name}.term{i}",
-            "attributes": {"to": int(TensorProto.INT32)},
-        }
-        for i, v in enumerate((one, two))
-    ]
-    tensor = f"{node.name}.sum"
-    added = {"op": "Add", "inputs": [cast["output"] for cast in casts], "output": tensor, "attributes": {}}
-    shown = {"tensor": tensor, "zero_point": one.zero_point + two.zero_point, "type": "int32", "nodes": [*casts, added]}
-    context.hidden[node.name] = shown
-    return Stored(made, zero_point)

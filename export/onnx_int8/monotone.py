@@ -26,6 +26,11 @@ INTEGERS = (
 ROUNDING = "Cast BitShift BitwiseAnd Cast Add Add Cast BitShift"
 """The nodes of ``(b + 2^(k-1) - 1 + odd) >> k`` in the order of the file; one more before the third: to odd."""
 
+FLOATS = "Cast Mul Add Clip Cast"
+"""The nodes of an activation in float64."""
+LARGEST_FLOAT, LARGEST_BYTE = 2.0**500, 255
+"""Far below what float64 overflows at, with integers of 64 bits as the other factor."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Known:
@@ -52,6 +57,8 @@ def why_monotone(part: onnx.GraphProto, lows: Codes, highs: Codes) -> str | None
     would be in unbounded integers.
     """
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in part.initializer}
+    if [node.op_type for node in part.node] == FLOATS.split():
+        return _in_float64(part, constants)
     known = _Known(lows.astype(object), highs.astype(object), part.input[0].type.tensor_type.elem_type)
     tensor, position, steps = part.input[0].name, 0, dict[str, None]()
     while position < len(part.node):
@@ -69,6 +76,32 @@ def why_monotone(part: onnx.GraphProto, lows: Codes, highs: Codes) -> str | None
     if not known.fits or tensor != part.output[0].name:
         return None
     return f"each integer step is monotone ({', '.join(steps)}; factors and divisors are not negative) and none wraps"
+
+
+def _in_float64(part: onnx.GraphProto, constants: Mapping[str, NDArray[Any]]) -> str | None:
+    """Say why the five nodes of an activation in float64 do not fall: none does, and rounding keeps the order."""
+    widened, product, total, clipped, narrowed = part.node
+    wired = widened.input[0] == part.input[0].name and narrowed.output[0] == part.output[0].name
+    pairs = zip(part.node[:-1], part.node[1:], strict=True)
+    wired = wired and all(before.output[0] == after.input[0] for before, after in pairs)
+    operands = [constants.get(name) for node in (product, total, clipped) for name in node.input[1:]]
+    if not wired or len(operands) != 4 or any(value is None or not np.isfinite(value).all() for value in operands):
+        return None
+    factor, addend, low, high = (np.asarray(value) for value in operands)
+    small = max(np.abs(factor).max(), np.abs(addend).max()) < LARGEST_FLOAT
+    kinds = (widened.attribute[0].i, narrowed.attribute[0].i)
+    if (
+        factor.min() < 0
+        or not small
+        or low < 0
+        or high > LARGEST_BYTE
+        or kinds != (TensorProto.DOUBLE, TensorProto.UINT8)
+    ):
+        return None
+    return (
+        "conversion to float64, product by a factor that is not negative, sum, Clip and truncation are monotone, and "
+        "what is left fits a byte"
+    )
 
 
 def _stepped(known: _Known, node: onnx.NodeProto, tensor: str, constants: Mapping[str, NDArray[Any]]) -> _Known | None:

@@ -1,7 +1,8 @@
 """Matrix products and convolutions in ONNX: packed weights, and codes of any width as bytes.
 
 Weights stay unsigned with a zero point: MatMulInteger and ConvInteger on uint8 x uint8 are exact on every x86 kernel of
-onnxruntime, while uint8 x int8 saturates in 16 bits on processors without VNNI. Integers that no byte holds (a sum that
+onnxruntime, while uint8 x int8 saturates in 16 bits on processors without VNNI. Where floats are allowed, a float32
+convolution whose partial sums are exact is faster. Integers that no byte holds (a sum that
 goes straight into a product) are taken apart into bytes, ``x = sum of 256^k * digit k``, and so is the product.
 """
 
@@ -13,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 from onnx import TensorProto
 
-from bitproof.export.integer import Conv, IntegerType, Interval, MatMul, Product, Window, hull
+from bitproof.export.integer import EXACT_FLOAT32, Conv, IntegerType, Interval, MatMul, Product, Ranges, Window, hull
 from bitproof.export.onnx_int8.context import Context, Inputs
 from bitproof.export.onnx_int8.graph import INT32, MAX_STORED, GraphWriter, PlainIntegers, Stored, Value, is_wide
 from bitproof.export.onnx_int8.packing import FieldLayout, pack, packed_name
@@ -21,6 +22,8 @@ from bitproof.pipeline import Codes, StageError
 
 NATIVE = {2: TensorProto.UINT2, 4: TensorProto.UINT4}
 """Types of ONNX that hold fields of so many bits."""
+FLOAT_SUMS = ".float_sums"
+"""Ends the name of the exact sums of a float32 convolution."""
 
 
 def matmul(context: Context, node: MatMul, inputs: Inputs) -> Value:
@@ -37,6 +40,9 @@ def matmul(context: Context, node: MatMul, inputs: Inputs) -> Value:
 
 def conv(context: Context, node: Conv, inputs: Inputs) -> Value:
     """Convolve stored codes with unpacked weights; onnxruntime pads with the codes' zero point, which is code 0."""
+    exact = _float_conv(context, node, inputs[0])
+    if exact is not None:
+        return exact
     graph = context.graph
     filters, zero = unpacked(graph, node)
 
@@ -45,6 +51,33 @@ def conv(context: Context, node: Conv, inputs: Inputs) -> Value:
         return graph.operation("ConvInteger", parts, f"{at}.accumulators", group=node.groups, **spatial(node.window))
 
     return _by_digits(context, node, inputs[0], convolve)
+
+
+def _float_conv(context: Context, node: Conv, source: tuple[str, Value]) -> PlainIntegers | None:
+    """Convolve in float32, twice as fast as ConvInteger, if that holds every partial sum; None: it need not."""
+    graph, name, (given, value) = context.graph, node.name, source
+    if context.construction != "fastest" or not isinstance(value, Stored) or not value.is_operand:
+        return None
+    if partial_sums(node, context.ranges[given]) > EXACT_FLOAT32:
+        return None
+    filters, zero = unpacked(graph, node)
+    signed = []
+    for tensor, point in ((value.tensor, code_zero(graph, value)), (filters, zero)):
+        floats = graph.cast(tensor, TensorProto.FLOAT, f"{tensor}.float")
+        centre = graph.cast(point, TensorProto.FLOAT, f"{point}.float")
+        keeps = tensor == value.tensor and not value.zero_point
+        signed.append(floats if keeps else graph.operation("Sub", [floats, centre], f"{tensor}.signed{point}"))
+    attributes = spatial(node.window)
+    sums = graph.operation("Conv", signed, f"{name}{FLOAT_SUMS}", group=node.groups, **attributes)
+    return PlainIntegers(graph.cast(sums, TensorProto.INT32, f"{name}.accumulators"))
+
+
+def partial_sums(product: Conv | MatMul, ranges: Ranges) -> int:
+    """Return a bound on the magnitude of every partial sum of *product*, in whatever order, for codes in *ranges*."""
+    weights = product.weights.reshape(product.outputs, -1)
+    largest = hull(ranges).magnitude
+    ups, downs = (np.clip(sign * weights, 0, None).sum(axis=1).max() for sign in (1, -1))
+    return int(max(ups, downs)) * largest
 
 
 def window_sums(context: Context, name: str, window: Window, source: tuple[str, Value]) -> Value:

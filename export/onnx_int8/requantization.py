@@ -3,7 +3,8 @@
 In 32 bits everything is saturated first, to integers that are not negative, and then shifted as unsigned integers,
 which rounds toward minus infinity. In 64 bits the sum is divided, which truncates: that is another integer for negative
 sums alone, and they saturate to the lowest stored code, 0 or more, either way. Clip, Min and Max of int64 are avoided:
-onnxruntime 1.25 compares their low halves alone, as seen on a processor with AVX-512.
+onnxruntime 1.25 compares their low halves alone, as seen on a processor with AVX-512. Where floats are allowed,
+float64 holds the same numbers exactly and takes a third of the time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from onnx import TensorProto
 
 from bitproof.export.integer import (
+    EXACT_FLOAT64,
     IntegerType,
     Interval,
     MultiplyShift,
@@ -56,7 +58,16 @@ def threshold(context: Context, node: Threshold, inputs: Inputs) -> Value:
     tensor, shape = sums.tensor, context.shapes[source]
     if not _has_form(form, sums, context.ranges[source]):
         form = None
-    if isinstance(form, MultiplyShift):
+    construction = "single steps"
+    if (
+        isinstance(form, MultiplyShift)
+        and context.construction == "fastest"
+        and _in_53_bits(form, context.ranges[source])
+    ):
+        made = _in_float64(graph, counting, form, tensor, shape)
+        method = "product, sum, Clip and truncation in float64, exact"
+        construction = "carried in float64"
+    elif isinstance(form, MultiplyShift):
         write = _multiply_shift if form.word_bits == 32 else _multiply_divide
         made = write(graph, counting, form, tensor, shape)
         method = f"multiply and shift right by {form.shift}, in {form.word_bits} bits"
@@ -70,7 +81,7 @@ def threshold(context: Context, node: Threshold, inputs: Inputs) -> Value:
         made = _compare(graph, counting, node.step, sums, shape)
         method = "comparison with every threshold"
     entry = {"layer": node.name, "source": tensor, "target": made, "zero_point": zero_point, "method": method}
-    entry["construction"] = "single steps"
+    entry["construction"] = construction
     width = {"type": "int64" if sums.wide else "int32", "shape": [node.channels, *(1,) * (len(shape) - 1)]}
     context.activations.append({**entry, **width})
     return Stored(made, zero_point)
@@ -81,6 +92,13 @@ def _has_form(form: MultiplyShift | RoundingShift | None, sums: PlainIntegers, r
     if isinstance(form, MultiplyShift) and form.word_bits == 64:
         return _divides(form, reachable)
     return form is not None and not sums.wide
+
+
+def _in_53_bits(form: MultiplyShift, reachable: Ranges) -> bool:
+    """Tell whether 64 bits are needed, but 53 are enough for every product and sum."""
+    pairs = zip(form.multiplier.tolist(), form.offset.tolist(), reachable, strict=True)
+    numbers = [(end, end * m, end * m + b, b) for m, b, interval in pairs for end in (interval.low, interval.high)]
+    return form.word_bits == 64 and max(abs(number) for found in numbers for number in found) <= EXACT_FLOAT64
 
 
 def _divides(form: MultiplyShift, reachable: Ranges) -> bool:
@@ -114,6 +132,22 @@ def _multiply_shift(graph: GraphWriter, node: Threshold, form: MultiplyShift, so
     clipped = _saturate(graph, name, total, node.lowest << shift, ((node.lowest + node.levels + 1) << shift) - 1)
     shifted = _shift_right(graph, name, clipped, shift, f"{name}.shifted")
     return graph.cast(shifted, TensorProto.UINT8, f"{name}.codes")
+
+
+def _in_float64(graph: GraphWriter, node: Threshold, form: MultiplyShift, source: str, shape: Shape) -> str:
+    """``floor(clip(a * (M / 2^S) + B / 2^S))``: both constants, products and sums are multiples of 1/2^S in 53 bits."""
+    name, sizes = node.name, (-1, *(1,) * (len(shape) - 1))
+    factor, addend = (
+        graph.constant(f"{name}.{key}", np.ldexp(numbers.astype(np.float64), -form.shift).reshape(sizes))
+        for key, numbers in (("multiplier", form.multiplier), ("addend", form.offset))
+    )
+    floats = graph.cast(source, TensorProto.DOUBLE, f"{name}.float64")
+    product = graph.operation("Mul", [floats, factor], f"{name}.product")
+    total = graph.operation("Add", [product, addend], f"{name}.sum")
+    ends = [("low", node.lowest), ("high", node.lowest + node.levels)]
+    limits = [graph.constant(f"{name}.{key}", np.array(end, dtype=np.float64)) for key, end in ends]
+    clipped = graph.operation("Clip", [total, *limits], f"{name}.clipped")
+    return graph.cast(clipped, TensorProto.UINT8, f"{name}.codes")
 
 
 def _multiply_divide(graph: GraphWriter, node: Threshold, form: MultiplyShift, source: str, shape: Shape) -> str:

@@ -13,8 +13,9 @@ from onnx import numpy_helper
 from bitproof.export.integer import EXACT_FLOAT32, INPUT, Affine, Conv, IntegerModel, MatMul, MaxPool, Threshold, hull
 from bitproof.export.onnx_int8.alone import Run, every_pair
 from bitproof.export.onnx_int8.fault import layout_of, packed_bytes
-from bitproof.export.onnx_int8.fused import PAIR_LIMIT, partial_sums
+from bitproof.export.onnx_int8.fused import PAIR_LIMIT
 from bitproof.export.onnx_int8.packing import is_packed, packed_name, unpack
+from bitproof.export.onnx_int8.products import FLOAT_SUMS, partial_sums
 from bitproof.pipeline import Codes
 from bitproof.pipeline.ledger import ProofEntry
 
@@ -36,6 +37,9 @@ def prove_sums(
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     packed = {tensor.name: tensor for tensor in graph.initializer if is_packed(tensor.name)}
     entries = [_weights(node, constants, packed) for node in model.nodes if isinstance(node, Conv | MatMul)]
+    floats = {name for node in graph.node for name in node.output if node.op_type == "Conv"}
+    convolutions = (node for node in model.nodes if isinstance(node, Conv) and f"{node.name}{FLOAT_SUMS}" in floats)
+    entries += [_exact(node, model, 1, np.zeros(1)) for node in convolutions]
     products = {layer["layer"]: layer for layer in layers}
     for activation in model.nodes_of(Threshold):
         layer = products.get(activation.name, {})
@@ -45,7 +49,8 @@ def prove_sums(
         if product is None or layer.get("construction") not in ("quantized", "carried"):
             continue
         if layer["construction"] == "carried":
-            entries.append(_exact(product, model, layer, constants))
+            factor = int(layer["factor"])
+            entries.append(_exact(product, model, factor, constants[layer["offset"]].astype(np.float64) * factor))
         else:
             highest = hull(model.values[model.sources(product.name)[0]].ranges).high
             entries.extend(_pairs(product, int(layer["factor"]), graph, str(layer["scale"]), constants, highest))
@@ -79,10 +84,9 @@ def _weights(node: Conv | MatMul, constants: Constants, packed: Mapping[str, onn
     )
 
 
-def _exact(product: Conv | MatMul, model: IntegerModel, layer: Mapping[str, Any], constants: Constants) -> ProofEntry:
-    """Prove that float32 holds every partial sum of *product* and its bias."""
+def _exact(product: Conv | MatMul, model: IntegerModel, factor: int, biases: NDArray[np.float64]) -> ProofEntry:
+    """Prove that float32 holds every partial sum of *product* and its *biases*, both in parts of 1 / *factor*."""
     taken = model.values[model.sources(product.name)[0]].ranges
-    factor, biases = int(layer["factor"]), constants[layer["offset"]].astype(np.float64) * int(layer["factor"])
     whole = factor > 0 and factor & (factor - 1) == 0 and bool((biases == np.rint(biases)).all())
     largest = partial_sums(product, taken) * factor + int(np.abs(biases).max())
     return ProofEntry(

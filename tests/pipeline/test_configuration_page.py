@@ -63,7 +63,7 @@ def facts(annotation: object, limits: Sequence[object]) -> tuple[str, str]:
     if get_origin(annotation) in (types.UnionType, Union):
         inner = [facts(argument, limits) for argument in arguments if argument is not type(None)]
         null = " or null" if type(None) in arguments else ""
-        return " or ".join(kind for kind, _ in inner) + null, inner[0][1]
+        return " or ".join(kind for kind, _ in inner) + null, ", ".join(filter(None, (allowed for _, allowed in inner)))
     if get_origin(annotation) is Annotated:
         return facts(
             arguments[0], [m for a in arguments[1:] for m in (a.metadata if isinstance(a, FieldInfo) else [a])]

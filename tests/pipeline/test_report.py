@@ -81,6 +81,14 @@ def test_the_report_shows_every_calibration() -> None:
     assert page.count("<code>validation[0:300]</code>") == 1
 
 
+def test_the_report_shows_the_accuracy_before_and_after_the_nudge() -> None:
+    plain = {"test_accuracy": 92.5, "validation_accuracy": 93.5, "epochs": []}
+    nudged = plain | {"test_accuracy_before_nudge": 92.75, "nudged_channels": 32}
+    page = render(ledger(), [], {"train-float": plain, "train": nudged}, {}, [])
+    (found,) = re.findall(r"<p>Nudge of (.*?)</p>", page)
+    assert found == "<code>train</code>: 32 channels moved; test accuracy 92.75 % before, 92.50 % after."
+
+
 def test_a_report_without_calibrations_has_no_such_section_and_text_is_escaped() -> None:
     assert "Calibrations" not in render(ledger(), [], {}, {}, [])
     page = render(ledger(ENTRY.model_copy(update={"faults": "<script>"})), [], {}, {}, [])

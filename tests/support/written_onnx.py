@@ -75,8 +75,8 @@ class Written:
 
         That is the lowest bit of the threshold, where the file compares; the bit of the offset that is worth a code,
         where it multiplies and shifts or has a quantized operator; the lowest bit of all codes of the channel, where it
-        looks them up. The offset of a float32 convolution becomes larger by what is worth a code, and so does the zero
-        point of a sum of codes.
+        looks them up. The offset of a float32 convolution or of a float64 sum becomes larger by what is worth a code,
+        and so does the zero point of a sum of codes.
         """
         proto = self.copy()
         tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
@@ -88,6 +88,8 @@ class Written:
             added.input[2] = "flipped"
             return Written(proto, self.layers)
         name = entry["offset"] if kind in ("quantized", "carried") else f"{node.name}.{kind}"
+        if kind == "carried in float64":
+            name = f"{node.name}.addend"
         values = numpy_helper.to_array(tensors[name]).copy()
         if kind == "table":
             values.reshape(node.channels, -1)[channel] ^= 1
@@ -95,6 +97,8 @@ class Written:
             values.reshape(node.channels, node.levels)[channel, level] ^= 1
         elif kind == "offset":
             values.reshape(-1)[channel] ^= 1 << int(numpy_helper.to_array(tensors[f"{node.name}.shift"]))
+        elif kind == "carried in float64":
+            values.reshape(-1)[channel] += 1
         elif kind == "quantized":
             values[channel] ^= _worth(tensors[entry["scale"]], channel)
         else:

@@ -14,7 +14,8 @@ from zoo_networks import Instance, initialized, small
 
 from bitproof.export.proofs import prove_lowering
 from bitproof.train.activations import ActivationLayer, activations_of
-from bitproof.train.nudge import NudgedChannel, channels_of, nudge, nudge_metrics
+from bitproof.train.nudge import channels_of, nudge, nudge_metrics
+from bitproof.train.nudged_channel import NudgedChannel
 
 # brevitas drops the names of tensors, which torch calls experimental
 pytestmark = pytest.mark.filterwarnings("ignore:Named tensors:UserWarning")

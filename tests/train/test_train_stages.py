@@ -109,6 +109,21 @@ def test_best_epoch_is_chosen_by_validation_accuracy(digits: Artifact, tmp_path:
     assert metrics["validation_accuracy"] == max(entry["validation_accuracy"] for entry in epochs)
 
 
+@pytest.mark.slow
+def test_whole_offsets_are_reported_with_the_accuracy_before_and_after(digits: Artifact, tmp_path: Path) -> None:
+    model = MODEL.model_copy(update={"weight_bits": 8, "act_bits": 8})
+    config = TRAIN.model_copy(update={"nudge": "whole-offsets", "epochs": 3, "estimator": EstimatorConfig()})
+    metrics = metrics_of(make(TrainQuantized(model, config), digits, tmp_path / "whole"))
+    assert metrics["without_whole_offset"] == 0
+    assert metrics["nudged_channels"] == 32
+    before, after = metrics["test_accuracy_before_nudge"], metrics["test_accuracy"]
+    assert isinstance(before, float)
+    assert isinstance(after, float)
+    assert abs(after - before) < 1, "no boundary moves by an output step"
+    plain = make(TrainQuantized(model, config.model_copy(update={"nudge": True})), digits, tmp_path / "plain")
+    assert "without_whole_offset" not in metrics_of(plain)
+
+
 def test_bfloat16_training_ends_in_exact_integers(digits: Artifact, tmp_path: Path) -> None:
     config = TRAIN.model_copy(update={"precision": "bf16-mixed", "epochs": 3})
     artifact = make(TrainQuantized(MODEL, config), digits, tmp_path / "train")
