@@ -6,7 +6,7 @@ RUN = $(BITPROOF) run $(CONFIG) --runs $(RUNS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup doctor pipeline data train-float train export integer onnx-int8 finn rtl firmware parity report verify \
-        import lint explain calibrate bench-estimators bench-calibration bench-integer bench-mcu bench-onnx bench-onnx-versions \
+        import lint explain calibrate bench-estimators bench-calibration bench-onnx-web bench-integer bench-mcu bench-onnx bench-onnx-versions \
         bench-runtime-image test test-fast soak check format clean
 
 help: ## list the targets
@@ -85,6 +85,9 @@ bench-onnx-versions: setup ## run these files in old and new onnxruntime, and on
 
 bench-runtime-image: setup ## make the image of examples/runtime.Dockerfile in a fresh root and measure it (root; 3 minutes)
 	@.venv/bin/python -m benchmarks.runtime_image
+
+bench-onnx-web: setup ## run these files in onnxruntime-web, in headless Chromium (2 minutes; needs npm and chromium)
+	@.venv/bin/python -m benchmarks.onnx_web
 
 bench-mcu: setup ## count instructions, flash and RAM of generated C in QEMU (5 minutes)
 	@.venv/bin/python -m benchmarks.mcu

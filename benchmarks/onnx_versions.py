@@ -51,7 +51,7 @@ def main(versions: Sequence[str]) -> None:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _write_files(folder / "files")
+        write_files(folder / "files")
         for version in versions or VERSIONS:
             own = str(_environment(folder / version, version))
             rows.extend(_rows(f"onnxruntime {version}", [own, "-c", SCRIPT, str(folder / "files")], folder))
@@ -64,7 +64,8 @@ def main(versions: Sequence[str]) -> None:
     write_results("onnx_versions", rows, command=COMMAND, distributions=("onnxruntime", "onnx", "numpy"))
 
 
-def _write_files(folder: Path) -> None:
+def write_files(folder: Path) -> None:
+    """Write into the new *folder* a folder for each network: the file, random and extreme codes, the expected ones."""
     generator = np.random.default_rng(SEED)
     for key, work in WORKS.items():
         place = folder / key.split(" (")[0].replace(" ", "-")
