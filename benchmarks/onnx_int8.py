@@ -56,11 +56,22 @@ class Work:
         subject: what is built.
         goals: by metric, what the ratio should be.
         samples: how many are compared with the integer model.
+        nudged: the network gets whole offsets, as ``train.nudge: whole-offsets`` gives a trained one.
     """
 
     subject: Subject
     goals: Mapping[str, float]
     samples: int
+    nudged: bool = False
+
+    def network(self) -> Any:  # noqa: ANN401  torch is imported on use
+        """Return the initialized network."""
+        from bitproof.train.nudge import nudge
+
+        network = initialized(self.subject)
+        if self.nudged:
+            nudge(network, self.subject.inputs, whole_offsets=True)
+        return network
 
 
 def _of_config(name: str) -> Subject:
@@ -84,6 +95,7 @@ WORKS = {
     "mlp w2a4 (default)": Work(_of_config("fashion_mnist_mlp"), {"vs_float32_b64": 2.5, "file_ratio": 10}, 10_000),
     "resnet8 w4a4": Work(WHOLE["resnet8"], {"vs_float32_b1": 1.5, "vs_float32_b64": 1.8}, 500),
     "resnet8 w8a8": Work(_eight_bits(), {"vs_float32_b64": 1.0}, 500),
+    "resnet8 w8a8, nudged": Work(_eight_bits(), {"vs_float32_b64": 1.8}, 500, nudged=True),
     "ds-cnn w4a4": Work(WHOLE["ds-cnn"], {"vs_float32_b64": 1.2}, 500),
     "mobilenet-v1 w4a4": Work(WHOLE["mobilenet-v1"], {"vs_float32_b64": 1.2}, 100),
 }
@@ -124,7 +136,7 @@ def table(rows: Sequence[Row]) -> str:
 def _rows(key: str, work: Work) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # exporters and quantizers about their own insides
-        forms, model = _forms(work.subject, Path(name))
+        forms, model = _forms(work, Path(name))
         sizes = {form: path.stat().st_size for form, path in forms.items()}
         sessions = {form: _session(path) for form, path in forms.items()}
         load = min(_seconds(lambda: _session(forms[OURS])) for _ in range(5))
@@ -175,7 +187,7 @@ def _rows(key: str, work: Work) -> Iterator[Row]:
     yield Row(key, "load", "ms", 1000 * load, goal="< 50", met=load < 0.05)
 
 
-def _forms(subject: Subject, folder: Path) -> tuple[dict[str, Path], IntegerModel]:
+def _forms(work: Work, folder: Path) -> tuple[dict[str, Path], IntegerModel]:
     """Write every form of the network into *folder*."""
     import torch
 
@@ -183,7 +195,7 @@ def _forms(subject: Subject, folder: Path) -> tuple[dict[str, Path], IntegerMode
 
     torch.manual_seed(SEED)
     forms = {form: folder / f"{form}.onnx" for form in (OURS, FLOAT, STATIC, OPERATORS, QCDQ)}
-    quantized = initialized(subject)
+    subject, quantized = work.subject, work.network()
     write_qonnx(quantized, (subject.inputs,), folder / "net.onnx")
     model = lower_file(folder / "net.onnx").model
     onnx.save_model(build(model)[0], forms[OURS])
