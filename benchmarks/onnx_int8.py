@@ -37,11 +37,13 @@ class Work:
         subject: what is built.
         goals: by metric, what the ratio should be.
         samples: how many are compared with the integer model.
+        nudged: the network gets whole offsets, as ``train.nudge: whole-offsets`` gives a trained one.
     """
 
     subject: Subject
     goals: Mapping[str, float]
     samples: int
+    nudged: bool = False
 
 
 def _of_config(name: str) -> Subject:
@@ -65,6 +67,7 @@ WORKS = {
     "mlp w2a4 (default)": Work(_of_config("fashion_mnist_mlp"), {"vs_float32_b64": 2.5, "file_ratio": 10}, 10_000),
     "resnet8 w4a4": Work(WHOLE["resnet8"], {"vs_float32_b1": 1.5, "vs_float32_b64": 1.8}, 500),
     "resnet8 w8a8": Work(_eight_bits(), {"vs_float32_b64": 1.0}, 500),
+    "resnet8 w8a8, nudged": Work(_eight_bits(), {"vs_float32_b64": 1.8}, 500, nudged=True),
     "ds-cnn w4a4": Work(WHOLE["ds-cnn"], {"vs_float32_b64": 1.2}, 500),
     "mobilenet-v1 w4a4": Work(WHOLE["mobilenet-v1"], {"vs_float32_b64": 1.2}, 100),
 }
@@ -86,7 +89,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _rows(key: str, work: Work) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
-        figures = measure(work.subject, work.samples, Path(name), ROUNDS, ROUND_S)
+        figures = measure(work.subject, work.samples, Path(name), ROUNDS, ROUND_S, nudged=work.nudged)
     return list(rows_of(key, work.goals, figures))
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from benchmarks.lab.integer_networks import initialized, write_qonnx
+from benchmarks.lab.integer_networks import write_qonnx
 from benchmarks.onnx_int8 import WORKS
 from benchmarks.results import Row, write_results
 from bitproof.export.integer import run
@@ -72,7 +72,7 @@ def write_files(folder: Path) -> None:
         place.mkdir(parents=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            write_qonnx(initialized(work.subject), (work.subject.inputs,), place / "net.onnx")
+            write_qonnx(work.network(), (work.subject.inputs,), place / "net.onnx")
         model = lower_file(place / "net.onnx").model
         onnx.save_model(build(model)[0], place / "m.onnx")
         codes = generator.integers(0, 256, (SAMPLES, *model.shape)).astype(np.uint8)

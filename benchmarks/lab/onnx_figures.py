@@ -54,7 +54,9 @@ class Figures:
     missing: Mapping[str, str]
 
 
-def measure(subject: Subject, samples: int, folder: Path, rounds: int, round_s: float) -> Figures:
+def measure(
+    subject: Subject, samples: int, folder: Path, rounds: int, round_s: float, *, nudged: bool = False
+) -> Figures:
     """Write all forms of *subject* into the existing *folder* and measure them.
 
     Args:
@@ -63,8 +65,9 @@ def measure(subject: Subject, samples: int, folder: Path, rounds: int, round_s: 
         folder: for the forms.
         rounds: how often the forms take turns.
         round_s: for how long a form is run in its turn.
+        nudged: the quantized network gets whole offsets.
     """
-    forms = write_forms(subject, folder)
+    forms = write_forms(subject, folder, nudged=nudged)
     codes = np.random.default_rng(SEED).integers(0, 256, (max(samples, LARGEST), *subject.shape)).astype(np.uint8)
     memory = {form: memory_mib(path, LARGEST, folder / "log") for form, path in forms.files.items()}
     sessions = {form: session_of(path) for form, path in forms.files.items()}

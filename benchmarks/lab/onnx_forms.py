@@ -57,11 +57,18 @@ class Forms:
     missing: Mapping[str, str]
 
 
-def write_forms(subject: Subject, folder: Path) -> Forms:
-    """Write every form of *subject* into the existing *folder*."""
+def write_forms(subject: Subject, folder: Path, *, nudged: bool = False) -> Forms:
+    """Write every form of *subject* into the existing *folder*.
+
+    If it is *nudged*, the quantized network has whole offsets, as ``train.nudge: whole-offsets`` gives a trained one.
+    """
+    from bitproof.train.nudge import nudge
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # exporters and quantizers about their own insides
         quantized, qonnx = initialized(subject), folder / "net.onnx"
+        if nudged:
+            nudge(quantized, subject.inputs, whole_offsets=True)
         write_qonnx(quantized, (subject.inputs,), qonnx)
         model = lower_file(qonnx).model
         onnx.save_model(build(model)[0], folder / f"{OURS}.onnx")

@@ -54,7 +54,7 @@ def conv(context: Context, node: Conv, inputs: Inputs) -> Value:
 
 
 def _float_conv(context: Context, node: Conv, source: tuple[str, Value]) -> PlainIntegers | None:
-    """Convolve in float32, twice as fast as ConvInteger, if that holds every partial sum; None: it need not."""
+    """Convolve in float32, which is faster than ConvInteger, if that holds every partial sum; None: it need not."""
     graph, name, (given, value) = context.graph, node.name, source
     if context.construction != "fastest" or not isinstance(value, Stored) or not value.is_operand:
         return None

@@ -4,7 +4,7 @@ In 32 bits everything is saturated first, to integers that are not negative, and
 which rounds toward minus infinity. In 64 bits the sum is divided, which truncates: that is another integer for negative
 sums alone, and they saturate to the lowest stored code, 0 or more, either way. Clip, Min and Max of int64 are avoided:
 onnxruntime 1.25 compares their low halves alone, as seen on a processor with AVX-512. Where floats are allowed,
-float64 holds the same numbers exactly and takes a third of the time.
+float64 holds the same numbers exactly and is faster.
 """
 
 from __future__ import annotations
