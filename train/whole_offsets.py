@@ -47,15 +47,19 @@ def has_whole_offset(channel: NudgedChannel) -> bool:
 def with_whole_offset(channel: NudgedChannel) -> NudgedChannel:
     """Return *channel* with a whole offset, clear of float errors if a place is; itself if no place has one.
 
-    One that has it, and can only be moved to where it has hardly more room, stays.
+    One that has it, and can only be moved to where it has hardly more room, stays. So does one with a single boundary.
     """
     whole = has_whole_offset(channel)
-    if whole and channel.is_clear():
+    if len(channel.reals) <= 1 or (whole and channel.is_clear()):
         return channel
-    possible = [moved for moved in _lattices(channel) if has_whole_offset(moved)]
-    best = next((moved for moved in possible if moved.is_clear()), None)
-    best = best or max(possible, key=lambda moved: moved.room, default=channel)
-    return channel if whole and best.room <= SLACK * channel.room else best
+    best: NudgedChannel | None = None
+    for moved in filter(has_whole_offset, _lattices(channel)):
+        if moved.is_clear():
+            return moved
+        best = moved if best is None or moved.room > best.room else best
+    if best is None or (whole and best.room <= SLACK * channel.room):
+        return channel
+    return best
 
 
 def _reached(channel: NudgedChannel, rising: Reals) -> NDArray[np.bool_]:

@@ -81,6 +81,13 @@ def test_half_an_accumulator_aside_there_is_no_whole_bias() -> None:
     assert operator_equals(with_whole_offset(aside))
 
 
+def test_a_single_boundary_is_left_to_the_nudge_of_the_bias() -> None:
+    one = NudgedChannel(0.0, 1.0, 5.0, 1.0, 1.0, np.zeros(1), 2.0, -50, 50, 50, 14, exact=True)
+    assert not one.is_clear()
+    assert has_whole_offset(one)
+    assert with_whole_offset(one) is one
+
+
 def test_a_sum_that_needs_more_than_32_bits_has_no_whole_offset() -> None:
     reals = np.arange(0.5, 255, dtype=np.float64) * 41.0
     whole = NudgedChannel(0.0, 1.0, 0.0, 1.0, 1.0, reals, 41.0, -12_000, 1 << 31, 1 << 31, 14, exact=True)
