@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 
 from benchmarks.lab.integer_networks import write_qonnx
+from benchmarks.lab.onnx_forms import quantized_network
 from benchmarks.onnx_int8 import WORKS
 from benchmarks.results import Row, write_results
 from bitproof.export.integer import run
@@ -72,7 +73,7 @@ def write_files(folder: Path) -> None:
         place.mkdir(parents=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            write_qonnx(work.network(), (work.subject.inputs,), place / "net.onnx")
+            write_qonnx(quantized_network(work.subject, nudged=work.nudged), (work.subject.inputs,), place / "net.onnx")
         model = lower_file(place / "net.onnx").model
         onnx.save_model(build(model)[0], place / "m.onnx")
         codes = generator.integers(0, 256, (SAMPLES, *model.shape)).astype(np.uint8)

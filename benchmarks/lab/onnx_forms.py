@@ -57,18 +57,24 @@ class Forms:
     missing: Mapping[str, str]
 
 
-def write_forms(subject: Subject, folder: Path, *, nudged: bool = False) -> Forms:
-    """Write every form of *subject* into the existing *folder*.
+def quantized_network(subject: Subject, *, nudged: bool) -> Any:  # noqa: ANN401  torch is imported on use
+    """Return the initialized network of *subject*.
 
-    If it is *nudged*, the quantized network has whole offsets, as ``train.nudge: whole-offsets`` gives a trained one.
+    If it is *nudged*, it has whole offsets, as ``train.nudge: whole-offsets`` gives a trained one.
     """
     from bitproof.train.nudge import nudge
 
+    network = initialized(subject)
+    if nudged:
+        nudge(network, subject.inputs, whole_offsets=True)
+    return network
+
+
+def write_forms(subject: Subject, folder: Path, *, nudged: bool = False) -> Forms:
+    """Write every form of *subject* into the existing *folder*; *nudged*: see :func:`quantized_network`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # exporters and quantizers about their own insides
-        quantized, qonnx = initialized(subject), folder / "net.onnx"
-        if nudged:
-            nudge(quantized, subject.inputs, whole_offsets=True)
+        quantized, qonnx = quantized_network(subject, nudged=nudged), folder / "net.onnx"
         write_qonnx(quantized, (subject.inputs,), qonnx)
         model = lower_file(qonnx).model
         onnx.save_model(build(model)[0], folder / f"{OURS}.onnx")
