@@ -1,0 +1,75 @@
+"""The server of the page that runs packed-int8 files in a browser, and the page itself where there is a browser."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from integer_networks import random_codes, random_network
+
+from benchmarks.onnx_web import BROWSERS, PAGE, browser, install, outputs_in_browser, serving
+from bitproof.export.integer import MatMul, run
+from bitproof.export.onnx_int8 import build
+from bitproof.export.onnx_int8.fault import flip_weight
+from bitproof.pipeline import StageError, ToolMissingError
+
+HAS_BROWSER = any(shutil.which(name) for name in BROWSERS) and shutil.which("npm") is not None
+
+
+def test_files_are_served_and_what_is_posted_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "codes.bin").write_bytes(b"\0\1\2")
+    with serving(tmp_path) as served:
+        assert urllib.request.urlopen(f"{served.address}/codes.bin").read() == b"\0\1\2"
+        request = urllib.request.Request(f"{served.address}/report", data=json.dumps({"outputs": {"y": [1]}}).encode())
+        assert urllib.request.urlopen(request).status == 204
+        assert served.arrived.wait(5)
+        assert served.posted == {"outputs": {"y": [1]}}
+        with pytest.raises(urllib.error.HTTPError, match="413"):
+            urllib.request.urlopen(urllib.request.Request(f"{served.address}/report", data=b"", method="POST"))
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"{served.address}/codes.bin")
+
+
+def test_a_missing_program_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ToolMissingError, match="needs 'Chromium', which was not found"):
+        browser()
+    with pytest.raises(ToolMissingError, match="needs 'npm'"):
+        install(tmp_path)
+
+
+def test_the_page_loads_the_script_and_the_package_from_beside_it() -> None:
+    page, script = ((PAGE / name).read_text() for name in ("index.html", "run.js"))
+    assert '<script src="run.js"></script>' in page
+    assert '<script src="node_modules/onnxruntime-web/dist/ort.wasm.min.js"></script>' in page
+    assert "http" not in script, "nothing is fetched from elsewhere"
+
+
+@pytest.mark.tool
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_BROWSER, reason="Chromium and npm are not installed")
+def test_the_page_gives_the_codes_of_the_integer_model(tmp_path: Path) -> None:
+    model = random_network((9, 8, 4))
+    proto, codes = build(model)[0], random_codes(model, 40)
+    onnx.save_model(proto, tmp_path / "m.onnx")
+    flip_weight(proto, model.nodes_of(MatMul)[-1].name, 0, 0)
+    onnx.save_model(proto, tmp_path / "flipped.onnx")
+    (tmp_path / "codes.bin").write_bytes(codes.astype(np.uint8).tobytes())
+    (tmp_path / "short.bin").write_bytes(b"\0" * 10)
+    install(tmp_path)
+    expected = run(model, codes)
+    with serving(tmp_path) as served:
+        (made,) = outputs_in_browser(served, tmp_path, "m.onnx", "codes.bin").values()
+        np.testing.assert_array_equal(np.array(made).reshape(expected.shape), expected)
+        (changed,) = outputs_in_browser(served, tmp_path, "flipped.onnx", "codes.bin").values()
+        assert (np.array(changed).reshape(expected.shape) != expected).any()
+        with pytest.raises(StageError, match="10 codes are no whole samples of 9"):
+            outputs_in_browser(served, tmp_path, "m.onnx", "short.bin")
+        with pytest.raises(StageError, match="404"):
+            outputs_in_browser(served, tmp_path, "none.onnx", "codes.bin")
