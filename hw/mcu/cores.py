@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from bitproof.pipeline import ConfigError, StageError
 
-CoreName = Literal["cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7"]
+CoreName = Literal["cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ CORES: Mapping[CoreName, Core] = {
         "microbit",
         Region(0x0000_0000, 256 << 10),
         Region(0x2000_0000, 16 << 10),
-        _products(1224, 1196, 800, 576, depthwise=212, windows=1576, values=596),
+        _products(1224, 1196, 800, 576, depthwise=212, windows=1604, values=656),
         _requantizations(64, 340, 124, 116),
     ),
     "cortex-m3": Core(
@@ -102,7 +102,7 @@ CORES: Mapping[CoreName, Core] = {
         "mps2-an385",
         _MPS2_FLASH,
         _MPS2_RAM,
-        _products(896, 1024, 628, 444, depthwise=148, windows=1436, values=544),
+        _products(896, 1024, 628, 444, depthwise=148, windows=1452, values=612),
         _requantizations(64, 152, 88, 100),
     ),
     "cortex-m4": Core(
@@ -110,7 +110,7 @@ CORES: Mapping[CoreName, Core] = {
         "mps2-an386",
         _MPS2_FLASH,
         _MPS2_RAM,
-        _products(692, 632, 488, 392, depthwise=156, windows=1436, values=536),
+        _products(692, 632, 488, 392, depthwise=156, windows=1452, values=604),
         _requantizations(64, 156, 88, 100),
     ),
     "cortex-m7": Core(
@@ -118,8 +118,24 @@ CORES: Mapping[CoreName, Core] = {
         "mps2-an500",
         _MPS2_FLASH,
         _MPS2_RAM,
-        _products(696, 632, 488, 392, depthwise=152, windows=1440, values=544),
+        _products(696, 632, 488, 392, depthwise=152, windows=1452, values=612),
         _requantizations(60, 152, 92, 100),
+    ),
+    "cortex-m33": Core(
+        ("-mcpu=cortex-m33", *_SOFT),
+        "mps2-an505",
+        Region(0x1000_0000, 4 << 20),
+        Region(0x3800_0000, 4 << 20),
+        _products(692, 632, 488, 392, depthwise=148, windows=1452, values=612),
+        _requantizations(64, 152, 88, 100),
+    ),
+    "cortex-m55": Core(
+        ("-mcpu=cortex-m55", *_SOFT),
+        "mps3-an547",
+        Region(0x0000_0000, 512 << 10),
+        Region(0x2100_0000, 2 << 20),
+        _products(748, 680, 532, 416, depthwise=148, windows=1476, values=672),
+        _requantizations(60, 152, 88, 100),
     ),
 }
 

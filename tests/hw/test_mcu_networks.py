@@ -163,8 +163,17 @@ def test_what_takes_accumulators_is_refused_by_name() -> None:
 
 
 @pytest.mark.tool
-@pytest.mark.parametrize("core", ["cortex-m0", "cortex-m4"])
-@pytest.mark.parametrize("name", ["residual", "groups", "line"])
+@pytest.mark.parametrize(
+    ("name", "core"),
+    [
+        ("residual", "cortex-m4"),
+        ("groups", "cortex-m0"),
+        ("line", "cortex-m3"),
+        ("every operation", "cortex-m7"),
+        ("residual", "cortex-m33"),
+        ("groups", "cortex-m55"),
+    ],
+)
 def test_firmware_equals_the_integer_model_and_a_flipped_weight_is_named(
     name: str, core: CoreName, tmp_path: Path
 ) -> None:
