@@ -56,6 +56,7 @@ def record_ledger(run: RunFolder) -> Ledger:
             "config": sha256_of_bytes(config_to_json(config).encode()),
             "data": run.artifact("data").sha256,
             **({"source": config.source.sha256} if isinstance(config, ImportConfig) else {}),
+            **{name: file.sha256 for name, file in plan.inputs.items()},
         },
         "artifacts": [_entry(artifact) for artifact in artifacts],
         "checks": [result.check for result in results.values()],
