@@ -71,7 +71,7 @@ def compare_with_derivation(derivation: Derivation, ledger: Ledger, *, trust_cod
 
 def _fields_of(executors: tuple[str, ...]) -> Iterator[str]:
     for name in executors:
-        yield from (f"checks[{name}]", f"proofs[{name} ", f"accuracy.{name}", f"resources.{name}")
+        yield from (f"checks[{name}]", f"proofs[{name} ", f"accuracy.{name}", f"resources.{name}", f"layers[{name} ")
         yield from (f"failures[check-{name}]", "accuracy.quantized", "accuracy.test_samples")
 
 

@@ -13,12 +13,12 @@ every reachable accumulator iff they are at both ends of every run of one code, 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitproof.export.integer import Interval, Ranges, Threshold
+from bitproof.export.integer import IntegerType, Interval, Ranges, Threshold
 from bitproof.export.onnx_int8.graph import MAX_STORED
 from bitproof.pipeline import Codes
 
@@ -74,6 +74,11 @@ def fit(node: Threshold, reachable: Ranges, factor: int, *, divides: bool = Fals
         biases.append(bias)
         clipped |= over
     return Fitted(np.array(scales, dtype=np.float32), np.array(biases, dtype=np.int64), factor, clipped)
+
+
+def counted(node: Threshold) -> Threshold:
+    """Return *node* with its codes counted from 0."""
+    return replace(node, lowest=0, step=1, output=IntegerType.smallest_for(0, node.levels))
 
 
 def run_ends(thresholds: Codes, interval: Interval) -> tuple[Codes, Codes]:

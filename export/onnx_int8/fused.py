@@ -1,21 +1,23 @@
 """Steps of the program as one or few operators of onnxruntime that multiply, requantize and saturate in one go.
 
-A product that ends with thresholds becomes, in an order that depends on its shape,
+A product that ends with thresholds becomes the fastest of these that is proven for it, by a table of measured times
+(:mod:`bitproof.export.onnx_int8.costs`):
 
-* ``quantized``: QLinearConv, or QGemm for a matrix, on stored weights times k
+* ``quantized``: QLinearConv, or QGemm for a matrix, on weights times k, stored in int8 or uint8
   (:mod:`bitproof.export.onnx_int8.fitting`);
-* ``carried``: a float32 Conv whose sums are exact, and QuantizeLinear, which is faster if a channel meets few inputs.
+* ``carried``: a float32 Conv whose sums are exact, and QuantizeLinear;
+* single integer steps, which are always proven.
 
 A sum of codes becomes QLinearAdd, if every pair of codes gives what it should. A max pool goes onto what was
-requantized, which is the same, since codes never fall. Where nothing of this is proven, the nodes are written one by
-one, as :mod:`bitproof.export.onnx_int8.operations` does.
+requantized, which is the same, since codes never fall. Single steps are nodes written one by one, as
+:mod:`bitproof.export.onnx_int8.operations` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,18 +28,20 @@ from bitproof.export.integer import (
     Add,
     Affine,
     Conv,
-    IntegerType,
-    Interval,
     MatMul,
     MaxPool,
     Ranges,
     Threshold,
     hull,
+    solve_requantization,
 )
 from bitproof.export.onnx_int8.context import Context
-from bitproof.export.onnx_int8.fitting import Fitted, divisor_of, fit, run_ends
+from bitproof.export.onnx_int8.costs import Way, ranked
+from bitproof.export.onnx_int8.fitting import Fitted, counted, divisor_of, fit
 from bitproof.export.onnx_int8.graph import INT8, MAX_STORED, Stored, Value, zero_point_of
+from bitproof.export.onnx_int8.joined import joined
 from bitproof.export.onnx_int8.products import code_zero, spatial, unpacked
+from bitproof.export.onnx_int8.requantization import is_measured
 from bitproof.export.program.step import Step
 from bitproof.pipeline import Codes
 
@@ -45,10 +49,6 @@ PAIR_LIMIT = (1 << 15) - 1
 """Two products of uint8 and int8 are added in 16 bits, saturating, by processors with AVX2 and without VNNI."""
 MIDDLE = 128
 """Zero point of weights in uint8, which no processor saturates."""
-FEW_INPUTS = 3
-"""A convolution that takes so few channels is faster in float32 than in QLinearConv (``make bench-onnx``)."""
-FINE, LARGEST_TERM, ROUNDINGS = 1 << 12, 4 * 255, 8
-"""Of QLinearAdd: a denominator, the largest sum of bytes, and more roundings than any way of adding three terms has."""
 MOST_PARTS = 1 << 10
 """The finest bias of a float32 convolution, in parts of an accumulator: finer than any activation needs it."""
 
@@ -81,8 +81,10 @@ class _Task:
 
 
 def fused(context: Context, step: Step, inputs: Sequence[tuple[str, Value]]) -> Value | None:
-    """Write *step*, which takes *inputs*, its ``before`` carried out already; None: nothing is proven for it."""
+    """Write *step*, which takes *inputs*, its ``before`` carried out already; None: single steps are to be used."""
     threshold = step.thresholds
+    if threshold is not None and isinstance(step.main, Conv | MatMul):
+        context.times_ps[threshold.name] = _estimates(context, step.main)["single-steps"]
     if context.construction == "single-steps" or threshold is None or threshold.step != 1:
         return None
     if threshold is step.main:
@@ -92,16 +94,32 @@ def fused(context: Context, step: Step, inputs: Sequence[tuple[str, Value]]) -> 
         return None
     if isinstance(step.main, Add):
         is_plain = len(inputs) == 2 and step.after == (threshold,)
-        return _joined(context, step.main, threshold, inputs, zero_point) if is_plain else None
+        return joined(context, step.main, threshold, inputs, zero_point) if is_plain else None
     task = _task(context, step, inputs[0], threshold, zero_point)
     if task is None:
         return None
-    product = task.product
-    few = isinstance(product, Conv) and product.groups == 1 and product.weights.shape[1] <= FEW_INPUTS
-    for write in (_carried, _quantized) if few else (_quantized, _carried):
-        if write(context, task):
+    estimates = _estimates(context, task.product)
+    for way in ranked(estimates):
+        if way == "single-steps":
+            if is_measured(solve_requantization(task.thresholds, context.ranges[task.product.name])):
+                return None
+        elif _write(context, task, way):
+            context.times_ps[threshold.name] = estimates[way]
             return Stored(_name(task), zero_point)
     return None
+
+
+def _estimates(context: Context, product: Conv | MatMul) -> dict[Way, int]:
+    """Return picoseconds a sample for each construction that *product* has, whether it is proven or not."""
+    positions = prod(context.shapes[product.name][1:]) if isinstance(product, Conv) else 1
+    return dict(context.costs.estimate_ps(product, positions))
+
+
+def _write(context: Context, task: _Task, way: Way) -> bool:
+    """Write the activation of *task* by *way*, if that is allowed and proven."""
+    if way == "carried":
+        return _carried(context, task)
+    return _quantized(context, task, unsigned=way == "quantized-uint8")
 
 
 def _unchanged(context: Context, threshold: Threshold, given: tuple[str, Value]) -> Stored | None:
@@ -138,11 +156,6 @@ def _task(
     ranges = context.ranges[name]
     largest = hull(ranges).high + source.zero_point
     return _Task(product, source, ranges, largest, threshold, thresholds, bias, zero_point, step.max_pool)
-
-
-def counted(node: Threshold) -> Threshold:
-    """Return *node* with its codes counted from 0."""
-    return replace(node, lowest=0, step=1, output=IntegerType.smallest_for(0, node.levels))
 
 
 def _name(task: _Task) -> str:
@@ -183,30 +196,25 @@ def _described(context: Context, task: _Task, entry: dict[str, Any]) -> None:
     context.hidden[node.name] = {"tensor": tensor, "zero_point": 0, "type": "int32", "nodes": [node_of]}
 
 
-def _factors(task: _Task) -> Iterator[tuple[int, bool]]:
-    """Yield by which factors the weights may be stored multiplied, the largest first, and whether in uint8.
+def _factor(task: _Task, *, unsigned: bool) -> int:
+    """Return the largest number by which the weights may be stored multiplied, in uint8 or int8; 0: by none.
 
-    int8 is faster, but two products may have to fit 16 bits.
+    They lie about the middle of uint8. Of int8 two products may have to fit 16 bits.
     """
     weights = task.product.weights
     low, high = min(int(weights.min()), -1), max(int(weights.max()), 1)
     fits = min(INT8.high // high, INT8.low // low)
-    safe = PAIR_LIMIT // (2 * max(high, -low) * max(task.largest, 1))
-    if min(fits, safe):
-        yield min(fits, safe), False
-    if fits > safe:
-        yield fits, True
+    return fits if unsigned else min(fits, PAIR_LIMIT // (2 * max(high, -low) * max(task.largest, 1)))
 
 
-def _quantized(context: Context, task: _Task) -> bool:
-    """Write QLinearConv or QGemm, if some factor is proven."""
-    reachable = context.ranges[task.product.name]
-    for factor, unsigned in _factors(task):
-        fitted = fit(task.thresholds, reachable, factor)
-        if fitted is not None:
-            _write_quantized(context, task, fitted, unsigned=unsigned)
-            return True
-    return False
+def _quantized(context: Context, task: _Task, *, unsigned: bool) -> bool:
+    """Write QLinearConv or QGemm, if the largest factor is proven."""
+    factor = _factor(task, unsigned=unsigned)
+    fitted = fit(task.thresholds, context.ranges[task.product.name], factor) if factor else None
+    if fitted is None:
+        return False
+    _write_quantized(context, task, fitted, unsigned=unsigned)
+    return True
 
 
 def _write_quantized(context: Context, task: _Task, fitted: Fitted, *, unsigned: bool) -> None:
@@ -296,93 +304,3 @@ def _limits(context: Context, task: _Task) -> list[str]:
     none = context.graph.constant("zero", np.array(0, dtype=np.uint8))
     highest = np.array(task.activation.levels, dtype=np.uint8)
     return [none, context.graph.constant(f"{task.activation.name}.highest", highest)]
-
-
-def _common(threshold: Threshold, reachable: Ranges) -> Threshold | None:
-    """Return thresholds of one channel that count what those of every channel do, where it reaches; None: none do."""
-    lows = np.array([interval.low for interval in reachable])[:, None]
-    ends = np.array([interval.high for interval in reachable])[:, None] + 1
-    reached = np.clip(threshold.thresholds, lows, ends)
-    row = reached.max(axis=0, keepdims=True)
-    if not np.array_equal(np.clip(row, lows, ends), reached):
-        return None
-    return replace(counted(threshold), thresholds=row, flipped=threshold.flipped[:1])
-
-
-def is_exact_sum(common: Threshold, reach: Interval, fitted: Fitted) -> bool:
-    """Tell whether ``m x + m y + c`` in float32 rounds to the code of x + y, however its three terms are rounded.
-
-    That is so if m has so few bits that float32 holds every term and sum, or if the nearest boundary is further than
-    all roundings together. Stored codes and zero points are bytes: every term is at most 510 m.
-    """
-    m, bias = Fraction(float(fitted.scale[0])), int(fitted.bias[0])
-    if m.denominator <= FINE and m.numerator * LARGEST_TERM * 2 <= EXACT_FLOAT32:
-        return True
-    error = ROUNDINGS * LARGEST_TERM * m / (1 << 24)
-    ends, codes = run_ends(common.thresholds[0], reach)
-    for end, code in zip(ends.tolist(), codes.tolist(), strict=True):
-        value = m * (end + bias) + Fraction(1, 2)
-        if (code > 0 and value - code <= error) or (code < common.levels and code + 1 - value <= error):
-            return False
-    return True
-
-
-def _joined(
-    context: Context, node: Add, threshold: Threshold, inputs: Sequence[tuple[str, Value]], zero_point: int
-) -> Stored | None:
-    """Write QLinearAdd, if all channels have the same thresholds and every pair of codes gives what it should."""
-    (first, one), (second, two) = inputs
-    if not isinstance(one, Stored) or not isinstance(two, Stored) or not (one.is_operand and two.is_operand):
-        return None
-    reach = hull(context.ranges[node.name])
-    common = _common(threshold, context.ranges[node.name])
-    fitted = None if common is None else fit(common, (reach,), 1)
-    if common is None or fitted is None or not is_exact_sum(common, reach, fitted):
-        return None
-    points = [one.zero_point - int(fitted.bias[0]), two.zero_point]
-    excess = points[0] - min(max(points[0], 0), MAX_STORED)
-    points = [points[0] - excess, points[1] + excess]
-    if not 0 <= points[1] <= MAX_STORED:
-        return None
-    graph, act = context.graph, threshold.name
-    scale = graph.constant(f"{act}.scale", fitted.scale[0])
-    unit = graph.constant("one", np.array(1, dtype=np.float32))
-    none = graph.constant("zero", np.array(0, dtype=np.uint8))
-    operands = []
-    for value, point in zip((one, two), points, strict=True):
-        operands += [value.tensor, scale, code_zero(graph, Stored("", point))]
-    made = graph.operation("QLinearAdd", [*operands, unit, none], f"{act}.{'added' if fitted.clipped else 'codes'}")
-    if fitted.clipped:
-        highest = graph.constant(f"{act}.highest", np.array(threshold.levels, dtype=np.uint8))
-        made = graph.operation("Clip", [made, none, highest], f"{act}.codes")
-    spans = [hull(context.ranges[name]) for name in (first, second)]
-    shape = [threshold.channels, *(1,) * (len(context.shapes[node.name]) - 1)]
-    context.activations.append(
-        {
-            "layer": act,
-            "target": made,
-            "zero_point": zero_point,
-            "shape": shape,
-            "construction": "joined",
-            "method": "QLinearAdd",
-            "scale": scale,
-            "clipped": fitted.clipped,
-            "highest": threshold.levels,
-            "stored_points": [one.zero_point, two.zero_point],
-            "spans": [[span.low, span.high] for span in spans],
-        }
-    )
-    casts = [
-        {
-            "op": "Cast",
-            "inputs": [v.tensor],
-            "output": f"{node.name}.term{i}",
-            "attributes": {"to": int(TensorProto.INT32)},
-        }
-        for i, v in enumerate((one, two))
-    ]
-    tensor = f"{node.name}.sum"
-    added = {"op": "Add", "inputs": [cast["output"] for cast in casts], "output": tensor, "attributes": {}}
-    shown = {"tensor": tensor, "zero_point": one.zero_point + two.zero_point, "type": "int32", "nodes": [*casts, added]}
-    context.hidden[node.name] = shown
-    return Stored(made, zero_point)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+from pydantic import Field, ValidationInfo, model_validator
+
+from bitproof.export.onnx_int8.costs import SHIPPED, absolute_table, digest_of_table
 from bitproof.export.program.target import Target
+from bitproof.pipeline.artifact import sha256_of_bytes
 from bitproof.pipeline.executor import Executor, ExecutorPlan, Place
+from bitproof.pipeline.import_config import SourceFile
 from bitproof.pipeline.stage import Stage, StagePlan
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bitproof.export.integer import IntegerModel
     from bitproof.export.onnx_int8.context import Construction
 
@@ -20,17 +25,40 @@ class OnnxInt8Target(Target):
     """Packed-int8 ONNX for onnxruntime.
 
     *construction* leaves operators out that are fast and proven: ``integer-only`` those that hold codes in floats,
-    ``single-steps`` all that multiply and requantize in one; None: the fastest are used.
+    ``single-steps`` all that multiply and requantize in one; None: the fastest are used. Which are the fastest is read
+    from *table*, a file that ``bitproof tune`` wrote, with the digest *table_sha256*; None: the shipped one.
     """
 
     kind: ClassVar[str] = "onnx-int8"
 
     construction: Literal["integer-only", "single-steps"] | None = None
+    table: Path | None = None
+    table_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_digest(cls, options: dict[str, object], info: ValidationInfo) -> dict[str, object]:
+        """Read the table that is named for the first time: what it holds counts, not where it lies."""
+        if "table" not in options:
+            if "table_sha256" in options:
+                raise ValueError("a digest without a table; write table=FILE")
+            return options
+        path = absolute_table(str(options["table"]), info.context)
+        return {"table_sha256": options.get("table_sha256") or digest_of_table(path), **options, "table": str(path)}
+
+    @property
+    def inputs(self) -> Mapping[str, SourceFile]:
+        """The table, if one is named."""
+        if self.table is None or self.table_sha256 is None:
+            return {}
+        return {"table": SourceFile(path=self.table, sha256=self.table_sha256)}
 
     def stages(self) -> tuple[StagePlan, ...]:
-        """Return the one stage: the writer."""
-        options = self.model_dump(mode="json", exclude_none=True)
-        return (StagePlan(self.kind, "integer", partial(_write, self.construction or "fastest"), options),)
+        """Return the one stage: the writer. Another table, shipped or named, makes its artifact stale."""
+        options = self.model_dump(mode="json", exclude_none=True, exclude={"table"})
+        options.setdefault("table_sha256", sha256_of_bytes(SHIPPED.read_bytes()))
+        make = partial(_write, self.construction or "fastest", self.table_sha256)
+        return (StagePlan(self.kind, "integer", make, options),)
 
     def executors(self) -> tuple[ExecutorPlan, ...]:
         """Return the one executor: onnxruntime."""
@@ -38,16 +66,16 @@ class OnnxInt8Target(Target):
         return (ExecutorPlan(self.kind, self.kind, self.kind, about, _run, flip=_flip),)
 
     def require_supported(self, model: IntegerModel) -> None:
-        """Build the file in memory: every form is found or refused then."""
+        """Build the file in memory: every form is found or refused then, whatever its time."""
         from bitproof.export.onnx_int8 import build
 
         build(model, construction=self.construction or "fastest")
 
 
-def _write(construction: Construction) -> Stage:
+def _write(construction: Construction, table_sha256: str | None) -> Stage:
     from bitproof.export.onnx_int8 import WriteOnnxInt8
 
-    return WriteOnnxInt8(construction)
+    return WriteOnnxInt8(construction, table_sha256)
 
 
 def _run(place: Place) -> Executor:

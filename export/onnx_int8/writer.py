@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 
 from bitproof.export.integer import INPUT, IntegerModel, Node, hull, load
 from bitproof.export.onnx_int8.context import Construction, Context
+from bitproof.export.onnx_int8.costs import Costs, read_table, shipped_table
 from bitproof.export.onnx_int8.fused import fused
 from bitproof.export.onnx_int8.graph import CONTRIB, INT8, GraphWriter, PlainIntegers, Stored, Value, zero_point_of
 from bitproof.export.onnx_int8.operations import WRITERS
@@ -36,10 +37,12 @@ IR_VERSION = 8
 class WriteOnnxInt8(Stage):
     """Write the integer model as packed-int8 ONNX.
 
-    *construction*: which operators may be used.
+    *construction*: which operators may be used. *table_sha256*: of the table of times among the inputs of the run;
+    None: the shipped one.
     """
 
     construction: Construction = "fastest"
+    table_sha256: str | None = None
 
     name: ClassVar[str] = "onnx-int8"
     consumes: ClassVar[str] = "integer-model"
@@ -48,14 +51,20 @@ class WriteOnnxInt8(Stage):
 
     def run(self, source: Artifact, ctx: StageContext) -> Mapping[str, str]:
         """Write ``model.onnx`` and ``layers.json`` (where each layer's integers are, how activations are computed)."""
-        model, layers = build(load(source.path), ctx.progress, self.construction)
+        digest = self.table_sha256
+        table = shipped_table() if digest is None else read_table(ctx.input_file(digest), digest)
+        model, layers = build(load(source.path), ctx.progress, self.construction, table)
+        layers["times"] = f"{'the shipped' if digest is None else 'a'} table of {table.about}"
         onnx.save_model(model, ctx.workdir / FILE)
         (ctx.workdir / LAYERS).write_text(json.dumps(layers, indent=1, sort_keys=True) + "\n")
         return {}
 
 
 def build(
-    model: IntegerModel, progress: Progress = silent, construction: Construction = "fastest"
+    model: IntegerModel,
+    progress: Progress = silent,
+    construction: Construction = "fastest",
+    costs: Costs | None = None,
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """Return the ONNX form of *model*, and a description of its layers.
 
@@ -68,11 +77,13 @@ def build(
         model: the integer model.
         progress: is told how far the writing is.
         construction: which operators may be used.
+        costs: decide between constructions that are proven; None: the shipped table.
 
     Returns:
         The graph, and ``input`` (the zero point that is added to the codes), ``values`` (the tensor of each node, its
         zero point and type; of one that no tensor holds the ``nodes`` that would give it) and ``activations`` (layer,
-        target tensor, zero point, shape of a single position, method, and what its construction needs to be run alone).
+        target tensor, zero point, shape of a single position, method, estimated time of product and activation, and
+        what its construction needs to be run alone).
 
     Raises:
         StageError: a layer has no form in this target; the message names it and what is supported.
@@ -82,7 +93,7 @@ def build(
         raise StageError(f"onnx-int8 has no form for {', '.join(missing)}")
     graph, known = GraphWriter(), model.values
     ranges, sums = ({name: getattr(value, what) for name, value in known.items()} for what in ("ranges", "sums"))
-    context = Context(graph, ranges, model.shapes(), sums, construction)
+    context = Context(graph, ranges, model.shapes(), sums, costs or shipped_table(), construction)
     source, kind, shift = _input(graph, model)
     values = _Values(context, model, {INPUT: source})
     program = schedule(model)
@@ -104,6 +115,8 @@ def build(
     onnx.checker.check_model(proto, full_check=True)
     described = {name: _describe(value) for name, value in values.held.items()} | context.hidden
     shown = {node.name: described[node.name] for node in model.nodes if node.name in described}
+    for entry in context.activations:
+        entry["time_ps"] = context.times_ps.get(entry["layer"])
     return proto, {"input": {"zero_point": shift}, "values": shown, "activations": context.activations}
 
 
