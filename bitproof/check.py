@@ -24,7 +24,7 @@ from bitproof.pipeline.executor import (
     Requantizer,
 )
 from bitproof.pipeline.import_config import ImportConfig
-from bitproof.pipeline.ledger import CheckEntry, ProofEntry
+from bitproof.pipeline.ledger import CheckEntry, LayerEntry, ProofEntry
 from bitproof.pipeline.parity import ParityReport, compare_codes
 from bitproof.pipeline.progress import Progress, ShowsProgress, silent
 from bitproof.pipeline.record import Record
@@ -45,6 +45,16 @@ class Measured(Protocol):
         ...
 
 
+@runtime_checkable
+class HasConstructions(Protocol):
+    """An executor that has several constructions of a layer, and tells which it took."""
+
+    @property
+    def layers(self) -> tuple[LayerEntry, ...]:
+        """A line for each layer, without its proof."""
+        ...
+
+
 class CheckResult(Record):
     """What the check of one executor found; ``checks/<executor>.json``."""
 
@@ -53,6 +63,7 @@ class CheckResult(Record):
     accuracy: float | None
     resources: dict[str, int | float | str]
     tools: dict[str, str] = Field(default={})
+    layers: tuple[LayerEntry, ...] = ()
 
 
 def accuracy_percent(run: RunFolder, outputs: Codes, labels: NDArray[np.int64]) -> float:
@@ -142,6 +153,7 @@ def run_check(run: RunFolder, plan: ExecutorPlan, progress: Progress = silent) -
         proofs.extend(executor.prove_sums(model))
     if isinstance(executor, MatrixUnit):
         proofs.extend(prove_matrix_units(model, executor, run.config().seed))
+    layers = executor.layers if isinstance(executor, HasConstructions) else ()
     resources = dict(executor.measure(vectors.codes)) if isinstance(executor, Measured) else {}
     accuracy = None if vectors.labels is None else accuracy_percent(run, outputs, vectors.labels)
     return CheckResult(
@@ -150,7 +162,14 @@ def run_check(run: RunFolder, plan: ExecutorPlan, progress: Progress = silent) -
         accuracy=accuracy,
         resources=resources,
         tools={tool.name: tool.version() or "unknown" for tool in plan.tools},
+        layers=tuple(_with_proof(entry, proofs) for entry in layers),
     )
+
+
+def _with_proof(entry: LayerEntry, proofs: list[ProofEntry]) -> LayerEntry:
+    """Return *entry* with how the first of *proofs* that is about its layer was decided, if it holds."""
+    found = next((proof for proof in proofs if proof.layer == entry.layer), None)
+    return entry if found is None or not found.holds else entry.model_copy(update={"proof": found.method})
 
 
 def write_result(result: CheckResult, path: Path) -> None:

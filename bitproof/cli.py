@@ -279,6 +279,18 @@ def report(run_path: RunPath, as_json: Json = False) -> None:
 
 
 @app.command()
+def tune(
+    out: Annotated[Path, typer.Option(help="Where the table is written.", metavar="FILE")] = Path("tuned.json"),
+    seconds: Annotated[float, typer.Option(help="Time for all measurements together.", min=0, max=3600)] = 60,
+    as_json: Json = False,
+) -> None:
+    """Measure onnxruntime on this machine: which operators of a packed-int8 file are the fastest here."""
+    from bitproof.commands.tune import tune as measure_table
+
+    measure_table(out, seconds=seconds, as_json=as_json)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Show every tool: found or not, its version, the version wanted, how to install it."""
     from bitproof.commands.doctor import examine

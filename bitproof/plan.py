@@ -11,7 +11,7 @@ from bitproof.network_source import NetworkSource, source_of
 from bitproof.pipeline.config import RunConfig
 from bitproof.pipeline.errors import ConfigError
 from bitproof.pipeline.executor import ExecutorPlan
-from bitproof.pipeline.import_config import ImportConfig
+from bitproof.pipeline.import_config import ImportConfig, SourceFile
 from bitproof.pipeline.stage import Stage, StagePlan
 from bitproof.targets import target_of
 
@@ -54,6 +54,11 @@ class RunPlan:
         object.__setattr__(self, "targets", targets)
         object.__setattr__(self, "stages", tuple(stages))
         object.__setattr__(self, "executors", tuple(executors))
+
+    @property
+    def inputs(self) -> Mapping[str, SourceFile]:
+        """The users' files that the targets read, by target and option."""
+        return {f"{target.name}.{name}": file for target in self.targets for name, file in target.inputs.items()}
 
     def executor(self, name: str) -> ExecutorPlan | None:
         """Return the executor called *name* in the ledger or in file names, or None."""

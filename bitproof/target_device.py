@@ -59,7 +59,9 @@ class TargetDevice:
             seed = plan.config.seed
             for stage in chain_of(plan, self.plan):
                 made = self.workdir / stage.name
-                artifact = execute(stage.make(), artifact, made, seed=seed, versions={}, name=stage.name)
+                artifact = execute(
+                    stage.make(), artifact, made, seed=seed, versions={}, name=stage.name, inputs=self.run.inputs
+                )
         return self.plan.make(Place(artifact, integer, files, self.run.cache))
 
     def _reprogrammed(self, plan: RunPlan, model: IntegerModel) -> Artifact | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -21,8 +22,8 @@ TARGETS: tuple[type[Target], ...] = (
 """One line per kind."""
 
 
-def target_of(spec: TargetSpec) -> Target:
-    """Return the target that *spec* stands for.
+def target_of(spec: TargetSpec, folder: Path | None = None) -> Target:
+    """Return the target that *spec* stands for; files that it names may lie in *folder*, beside a configuration.
 
     Raises:
         ValueError: there is no such kind or option, or a value is not allowed.
@@ -34,7 +35,7 @@ def target_of(spec: TargetSpec) -> Target:
         raise ValueError(f"unknown target {spec.kind!r} in {str(spec)!r}{hint or '.'} Known: {', '.join(kinds)}")
     kind = kinds[spec.kind]
     try:
-        return kind.model_validate(dict(spec.options))
+        return kind.model_validate(dict(spec.options), context=folder)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         key = ".".join(map(str, problem["loc"]))
@@ -43,14 +44,14 @@ def target_of(spec: TargetSpec) -> Target:
         raise ValueError(f"target {str(spec)!r}: {key} = {problem['input']!r}: {message} (options: {known})") from error
 
 
-def check_targets(specs: tuple[TargetSpec, ...]) -> tuple[TargetSpec, ...]:
-    """Return *specs* with all their options, defaults included.
+def check_targets(specs: tuple[TargetSpec, ...], folder: Path | None = None) -> tuple[TargetSpec, ...]:
+    """Return *specs* with all their options, defaults included; files that they name may lie in *folder*.
 
     Raises:
         ValueError: one is not valid, or two would have one name within a run.
     """
     seen: dict[str, TargetSpec] = {}
-    for target in map(target_of, specs):
+    for target in (target_of(spec, folder) for spec in specs):
         if target.name in seen:
             raise ValueError(f"targets {seen[target.name]} and {target} would both be called {target.name!r}; keep one")
         seen[target.name] = target.spec

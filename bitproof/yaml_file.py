@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -61,7 +62,9 @@ def read_config(path: Path, assignments: tuple[str, ...] = ()) -> RunConfig:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from error
     if assignments and isinstance(content, dict):
         content = override(content, tuple(_parse_assignment(text) for text in assignments))
-    return _with_absolute_paths(validate(content, file=path, check_targets=check_targets), path.absolute().parent)
+    folder = path.absolute().parent
+    config = validate(content, file=path, check_targets=partial(check_targets, folder=folder))
+    return _with_absolute_paths(config, folder)
 
 
 def _with_absolute_paths(config: RunConfig, folder: Path) -> RunConfig:

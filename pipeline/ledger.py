@@ -159,6 +159,26 @@ class ProofEntry(Record):
     warning: bool = False
 
 
+class LayerEntry(Record):
+    """How an executor that has several constructions of a layer carries it out.
+
+    Attributes:
+        executor: its name in the ledger.
+        layer: name of the activation that the layer ends with.
+        construction: the kind.
+        method: its operators and constants, in words.
+        time_ps: picoseconds a sample, estimated by measured layers; null: no such layer was measured.
+        proof: how it was proven to be equal to the integer model; empty: it was not.
+    """
+
+    executor: str
+    layer: str
+    construction: str
+    method: str
+    time_ps: Annotated[int, Field(ge=1)] | None
+    proof: str = ""
+
+
 class FailureEntry(Record):
     """A stage that could not be carried out; the rest of the run is recorded all the same."""
 
@@ -228,6 +248,7 @@ class Ledger(Record):
     gates: dict[str, float | str] = Field(default={})
     calibrations: tuple[CalibrationEntry, ...] = ()
     heads: dict[str, tuple[int, int]] = Field(default={})
+    layers: tuple[LayerEntry, ...] = ()
     previous: Sha256 | None
     sha256: Sha256
 

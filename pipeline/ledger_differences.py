@@ -14,6 +14,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "checks": ("actual",),
     "proofs": ("actual", "layer"),
     "failures": ("stage",),
+    "layers": ("executor", "layer"),
     "calibrations": ("executor", "faults", "fault_seed"),
 }
 """By what the entries of each list are told apart; of several with the same, the first is the first of the others."""

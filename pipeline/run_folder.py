@@ -11,12 +11,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bitproof.pipeline.artifact import Artifact
+from bitproof.pipeline.artifact import Artifact, sha256_of_bytes
 from bitproof.pipeline.config import RunConfig
 from bitproof.pipeline.errors import InputError
-from bitproof.pipeline.import_config import ImportConfig
+from bitproof.pipeline.import_config import ImportConfig, SourceFile
 from bitproof.pipeline.ledger import FailureEntry
-from bitproof.pipeline.plain_file import read_json
+from bitproof.pipeline.plain_file import MAX_JSON_BYTES, read_bytes, read_json
+from bitproof.pipeline.stage import INPUTS
 
 CONFIG = "config.json"
 
@@ -76,6 +77,40 @@ class RunFolder:
     def cache(self) -> Path:
         """Compiled simulators, shared by all runs beside this one."""
         return self.path.parent / ".cache"
+
+    @property
+    def inputs(self) -> Path:
+        """The users' files that the run keeps for its targets, each under its SHA-256."""
+        return self.path / INPUTS
+
+    def input_file(self, sha256: str) -> SourceFile:
+        """Return where the user's file with this digest is kept for a target."""
+        return SourceFile(path=self.inputs / sha256, sha256=sha256)
+
+    def keep_input(self, file: SourceFile) -> None:
+        """Copy *file* into the run unless it is there, so that it can be read and verified wherever the run is.
+
+        Raises:
+            InputError: neither the file nor the copy holds what it did when the run was configured.
+        """
+        kept = self.input_file(file.sha256).path
+        for path in (kept, file.path):
+            try:
+                content = read_bytes(path, MAX_JSON_BYTES)
+            except (OSError, ValueError):
+                continue
+            if sha256_of_bytes(content) == file.sha256:
+                break
+        else:
+            raise InputError(
+                f"{file.path} does not hold what it did when {self.path.name!r} was configured "
+                f"(SHA-256 {file.sha256}); put that file back, or name another"
+            )
+        if path != kept:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            partial = kept.with_suffix(".partial")
+            partial.write_bytes(content)
+            partial.replace(kept)
 
     def write_config(self, config: Config) -> None:
         """Record the configuration; an equal one is left alone."""

@@ -13,6 +13,9 @@ from bitproof.pipeline.artifact import Artifact, seal
 from bitproof.pipeline.errors import InputError
 from bitproof.pipeline.progress import Progress, silent
 
+INPUTS = "inputs"
+"""Folder of a run that holds the users' files that its targets read, each under its SHA-256."""
+
 
 @dataclass(frozen=True, slots=True)
 class StageContext:
@@ -25,6 +28,8 @@ class StageContext:
         resume: a folder for what lets a stage that was interrupted resume; it need not exist, outlives failures and is
             removed when the stage succeeds. None: the stage is not to keep anything.
         progress: what work that takes long calls before each of its parts.
+        inputs: the folder of the users' files that the run keeps for its targets, each under its SHA-256; None: there
+            is none.
     """
 
     workdir: Path
@@ -32,6 +37,17 @@ class StageContext:
     seed: int
     resume: Path | None = None
     progress: Progress = silent
+    inputs: Path | None = None
+
+    def input_file(self, sha256: str) -> Path:
+        """Return where the run keeps the user's file with this digest.
+
+        Raises:
+            InputError: it keeps none.
+        """
+        if self.inputs is None:
+            raise InputError(f"the user's file with the SHA-256 {sha256} is read by stages of a run alone")
+        return self.inputs / sha256
 
 
 @dataclass(frozen=True)
@@ -108,11 +124,13 @@ def execute(
     versions: Mapping[str, str],
     name: str,
     progress: Progress = silent,
+    inputs: Path | None = None,
 ) -> Artifact:
     """Run *stage* in a temporary folder beside *final* and commit the result by a rename.
 
     *name* is the stage's name within the run (one class may serve several targets); the temporary folder
-    and the scratch folder carry it, and so does the folder from which an interrupted stage resumes.
+    and the scratch folder carry it, and so does the folder from which an interrupted stage resumes. *inputs* is the
+    folder of the users' files, by default that beside *final*.
 
     Raises:
         InputError: *source* is not of the kind that the stage consumes.
@@ -125,7 +143,7 @@ def execute(
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
     resume = run_folder / "resume" / name
-    tools = _run(stage, source, StageContext(partial, scratch, seed, resume, progress))
+    tools = _run(stage, source, StageContext(partial, scratch, seed, resume, progress, inputs or run_folder / INPUTS))
     made_from = () if source is None else (source.sha256,)
     artifact = seal(
         partial,

@@ -62,6 +62,8 @@ def compare_with_derivation(derivation: Derivation, ledger: Ledger, *, trust_cod
             fields.append(found)
     stated += [f"everything of {name}: it is a user's code, and --trust-code was not given" for name in left_out]
     stated += [f"{stage}: {what}" for stage, what in derivation.plan.network.stated if stage in derivation.taken_over]
+    inputs = derivation.plan.inputs.items()
+    stated += [f"inputs.{name}: it is what {file.path.name} held, SHA-256 {file.sha256}" for name, file in inputs]
     if ledger.previous is not None:
         stated.append(f"previous: that it replaced a ledger with the SHA-256 {ledger.previous}")
     return Comparison(tuple(files), tuple(fields), tuple(stated))
@@ -69,7 +71,7 @@ def compare_with_derivation(derivation: Derivation, ledger: Ledger, *, trust_cod
 
 def _fields_of(executors: tuple[str, ...]) -> Iterator[str]:
     for name in executors:
-        yield from (f"checks[{name}]", f"proofs[{name} ", f"accuracy.{name}", f"resources.{name}")
+        yield from (f"checks[{name}]", f"proofs[{name} ", f"accuracy.{name}", f"resources.{name}", f"layers[{name} ")
         yield from (f"failures[check-{name}]", "accuracy.quantized", "accuracy.test_samples")
 
 

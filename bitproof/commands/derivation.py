@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bitproof.commands.stage import run_stage
 from bitproof.pipeline.artifact import Artifact, plain_files, seal
-from bitproof.pipeline.errors import BitproofError, IntegrityError
+from bitproof.pipeline.errors import BitproofError, InputError, IntegrityError
 from bitproof.pipeline.ledger import FailureEntry
 from bitproof.pipeline.run_folder import RunFolder
 from bitproof.pipeline.stage import StagePlan
@@ -78,8 +78,22 @@ def derivation_of(run: RunFolder, *, trust_code: bool) -> Iterator[Derivation]:
     taken_over = plan.network.inputs(trust_code=trust_code)
     with tempfile.TemporaryDirectory(prefix="bitproof-verify-") as folder:
         again = RunFolder(Path(folder).resolve() / run.path.name)
+        _keep_inputs(run, again, plan)
         again.write_config(plan.config)
         yield Derivation(run, again, plan, taken_over)
+
+
+def _keep_inputs(run: RunFolder, again: RunFolder, plan: RunPlan) -> None:
+    """Copy the users' files that *run* keeps for its targets: those alone, not what lies where they came from.
+
+    Raises:
+        IntegrityError: *run* holds one no longer, or another.
+    """
+    for name, file in plan.inputs.items():
+        try:
+            again.keep_input(run.input_file(file.sha256))
+        except InputError as error:
+            raise IntegrityError(f"the input {name} was changed after the run kept it: {error}") from error
 
 
 def _take_over(run: RunFolder, again: RunFolder, stage: StagePlan) -> None:

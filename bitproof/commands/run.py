@@ -75,6 +75,8 @@ def carry_out(config: Config, *, runs: Path, until: str | None, cores: int | Non
     product = run.file(plan.product_of(goal))
     with run.locked():
         made_before = _time_of(product)
+        for file in plan.inputs.values():
+            run.keep_input(file)
         run.write_config(config)
         _forget(run, plan)
         calibrations = recorded_calibrations(run.ledger)

@@ -174,6 +174,7 @@ def results_beside(run: RunFolder, plan: RunPlan, ledger: Ledger) -> list[str]:
             "proofs": all(proof in ledger.proofs for proof in result.proofs),
             "accuracy": result.accuracy == ledger.accuracy.get(name),
             "resources": result.resources == ledger.resources.get(name, {}),
+            "layers": all(layer in ledger.layers for layer in result.layers),
             "tools": result.tools.items() <= ledger.tools.items(),
         }
         place = file.relative_to(run.path)

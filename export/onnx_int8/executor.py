@@ -23,7 +23,7 @@ from bitproof.export.onnx_int8.sums import prove_sums
 from bitproof.export.onnx_int8.writer import FILE, LAYERS
 from bitproof.export.subgraph import cut
 from bitproof.pipeline import Artifact, Codes, InputError, WeightSign
-from bitproof.pipeline.ledger import ProofEntry
+from bitproof.pipeline.ledger import LayerEntry, ProofEntry
 from bitproof.pipeline.progress import Progress, silent
 
 ROWS_AT_ONCE = 1 << 15
@@ -48,13 +48,15 @@ class OnnxInt8Executor:
             self._zero_point = int(layers["input"]["zero_point"])
             self._values: dict[str, dict[str, Any]] = layers["values"]
             self._layers: list[dict[str, Any]] = layers["activations"]
+            self._times = str(layers.get("times", "the shipped table"))
+            self.layers = tuple(map(self._line, self._layers))
             _require_described(self._onnx.graph, self._values, self._layers)
-            self._session = _session(self._onnx)
+            self._session = open_session(self._onnx)
             self._behind = self._session
             table = pixel_table(self._onnx, _run_once)
             self._pixel_of = None if table is None else dict(zip(table.tolist(), range(len(table)), strict=True))
             if table is not None:
-                self._behind = _session(behind_pixels(self._onnx))
+                self._behind = open_session(behind_pixels(self._onnx))
         except (*DAMAGED, DecodeError) as error:
             raise InputError(f"{artifact.path} does not hold a packed-int8 ONNX model: {error}") from error
 
@@ -97,7 +99,7 @@ class OnnxInt8Executor:
         for tensor, kind in kinds.items():
             if tensor not in given | {"codes"}:
                 shown.graph.output.append(onnx.helper.make_tensor_value_info(tensor, kind, None))
-        session = _session(shown)
+        session = open_session(shown)
         source = session.get_inputs()[0]
         values = (codes + self._zero_point).astype(_kind_of(session))
         names = [tensor for tensor in kinds if tensor != "codes"]
@@ -116,8 +118,13 @@ class OnnxInt8Executor:
         return {
             "file_bytes": self._onnx.ByteSize(),
             "weight_bytes": sum(len(packed_bytes(tensor)) for tensor in packed),
-            "requantization": "; ".join(f"{entry['layer']}: {entry['method']}" for entry in self._layers),
+            "times_of_layers": f"estimated by {self._times}",
         }
+
+    def _line(self, entry: Mapping[str, Any]) -> LayerEntry:
+        """Return the line of an activation in the ledger."""
+        known = {key: entry[key] for key in ("layer", "construction", "method")}
+        return LayerEntry(executor=self.name, time_ps=entry.get("time_ps"), **known)
 
     def requantize(self, node: str, first: int, last: int) -> Codes:
         """Run the nodes of the activation *node* alone, on every accumulator from *first* to *last*."""
@@ -129,7 +136,7 @@ class OnnxInt8Executor:
         entry, channels = self._entry(node), self._channels(node)
         if entry["construction"] in CONSTRUCTIONS:
             return requantized(self._onnx.graph, entry, accumulators, _run_once) - int(entry["zero_point"])
-        session = _session(self._part(node))
+        session = open_session(self._part(node))
         rows = max(1, min(ROWS_AT_ONCE, ELEMENTS_AT_ONCE // channels))
         pieces = [np.zeros((0, channels), dtype=np.int64)]
         for start in range(0, len(accumulators), rows):
@@ -209,7 +216,7 @@ def _require_described(graph: onnx.GraphProto, values: dict[str, dict[str, Any]]
         raise ValueError(f"{LAYERS} names the tensors {unknown!r:.200}, which the graph does not make")
 
 
-def _session(model: onnx.ModelProto) -> Any:
+def open_session(model: onnx.ModelProto) -> Any:
     """Return the session that runs *model*.
 
     Raises:
@@ -248,7 +255,7 @@ def _kind_of(session: Any) -> type[np.int8] | type[np.uint8]:
 
 def _run_once(model: onnx.ModelProto, given: Mapping[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
     """Run *model*, which has one output, on *given*."""
-    made: np.ndarray[Any, Any] = _made(_session(model), None, given)[0]
+    made: np.ndarray[Any, Any] = _made(open_session(model), None, given)[0]
     return made
 
 

@@ -1,21 +1,23 @@
 """Steps of the program as one or few operators of onnxruntime that multiply, requantize and saturate in one go.
 
-A product that ends with thresholds becomes, in an order that depends on its shape,
+A product that ends with thresholds becomes the fastest of these that is proven for it, by a table of measured times
+(:mod:`bitproof.export.onnx_int8.costs`):
 
-* ``quantized``: QLinearConv, or QGemm for a matrix, on stored weights times k
+* ``quantized``: QLinearConv, or QGemm for a matrix, on weights times k, stored in int8 or uint8
   (:mod:`bitproof.export.onnx_int8.fitting`);
-* ``carried``: a float32 Conv whose sums are exact, and QuantizeLinear, which is faster if a channel meets few inputs.
+* ``carried``: a float32 Conv whose sums are exact, and QuantizeLinear;
+* single integer steps, which are always proven.
 
-A sum of codes, or codes that take another scale, become QLinearAdd (:mod:`bitproof.export.onnx_int8.joined`).
-
-A max pool goes onto what was requantized, which is the same, since codes never fall. Where nothing of this is proven,
-the nodes are written one by one, as :mod:`bitproof.export.onnx_int8.operations` does.
+A sum of codes, or codes that take another scale, become QLinearAdd (:mod:`bitproof.export.onnx_int8.joined`). A max
+pool goes onto what was requantized, which is the same, since codes never fall. Single steps are nodes written one by
+one, as :mod:`bitproof.export.onnx_int8.operations` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -31,12 +33,15 @@ from bitproof.export.integer import (
     Ranges,
     Threshold,
     hull,
+    solve_requantization,
 )
 from bitproof.export.onnx_int8.context import Context
+from bitproof.export.onnx_int8.costs import Way, ranked
 from bitproof.export.onnx_int8.fitting import Fitted, counted, divisor_of, fit
 from bitproof.export.onnx_int8.graph import INT8, MAX_STORED, Stored, Value, zero_point_of
 from bitproof.export.onnx_int8.joined import joined, rescaled
 from bitproof.export.onnx_int8.products import code_zero, partial_sums, spatial, unpacked
+from bitproof.export.onnx_int8.requantization import is_measured
 from bitproof.export.program.step import Step
 from bitproof.pipeline import Codes
 
@@ -44,8 +49,6 @@ PAIR_LIMIT = (1 << 15) - 1
 """Two products of uint8 and int8 are added in 16 bits, saturating, by processors with AVX2 and without VNNI."""
 MIDDLE = 128
 """Zero point of weights in uint8, which no processor saturates."""
-FEW_INPUTS = 3
-"""A convolution that takes so few channels is faster in float32 than in QLinearConv (``make bench-onnx``)."""
 MOST_PARTS = 1 << 10
 """The finest bias of a float32 convolution, in parts of an accumulator: finer than any activation needs it."""
 
@@ -78,8 +81,10 @@ class _Task:
 
 
 def fused(context: Context, step: Step, inputs: Sequence[tuple[str, Value]]) -> Value | None:
-    """Write *step*, which takes *inputs*, its ``before`` carried out already; None: nothing is proven for it."""
+    """Write *step*, which takes *inputs*, its ``before`` carried out already; None: single steps are to be used."""
     threshold = step.thresholds
+    if threshold is not None and isinstance(step.main, Conv | MatMul):
+        context.times_ps[threshold.name] = _estimates(context, step.main)["single-steps"]
     if context.construction == "single-steps" or threshold is None or threshold.step != 1:
         return None
     if threshold is step.main:
@@ -95,14 +100,33 @@ def fused(context: Context, step: Step, inputs: Sequence[tuple[str, Value]]) -> 
         is_plain = len(inputs) == 2 and step.after == (threshold,)
         return joined(context, step.main, threshold, inputs, zero_point) if is_plain else None
     task = _task(context, step, inputs[0], threshold, zero_point)
-    if task is None:
-        return None
-    product = task.product
-    few = isinstance(product, Conv) and product.groups == 1 and product.weights.shape[1] <= FEW_INPUTS
-    for write in (_carried, _quantized) if few else (_quantized, _carried):
-        if write(context, task):
-            return Stored(_name(task), zero_point)
+    return None if task is None else _fastest(context, task)
+
+
+def _fastest(context: Context, task: _Task) -> Stored | None:
+    """Write the activation of *task* in the fastest way that is proven; None: single steps are."""
+    estimates = _estimates(context, task.product)
+    for way in ranked(estimates):
+        if way == "single-steps":
+            if is_measured(solve_requantization(task.thresholds, context.ranges[task.product.name])):
+                return None
+        elif _write(context, task, way):
+            context.times_ps[task.activation.name] = estimates[way]
+            return Stored(_name(task), task.zero_point)
     return None
+
+
+def _estimates(context: Context, product: Conv | MatMul) -> dict[Way, int]:
+    """Return picoseconds a sample for each construction that *product* has, whether it is proven or not."""
+    positions = prod(context.shapes[product.name][1:]) if isinstance(product, Conv) else 1
+    return dict(context.costs.estimate_ps(product, positions))
+
+
+def _write(context: Context, task: _Task, way: Way) -> bool:
+    """Write the activation of *task* by *way*, if that is allowed and proven."""
+    if way == "carried":
+        return _carried(context, task)
+    return _quantized(context, task, unsigned=way == "quantized-uint8")
 
 
 def _unchanged(context: Context, threshold: Threshold, given: tuple[str, Value]) -> Stored | None:
@@ -179,30 +203,25 @@ def _described(context: Context, task: _Task, entry: dict[str, Any]) -> None:
     context.hidden[node.name] = {"tensor": tensor, "zero_point": 0, "type": "int32", "nodes": [node_of]}
 
 
-def _factors(task: _Task) -> Iterator[tuple[int, bool]]:
-    """Yield by which factors the weights may be stored multiplied, the largest first, and whether in uint8.
+def _factor(task: _Task, *, unsigned: bool) -> int:
+    """Return the largest number by which the weights may be stored multiplied, in uint8 or int8; 0: by none.
 
-    int8 is faster, but two products may have to fit 16 bits.
+    They lie about the middle of uint8. Of int8 two products may have to fit 16 bits.
     """
     weights = task.product.weights
     low, high = min(int(weights.min()), -1), max(int(weights.max()), 1)
     fits = min(INT8.high // high, INT8.low // low)
-    safe = PAIR_LIMIT // (2 * max(high, -low) * max(task.largest, 1))
-    if min(fits, safe):
-        yield min(fits, safe), False
-    if fits > safe:
-        yield fits, True
+    return fits if unsigned else min(fits, PAIR_LIMIT // (2 * max(high, -low) * max(task.largest, 1)))
 
 
-def _quantized(context: Context, task: _Task) -> bool:
-    """Write QLinearConv or QGemm, if some factor is proven."""
-    reachable = context.ranges[task.product.name]
-    for factor, unsigned in _factors(task):
-        fitted = fit(task.thresholds, reachable, factor)
-        if fitted is not None:
-            _write_quantized(context, task, fitted, unsigned=unsigned)
-            return True
-    return False
+def _quantized(context: Context, task: _Task, *, unsigned: bool) -> bool:
+    """Write QLinearConv or QGemm, if the largest factor is proven."""
+    factor = _factor(task, unsigned=unsigned)
+    fitted = fit(task.thresholds, context.ranges[task.product.name], factor) if factor else None
+    if fitted is None:
+        return False
+    _write_quantized(context, task, fitted, unsigned=unsigned)
+    return True
 
 
 def _write_quantized(context: Context, task: _Task, fitted: Fitted, *, unsigned: bool) -> None:

@@ -80,11 +80,18 @@ def threshold(context: Context, node: Threshold, inputs: Inputs) -> Value:
     else:
         made = _compare(graph, counting, node.step, sums, shape)
         method = "comparison with every threshold"
+    if not is_measured(form):
+        context.times_ps.pop(node.name, None)
     entry = {"layer": node.name, "source": tensor, "target": made, "zero_point": zero_point, "method": method}
     entry["construction"] = construction
     width = {"type": "int64" if sums.wide else "int32", "shape": [node.channels, *(1,) * (len(shape) - 1)]}
     context.activations.append({**entry, **width})
     return Stored(made, zero_point)
+
+
+def is_measured(form: MultiplyShift | RoundingShift | None) -> bool:
+    """Tell whether measured times of single steps hold for *form*: in 32 bits; comparisons take many times as long."""
+    return isinstance(form, RoundingShift) or (isinstance(form, MultiplyShift) and form.word_bits == 32)
 
 
 def _has_form(form: MultiplyShift | RoundingShift | None, sums: PlainIntegers, reachable: Ranges) -> bool:

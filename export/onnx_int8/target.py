@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from bitproof.export.onnx_int8.costs import SHIPPED, absolute_table, digest_of_table
 from bitproof.export.program.target import Target
+from bitproof.pipeline.artifact import sha256_of_bytes
 from bitproof.pipeline.executor import Executor, ExecutorPlan, Place
+from bitproof.pipeline.import_config import SourceFile
 from bitproof.pipeline.stage import StagePlan
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bitproof.export.integer import IntegerModel
     from bitproof.export.onnx_int8 import WriteOnnxInt8
 
@@ -29,6 +32,8 @@ class OnnxInt8Target(Target):
         pixels: the file takes 8-bit images; this is the real value of one pixel, such as ``1/255``, or ``high-bits``.
             None: it takes codes.
         classes: the file gives the class, too.
+        table: of measured times, by which the fastest are told; a file that ``bitproof tune`` wrote. None: the shipped.
+        table_sha256: its digest.
     """
 
     kind: ClassVar[str] = "onnx-int8"
@@ -37,6 +42,19 @@ class OnnxInt8Target(Target):
     weights: Literal["native"] | None = None
     pixels: str | None = None
     classes: bool | None = None
+    table: Path | None = None
+    table_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_digest(cls, options: dict[str, object], info: ValidationInfo) -> dict[str, object]:
+        """Read the table that is named for the first time: what it holds counts, not where it lies."""
+        if "table" not in options:
+            if "table_sha256" in options:
+                raise ValueError("a digest without a table; write table=FILE")
+            return options
+        path = absolute_table(str(options["table"]), info.context)
+        return {"table_sha256": options.get("table_sha256") or digest_of_table(path), **options, "table": str(path)}
 
     @field_validator("pixels")
     @classmethod
@@ -45,9 +63,17 @@ class OnnxInt8Target(Target):
 
         return Ends(pixels).pixels
 
+    @property
+    def inputs(self) -> Mapping[str, SourceFile]:
+        """The table, if one is named."""
+        if self.table is None or self.table_sha256 is None:
+            return {}
+        return {"table": SourceFile(path=self.table, sha256=self.table_sha256)}
+
     def stages(self) -> tuple[StagePlan, ...]:
-        """Return the one stage: the writer."""
-        options = self.model_dump(mode="json", exclude_none=True)
+        """Return the one stage: the writer. Another table, shipped or named, makes its artifact stale."""
+        options = self.model_dump(mode="json", exclude_none=True, exclude={"table"})
+        options.setdefault("table_sha256", sha256_of_bytes(SHIPPED.read_bytes()))
         return (StagePlan(self.kind, "integer", partial(_write, self), options),)
 
     def executors(self) -> tuple[ExecutorPlan, ...]:
@@ -56,7 +82,7 @@ class OnnxInt8Target(Target):
         return (ExecutorPlan(self.kind, self.kind, self.kind, about, _run, flip=_flip),)
 
     def require_supported(self, model: IntegerModel) -> None:
-        """Build the file in memory: every form is found or refused then."""
+        """Build the file in memory: every form is found or refused then, whatever its time."""
         from bitproof.export.onnx_int8 import build
         from bitproof.export.onnx_int8.ends import Ends
 
@@ -72,8 +98,13 @@ class OnnxInt8Target(Target):
 def _write(target: OnnxInt8Target) -> WriteOnnxInt8:
     from bitproof.export.onnx_int8 import WriteOnnxInt8
 
-    construction = target.construction or "fastest"
-    return WriteOnnxInt8(construction, target.weights == "native", target.pixels, bool(target.classes))
+    return WriteOnnxInt8(
+        target.construction or "fastest",
+        target.weights == "native",
+        target.pixels,
+        bool(target.classes),
+        target.table_sha256,
+    )
 
 
 def _run(place: Place) -> Executor:

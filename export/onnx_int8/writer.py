@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 
 from bitproof.export.integer import INPUT, IntegerModel, Node, hull, load
 from bitproof.export.onnx_int8.context import Construction, Context
+from bitproof.export.onnx_int8.costs import Costs, read_table, shipped_table
 from bitproof.export.onnx_int8.ends import METADATA, Ends, describe_ends, write_classes, write_input
 from bitproof.export.onnx_int8.fused import fused
 from bitproof.export.onnx_int8.graph import CONTRIB, GraphWriter, PlainIntegers, Value
@@ -45,12 +46,14 @@ class WriteOnnxInt8(Stage):
         native_weights: weights of 2 and 4 bits are stored in the types that newer versions of ONNX have for them.
         pixels: what the file takes, see :class:`bitproof.export.onnx_int8.ends.Ends`.
         classes: it gives classes, too.
+        table_sha256: of the table of times among the inputs of the run; None: the shipped one.
     """
 
     construction: Construction = "fastest"
     native_weights: bool = False
     pixels: str | None = None
     classes: bool = False
+    table_sha256: str | None = None
 
     name: ClassVar[str] = "onnx-int8"
     consumes: ClassVar[str] = "integer-model"
@@ -59,10 +62,17 @@ class WriteOnnxInt8(Stage):
 
     def run(self, source: Artifact, ctx: StageContext) -> Mapping[str, str]:
         """Write ``model.onnx`` and ``layers.json`` (where each layer's integers are, how activations are computed)."""
-        ends = Ends(self.pixels, self.classes)
+        digest, ends = self.table_sha256, Ends(self.pixels, self.classes)
+        table = shipped_table() if digest is None else read_table(ctx.input_file(digest), digest)
         model, layers = build(
-            load(source.path), ctx.progress, self.construction, native_weights=self.native_weights, ends=ends
+            load(source.path),
+            ctx.progress,
+            self.construction,
+            table,
+            native_weights=self.native_weights,
+            ends=ends,
         )
+        layers["times"] = f"{'the shipped' if digest is None else 'a'} table of {table.about}"
         onnx.save_model(model, ctx.workdir / FILE)
         (ctx.workdir / LAYERS).write_text(json.dumps(layers, indent=1, sort_keys=True) + "\n")
         return {}
@@ -72,6 +82,7 @@ def build(
     model: IntegerModel,
     progress: Progress = silent,
     construction: Construction = "fastest",
+    costs: Costs | None = None,
     *,
     native_weights: bool = False,
     ends: Ends = PLAIN,
@@ -87,13 +98,15 @@ def build(
         model: the integer model.
         progress: is told how far the writing is.
         construction: which operators may be used.
+        costs: decide between constructions that are proven; None: the shipped table.
         native_weights: weights of 2 and 4 bits are stored in types of ONNX that onnxruntime reads since 1.18 and 1.25.
         ends: what the file takes and gives beside codes.
 
     Returns:
         The graph, and ``input`` (the zero point that is added to the codes), ``values`` (the tensor of each node, its
         zero point and type; of one that no tensor holds the ``nodes`` that would give it) and ``activations`` (layer,
-        target tensor, zero point, shape of a single position, method, and what its construction needs to be run alone).
+        target tensor, zero point, shape of a single position, method, estimated time of product and activation, and
+        what its construction needs to be run alone).
 
     Raises:
         StageError: a layer has no form in this target; the message names it and what is supported.
@@ -106,7 +119,7 @@ def build(
         raise StageError(f"onnx-int8: a network with several outputs ({names}) has no class; leave classes out")
     graph, known = GraphWriter(native_weights=native_weights), model.values
     ranges, sums = ({name: getattr(value, what) for name, value in known.items()} for what in ("ranges", "sums"))
-    context = Context(graph, ranges, model.shapes(), sums, construction)
+    context = Context(graph, ranges, model.shapes(), sums, costs or shipped_table(), construction)
     source, taken, shift = write_input(graph, model, ends)
     values = _Values(context, model, {INPUT: source})
     program = schedule(model)
@@ -123,6 +136,8 @@ def build(
     onnx.checker.check_model(proto, full_check=True)
     described = {name: _describe(value) for name, value in values.held.items()} | context.hidden
     shown = {node.name: described[node.name] for node in model.nodes if node.name in described}
+    for entry in context.activations:
+        entry["time_ps"] = context.times_ps.get(entry["layer"])
     return proto, {"input": {"zero_point": shift}, "values": shown, "activations": context.activations}
 
 

@@ -8,10 +8,12 @@ targets.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from bitproof.pipeline.executor import ExecutorPlan
+from bitproof.pipeline.import_config import SourceFile
 from bitproof.pipeline.record import Record
 from bitproof.pipeline.stage import StagePlan
 from bitproof.pipeline.target import TargetSpec
@@ -39,6 +41,11 @@ class Target(Record, ABC):
 
     def __str__(self) -> str:
         return str(self.spec)
+
+    @property
+    def inputs(self) -> Mapping[str, SourceFile]:
+        """The users' files that its options name, by the name of the option: a run keeps copies of them."""
+        return {}
 
     @abstractmethod
     def stages(self) -> tuple[StagePlan, ...]:

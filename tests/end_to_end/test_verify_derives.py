@@ -136,7 +136,9 @@ def test_each_field_of_the_ledger_that_is_false_is_named(derived: Derivation) ->
     assert tried > 300
 
 
-@pytest.mark.parametrize("collection", ["artifacts", "checks", "proofs", "resources", "accuracy", "inputs", "gates"])
+@pytest.mark.parametrize(
+    "collection", ["artifacts", "checks", "proofs", "resources", "accuracy", "inputs", "gates", "layers"]
+)
 def test_an_entry_that_is_left_out_invented_or_moved_is_named(derived: Derivation, collection: str) -> None:
     content = json.loads(derived.run.ledger.read_text())
     entries = content[collection]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from cost_tables import made_up
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from integer_graphs import graph_codes, window
@@ -146,6 +147,21 @@ def test_weights_of_eight_bits_on_codes_of_eight_bits_never_meet_in_sixteen_bits
     codes = graph_codes(model, 200)
     codes[2] = 255
     assert written.unequal(model, codes) == []
+
+
+def test_single_steps_that_were_not_measured_come_last() -> None:
+    """Measured are multiply-shifts of 32 bits; in 64 bits they take several times as long."""
+    methods = {}
+    for inputs in (16, 400):
+        build = Lines((inputs,), 3, UINT8)
+        weights = build.generator.integers(-7, 7, (6, inputs), endpoint=True)
+        hidden = build.on_lines(build.add(MatMul("fc", weights, IntegerType(4, signed=True)), INPUT), 15)
+        build.matmul(hidden, 3)
+        model = build.model()
+        written = Written.of(model, costs=made_up("single-steps"))
+        methods[inputs] = [entry["method"] for entry in written.layers["activations"]]
+        assert written.unequal(model, graph_codes(model, 100)) == []
+    assert methods == {16: ["multiply and shift right by 22, in 32 bits"], 400: ["QGemm, int8 weights times 9"]}
 
 
 def test_a_wrong_constant_of_each_construction_is_found() -> None:

@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from bitproof.export.integer import Conv, IntegerModel, IntegerType, MatMul, Threshold, run, trace
 from bitproof.export.onnx_int8 import OnnxInt8Executor, build
 from bitproof.export.onnx_int8.context import Construction
+from bitproof.export.onnx_int8.costs import Costs
 from bitproof.export.onnx_int8.fault import flip_weight
 from bitproof.export.onnx_int8.writer import FILE, LAYERS
 from bitproof.pipeline import Artifact, Codes
@@ -29,13 +30,13 @@ class Written:
     layers: dict[str, Any]
 
     @classmethod
-    def of(cls, model: IntegerModel, construction: Construction = "fastest") -> Written:
-        """Write *model*.
+    def of(cls, model: IntegerModel, construction: Construction = "fastest", costs: Costs | None = None) -> Written:
+        """Write *model*; *costs* decide between constructions, by default the shipped table.
 
         Raises:
             StageError: the target refuses a layer.
         """
-        return cls(*build(model, construction=construction))
+        return cls(*build(model, construction=construction, costs=costs))
 
     def unequal(self, model: IntegerModel, codes: Codes) -> list[str]:
         """Return the layers whose codes on input *codes* are not those of *model*, in order, and ``output``."""
