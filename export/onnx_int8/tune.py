@@ -43,6 +43,8 @@ IMAGES, VECTORS = 16, 256
 ROUNDS, COUNTED = 6, 1
 BUDGET_S = 60.0
 LAYER = "layer"
+INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "asimddp", "i8mm")
+"""Those that products of bytes depend on, as Linux calls them."""
 IMAGE_CHANNELS = 3
 LAST_CHANNELS = 16
 WEIGHTS, CODES, IMAGE = IntegerType(4, signed=True), IntegerType(4, signed=False), IntegerType(8, signed=False)
@@ -88,8 +90,9 @@ class Probe:
     def network(self, *, layer: bool) -> IntegerModel:
         """Return the network in which the layer stands, or that without it."""
         takes_image = self.kind == "convolution" and self.inputs <= IMAGE_CHANNELS
-        first = self.outputs if takes_image and not layer else self.inputs
-        channels, nodes = first, [] if takes_image else _activated(self.product("first", first, first, 1))
+        is_first = takes_image or self.kind == "matrix"  # vectors lie in memory in one way
+        first = self.outputs if is_first and not layer else self.inputs
+        channels, nodes = first, [] if is_first else _activated(self.product("first", first, first, 1))
         if layer:
             is_depthwise = self.kind == "depthwise"
             nodes += _activated(self.product(LAYER, first, self.outputs, self.kernel, depthwise=is_depthwise))
@@ -221,11 +224,12 @@ def _best_s(session: Any, codes: NDArray[np.uint8], seconds: float) -> float:  #
 
 
 def processor() -> str:
-    """Return the name of this machine's processor, as far as the system tells it."""
+    """Return the name of this machine's processor and its vector instructions, as far as the system tells them."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next((name for name in names if name), platform.machine() or "unknown")
+    found = {key.strip(): value.split() for key, _, value in (line.partition(":") for line in lines)}
+    vectors = [name for name in INSTRUCTIONS if name in found.get("flags", found.get("Features", []))]
+    return " ".join([*(found.get("model name") or [platform.machine() or "unknown"]), *vectors])
 
 
 def ratios(table: CostTable) -> list[list[str]]:

@@ -30,6 +30,7 @@ from bitproof.export.onnx_int8.costs import (
     shipped_table,
     ways_of,
 )
+from bitproof.export.onnx_int8.target import OnnxInt8Target
 from bitproof.export.onnx_int8.tune import Probe, measure
 from bitproof.pipeline import ConfigError
 from bitproof.pipeline.artifact import sha256_of_bytes
@@ -256,3 +257,14 @@ def test_every_construction_of_the_first_and_the_last_shipped_probe_is_proven() 
         for way in ways_of(probe.kind):
             written = Written.of(probe.network(layer=True), costs=made_up(way))
             assert SAID[way] in chosen(written)["layer_act"]
+
+
+def test_another_table_makes_the_artifact_stale_and_its_place_does_not(tmp_path: Path) -> None:
+    places = [tmp_path / name for name in ("one.json", "same.json", "other.json")]
+    ways: tuple[Way, ...] = ("carried", "carried", "single-steps")
+    for path, cheapest in zip(places, ways, strict=True):
+        path.write_text(made_up(cheapest).to_json())
+    one, same, other = (OnnxInt8Target.model_validate({"table": str(path)}).stages()[0].options for path in places)
+    assert one == same
+    assert one != other
+    assert OnnxInt8Target().stages()[0].options["table_sha256"] == sha256_of_bytes(SHIPPED.read_bytes())
