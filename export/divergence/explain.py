@@ -142,7 +142,7 @@ def _search(
     if not isinstance(executor, LayerTracer):
         return _search_closed(executor, model, codes, outputs, deep=deep)
     search = search_trace(model, executor, codes)
-    if search.evidence is None and deep and isinstance(executor, MatrixUnit | Requantizer):
+    if search.evidence is None and deep and isinstance(executor, MatrixUnit):  # its weights are not seen
         return _search_closed(executor, model, codes, outputs, deep=deep)
     hidden = search.evidence is not None and not search.evidence.inputs_agree
     if hidden and isinstance(executor, MatrixUnit | Requantizer):

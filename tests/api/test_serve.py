@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from default_signals import with_default_signals
 from integer_networks import random_codes, random_network
 from numpy.typing import DTypeLike, NDArray
 from written_onnx import Written
@@ -259,7 +260,7 @@ def test_requests_at_once_do_not_mix(port: int) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_script_prints_its_address_and_ends_cleanly(tmp_path: Path, number: int) -> None:
     path, log = written(NETWORK, tmp_path), tmp_path / "log"
-    argv = [sys.executable, str(SERVE), str(path), "--port", "0"]
+    argv = with_default_signals([sys.executable, str(SERVE), str(path), "--port", "0"])
     with running_beside(argv, needed_by="the test", cwd=tmp_path, log=log) as process:
         deadline, found = time.monotonic() + 60, None
         while found is None:
