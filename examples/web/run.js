@@ -34,7 +34,8 @@ async function outputsOf(session, bytes) {
     const made = await session.run({ [input.name]: given });
     for (const name of session.outputNames) {
       for (const number of made[name].data) {
-        found[name].push(Number(number));
+        const whole = Number(number); // an int64 comes as a BigInt, which JSON does not take: text keeps all its digits
+        found[name].push(Number.isSafeInteger(whole) ? whole : String(number));
       }
     }
   }
