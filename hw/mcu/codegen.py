@@ -17,7 +17,7 @@ import numpy as np
 from bitproof.export.integer import KIND, Conv, MultiplyShift, hull, load
 from bitproof.hw.mcu.activation import PlannedActivation
 from bitproof.hw.mcu.byte_codes import ByteCodes
-from bitproof.hw.mcu.cores import CoreName, core_of
+from bitproof.hw.mcu.cores import CoreName
 from bitproof.hw.mcu.manifest import OUTSIDE, ActivationEntry, Manifest, ProductEntry, ValueEntry
 from bitproof.hw.mcu.memory import require_memory
 from bitproof.hw.mcu.plan import NetworkPlan, finish_of, plan_network, ternary_run
@@ -87,7 +87,6 @@ class GenerateC(Stage):
             StageError: a layer cannot be carried out with codes of a byte and 32-bit accumulators.
             TooLargeError: firmware of them would not fit the memory.
         """
-        core_of(self.core)
         model = load(source.path)
         require_memory(model, self.core, self.flash_bytes, self.ram_bytes)
         write_sources(

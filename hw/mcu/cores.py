@@ -2,18 +2,24 @@
 
 The C sources are the same for all of them. A row says how the cross compiler is told about the core, which QEMU machine
 has it, where that machine's memories are, and how much code the kernels are for it. The linker is given the memories
-from here, so that they are written down once.
+from here, so that they are written down once. What the cores of one instruction set share is its architecture.
+
+``host`` is the machine that bitproof runs on. It has no row: no board, no emulator, and no memory to run out of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from bitproof.pipeline import ConfigError, StageError
+from bitproof.pipeline.toolchain import ARM_GCC, QEMU_ARM, QEMU_RISCV32, RISCV_GCC, Tool
 
-CoreName = Literal["cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"]
+EmulatedCore = Literal["cortex-m0", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "rv32imac"]
+"""The cores of the table: firmware runs on them in QEMU."""
+CoreName = Literal[EmulatedCore, "host"]
+HOST: Final = "host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +31,40 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class Architecture:
+    """What the processors of one instruction set share.
+
+    Attributes:
+        runtime: the folder in ``runtime`` with what of the test firmware is written in its instructions.
+        compiler: the cross compiler.
+        emulator: what runs the firmware.
+        emulator_options: what it is told beside the machine.
+        markers: the no-operations between which instructions are counted, as their bytes lie in memory.
+    """
+
+    runtime: str
+    compiler: Tool
+    emulator: Tool
+    emulator_options: tuple[str, ...]
+    markers: tuple[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Core:
     """One processor.
 
     Attributes:
+        architecture: its instruction set.
         flags: what the cross compiler is told about it.
         machine: the QEMU machine that has it.
         flash: where code and constants go.
         ram: where everything else goes.
         kernel_bytes: size of the code of each matrix kernel, by the layout of the weights, and of the files of
-            depthwise products, windows and values, as arm-none-eabi-gcc 12.2 compiles them with -O2.
+            depthwise products, windows and values, as the cross compiler (gcc 12.2) makes it with -O2.
         requantize_bytes: likewise of each requantizing kernel, by its method, what it takes from libgcc included.
     """
 
+    architecture: Architecture
     flags: tuple[str, ...]
     machine: str
     flash: Region
@@ -88,8 +115,24 @@ _MPS2_FLASH = Region(0x0000_0000, 4 << 20)
 _MPS2_RAM = Region(0x2000_0000, 4 << 20)
 _SOFT = ("-mthumb", "-mfloat-abi=soft")
 
-CORES: Mapping[CoreName, Core] = {
+_CORTEX_M = Architecture(
+    "cortex_m",
+    ARM_GCC,
+    QEMU_ARM,
+    (),
+    (b"\xd2\x46", b"\xdb\x46"),  # mov r10, r10; mov r11, r11
+)
+_RV32 = Architecture(
+    "rv32",
+    RISCV_GCC,
+    QEMU_RISCV32,
+    ("-bios", "none"),  # else QEMU loads a firmware of its own to the address where ours begins
+    (b"\x13\x20\x10\x00", b"\x13\x20\x20\x00"),  # slti x0, x0, 1; slti x0, x0, 2
+)
+
+CORES: Mapping[EmulatedCore, Core] = {
     "cortex-m0": Core(
+        _CORTEX_M,
         ("-mcpu=cortex-m0", *_SOFT),
         "microbit",
         Region(0x0000_0000, 256 << 10),
@@ -98,6 +141,7 @@ CORES: Mapping[CoreName, Core] = {
         _requantizations(64, 340, 124, 116),
     ),
     "cortex-m3": Core(
+        _CORTEX_M,
         ("-mcpu=cortex-m3", *_SOFT),
         "mps2-an385",
         _MPS2_FLASH,
@@ -106,6 +150,7 @@ CORES: Mapping[CoreName, Core] = {
         _requantizations(64, 152, 88, 100),
     ),
     "cortex-m4": Core(
+        _CORTEX_M,
         ("-mcpu=cortex-m4", *_SOFT),
         "mps2-an386",
         _MPS2_FLASH,
@@ -114,6 +159,7 @@ CORES: Mapping[CoreName, Core] = {
         _requantizations(64, 156, 88, 100),
     ),
     "cortex-m7": Core(
+        _CORTEX_M,
         ("-mcpu=cortex-m7", *_SOFT),
         "mps2-an500",
         _MPS2_FLASH,
@@ -122,6 +168,7 @@ CORES: Mapping[CoreName, Core] = {
         _requantizations(60, 152, 92, 100),
     ),
     "cortex-m33": Core(
+        _CORTEX_M,
         ("-mcpu=cortex-m33", *_SOFT),
         "mps2-an505",
         Region(0x1000_0000, 4 << 20),
@@ -130,12 +177,22 @@ CORES: Mapping[CoreName, Core] = {
         _requantizations(64, 152, 88, 100),
     ),
     "cortex-m55": Core(
+        _CORTEX_M,
         ("-mcpu=cortex-m55", *_SOFT),
         "mps3-an547",
         Region(0x0000_0000, 512 << 10),
         Region(0x2100_0000, 2 << 20),
         _products(748, 680, 532, 416, depthwise=148, windows=1476, values=672),
         _requantizations(60, 152, 88, 100),
+    ),
+    "rv32imac": Core(
+        _RV32,
+        ("-march=rv32imac", "-mabi=ilp32"),
+        "virt",
+        Region(0x8000_0000, 4 << 20),  # the board's RAM in two halves: QEMU starts at its first address
+        Region(0x8040_0000, 4 << 20),
+        _products(1292, 1320, 824, 564, depthwise=128, windows=1572, values=592),
+        _requantizations(68, 200, 96, 108),
     ),
 }
 
@@ -144,17 +201,25 @@ def require_board_memory(core: CoreName, flash: int | None = None, ram: int | No
     """Check that the emulated board of *core* has *flash* and *ram* bytes.
 
     Raises:
-        ConfigError: it has less.
+        ConfigError: it has less, or *core* is the host and has no board.
     """
-    core_of(core).with_memory(flash, ram)
+    if core != HOST:
+        core_of(core).with_memory(flash, ram)
+        return
+    for option, asked in (("flash", flash), ("ram", ram)):
+        if asked is not None:
+            raise ConfigError(
+                f"{option} = {asked} says nothing of core=host, which runs in the memory of this machine; leave "
+                f"{option} out, or name a core that has a board: {', '.join(CORES)}"
+            )
 
 
-def core_of(name: CoreName) -> Core:
+def core_of(name: EmulatedCore) -> Core:
     """Return the table row of *name*.
 
     Raises:
         StageError: there is none.
     """
     if name not in CORES:
-        raise StageError(f"unknown core {name!r}; known: {', '.join(get_args(CoreName))}")
+        raise StageError(f"unknown core {name!r}; known: {', '.join(get_args(EmulatedCore))}")
     return CORES[name]

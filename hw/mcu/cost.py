@@ -13,7 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
-from bitproof.hw.mcu.firmware import SIZES, Mode
+from bitproof.hw.mcu.cores import Core
+from bitproof.hw.mcu.executor import Mode
+from bitproof.hw.mcu.firmware import SIZES
 from bitproof.hw.mcu.manifest import Manifest
 from bitproof.pipeline import Codes, StageError
 from bitproof.pipeline.toolchain import GCC
@@ -25,8 +27,9 @@ LEAST_INSTRUCTIONS_PER_MAC = 1 / 8
 
 
 class RunsFirmware(Protocol):
-    """What runs the firmware of *folder* in *workdir*."""
+    """What runs the firmware of *folder* in *workdir* on *core*."""
 
+    core: Core
     manifest: Manifest
     folder: Path
     workdir: Path
@@ -56,7 +59,9 @@ def measure(executor: RunsFirmware, codes: Codes) -> dict[str, int | float | str
     report, stack = workdir / "instructions.txt", workdir / "stack.bin"
     for path in (report, stack):
         path.unlink(missing_ok=True)
-    executor.run_samples(Mode.MEASURE, codes[:MEASURED_SAMPLES], ["-plugin", f"./{plugin.name},out={report.name}"])
+    begin, end = (marker.hex() for marker in executor.core.architecture.markers)
+    options = ["-plugin", f"./{plugin.name},out={report.name},begin={begin},end={end}"]
+    executor.run_samples(Mode.MEASURE, codes[:MEASURED_SAMPLES], options)
     counts = [int(line) for line in report.read_text().split()]
     manifest = executor.manifest
     if len(counts) != min(len(codes), MEASURED_SAMPLES) or min(counts) < manifest.macs * LEAST_INSTRUCTIONS_PER_MAC:

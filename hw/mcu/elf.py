@@ -1,6 +1,6 @@
 """The little of ELF that the back-end reads: where in the file the bytes of a symbol are.
 
-Format: System V ABI, ELF-32, little-endian (the only form that arm-none-eabi-gcc makes for these cores).
+Format: System V ABI, little-endian: ELF-32 for the cores that are cross compiled for, ELF-32 or ELF-64 for the host.
 """
 
 from __future__ import annotations
@@ -11,9 +11,28 @@ from dataclasses import dataclass
 
 from bitproof.pipeline import StageError
 
-HEADER = struct.Struct("<16sHHIIIIIHHHHHH")
-SECTION = struct.Struct("<10I")
-SYMBOL = struct.Struct("<IIIBBH")
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """How the tables of one class of ELF files lie in memory.
+
+    Attributes:
+        symbol_fields: places of name, value and section index in a symbol.
+    """
+
+    header: struct.Struct
+    section: struct.Struct
+    symbol: struct.Struct
+    symbol_fields: tuple[int, int, int]
+
+
+FORMATS = {
+    1: _Format(struct.Struct("<16sHHIIIIIHHHHHH"), struct.Struct("<10I"), struct.Struct("<IIIBBH"), (0, 1, 5)),
+    2: _Format(struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQIIQQ"), struct.Struct("<IBBHQQ"), (0, 4, 3)),
+}
+"""By ``EI_CLASS``: 32 and 64 bits."""
+LITTLE_ENDIAN = 1
+"""``EI_DATA``."""
 SYMBOL_TABLE = 2
 """``sh_type`` of a symbol table."""
 NO_BITS = 8
@@ -49,12 +68,11 @@ def sections(image: bytes) -> tuple[ElfSection, ...]:
     """Return the section headers of the ELF file *image*.
 
     Raises:
-        StageError: it is not a 32-bit little-endian ELF file.
+        StageError: it is not a little-endian ELF file.
     """
-    if image[:6] != b"\x7fELF\x01\x01":
-        raise StageError("the firmware is not a 32-bit little-endian ELF file; build it again")
-    *_, table_offset, _, _, _, _, entry_bytes, count, names_index = HEADER.unpack_from(image)
-    raw = [SECTION.unpack_from(image, table_offset + index * entry_bytes) for index in range(count)]
+    form = _format_of(image)
+    *_, table_offset, _, _, _, _, entry_bytes, count, names_index = form.header.unpack_from(image)
+    raw = [form.section.unpack_from(image, table_offset + index * entry_bytes) for index in range(count)]
     names_offset = raw[names_index][4]
     return tuple(
         ElfSection(_text(image, names_offset + name), kind, flags, address, offset, size, link)
@@ -73,15 +91,23 @@ def file_offset(image: bytes, symbol: str) -> int:
         if name == symbol and 0 < section_index < len(table):
             section = table[section_index]
             return section.offset + value - section.address
-    raise StageError(f"the firmware has no symbol {symbol!r}; build it again")
+    raise StageError(f"the ELF file has no symbol {symbol!r}; build it again")
+
+
+def _format_of(image: bytes) -> _Format:
+    if image[:4] != b"\x7fELF" or image[4] not in FORMATS or image[5] != LITTLE_ENDIAN:
+        raise StageError("the file is not a little-endian ELF file; build it again")
+    return FORMATS[image[4]]
 
 
 def _symbols(image: bytes, table: tuple[ElfSection, ...]) -> Iterator[tuple[str, int, int]]:
+    form = _format_of(image)
     for section in table:
         if section.kind == SYMBOL_TABLE:
             names_offset = table[section.link].offset
-            for offset in range(section.offset, section.offset + section.size, SYMBOL.size):
-                name, value, _, _, _, index = SYMBOL.unpack_from(image, offset)
+            for offset in range(section.offset, section.offset + section.size, form.symbol.size):
+                fields = form.symbol.unpack_from(image, offset)
+                name, value, index = (fields[place] for place in form.symbol_fields)
                 yield _text(image, names_offset + name), value, index
 
 

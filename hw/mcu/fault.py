@@ -1,11 +1,13 @@
-"""The negative control of the parity check of firmware: one flipped weight bit inside what was built."""
+"""The negative control of the parity check of generated C: one flipped weight bit inside what was built."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from bitproof.hw.mcu.cores import HOST
 from bitproof.hw.mcu.elf import file_offset
 from bitproof.hw.mcu.firmware import ELF
+from bitproof.hw.mcu.library import LIBRARY
 from bitproof.hw.mcu.manifest import Manifest
 from bitproof.pipeline import StageError
 
@@ -19,14 +21,15 @@ def flip_weight_bit(folder: Path, *, node: str, row: int, column: int) -> str:
         What was changed, with the old and the new weight.
 
     Raises:
-        StageError: the firmware has no such weight.
+        StageError: there is no such weight.
     """
-    products = {entry.name: entry for entry in Manifest.load(folder).products}
+    manifest = Manifest.load(folder)
+    products = {entry.name: entry for entry in manifest.products}
     if node not in products:
-        raise StageError(f"no product {node!r}: the firmware has {', '.join(products)}")
+        raise StageError(f"no product {node!r}: the generated C has {', '.join(products)}")
     entry = products[node]
     word, bit = entry.locate(row, column)
-    path = folder / ELF
+    path = folder / (LIBRARY if manifest.core == HOST else ELF)
     image = bytearray(path.read_bytes())
     start = file_offset(bytes(image), entry.symbol) + word * WORD_BYTES
     fields = int.from_bytes(image[start : start + WORD_BYTES], "little")

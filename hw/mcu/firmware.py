@@ -11,20 +11,20 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 from typing import ClassVar
 
 from bitproof.hw.mcu.codegen import make_environment
-from bitproof.hw.mcu.cores import STACK_BYTES, Core, CoreName, core_of
+from bitproof.hw.mcu.cores import STACK_BYTES, Architecture, Core, EmulatedCore, core_of
 from bitproof.hw.mcu.elf import NO_BITS, sections
 from bitproof.hw.mcu.manifest import FILE as MANIFEST_FILE
 from bitproof.hw.mcu.manifest import Manifest
 from bitproof.pipeline import Artifact, Stage, StageContext, StageError
-from bitproof.pipeline.toolchain import ARM_GCC
 
 RUNTIME = Path(__file__).parent / "runtime"
 RUNTIME_FILES = ("firmware.h", "main.c", "semihosting.c", "semihosting.h", "startup.c")
+ARCHITECTURE_FILES = ("architecture.h", "entry.c")
+"""In the folder of each architecture."""
 LINKER_SCRIPT = "firmware.ld"
 ELF = "firmware.elf"
 SIZES = "size.json"
@@ -45,17 +45,6 @@ NO_LIBRARY_CALLS = "-fno-tree-loop-distribute-patterns"
 TIMEOUT_S = 300.0
 
 
-class Mode(IntEnum):
-    """What the firmware is told to do; see ``runtime/main.c``."""
-
-    RUN = 1
-    REQUANTIZE = 2
-    MULTIPLY = 3
-    MEASURE = 4
-    REQUANTIZE_AT = 5
-    TRACE = 6
-
-
 @dataclass(frozen=True)
 class BuildFirmware(Stage):
     """Compile C sources into bare-metal firmware.
@@ -67,7 +56,7 @@ class BuildFirmware(Stage):
         ram_bytes: how much RAM likewise.
     """
 
-    core: CoreName = "cortex-m4"
+    core: EmulatedCore = "cortex-m4"
     definitions: tuple[str, ...] = ()
     flash_bytes: int | None = None
     ram_bytes: int | None = None
@@ -88,24 +77,27 @@ class BuildFirmware(Stage):
         manifest = Manifest.load(source.path)
         if manifest.core != self.core:
             raise StageError(f"the C sources are for {manifest.core}, not {self.core}: generate them for {self.core}")
-        ARM_GCC.require(f"firmware for {self.core}")
+        compiler = core.architecture.compiler
+        compiler.require(f"firmware for {self.core}")
         build = ctx.scratch / "build"
-        _collect(source.path, manifest, build)
+        _collect(source.path, manifest, core.architecture, build)
         elf = _compile(core, manifest, build, self.definitions, ctx.scratch / "gcc.log")
         shutil.copyfile(elf, ctx.workdir / ELF)
         sizes = sizes_of(elf.read_bytes(), manifest.scratch_bytes)
         (ctx.workdir / SIZES).write_text(json.dumps(sizes, indent=2, sort_keys=True) + "\n")
         shutil.copyfile(source.path / MANIFEST_FILE, ctx.workdir / MANIFEST_FILE)
-        return {ARM_GCC.name: ARM_GCC.version() or "unknown"}
+        return {compiler.name: compiler.version() or "unknown"}
 
 
-def _collect(sources: Path, manifest: Manifest, build: Path) -> None:
+def _collect(sources: Path, manifest: Manifest, architecture: Architecture, build: Path) -> None:
     """Gather all files in one folder, so that the compiler is given bare names and no path reaches the firmware."""
     build.mkdir(parents=True)
     for name in manifest.sources:
         shutil.copyfile(sources / name, build / name)
     for name in (*RUNTIME_FILES, LINKER_SCRIPT):
         shutil.copyfile(RUNTIME / name, build / name)
+    for name in ARCHITECTURE_FILES:
+        shutil.copyfile(RUNTIME / architecture.runtime / name, build / name)
     (build / "network_under_test.h").write_text(adapter_header(manifest))
 
 
@@ -130,12 +122,13 @@ def adapter_header(manifest: Manifest) -> str:
 
 
 def _compile(core: Core, manifest: Manifest, build: Path, definitions: tuple[str, ...], log: Path) -> Path:
-    sources = sorted(name for name in (*manifest.sources, *RUNTIME_FILES) if name.endswith(".c"))
+    harness = (*RUNTIME_FILES, *ARCHITECTURE_FILES)
+    sources = sorted(name for name in (*manifest.sources, *harness) if name.endswith(".c"))
     objects = []
     for name in sources:
-        extra = (NO_LIBRARY_CALLS,) if name in RUNTIME_FILES else tuple(f"-D{item}" for item in definitions)
+        extra = (NO_LIBRARY_CALLS,) if name in harness else tuple(f"-D{item}" for item in definitions)
         objects.append(name.replace(".c", ".o"))
-        _gcc([*core.flags, *COMPILE_FLAGS, *extra, "-c", name, "-o", objects[-1]], build, log)
+        _gcc(core, [*COMPILE_FLAGS, *extra, "-c", name, "-o", objects[-1]], build, log)
     memory = {
         "flash_origin": core.flash.origin,
         "flash_size": core.flash.size_bytes,
@@ -146,7 +139,7 @@ def _compile(core: Core, manifest: Manifest, build: Path, definitions: tuple[str
     symbols = [f"-Wl,--defsym={name}={value:#x}" for name, value in memory.items()]
     options = ["-nostdlib", "-nostartfiles", "-Wl,--gc-sections", "-Wl,--build-id=none", "-Wl,--no-warn-rwx-segments"]
     try:
-        _gcc([*core.flags, *options, *symbols, "-T", LINKER_SCRIPT, *objects, "-lgcc", "-o", ELF], build, log)
+        _gcc(core, [*options, *symbols, "-T", LINKER_SCRIPT, *objects, "-lgcc", "-o", ELF], build, log)
     except StageError as error:
         raise _link_error(core, str(error)) from error
     return build / ELF
@@ -174,8 +167,11 @@ def _link_error(core: Core, said: str) -> StageError:
     )
 
 
-def _gcc(arguments: list[str], build: Path, log: Path) -> None:
-    ARM_GCC.run(arguments, needed_by="target c (firmware)", cwd=build, log=log, timeout_s=TIMEOUT_S)
+def _gcc(core: Core, arguments: list[str], build: Path, log: Path) -> None:
+    needed_by = "target c (firmware)"
+    core.architecture.compiler.run(
+        [*core.flags, *arguments], needed_by=needed_by, cwd=build, log=log, timeout_s=TIMEOUT_S
+    )
 
 
 def sizes_of(image: bytes, scratch_bytes: int) -> dict[str, int]:

@@ -1,8 +1,8 @@
 """The flash and RAM that the firmware of a network takes, known before anything is compiled.
 
-Constants are exact, vectors up to alignment: their sizes follow from the plan. Code is an allowance: what
-arm-none-eabi-gcc 12.2 makes of the kernels (:attr:`bitproof.hw.mcu.cores.Core.kernel_bytes`), of the test harness and
-of the calls of each layer, rounded up. So a network that is let through fits, and the estimate is at most
+Constants are exact, vectors up to alignment: their sizes follow from the plan. Code is an allowance: what the cross
+compiler (gcc 12.2) makes of the kernels (:attr:`bitproof.hw.mcu.cores.Core.kernel_bytes`), of the test harness and of
+the calls of each layer, rounded up. So a network that is let through fits, and the estimate is at most
 :data:`SLACK_BYTES` above what the linker would take.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bitproof.export.integer import IntegerModel
-from bitproof.hw.mcu.cores import STACK_BYTES, Core, CoreName, core_of
+from bitproof.hw.mcu.cores import HOST, STACK_BYTES, Core, CoreName, EmulatedCore, core_of, require_board_memory
 from bitproof.hw.mcu.plan import NetworkPlan, finish_of, plan_network
 from bitproof.hw.mcu.steps import PlannedJoin, PlannedMove, PlannedProduct, PlannedStep, PlannedSum
 from bitproof.hw.mcu.weight_layout import WeightLayout
@@ -77,7 +77,7 @@ class Footprint:
         return self.constant_bytes + self.code_bytes
 
 
-def least_and_most(plan: NetworkPlan, core: CoreName) -> tuple[Footprint, Footprint]:
+def least_and_most(plan: NetworkPlan, core: EmulatedCore) -> tuple[Footprint, Footprint]:
     """Return the footprints with the smallest and with the largest form of each requantization."""
     sizes = {planned.node.name: planned.table_bounds for planned in plan.activations}
     kernels = core_of(core).requantize_bytes
@@ -86,7 +86,7 @@ def least_and_most(plan: NetworkPlan, core: CoreName) -> tuple[Footprint, Footpr
     return least, _footprint(plan, core, high, sum(kernels.values()) if sizes else 0)
 
 
-def footprint(model: IntegerModel, core: CoreName) -> Footprint:
+def footprint(model: IntegerModel, core: EmulatedCore) -> Footprint:
     """Return what the firmware of *model* for *core* takes.
 
     Raises:
@@ -102,15 +102,19 @@ def footprint(model: IntegerModel, core: CoreName) -> Footprint:
 def require_memory(model: IntegerModel, core: CoreName, flash: int | None = None, ram: int | None = None) -> None:
     """Check that the firmware of *model* for *core* fits *flash* and *ram* bytes; None: those of the emulated board.
 
-    Requantizations are solved only if their form decides.
+    Requantizations are solved only if their form decides. The memory of the host is not asked for.
 
     Raises:
-        ConfigError: the emulated board has less than *flash* or *ram*.
+        ConfigError: the emulated board has less than *flash* or *ram*; the host has none.
         StageError: a layer has no form in C; the message names it.
         TooLargeError: it does not fit; the message tells both sizes and the largest layers.
     """
+    require_board_memory(core, flash, ram)
+    plan = plan_network(model)
+    if core == HOST:
+        return
     memory = core_of(core).with_memory(flash, ram)
-    least, most = least_and_most(plan_network(model), core)
+    least, most = least_and_most(plan, core)
     if _fits(most, memory):
         return
     if _fits(least, memory):
@@ -121,7 +125,7 @@ def require_memory(model: IntegerModel, core: CoreName, flash: int | None = None
     raise TooLargeError(_refusal(least, core, memory, bound="" if least == most else "at least "))
 
 
-def _footprint(plan: NetworkPlan, core: CoreName, tables: Mapping[str, int], requantize_bytes: int) -> Footprint:
+def _footprint(plan: NetworkPlan, core: EmulatedCore, tables: Mapping[str, int], requantize_bytes: int) -> Footprint:
     layers = []
     for step in plan.steps:
         work = WORD_BYTES * step.sums + step.shown
@@ -154,7 +158,7 @@ def _constants(step: PlannedStep) -> int:
     return held
 
 
-def _code_bytes(plan: NetworkPlan, core: CoreName) -> int:
+def _code_bytes(plan: NetworkPlan, core: EmulatedCore) -> int:
     """Return an upper allowance for code and descriptors, without the kernels that requantize."""
     kernels = core_of(core).kernel_bytes
     code = HARNESS_BYTES + sum(STEP_BYTES[type(step) is PlannedProduct and step.window is None] for step in plan.steps)
@@ -191,7 +195,7 @@ def _fits(needed: Footprint, memory: Core) -> bool:
     return needed.flash_bytes <= memory.flash.size_bytes and needed.ram_bytes <= memory.ram.size_bytes
 
 
-def _refusal(needed: Footprint, core: CoreName, memory: Core, *, bound: str) -> str:
+def _refusal(needed: Footprint, core: EmulatedCore, memory: Core, *, bound: str) -> str:
     board = core_of(core)
     lines = []
     if needed.flash_bytes > memory.flash.size_bytes:

@@ -1,4 +1,4 @@
-"""The target ``c``: bare-metal C for a microcontroller, compiled and run in QEMU."""
+"""The target ``c``: C for a microcontroller, compiled and run in QEMU, or for this machine."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import BeforeValidator, Field
 
 from bitproof.export.program.target import Target
-from bitproof.hw.mcu.cores import CoreName, require_board_memory
+from bitproof.hw.mcu.cores import HOST, CoreName, core_of, require_board_memory
 from bitproof.pipeline.executor import Executor, ExecutorPlan, Place
 from bitproof.pipeline.stage import Stage, StagePlan
-from bitproof.pipeline.toolchain import QEMU_ARM
+from bitproof.pipeline.toolchain import Tool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,9 +44,10 @@ Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1, le=1 << 30)]
 
 
 class CTarget(Target):
-    """Bare-metal C: *core* is the processor it is compiled for and run on in QEMU.
+    """C without a library: *core* is the processor it is compiled for and run on.
 
-    *flash* and *ram* are the bytes that there are of each; None: as many as the emulated board has.
+    That is in QEMU, or for ``host`` on this machine. *flash* and *ram* are the bytes that there are of each; None: as
+    many as the emulated board has.
     """
 
     kind: ClassVar[str] = "c"
@@ -63,29 +64,36 @@ class CTarget(Target):
     def stages(self) -> tuple[StagePlan, ...]:
         """Return the generator and the compiler."""
         options = self.model_dump(mode="json")
-        firmware = f"firmware-{self.core}"
         return (
             StagePlan(self.name, "integer", self._generate, options),
-            StagePlan(firmware, self.name, self._compile, options),
+            StagePlan(self._compiled, self.name, self._compile, options),
         )
 
+    @property
+    def _compiled(self) -> str:
+        """Name of the stage that compiles: it makes firmware, for the host a shared library."""
+        return "library-host" if self.core == HOST else f"firmware-{self.core}"
+
     def executors(self) -> tuple[ExecutorPlan, ...]:
-        """Return the emulator."""
+        """Return the emulator, or the process that calls the library."""
+        about, tools = "generated C, compiled for this machine and called on it", list[Tool]()
+        if self.core != HOST:
+            about, tools = f"generated C on a {self.core}, run in QEMU", [core_of(self.core).architecture.emulator]
         return (
             ExecutorPlan(
                 f"c:{self.core}",
                 self.name,
-                f"firmware-{self.core}",
-                f"generated C on a {self.core}, run in QEMU",
+                self._compiled,
+                about,
                 self._run,
                 flip=_flip,
-                tools=(QEMU_ARM,),
+                tools=tuple(tools),
                 evaluations={"scalar": 320, "logits": 100},
             ),
         )
 
     def require_options(self) -> None:
-        """Check that the emulated board has the memory that is asked for."""
+        """Check that the emulated board has the memory that is asked for; the host has no options."""
         require_board_memory(self.core, self.flash, self.ram)
 
     def require_supported(self, model: IntegerModel) -> None:
@@ -100,13 +108,17 @@ class CTarget(Target):
         return GenerateC(core=self.core, flash_bytes=self.flash, ram_bytes=self.ram)
 
     def _compile(self) -> Stage:
-        from bitproof.hw.mcu import BuildFirmware
+        from bitproof.hw.mcu import BuildFirmware, BuildLibrary
 
+        if self.core == HOST:
+            return BuildLibrary()
         return BuildFirmware(core=self.core, flash_bytes=self.flash, ram_bytes=self.ram)
 
     def _run(self, place: Place) -> Executor:
-        from bitproof.hw.mcu import FirmwareExecutor
+        from bitproof.hw.mcu import FirmwareExecutor, HostExecutor
 
+        if self.core == HOST:
+            return HostExecutor(place.artifact, place.workdir)
         return FirmwareExecutor(place.artifact, place.workdir, self.core)
 
 

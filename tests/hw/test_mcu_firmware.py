@@ -10,11 +10,11 @@ from typing import get_args
 import numpy as np
 import pytest
 from integer_networks import network_for, random_codes, random_network
-from mcu_firmware import built_firmware
+from mcu_firmware import built_firmware, executor_on
 
 from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Threshold, run, trace
 from bitproof.export.proofs import prove_matrix_units, prove_requantization
-from bitproof.hw.mcu import CoreName, FirmwareExecutor, flip_weight_bit, measure
+from bitproof.hw.mcu import CoreName, FirmwareExecutor, HostExecutor, flip_weight_bit, measure
 from bitproof.hw.mcu.elf import file_offset, sections
 from bitproof.pipeline import (
     Artifact,
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.tool
 DEFAULT_WIDTHS = (784, 64, 64, 64, 10)
 
 
-def require_equal(model: IntegerModel, executor: FirmwareExecutor, samples: int = 40) -> None:
+def require_equal(model: IntegerModel, executor: FirmwareExecutor | HostExecutor, samples: int = 40) -> None:
     codes = random_codes(model, samples)
     compare_codes(run(model, codes), executor(codes), names=("integer", executor.name), origin="random").require()
 
@@ -40,7 +40,7 @@ def require_equal(model: IntegerModel, executor: FirmwareExecutor, samples: int 
 @pytest.mark.parametrize("bits", [2, 4, 8])
 def test_every_core_equals_the_integer_model(tmp_path: Path, core: CoreName, bits: int) -> None:
     model = random_network((37, 6, 5, 7, 3), weight_type=IntegerType(bits, signed=True), act_bits=(2, 4, 8))
-    executor = FirmwareExecutor(built_firmware(model, tmp_path, core), tmp_path / "run", core)
+    executor = executor_on(core, built_firmware(model, tmp_path, core), tmp_path / "run")
     assert executor.name == f"c:{core}"
     require_equal(model, executor)
     assert isinstance(executor, Requantizer)
@@ -52,7 +52,7 @@ def test_every_core_equals_the_integer_model(tmp_path: Path, core: CoreName, bit
 @pytest.mark.parametrize("core", get_args(CoreName))
 def test_every_core_runs_ternary_rows(tmp_path: Path, core: CoreName) -> None:
     model = random_network((203, 9, 150, 3), weight_range=(-1, 1))
-    require_equal(model, FirmwareExecutor(built_firmware(model, tmp_path, core), tmp_path / "run", core))
+    require_equal(model, executor_on(core, built_firmware(model, tmp_path, core), tmp_path / "run"))
 
 
 def test_every_reachable_accumulator_is_requantized_alike(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_every_reachable_accumulator_is_requantized_alike(tmp_path: Path) -> Non
 @pytest.mark.parametrize("method", ["multiply-shift-64", "rounding-shift"])
 def test_every_core_requantizes_to_8_bits_without_thresholds(tmp_path: Path, core: CoreName, method: str) -> None:
     model = network_for(method)
-    executor = FirmwareExecutor(built_firmware(model, tmp_path, core), tmp_path / "run", core)
+    executor = executor_on(core, built_firmware(model, tmp_path, core), tmp_path / "run")
     assert executor.manifest.activations[0].method == method
     require_equal(model, executor)
     (proof,) = prove_requantization(model, executor)
@@ -179,19 +179,19 @@ def test_what_the_executor_refuses(tmp_path: Path) -> None:
         executor(zeros + np.array([0] * 7 + [16]))
     with pytest.raises(StageError, match=r"takes codes of shape \(N, 8\), not \(2, 7\)"):
         executor(zeros[:, 1:])
-    with pytest.raises(StageError, match=r"^no activation 'act1': the firmware has act0$"):
+    with pytest.raises(StageError, match=r"^no activation 'act1': the generated C has act0$"):
         executor.requantize("act1", 0, 1)
     with pytest.raises(StageError, match="are not an ascending range of int32"):
         executor.requantize("act0", 0, 1 << 31)
-    with pytest.raises(StageError, match=r"^no product 'fc2': the firmware has fc0, fc1$"):
+    with pytest.raises(StageError, match=r"^no product 'fc2': the generated C has fc0, fc1$"):
         executor.multiply("fc2", zeros)
     with pytest.raises(StageError, match=r"no weight \[4, 0\] in a matrix of 4 rows, 8 columns"):
         flip_weight_bit(artifact.path, node="fc0", row=4, column=0)
     with pytest.raises(StageError, match="the firmware is for cortex-m4, not cortex-m3"):
         FirmwareExecutor(artifact, tmp_path / "run", "cortex-m3")
-    with pytest.raises(StageError, match="the firmware has no symbol 'nothing'"):
+    with pytest.raises(StageError, match="the ELF file has no symbol 'nothing'"):
         file_offset((artifact.path / "firmware.elf").read_bytes(), "nothing")
-    with pytest.raises(StageError, match="not a 32-bit little-endian ELF file"):
+    with pytest.raises(StageError, match="not a little-endian ELF file"):
         sections(b"MZ")
 
 

@@ -6,7 +6,6 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from integer_networks import network_for, random_codes, random_network, saved
 from mcu_firmware import built_firmware
 
 from bitproof.export.integer import Affine, IntegerModel, IntegerType, MultiplyShift, run
-from bitproof.hw.mcu import BuildFirmware, CoreName, FirmwareExecutor, GenerateC
+from bitproof.hw.mcu import BuildFirmware, EmulatedCore, FirmwareExecutor, GenerateC
 from bitproof.hw.mcu.cores import CORES, STACK_BYTES
 from bitproof.hw.mcu.elf import sections
 from bitproof.hw.mcu.memory import SLACK_BYTES, Footprint, footprint, least_and_most, require_memory
@@ -67,10 +66,10 @@ def constants_in(image: bytes, model: IntegerModel) -> int:
 
 
 @pytest.mark.tool
-@pytest.mark.parametrize("core", get_args(CoreName))
+@pytest.mark.parametrize("core", CORES)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_estimate_is_never_below_the_linked_firmware_and_little_above(
-    tmp_path: Path, core: CoreName, name: str
+    tmp_path: Path, core: EmulatedCore, name: str
 ) -> None:
     model = NETWORKS[name]
     folder = built_firmware(model, tmp_path, core).path
@@ -143,7 +142,7 @@ def test_the_solver_decides_only_where_its_form_does(monkeypatch: pytest.MonkeyP
     require_memory(model, "cortex-m4", flash=exact)
     asked = []
 
-    def recorded(model: IntegerModel, core: CoreName) -> Footprint:
+    def recorded(model: IntegerModel, core: EmulatedCore) -> Footprint:
         asked.append(core)
         return footprint(model, core)
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from bitproof.export.integer import IntegerModel
 from bitproof.hw.mcu.codegen import write_sources
+from bitproof.hw.mcu.executor import WHY_MONOTONE
 from bitproof.hw.mcu.firmware import adapter_header
 from bitproof.hw.mcu.manifest import ActivationEntry, Manifest, ProductEntry
 from bitproof.hw.mcu.plan import plan_network
-from bitproof.hw.mcu.qemu import WHY_MONOTONE
 from bitproof.pipeline import Codes, WeightSign
 from bitproof.pipeline.toolchain import GCC, run_program
 

@@ -1,9 +1,9 @@
 /*
  * QEMU TCG plugin (API version 1, QEMU 4.2 to 8.x): how many instructions are executed between two markers.
  *
- * The markers are no-operations of the guest: `mov r10, r10` begins, `mov r11, r11` ends; neither is counted. For every
- * pair the file given as `out=FILE` gets one line with the count. The prototypes are declared here because
- * distributions do not ship qemu-plugin.h with QEMU.
+ * Its options are `out=FILE`, `begin=BYTES` and `end=BYTES`, in this order. The markers are no-operations of the guest,
+ * given by their bytes in hexadecimal as they lie in memory; neither is counted. For every pair the file gets one line
+ * with the count. The prototypes are declared here because distributions do not ship qemu-plugin.h with QEMU.
  */
 #include <stdint.h>
 #include <stdio.h>
@@ -32,9 +32,14 @@ extern void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *inst
 EXPORTED int qemu_plugin_version = 1;
 EXPORTED int qemu_plugin_install(qemu_plugin_id_t id, const void *info, int argc, char **argv);
 
-static const uint8_t BEGIN[2] = {0xD2, 0x46}; /* mov r10, r10 */
-static const uint8_t END[2] = {0xDB, 0x46};   /* mov r11, r11 */
+enum { MOST_BYTES = 4 };
 
+typedef struct {
+    uint8_t bytes[MOST_BYTES];
+    size_t size;
+} marker;
+
+static marker begin_marker, end_marker;
 static uint64_t executed;
 static uint64_t at_begin;
 static FILE *report;
@@ -57,8 +62,9 @@ static void end(unsigned int vcpu, void *user) {
     fprintf(report, "%llu\n", (unsigned long long)(executed - at_begin));
 }
 
-static int is_marker(const struct qemu_plugin_insn *instruction, const uint8_t marker[2]) {
-    return qemu_plugin_insn_size(instruction) == 2 && memcmp(qemu_plugin_insn_data(instruction), marker, 2) == 0;
+static int is_marker(const struct qemu_plugin_insn *instruction, const marker *wanted) {
+    return qemu_plugin_insn_size(instruction) == wanted->size &&
+           memcmp(qemu_plugin_insn_data(instruction), wanted->bytes, wanted->size) == 0;
 }
 
 static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *block) {
@@ -67,8 +73,9 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *block) {
     (void)id;
     for (index = 0; index < instructions; ++index) {
         struct qemu_plugin_insn *const instruction = qemu_plugin_tb_get_insn(block, index);
-        const executed_instruction callback = is_marker(instruction, BEGIN) ? begin : is_marker(instruction, END) ? end
-                                                                                                                  : count;
+        const executed_instruction callback = is_marker(instruction, &begin_marker) ? begin
+                                              : is_marker(instruction, &end_marker) ? end
+                                                                                    : count;
         qemu_plugin_register_vcpu_insn_exec_cb(instruction, callback, QEMU_PLUGIN_CB_NO_REGS, NULL);
     }
 }
@@ -79,9 +86,35 @@ static void close_report(qemu_plugin_id_t id, void *user) {
     fclose(report);
 }
 
+/* Read one digit of hexadecimal; -1: it is none. */
+static int digit(char text) {
+    static const char digits[] = "0123456789abcdef";
+    const char *const found = text == '\0' ? NULL : strchr(digits, text);
+    return found == NULL ? -1 : (int)(found - digits);
+}
+
+/* Read a marker from an option `name=BYTES`; 0: it is none. */
+static int read_marker(const char *option, const char *name, marker *read) {
+    const size_t skipped = strlen(name);
+    const char *text = option + skipped;
+    if (strncmp(option, name, skipped) != 0) {
+        return 0;
+    }
+    for (read->size = 0; *text != '\0'; ++read->size, text += 2) {
+        const int high = digit(text[0]);
+        const int low = high < 0 ? -1 : digit(text[1]);
+        if (low < 0 || read->size == MOST_BYTES) {
+            return 0;
+        }
+        read->bytes[read->size] = (uint8_t)(high << 4 | low);
+    }
+    return read->size > 0;
+}
+
 int qemu_plugin_install(qemu_plugin_id_t id, const void *info, int argc, char **argv) {
     (void)info;
-    if (argc != 1 || strncmp(argv[0], "out=", 4) != 0) {
+    if (argc != 3 || strncmp(argv[0], "out=", 4) != 0 || !read_marker(argv[1], "begin=", &begin_marker) ||
+        !read_marker(argv[2], "end=", &end_marker)) {
         return -1;
     }
     report = fopen(argv[0] + 4, "w");

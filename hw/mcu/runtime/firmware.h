@@ -14,6 +14,12 @@ enum {
     EXIT_NETWORK = 104
 };
 
+/* Initialize the memory, run firmware_main and end the simulation; there is a stack, and nothing else yet. */
+void start(void) __attribute__((noreturn));
+
+/* End the simulation after what the processor cannot go on from. */
+void fault(void) __attribute__((noreturn));
+
 uint32_t firmware_main(void);
 
 /* Fill the free stack with a pattern; later the lowest address that no longer holds it. */

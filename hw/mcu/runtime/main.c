@@ -14,6 +14,7 @@
  *
  * stack.bin holds the most bytes of stack that one call of the network used.
  */
+#include "architecture.h"
 #include "firmware.h"
 #include "network_under_test.h"
 #include "semihosting.h"
@@ -43,10 +44,6 @@ static uint8_t codes[NETWORK_MOST_CODES];
 static int32_t accumulators[NETWORK_MOST_ACCUMULATORS];
 static uint32_t scratch[NETWORK_SCRATCH_WORDS];
 static uint32_t most_stack_bytes;
-
-/* No-operations that the instruction counter knows: what is executed between them is counted. */
-static inline void count_begin(void) { __asm__ volatile("mov r10, r10" ::: "memory"); }
-static inline void count_end(void) { __asm__ volatile("mov r11, r11" ::: "memory"); }
 
 static uint32_t run_counted(void) {
     const uint32_t before = (uint32_t)__builtin_frame_address(0);

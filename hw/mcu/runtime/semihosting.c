@@ -1,5 +1,7 @@
-/* Files, messages and the exit code of the host, through ARM semihosting (ARM IHI 0103). */
+/* Files, messages and the exit code of the host, through semihosting (ARM IHI 0103, which RISC-V took over). */
 #include "semihosting.h"
+
+#include "architecture.h"
 
 enum {
     SYS_OPEN = 0x01,
@@ -11,21 +13,6 @@ enum {
     APPLICATION_EXIT = 0x20026
 };
 
-/*
- * A request to the host that debugs (or emulates) the processor, which stops at the breakpoint until it is answered:
- *
- *   r0  number of the operation      -> its result
- *   r1  address of its arguments: words in memory, as many as the operation has (SYS_WRITE0: of the text itself)
- *
- * 0xAB is what tells such a breakpoint from all others. Without a host the processor faults here.
- */
-static uint32_t call(uint32_t operation, const void *arguments) {
-    register uint32_t r0 __asm__("r0") = operation;
-    register const void *r1 __asm__("r1") = arguments;
-    __asm__ volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
-    return r0;
-}
-
 int32_t semihosting_open(const char *name, semihosting_mode mode) {
     uint32_t length = 0;
     uint32_t arguments[3];
@@ -35,30 +22,30 @@ int32_t semihosting_open(const char *name, semihosting_mode mode) {
     arguments[0] = (uint32_t)name;
     arguments[1] = (uint32_t)mode;
     arguments[2] = length;
-    return (int32_t)call(SYS_OPEN, arguments);
+    return (int32_t)semihosting_trap(SYS_OPEN, arguments);
 }
 
 /* The host returns the number of bytes that it did not transfer. */
 int semihosting_read(int32_t file, void *bytes, size_t size) {
     const uint32_t arguments[3] = {(uint32_t)file, (uint32_t)bytes, size};
-    return call(SYS_READ, arguments) == 0u;
+    return semihosting_trap(SYS_READ, arguments) == 0u;
 }
 
 int semihosting_write(int32_t file, const void *bytes, size_t size) {
     const uint32_t arguments[3] = {(uint32_t)file, (uint32_t)bytes, size};
-    return call(SYS_WRITE, arguments) == 0u;
+    return semihosting_trap(SYS_WRITE, arguments) == 0u;
 }
 
 void semihosting_close(int32_t file) {
     const uint32_t arguments[1] = {(uint32_t)file};
-    (void)call(SYS_CLOSE, arguments);
+    (void)semihosting_trap(SYS_CLOSE, arguments);
 }
 
-void semihosting_print(const char *text) { (void)call(SYS_WRITE0, text); }
+void semihosting_print(const char *text) { (void)semihosting_trap(SYS_WRITE0, text); }
 
 void semihosting_exit(uint32_t code) {
     const uint32_t arguments[2] = {APPLICATION_EXIT, code};
     for (;;) {
-        (void)call(SYS_EXIT_EXTENDED, arguments);
+        (void)semihosting_trap(SYS_EXIT_EXTENDED, arguments);
     }
 }

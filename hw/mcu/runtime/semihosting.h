@@ -1,4 +1,4 @@
-/* Files, messages and the exit code of the host, through ARM semihosting (ARM IHI 0103). */
+/* Files, messages and the exit code of the host, through semihosting (ARM IHI 0103, which RISC-V took over). */
 #ifndef SEMIHOSTING_H
 #define SEMIHOSTING_H
 

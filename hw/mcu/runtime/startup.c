@@ -1,4 +1,4 @@
-/* Reset, faults and the vector table of a Cortex-M. */
+/* What runs before and beside the test firmware, on any processor; `entry.c` of its folder leads here. */
 #include <stdint.h>
 
 #include "firmware.h"
@@ -7,14 +7,12 @@
 extern const uint32_t data_image[];
 extern uint32_t data_start[], data_end[], bss_start[], bss_end[], stack_top[];
 
-void reset_handler(void);
-
-static void fault_handler(void) {
+void fault(void) {
     semihosting_print("firmware: hard fault\n");
     semihosting_exit(EXIT_HARD_FAULT);
 }
 
-void reset_handler(void) {
+void start(void) {
     const uint32_t *from = data_image;
     uint32_t *to;
     for (to = data_start; to < data_end; ++to) {
@@ -25,17 +23,6 @@ void reset_handler(void) {
     }
     semihosting_exit(firmware_main());
 }
-
-typedef union {
-    uint32_t *stack;
-    void (*handler)(void);
-} vector;
-
-/* Initial stack pointer, reset, NMI, HardFault, MemManage, BusFault, UsageFault. */
-__attribute__((section(".vectors"), used)) static const vector vectors[16] = {
-    {.stack = stack_top},       {.handler = reset_handler}, {.handler = fault_handler}, {.handler = fault_handler},
-    {.handler = fault_handler}, {.handler = fault_handler}, {.handler = fault_handler},
-};
 
 /* The compiler may call these for any copy or fill. */
 void *memcpy(void *restrict to, const void *restrict from, size_t size) {
