@@ -207,6 +207,22 @@ class MatrixUnit(Protocol):
 
 
 @runtime_checkable
+class PairedMatrixUnit(Protocol):
+    """A :class:`MatrixUnit` that multiplies several vectors at once, which may stand at any place among them."""
+
+    def turns(self, node: str) -> int:
+        """Return how many vectors *node* multiplies at once."""
+        ...
+
+    def multiply(self, node: str, codes: Codes, turn: int = 0) -> Codes:
+        """Do as :class:`MatrixUnit` does, with each vector *turn* places on among those that are multiplied at once.
+
+        In as many turns as :meth:`turns` says each vector is at every place.
+        """
+        ...
+
+
+@runtime_checkable
 class LayerTracer(Protocol):
     """An executor that shows what its layers give."""
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bitproof.export.integer import Conv, IntegerModel, MatMul
 from bitproof.export.integer.analysis import Value
-from bitproof.pipeline import Codes, MatrixUnit, StageError
+from bitproof.pipeline import Codes, MatrixUnit, PairedMatrixUnit, StageError
 from bitproof.pipeline.ledger import ProofEntry
 
 RANDOM_VECTORS = 64
@@ -26,13 +26,17 @@ class NamedMatrixUnit(MatrixUnit, Protocol):
 
 
 def prove_matrix_units(model: IntegerModel, executor: NamedMatrixUnit, seed: int) -> list[ProofEntry]:
-    """Run every matrix unit of *executor* on vectors that show each weight alone, on extremes and on random codes."""
+    """Run every matrix unit of *executor* on vectors that show each weight alone, on extremes and on random codes.
+
+    Each of them is at every place of a unit that multiplies several at once.
+    """
     entries = []
     for product in (node for node in model.nodes if isinstance(node, MatMul | Conv)):
         node, value = as_matrix(product), model.values[model.sources(product.name)[0]]
         vectors, count = basis_vectors(node, value, seed), product.weights.size
-        expected = node.apply(vectors)
-        actual = executor.multiply(node.name, vectors)
+        actual = _multiplied(executor, node.name, vectors)
+        turns = len(actual) // len(vectors)
+        expected = np.tile(node.apply(vectors), (turns, 1))
         if actual.shape != expected.shape:
             raise StageError(
                 f"{executor.name} returned shape {actual.shape} for {node.name}; expected {expected.shape}"
@@ -42,7 +46,7 @@ def prove_matrix_units(model: IntegerModel, executor: NamedMatrixUnit, seed: int
         if len(differs):
             row, channel = (int(i) for i in differs[0])
             first = {
-                "vector": row,
+                "vector": row % len(vectors),
                 "channel": channel,
                 "expected": int(expected[row, channel]),
                 "actual": int(actual[row, channel]),
@@ -51,7 +55,8 @@ def prove_matrix_units(model: IntegerModel, executor: NamedMatrixUnit, seed: int
             ProofEntry(
                 layer=node.name,
                 claim=f"each of the {count} weights of the matrix unit of {executor.name} is the model's",
-                method=f"one input at its largest code, all others {value.resting}; then extremes and random codes",
+                method=f"one input at its largest code, all others {value.resting}; then extremes and random codes"
+                + (f"; each at every of {turns} places" if turns > 1 else ""),
                 cases=int(expected.size),
                 holds=len(differs) == 0,
                 actual=executor.name,
@@ -60,6 +65,13 @@ def prove_matrix_units(model: IntegerModel, executor: NamedMatrixUnit, seed: int
             )
         )
     return entries
+
+
+def _multiplied(executor: NamedMatrixUnit, node: str, vectors: Codes) -> Codes:
+    """Return the accumulators of *vectors*, shape (N, inputs), in each turn: shape (turns * N, outputs)."""
+    if not isinstance(executor, PairedMatrixUnit):
+        return executor.multiply(node, vectors)
+    return np.concatenate([executor.multiply(node, vectors, turn) for turn in range(executor.turns(node))])
 
 
 def as_matrix(node: MatMul | Conv) -> MatMul:

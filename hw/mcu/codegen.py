@@ -32,16 +32,18 @@ from bitproof.hw.mcu.steps import (
     PlannedSumPool,
 )
 from bitproof.hw.mcu.storage import OUTPUT, Stored
-from bitproof.hw.mcu.weight_layout import DepthwiseLayout, WeightLayout
+from bitproof.hw.mcu.weight_layout import DepthwiseLayout, LayoutKind, WeightLayout
 from bitproof.pipeline import Artifact, Stage, StageContext
 from bitproof.pipeline.toolchain import distribution_version
 
 HERE = Path(__file__).parent
 KERNEL_HEADERS = ("bitproof_kernels.h", "bitproof_lanes.h")
 """Of what the kernels take, in every network."""
-MATRIX_HEADERS = ("bitproof_blocks.h", "bitproof_fields.h")
-"""Private to the matrix kernels."""
-PRIVATE_HEADERS = (*MATRIX_HEADERS, "bitproof_lanes.h")
+PRIVATE_HEADERS: Mapping[LayoutKind, tuple[str, ...]] = {
+    "ternary": ("bitproof_blocks.h", "bitproof_ternary.h"),
+    **dict.fromkeys(("u2", "u4", "u8"), ("bitproof_blocks.h", "bitproof_fields.h")),
+}
+"""Private to the kernels of a layout."""
 KINDS: Mapping[type[PlannedStep], str] = {
     PlannedProduct: "product",
     PlannedSumPool: "sum-pool",
@@ -141,12 +143,13 @@ def _template_values(plan: NetworkPlan, banner: str) -> dict[str, object]:
     rescalings = [finish.rescaling for _, finish in plan.finishes if finish.rescaling is not None]
     joins = [step for step in steps if isinstance(step, PlannedJoin)]
     finishing = [step for step in steps if finish_of(step) is not None]
+    private = {"bitproof_lanes.h", "bitproof_pairs.h"}.union(*PRIVATE_HEADERS.values())
     return {
         "banner": banner,
         "p": plan.prefix,
         "P": plan.prefix.upper(),
         "plan": plan,
-        "headers": [name for name in _kernel_files(plan) if name.endswith(".h") and name not in PRIVATE_HEADERS],
+        "headers": [name for name in _kernel_files(plan) if name.endswith(".h") and name not in private],
         "inputs": plan.model.inputs,
         "outputs": plan.model.outputs,
         "input": codes,
@@ -170,7 +173,7 @@ def _template_values(plan: NetworkPlan, banner: str) -> dict[str, object]:
         "macs": sum(product.macs for product in plan.products),
         "steps": steps,
         "products": plan.products,
-        "finishes": plan.finishes,
+        "finishing": finishing,
         "activations": plan.activations,
         "rescalings": rescalings,
         "sums": [step for step in steps if isinstance(step, PlannedSum)],
@@ -238,9 +241,10 @@ def _moved(value: str, offset: int) -> str:
 def _kernel_files(plan: NetworkPlan) -> list[str]:
     """Return the files of kernels that *plan* needs."""
     files = set(KERNEL_HEADERS)
-    kinds = {product.layout.kind for product in plan.products if isinstance(product.layout, WeightLayout)}
-    if kinds:
-        files |= {*MATRIX_HEADERS, *(f"bitproof_multiply_{kind}.c" for kind in kinds)}
+    for product in plan.products:
+        if isinstance(product.layout, WeightLayout):
+            files |= {f"bitproof_multiply_{product.kernel_name}.c", *PRIVATE_HEADERS[product.layout.kind]}
+            files |= set() if product.window is None else {"bitproof_pairs.h"}
     files |= {f"bitproof_requantize_{planned.kernel}.c" for planned in plan.activations}
     files |= {f"{name}{end}" for name in _pairs(plan) for end in (".c", ".h")}
     return sorted(files)
@@ -252,6 +256,8 @@ def _pairs(plan: NetworkPlan) -> Iterator[str]:
         yield "bitproof_decode"
     if any(product.is_depthwise for product in plan.products):
         yield "bitproof_depthwise"
+    if any(product.positions > 1 for product in plan.products):
+        yield "bitproof_convolve"
     yield from ("bitproof_windows", "bitproof_values")
 
 
@@ -267,16 +273,17 @@ def _value_entry(stored: Stored) -> ValueEntry:
 
 
 def _product_entry(product: PlannedProduct, plan: NetworkPlan, number: int) -> ProductEntry:
-    layout, node = product.layout, product.node
+    layout, node, columns = product.layout, product.node, product.columns
     patch = None
     if isinstance(node, Conv):
-        patch = (product.groups, node.channels // product.groups, product.taps)
+        patch = (node.groups, node.channels // node.groups, *product.kernel)
     return ProductEntry(
         name=node.name,
         inputs=product.inputs,
         outputs=node.outputs,
         patch=patch,
-        columns=None if patch or (np.diff(product.columns) == 1).all() else tuple(product.columns.tolist()),
+        positions=product.positions,
+        columns=None if columns is None or (np.diff(columns) == 1).all() else tuple(columns.tolist()),
         bits_per_weight=layout.bits,
         layout="depthwise" if isinstance(layout, DepthwiseLayout) else layout.kind,
         zero_point=layout.zero_point,

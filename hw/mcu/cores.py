@@ -59,8 +59,10 @@ class Core:
         machine: the QEMU machine that has it.
         flash: where code and constants go.
         ram: where everything else goes.
-        kernel_bytes: size of the code of each matrix kernel, by the layout of the weights, and of the files of
-            depthwise products, windows and values, as the cross compiler (gcc 12.2) makes it with -O2.
+        kernel_bytes: size of the code of each matrix kernel, by the layout of the weights, of those that multiply a
+            pair of windows ("pair_" before it), and of the files of convolution, depthwise convolution, windows and
+            values, as the cross compiler (gcc 12.2) compiles them with
+            -O2.
         requantize_bytes: likewise of each requantizing kernel, by its method, what it takes from libgcc included.
     """
 
@@ -96,10 +98,21 @@ STACK_BYTES = 2048
 
 
 def _products(
-    ternary: int, u2: int, u4: int, u8: int, *, depthwise: int, windows: int, values: int
+    ternary: int,
+    u2: int,
+    u4: int,
+    u8: int,
+    *,
+    pairs: tuple[int, int, int, int],
+    convolve: int,
+    depthwise: int,
+    windows: int,
+    values: int,
 ) -> Mapping[str, int]:
     products = {"ternary": ternary, "u2": u2, "u4": u4, "u8": u8}
-    return {**products, "depthwise": depthwise, "windows": windows, "values": values}
+    both = dict(zip((f"pair_{kind}" for kind in products), pairs, strict=True))
+    others = {"convolve": convolve, "depthwise": depthwise, "windows": windows, "values": values}
+    return {**products, **both, **others}
 
 
 def _requantizations(shift: int, shift_64: int, rounding: int, thresholds: int) -> Mapping[str, int]:
@@ -137,7 +150,9 @@ CORES: Mapping[EmulatedCore, Core] = {
         "microbit",
         Region(0x0000_0000, 256 << 10),
         Region(0x2000_0000, 16 << 10),
-        _products(1224, 1196, 800, 576, depthwise=212, windows=1604, values=656),
+        _products(
+            1224, 1196, 800, 576, pairs=(1244, 1212, 820, 588), convolve=1752, depthwise=820, windows=584, values=656
+        ),
         _requantizations(64, 340, 124, 116),
     ),
     "cortex-m3": Core(
@@ -146,7 +161,9 @@ CORES: Mapping[EmulatedCore, Core] = {
         "mps2-an385",
         _MPS2_FLASH,
         _MPS2_RAM,
-        _products(896, 1024, 628, 444, depthwise=148, windows=1452, values=612),
+        _products(
+            896, 1024, 628, 444, pairs=(924, 1052, 656, 472), convolve=1484, depthwise=664, windows=464, values=612
+        ),
         _requantizations(64, 152, 88, 100),
     ),
     "cortex-m4": Core(
@@ -155,7 +172,9 @@ CORES: Mapping[EmulatedCore, Core] = {
         "mps2-an386",
         _MPS2_FLASH,
         _MPS2_RAM,
-        _products(692, 632, 488, 392, depthwise=156, windows=1452, values=604),
+        _products(
+            692, 632, 488, 392, pairs=(520, 468, 364, 296), convolve=1472, depthwise=672, windows=464, values=604
+        ),
         _requantizations(64, 156, 88, 100),
     ),
     "cortex-m7": Core(
@@ -164,7 +183,9 @@ CORES: Mapping[EmulatedCore, Core] = {
         "mps2-an500",
         _MPS2_FLASH,
         _MPS2_RAM,
-        _products(696, 632, 488, 392, depthwise=152, windows=1452, values=612),
+        _products(
+            696, 632, 488, 392, pairs=(516, 468, 368, 296), convolve=1472, depthwise=668, windows=464, values=612
+        ),
         _requantizations(60, 152, 92, 100),
     ),
     "cortex-m33": Core(
@@ -173,7 +194,9 @@ CORES: Mapping[EmulatedCore, Core] = {
         "mps2-an505",
         Region(0x1000_0000, 4 << 20),
         Region(0x3800_0000, 4 << 20),
-        _products(692, 632, 488, 392, depthwise=148, windows=1452, values=612),
+        _products(
+            692, 632, 488, 392, pairs=(516, 468, 364, 296), convolve=1476, depthwise=664, windows=464, values=612
+        ),
         _requantizations(64, 152, 88, 100),
     ),
     "cortex-m55": Core(
@@ -182,7 +205,9 @@ CORES: Mapping[EmulatedCore, Core] = {
         "mps3-an547",
         Region(0x0000_0000, 512 << 10),
         Region(0x2100_0000, 2 << 20),
-        _products(748, 680, 532, 416, depthwise=148, windows=1476, values=672),
+        _products(
+            748, 680, 532, 416, pairs=(520, 468, 364, 296), convolve=1484, depthwise=668, windows=468, values=672
+        ),
         _requantizations(60, 152, 88, 100),
     ),
     "rv32imac": Core(
@@ -191,7 +216,9 @@ CORES: Mapping[EmulatedCore, Core] = {
         "virt",
         Region(0x8000_0000, 4 << 20),  # the board's RAM in two halves: QEMU starts at its first address
         Region(0x8040_0000, 4 << 20),
-        _products(1292, 1320, 824, 564, depthwise=128, windows=1572, values=592),
+        _products(
+            1292, 1320, 824, 564, pairs=(1284, 1332, 840, 576), convolve=1780, depthwise=808, windows=508, values=592
+        ),
         _requantizations(68, 200, 96, 108),
     ),
 }

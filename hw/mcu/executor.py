@@ -114,18 +114,24 @@ class CExecutor(ABC):
         """
         return self.run_samples(Mode.RUN, codes)
 
-    def multiply(self, node: str, codes: Codes) -> Codes:
+    def turns(self, node: str) -> int:
+        """Return how many vectors the product *node* multiplies at once."""
+        return _entry(self.manifest.products, node, "product")[1].positions
+
+    def multiply(self, node: str, codes: Codes, turn: int = 0) -> Codes:
         """Run the product *node* on *codes*, shape (N, inputs of an output), and return its accumulators.
 
-        A convolution takes what one window shows, in the order (channels, *kernel).
+        A convolution takes what one window shows, in the order (channels, *kernel). *turn* is how many positions on
+        each vector stands among those that are multiplied at once.
 
         Raises:
             StageError: there is no such node, the codes have another shape or range, or the C failed.
         """
         number, entry = _entry(self.manifest.products, node, "product")
-        raw = _raw(codes, entry.inputs, entry.codes, entry.in_c)
-        output = self._output(Command(Mode.MULTIPLY, number, len(codes), raw, macs=entry.inputs * entry.outputs))
-        return _array(output, "<i4", (len(codes), entry.outputs))
+        raw = _raw(codes, entry.inputs, entry.codes, lambda numbers: entry.placed(entry.in_c(numbers), turn))
+        calls, macs = -(-len(codes) // entry.positions), entry.positions * entry.inputs * entry.outputs
+        output = self._output(Command(Mode.MULTIPLY, number, calls, raw, macs=macs))
+        return entry.taken(_array(output, "<i4", (calls, entry.positions * entry.outputs)), turn, len(codes))
 
     def requantize(self, node: str, first: int, last: int) -> Codes:
         """Run the activation *node* on the accumulators *first* to *last*; return shape (last - first + 1, channels).

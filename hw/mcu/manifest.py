@@ -19,7 +19,9 @@ from bitproof.pipeline import Codes, IntegrityError, StageError
 from bitproof.pipeline.record import Record
 
 FILE = "manifest.json"
-FORMAT: Literal[3] = 3
+FORMAT: Literal[4] = 4
+QUAD = 4
+"""Columns of a convolution that are laid out together."""
 OUTSIDE = -1
 """The offset of what lies in the memory of the caller."""
 
@@ -34,8 +36,9 @@ class ProductEntry(Record):
     Attributes:
         inputs: bytes that a unit takes: those of a vector, or what a window shows.
         outputs: accumulators that it gives.
-        patch: of a convolution: groups, channels of a group, taps; in this order a window shows its bytes, with taps
-            before the channels of a group.
+        positions: how many vectors, or windows, it multiplies at once.
+        patch: of a convolution: groups, channels of a group, height and width of the kernel. A window shows its bytes
+            tap after tap, all channels of each.
         columns: of a matrix: for each byte the column that it meets; None: the one of its number.
         bits_per_weight: width of a field in flash.
         layout: how the fields are packed, see :mod:`bitproof.hw.mcu.weight_layout`.
@@ -47,7 +50,8 @@ class ProductEntry(Record):
     name: str
     inputs: int
     outputs: int
-    patch: tuple[int, int, int] | None
+    positions: int
+    patch: tuple[int, int, int, int] | None
     columns: tuple[int, ...] | None
     bits_per_weight: int
     layout: LayoutKind | Literal["depthwise"]
@@ -63,21 +67,39 @@ class ProductEntry(Record):
         Raises:
             StageError: there is no such weight.
         """
-        groups, members, taps = self.patch or (1, self.inputs, 1)
-        each = taps if self.layout == "depthwise" else members * taps
+        groups, members, height, width = self.patch or (1, self.inputs, 1, 1)
+        taps = height * width
+        each = members * taps
         if not (0 <= row < self.outputs and 0 <= column < each):
             raise StageError(f"no weight [{row}, {column}] in a matrix of {self.outputs} rows, {each} columns")
         if self.layout == "depthwise":
-            return DepthwiseLayout(self.bits_per_weight, taps, members, self.zero_point).locate(row, column)
-        layout = WeightLayout(self.layout, self.outputs // groups, self.inputs // groups, self.zero_point)
+            return DepthwiseLayout(self.bits_per_weight, taps, groups, self.zero_point).locate(row, column)
+        row_columns = self.inputs
         if self.patch is not None:
-            member, tap = divmod(column, taps)
-            column = tap * members + member
+            member, i, j = column // taps, column % taps // width, column % width
+            row_columns = width * members + -(width * members) % QUAD
+            column = i * row_columns + j * members + member
         elif self.columns is not None:
             column = self.columns.index(column)
+        layout = WeightLayout(self.layout, self.outputs // groups, height * row_columns, self.zero_point)
         group, row = divmod(row, layout.rows)
         word, bit = layout.locate(row, column)
         return group * layout.words + word, bit
+
+    def placed(self, vectors: Codes, turn: int) -> Codes:
+        """Return *vectors*, shape (N, inputs), as calls of the unit take them: shape (calls, positions * inputs).
+
+        In turn 0 they follow one another, the last call is filled up with the first; in each further turn those of a
+        call stand one position on, so that in as many turns as positions each has been at every position.
+        """
+        missing = np.resize(vectors, (-len(vectors) % self.positions, self.inputs))
+        calls = np.concatenate([vectors, missing]).reshape(-1, self.positions, self.inputs)
+        return np.roll(calls, turn, axis=1).reshape(len(calls), -1)
+
+    def taken(self, made: Codes, turn: int, count: int) -> Codes:
+        """Return the accumulators, shape (*count*, outputs), of what the calls of :meth:`placed` *made*."""
+        calls = made.reshape(-1, self.positions, self.outputs)
+        return np.roll(calls, -turn, axis=1).reshape(-1, self.outputs)[:count]
 
     def in_c(self, codes: Codes) -> Codes:
         """Return *codes*, shape (N, inputs), in the order in which the unit takes them.
@@ -85,7 +107,8 @@ class ProductEntry(Record):
         They are given in the order of the integer model: a vector, or a patch of shape (channels, taps).
         """
         if self.patch is not None:
-            ordered = codes.reshape(len(codes), *self.patch).transpose(0, 1, 3, 2)
+            groups, members, height, width = self.patch
+            ordered = codes.reshape(len(codes), groups * members, height * width).transpose(0, 2, 1)
             return np.ascontiguousarray(ordered).reshape(len(codes), -1)
         return codes if self.columns is None else codes[:, list(self.columns)]
 
@@ -159,7 +182,7 @@ class Manifest(Record):
         values: what each step leaves.
     """
 
-    format: Literal[3] = FORMAT
+    format: Literal[4] = FORMAT
     generator: str
     target: str
     core: CoreName
@@ -205,13 +228,13 @@ class Manifest(Record):
     @property
     def most_codes(self) -> int:
         """Codes of the input, or of what a layer takes or gives, whichever are most."""
-        takes = (entry.inputs for entry in self.products)
+        takes = (entry.positions * entry.inputs for entry in self.products)
         return max((self.inputs, *takes, *(entry.outputs for entry in self.activations)))
 
     @property
     def most_accumulators(self) -> int:
         """Outputs, or accumulators of a layer, whichever are most."""
-        gives = (entry.outputs for entry in self.products)
+        gives = (entry.positions * entry.outputs for entry in self.products)
         return max((self.outputs, *gives, *(entry.inputs for entry in self.activations)))
 
     @property

@@ -163,8 +163,9 @@ def _code_bytes(plan: NetworkPlan, core: EmulatedCore) -> int:
     kernels = core_of(core).kernel_bytes
     code = HARNESS_BYTES + sum(STEP_BYTES[type(step) is PlannedProduct and step.window is None] for step in plan.steps)
     code += sum(GROUP_BYTES * product.groups for product in plan.products if product.groups > 1)
-    code += sum(kernels[kind] for kind in {p.layout.kind for p in plan.products if isinstance(p.layout, WeightLayout)})
+    code += sum(kernels[name] for name in {p.kernel_name for p in plan.products if isinstance(p.layout, WeightLayout)})
     code += kernels["depthwise"] if any(product.is_depthwise for product in plan.products) else 0
+    code += kernels["convolve"] if any(product.positions > 1 for product in plan.products) else 0
     if any(not (type(step) is PlannedProduct and step.window is None) for step in plan.steps):
         code += kernels["windows"] + kernels["values"]
     else:
@@ -179,8 +180,8 @@ def _code_bytes(plan: NetworkPlan, core: EmulatedCore) -> int:
 
 def _ram_bytes(plan: NetworkPlan) -> int:
     """Return the vectors of the harness, the scratch of the network, and the stack that the linker keeps free."""
-    takes = [product.inputs for product in plan.products]
-    gives = [product.node.outputs for product in plan.products]
+    takes = [product.positions * product.inputs for product in plan.products]
+    gives = [product.positions * product.node.outputs for product in plan.products]
     channels = [planned.node.channels for planned in plan.activations]
     codes = _whole_words(max(plan.model.inputs, *takes, *channels, 0))
     accumulators = WORD_BYTES * max(plan.model.outputs, *gives, *channels, 0)

@@ -263,7 +263,7 @@ class _Planner:
             )
         finish = self._finish(step, node.name, passed, None)
         outputs = hull(self._ranges(node.name))
-        window = pool = None
+        window = pool = columns = None
         if isinstance(node, MatMul):
             columns = _columns(source, step.before[0])
         else:
@@ -273,9 +273,6 @@ class _Planner:
             groups = 1 if depthwise else node.groups
             outside = _byte_of_zero(source.bytes) if shown.padded else 0
             window = CWindow.over(source.shape, shown, groups=groups, outside=outside)
-            members, taps = node.channels // node.groups, prod(node.window.kernel)
-            numbers = np.arange(members * taps).reshape(members, taps).T.reshape(-1)
-            columns = np.repeat(np.arange(taps), node.channels) if depthwise else np.tile(numbers, node.groups)
             if step.max_pool is not None:
                 pool = CWindow.over((node.outputs, *window.positions), step.max_pool.window)
         _require_decoding(node, source.bytes)

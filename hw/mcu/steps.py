@@ -15,6 +15,10 @@ from bitproof.hw.mcu.storage import NUMBER_BYTES, Stored
 from bitproof.hw.mcu.weight_layout import DepthwiseLayout, WeightLayout, Words
 from bitproof.pipeline import Codes
 
+POSITIONS = 2
+"""Positions of a convolution that are multiplied at once."""
+PAIR_HEAD_WORDS = 2
+QUAD = 4
 NOWHERE = 0xFFFF_FFFF
 """Stands for what no stored code is moved to: the code 0."""
 
@@ -118,7 +122,8 @@ class PlannedProduct(PlannedStep):
 
     Attributes:
         node: of the integer model.
-        columns: for each byte that a unit takes the number of the weight of an output that it meets, C order.
+        columns: of a matrix: for each byte that it takes the number of the weight of an output that it meets; None of a
+            convolution, which takes tap after tap, all channels of each.
         window: of a convolution; None: a matrix.
         pool: the max pool of the sums behind it.
         finish: what is stored.
@@ -126,7 +131,7 @@ class PlannedProduct(PlannedStep):
     """
 
     node: MatMul | Conv
-    columns: Codes
+    columns: Codes | None
     window: CWindow | None
     pool: CWindow | None
     finish: Finish
@@ -144,21 +149,35 @@ class PlannedProduct(PlannedStep):
         return isinstance(node, Conv) and node.groups > 1 and node.groups == node.channels == node.outputs
 
     @property
+    def kernel(self) -> tuple[int, int]:
+        """Height and width of the kernel of a convolution, that of a sequence has height 1; (1, 1) of a matrix."""
+        if self.window is None:
+            return 1, 1
+        *height, width = self.window.window.kernel
+        return prod(height), width
+
+    @property
     def taps(self) -> int:
-        """Of the kernel of a convolution; 1 of a matrix."""
-        return 1 if self.window is None else prod(self.window.window.kernel)
+        """Of the kernel."""
+        return prod(self.kernel)
 
     @cached_property
     def matrices(self) -> tuple[Codes, ...]:
-        """The weights of each group as they meet the bytes, shape (rows, columns)."""
+        """The weights of each group as they meet the bytes, shape (rows, columns).
+
+        Of a convolution a row of the kernel, tap after tap with all channels of each, is filled up to whole quads of
+        columns, so that what a window shows is copied by whole words.
+        """
         flat = self.node.weights.reshape(self.node.outputs, -1)
         if self.is_depthwise:
             return (flat,)
-        each = len(self.columns) // self.groups
-        return tuple(
-            rows[:, self.columns[group * each : (group + 1) * each]]
-            for group, rows in enumerate(np.split(flat, self.groups))
-        )
+        if self.columns is not None:
+            return (flat[:, self.columns],)
+        members, height, width = self.node.weights.shape[1], *self.kernel
+        taps = self.node.weights.reshape(self.node.outputs, members, height, width).transpose(0, 2, 3, 1)
+        rows = taps.reshape(self.node.outputs, height, width * members)
+        filled = np.pad(rows, ((0, 0), (0, 0), (0, -(width * members) % QUAD)))
+        return tuple(np.split(filled.reshape(self.node.outputs, -1), self.groups))
 
     @cached_property
     def layout(self) -> WeightLayout | DepthwiseLayout:
@@ -177,8 +196,30 @@ class PlannedProduct(PlannedStep):
 
     @property
     def inputs(self) -> int:
-        """Bytes that a unit takes."""
-        return len(self.columns)
+        """Bytes that a unit takes of a vector, or of one position."""
+        return len(self.columns) if self.columns is not None else self.taps * self.node.weights.shape[1] * self._repeats
+
+    @property
+    def _repeats(self) -> int:
+        """How often the channels of a weight lie side by side in an image."""
+        return self.node.groups if isinstance(self.node, Conv) else 1
+
+    @property
+    def positions(self) -> int:
+        """How many vectors, or positions, a unit multiplies at once."""
+        return 1 if self.window is None or self.is_depthwise else POSITIONS
+
+    @property
+    def kernel_name(self) -> str:
+        """What the kernel is called in C, behind its prefix."""
+        assert isinstance(self.layout, WeightLayout), "not depthwise"
+        return f"{'pair_' if self.positions > 1 else ''}{self.layout.kind}"
+
+    @property
+    def quads(self) -> int:
+        """Fours of bytes that the kernel of a convolution takes of one position: those of whole words of weights."""
+        assert isinstance(self.layout, WeightLayout), "not depthwise"
+        return -(-self.layout.columns // self.layout.columns_per_word) * self.layout.columns_per_word // QUAD
 
     @property
     def macs(self) -> int:
@@ -199,13 +240,19 @@ class PlannedProduct(PlannedStep):
 
     @property
     def sums(self) -> int:
-        """The sums at one position, twice if a pool compares them."""
-        return 0 if self.is_direct else self.node.outputs * (1 if self.pool is None else 2)
+        """Of one vector, or of the positions that are multiplied at once; of these a pool keeps the largest alone."""
+        if self.is_direct:
+            return 0
+        if self.is_depthwise:
+            return self.node.outputs * (1 if self.pool is None else 2)
+        return self.node.outputs * (self.positions if self.pool is None else 1)
 
     @property
     def shown(self) -> int:
-        """What a window shows."""
-        return 0 if self.window is None else self.inputs
+        """What the windows show that are multiplied at once: bytes, or lanes of 16 bits of one group."""
+        if self.window is None:
+            return 0
+        return self.inputs if self.is_depthwise else NUMBER_BYTES * (PAIR_HEAD_WORDS + POSITIONS * 2 * self.quads)
 
 
 @dataclass(frozen=True)

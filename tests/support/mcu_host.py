@@ -44,9 +44,14 @@ class HostExecutor:
         given = codes if self.manifest.signed_input else (codes - stored.lowest) // stored.step  # wrong ones, too
         return output.from_c(self._run("r", 0, len(codes), 0, value.in_c(given) & 0xFF, "<i4", self.manifest.outputs))
 
-    def multiply(self, node: str, codes: Codes) -> Codes:
+    def turns(self, node: str) -> int:
+        return _numbered(self.manifest.products, node)[1].positions
+
+    def multiply(self, node: str, codes: Codes, turn: int = 0) -> Codes:
         layer, entry = _numbered(self.manifest.products, node)
-        return self._run("m", layer, len(codes), 0, entry.in_c(entry.codes.to_bytes(codes)), "<i4", entry.outputs)
+        calls = entry.placed(entry.in_c(entry.codes.to_bytes(codes)), turn)
+        made = self._run("m", layer, len(calls), 0, calls, "<i4", entry.positions * entry.outputs)
+        return entry.taken(made, turn, len(codes))
 
     def requantize(self, node: str, first: int, last: int) -> Codes:
         layer, entry = _numbered(self.manifest.activations, node)

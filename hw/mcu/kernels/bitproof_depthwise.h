@@ -1,8 +1,8 @@
-/* Products in which each output channel sees one input channel: depthwise convolution, over packed weights. */
+/* Convolution in which each output channel sees one input channel, over packed weights; channels last. */
 #ifndef BITPROOF_DEPTHWISE_H
 #define BITPROOF_DEPTHWISE_H
 
-#include <stdint.h>
+#include "bitproof_windows.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -20,8 +20,32 @@ typedef struct {
     uint32_t zero_point;
 } bitproof_depthwise;
 
+/* A layer of them: `stride` bytes are stored for one position. */
+typedef struct {
+    const bitproof_depthwise *weights;
+    bitproof_finishes finish;
+    uint32_t stride;
+} bitproof_depthwise_products;
+
 /* bytes: `taps` times `channels` bytes, channels last. sums: `channels` results; modulo 2^32, and they fit int32_t. */
 void bitproof_multiply_depthwise(const bitproof_depthwise *weights, const uint8_t *bytes, int32_t *sums);
+
+/*
+ * bytes: room for what one window shows: taps * channels.
+ * sums:  room for `channels` numbers.
+ */
+void bitproof_convolve_depthwise(const bitproof_window *window, const bitproof_depthwise_products *products,
+                                 const uint8_t *image, uint8_t *bytes, int32_t *sums, uint8_t *target);
+
+/*
+ * The same, and of all sums that the windows of `pool` show the largest in each channel, before they are finished. Its
+ * image is that of the positions of `window`.
+ *
+ * sums: room for twice `channels` numbers.
+ */
+void bitproof_convolve_depthwise_and_pool(const bitproof_window *window, const bitproof_window *pool,
+                                          const bitproof_depthwise_products *products, const uint8_t *image,
+                                          uint8_t *bytes, int32_t *sums, uint8_t *target);
 
 #ifdef __cplusplus
 }

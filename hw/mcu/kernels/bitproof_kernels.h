@@ -36,6 +36,26 @@ void bitproof_multiply_u2(const bitproof_matrix *matrix, const uint8_t *codes, i
 void bitproof_multiply_u4(const bitproof_matrix *matrix, const uint8_t *codes, int32_t *accumulators);
 void bitproof_multiply_u8(const bitproof_matrix *matrix, const uint8_t *codes, int32_t *accumulators);
 
+/*
+ * What two windows show, as the kernels take it: 2 + 4 * quads words.
+ *
+ * shown[0], shown[1]: the sums of the bytes of each. Then, BITPROOF_LANES being 1, for each four bytes b0..b3 of the
+ * first and c0..c3 of the second four words: b0 | b2 << 16, c0 | c2 << 16, b1 | b3 << 16, c1 | c3 << 16. BITPROOF_LANES
+ * being 0, all bytes of the first, then all of the second. Bytes are 0 where the matrix has no column: `quads` is as
+ * many fours of columns as there are in whole words of weights.
+ *
+ * sums: the sums of the first window; from sums[second] on those of the second. If `second` is 0, sums[row] becomes the
+ * largest of what it is and of the sums of both.
+ */
+typedef void (*bitproof_multiplies_pair)(const bitproof_matrix *matrix, const uint32_t *shown, int32_t *sums,
+                                         uint32_t second);
+
+void bitproof_multiply_pair_ternary(const bitproof_matrix *matrix, const uint32_t *shown, int32_t *sums,
+                                    uint32_t second);
+void bitproof_multiply_pair_u2(const bitproof_matrix *matrix, const uint32_t *shown, int32_t *sums, uint32_t second);
+void bitproof_multiply_pair_u4(const bitproof_matrix *matrix, const uint32_t *shown, int32_t *sums, uint32_t second);
+void bitproof_multiply_pair_u8(const bitproof_matrix *matrix, const uint32_t *shown, int32_t *sums, uint32_t second);
+
 /* One channel of a multiply-shift requantization. */
 typedef struct {
     int32_t multiplier;

@@ -74,9 +74,33 @@ static inline uint32_t bitproof_dual_multiply_add(uint32_t a, uint32_t b, uint32
     return result;
 }
 
+/* The two words at `*from`, which is moved on by `step` words of at most 63. */
+#define BITPROOF_TAKE_TWO(from, step, first, second)                                                                   \
+    __asm__("ldrd %0, %1, [%2], %3"                                                                                    \
+            : "=&r"(first), "=&r"(second), "+r"(from)                                                                  \
+            : "i"(4 * (step)), "m"(*(const uint32_t(*)[2])(from)))
+
+/* sum + the four bytes of a word. */
+static inline uint32_t bitproof_add_bytes(uint32_t quad, uint32_t sum) {
+    uint32_t result;
+    __asm__("usada8 %0, %1, %2, %3" : "=r"(result) : "r"(quad), "r"(0u), "r"(sum));
+    return result;
+}
+
 #else
 
 static inline uint32_t bitproof_in_register(uint32_t mask) { return mask; }
+
+#define BITPROOF_TAKE_TWO(from, step, first, second)                                                                   \
+    do {                                                                                                               \
+        (first) = (from)[0];                                                                                           \
+        (second) = (from)[1];                                                                                          \
+        (from) += (step);                                                                                              \
+    } while (0)
+
+static inline uint32_t bitproof_add_bytes(uint32_t quad, uint32_t sum) {
+    return sum + (quad & 0xFFu) + ((quad >> 8) & 0xFFu) + ((quad >> 16) & 0xFFu) + (quad >> 24);
+}
 
 static inline uint32_t bitproof_even_bytes(uint32_t quad) { return quad & 0x00FF00FFu; }
 

@@ -1,0 +1,125 @@
+"""Convolutions in C, two positions at once: every width of weights, every place of a pair, and faults in either."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from integer_graphs import Builder, graph_codes, window
+from mcu_host import compile_host, host_executor
+
+from bitproof.export.integer import INPUT, Conv, IntegerModel, IntegerType, MaxPool, Window, run, trace
+from bitproof.export.proofs import prove_matrix_units
+from bitproof.hw.mcu.manifest import ProductEntry
+from bitproof.hw.mcu.plan import plan_network
+
+pytestmark = pytest.mark.tool
+
+
+def add_conv(build: Builder, source: str, outputs: int, place: Window, kind: IntegerType, groups: int = 1) -> str:
+    """Add a convolution with weights of *kind*, both ends among them, and an activation of 16 codes."""
+    members = build.values[source].shape[1] // groups
+    shape = (outputs, members, *place.kernel)
+    weights = build.generator.integers(kind.minimum, kind.maximum, shape, endpoint=True)
+    weights.reshape(-1)[:2] = kind.minimum, kind.maximum
+    name = f"conv{len(build.nodes)}"
+    build.add(Conv(name, weights, kind, place, groups), source)
+    return name
+
+
+def convolutions(kind: IntegerType, *, input_bits: int = 4) -> IntegerModel:
+    """Images of 1, 3, 5 and 8 channels, odd counts of positions and outputs, every option of a window, pools."""
+    build = Builder((1, 7, 9), input=IntegerType(input_bits, signed=False))
+    first = build.threshold(add_conv(build, INPUT, 3, window(3, padding=1), kind), 15)
+    second = build.add(MaxPool("max0", window(2, stride=2)), add_conv(build, first, 8, window(3, padding=1), kind))
+    second = build.threshold(second, 15)
+    third = build.threshold(add_conv(build, second, 6, window(2, padding=1, dilation=2), kind, 2), 15)
+    third = build.add(MaxPool("max1", window(3, stride=2, padding=1)), add_conv(build, third, 5, window(1), kind))
+    fourth = build.threshold(third, 15)
+    add_conv(build, fourth, 2, window(2, stride=2), kind)
+    return build.model()
+
+
+CASES = [(IntegerType(bits, signed=True), lanes) for bits in (2, 4, 8) for lanes in (0, 1)]
+CASES.append((IntegerType(8, signed=False), 1))
+
+
+@pytest.mark.parametrize(("kind", "lanes"), CASES, ids=str)
+def test_every_width_of_weights_equals_the_integer_model(kind: IntegerType, lanes: int, tmp_path: Path) -> None:
+    model = convolutions(kind, input_bits=8 if kind.signed else 4)
+    executor, codes = host_executor(model, tmp_path / "host", lanes=lanes), graph_codes(model, 30)
+    np.testing.assert_array_equal(executor(codes), run(model, codes), strict=True)
+    expected, made = trace(model, codes[:6]), executor.trace(codes[:6])
+    for name, values in made.items():
+        np.testing.assert_array_equal(values.reshape(6, -1), expected[name].reshape(6, -1), err_msg=name)
+    proofs = prove_matrix_units(model, executor, seed=0)
+    assert all(proof.holds and "each at every of 2 places" in proof.method for proof in proofs)
+
+
+@pytest.mark.parametrize(
+    ("lanes", "right", "wrong"),
+    [
+        (1, "b0 = bitproof_dual_multiply_add(field, b, b0);", "b0 = bitproof_dual_multiply_add(field, a, b0);"),
+        (0, "other[i] - matrix->zero_point * shown[1]", "other[i] - matrix->zero_point * shown[0]"),
+    ],
+)
+def test_a_kernel_that_mixes_up_the_two_places_is_found(tmp_path: Path, lanes: int, right: str, wrong: str) -> None:
+    model = convolutions(IntegerType(4, signed=True))
+    executor = host_executor(model, tmp_path / "host", lanes=lanes)
+    header = executor.folder / "bitproof_pairs.h"
+    text = header.read_text()
+    assert text.count(right) == 1
+    header.write_text(text.replace(right, wrong))
+    compile_host(executor.folder, executor.manifest, lanes=lanes)
+    assert not any(proof.holds for proof in prove_matrix_units(model, executor, seed=0))
+
+
+def test_each_vector_is_at_every_place_of_a_pair() -> None:
+    """So a weight that is wrong at the second place alone is seen in one of the turns."""
+    vectors = np.arange(9).reshape(3, 3)
+    placed = [unit(positions=2).placed(vectors, turn).reshape(-1, 2, 3) for turn in (0, 1)]
+    for vector in vectors:
+        places = {int(place) for calls in placed for _, place in np.argwhere((calls == vector).all(axis=2))}
+        assert places == {0, 1}
+
+
+def test_what_the_calls_of_a_unit_made_is_taken_from_where_the_vectors_were() -> None:
+    entry = unit(positions=2)
+    vectors = np.arange(15).reshape(5, 3)
+    for turn in (0, 1):
+        calls = entry.placed(vectors, turn)
+        assert calls.shape == (3, 6)
+        made = np.repeat(calls.reshape(3, 2, 3)[:, :, :1], 4, axis=2)
+        assert entry.taken(made, turn, 5).tolist() == [[3 * row] * 4 for row in range(5)]
+
+
+def unit(positions: int) -> ProductEntry:
+    """A unit of 3 inputs and 4 outputs."""
+    model = convolutions(IntegerType(4, signed=True))
+    codes = plan_network(model).products[0].takes[0].bytes
+    return ProductEntry(
+        name="conv",
+        inputs=3,
+        outputs=4,
+        positions=positions,
+        patch=(1, 3, 1, 1),
+        columns=None,
+        bits_per_weight=4,
+        layout="u4",
+        zero_point=8,
+        codes=codes,
+        macs=12,
+        weight_bytes=16,
+        symbol="weights",
+    )
+
+
+def test_a_row_of_the_kernel_is_filled_up_to_whole_quads_of_columns() -> None:
+    plan = plan_network(convolutions(IntegerType(8, signed=True)))
+    first, second, third, *_ = plan.products
+    assert [product.layout.columns for product in (first, second, third)] == [12, 36, 16]  # type: ignore[union-attr]
+    weights = first.node.weights.reshape(3, 3, 3)
+    filled = first.matrices[0].reshape(3, 3, 4)
+    assert (filled[:, :, :3] == weights).all()
+    assert not filled[:, :, 3].any()
