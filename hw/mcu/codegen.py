@@ -1,7 +1,8 @@
 """The stage that writes an integer model as C99: the network, its packed weights, and the kernels that it needs.
 
-The sources are plain and portable: a user copies the folder into a project. What they compute depends neither on the
-processor nor on compiler options; the core that they were made for is named in their banner only.
+The sources are plain and portable: a user takes the folder into a project (:mod:`bitproof.hw.mcu.package`). What they
+compute depends neither on the processor nor on compiler options; the core that they were made for is named in their
+banner only.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from bitproof.hw.mcu.byte_codes import ByteCodes
 from bitproof.hw.mcu.cores import CoreName, core_of
 from bitproof.hw.mcu.manifest import OUTSIDE, ActivationEntry, Manifest, ProductEntry, ValueEntry
 from bitproof.hw.mcu.memory import require_memory
+from bitproof.hw.mcu.package import SOURCES, write_package
 from bitproof.hw.mcu.plan import NetworkPlan, finish_of, plan_network, ternary_run
+from bitproof.hw.mcu.selftest import FNV_BASIS, FNV_PRIME, INCREMENT, MULTIPLIER, SPREAD, self_test_of
 from bitproof.hw.mcu.steps import (
     PlannedJoin,
     PlannedMaxPool,
@@ -37,11 +40,11 @@ from bitproof.pipeline import Artifact, Stage, StageContext
 from bitproof.pipeline.toolchain import distribution_version
 
 HERE = Path(__file__).parent
-KERNEL_HEADERS = ("bitproof_kernels.h", "bitproof_lanes.h")
+KERNEL_HEADERS = ("bitproof_kernels.h", "bitproof_lanes.h", "bitproof_platform.h")
 """Of what the kernels take, in every network."""
 MATRIX_HEADERS = ("bitproof_blocks.h", "bitproof_fields.h")
 """Private to the matrix kernels."""
-PRIVATE_HEADERS = (*MATRIX_HEADERS, "bitproof_lanes.h")
+PRIVATE_HEADERS = (*MATRIX_HEADERS, "bitproof_lanes.h", "bitproof_platform.h")
 KINDS: Mapping[type[PlannedStep], str] = {
     PlannedProduct: "product",
     PlannedSumPool: "sum-pool",
@@ -57,6 +60,8 @@ NETWORK_FILES = {
     "{}.c": "network.c.j2",
     "{}_layers.h": "layers.h.j2",
     "{}_weights.c": "weights.c.j2",
+    "{}_selftest.h": "selftest.h.j2",
+    "{}_selftest.c": "selftest.c.j2",
 }
 INT32_MIN = -(1 << 31)
 
@@ -69,11 +74,13 @@ class GenerateC(Stage):
         core: the processor that they are for.
         flash_bytes: flash that firmware of them may take; None: what the emulated board of *core* has.
         ram_bytes: RAM likewise.
+        prefix: what the names in C and of the files start with; None: what the name of the model gives.
     """
 
     core: CoreName = "cortex-m4"
     flash_bytes: int | None = None
     ram_bytes: int | None = None
+    prefix: str | None = None
 
     name: ClassVar[str] = "c"
     consumes: ClassVar[str] = KIND
@@ -81,7 +88,7 @@ class GenerateC(Stage):
     distributions: ClassVar[tuple[str, ...]] = ("jinja2", "numpy")
 
     def run(self, source: Artifact, ctx: StageContext) -> Mapping[str, str]:
-        """Write ``<prefix>.h``, ``.c``, ``_layers.h``, ``_weights.c``, the kernels and ``manifest.json``.
+        """Write the sources and the kernels into ``src``, what describes them to build systems, and ``manifest.json``.
 
         Raises:
             StageError: a layer cannot be carried out with codes of a byte and 32-bit accumulators.
@@ -91,30 +98,38 @@ class GenerateC(Stage):
         model = load(source.path)
         require_memory(model, self.core, self.flash_bytes, self.ram_bytes)
         write_sources(
-            plan_network(model), ctx.workdir, model_sha256=source.sha256, core=self.core, memory=self._memory()
+            plan_network(model, self.prefix),
+            ctx.workdir,
+            model_sha256=source.sha256,
+            core=self.core,
+            options=self._options(),
         )
         return {}
 
-    def _memory(self) -> str:
-        """Return the options of the memory as a target's spec has them; empty if it is the emulated board's."""
-        options = (("flash", self.flash_bytes), ("ram", self.ram_bytes))
-        return "".join(f", {name}={size}" for name, size in options if size is not None)
+    def _options(self) -> str:
+        """Return the options beside the core as a target's spec has them."""
+        options = (("flash", self.flash_bytes), ("ram", self.ram_bytes), ("prefix", self.prefix))
+        return "".join(f", {name}={value}" for name, value in options if value is not None)
 
 
-def write_sources(plan: NetworkPlan, folder: Path, *, model_sha256: str, core: CoreName, memory: str = "") -> Manifest:
-    """Write all sources of *plan* and their manifest into the existing *folder*; *memory* ends the target's spec."""
+def write_sources(plan: NetworkPlan, folder: Path, *, model_sha256: str, core: CoreName, options: str = "") -> Manifest:
+    """Write the package of *plan* and its manifest into the existing *folder*; *options* end the target's spec."""
     generator = f"bitproof {distribution_version('bitproof') or 'unknown'}"
-    target = f"c{{core={core}{memory}}}"
+    target = f"c{{core={core}{options}}}"
     banner = f"/*\n * Generated by {generator}.\n * model: {model_sha256}\n * target: {target}\n */"
     environment = make_environment()
+    sources = folder / SOURCES
+    sources.mkdir()
     names = []
+    values = _template_values(plan, banner)
     for pattern, template in NETWORK_FILES.items():
         name = pattern.format(plan.prefix)
-        (folder / name).write_text(environment.get_template(template).render(_template_values(plan, banner)))
+        (sources / name).write_text(environment.get_template(template).render(values))
         names.append(name)
     for name in _kernel_files(plan):
-        (folder / name).write_text((HERE / "kernels" / name).read_text())
+        (sources / name).write_text((HERE / "kernels" / name).read_text())
         names.append(name)
+    write_package(environment, folder, prefix=plan.prefix, banner=banner, generator=generator, sources=names)
     manifest = Manifest(
         generator=generator,
         target=target,
@@ -124,9 +139,9 @@ def write_sources(plan: NetworkPlan, folder: Path, *, model_sha256: str, core: C
         input=_value_entry(plan.input),
         signed_input=plan.signed_input,
         output=_value_entry(plan.output),
-        scratch_bytes=plan.scratch_bytes,
-        arena_bytes=plan.storage.size_bytes,
-        arena_bound_bytes=plan.storage.lower_bound_bytes,
+        arena_bytes=plan.arena_bytes,
+        values_bytes=plan.storage.size_bytes,
+        values_bound_bytes=plan.storage.lower_bound_bytes,
         sources=tuple(sorted(names)),
         products=tuple(_product_entry(product, plan, i) for i, product in enumerate(plan.products)),
         activations=tuple(_activation_entry(planned) for planned in plan.activations),
@@ -187,7 +202,14 @@ def _template_values(plan: NetworkPlan, banner: str) -> dict[str, object]:
         "layout_name": _layout_name,
         "ternary_run": lambda product: ternary_run(product.layout, product.takes[0].bytes),
         "reach_of": lambda activation: hull(activation.reachable),
-        "scratch_bytes": plan.scratch_bytes,
+        "arena_bytes": plan.arena_bytes,
+        "test": self_test_of(plan),
+        "input_code": _code_of("byte", codes),
+        "multiplier": MULTIPLIER,
+        "increment": INCREMENT,
+        "spread_of_seeds": SPREAD,
+        "fnv_basis": FNV_BASIS,
+        "fnv_prime": FNV_PRIME,
     }
 
 
