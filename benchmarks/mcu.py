@@ -208,7 +208,7 @@ def _rows(name: str, kind: str, model: IntegerModel) -> Iterator[Row]:
     )
     yield Row(name, f"macs_{kind}", "multiply-accumulates", int(cost["macs"]))
     yield Row(name, f"flash_bytes_{kind}", "bytes with test harness", int(cost["flash_bytes"]))
-    note = f"scratch and stack; {bound:,} bytes of values are alive at once"
+    note = f"arena and stack; {bound:,} bytes of values are alive at once"
     yield Row(name, f"ram_bytes_{kind}", "bytes", int(cost["ram_bytes"]), note=note)
 
 

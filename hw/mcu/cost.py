@@ -46,7 +46,7 @@ def measure(executor: RunsFirmware, codes: Codes) -> dict[str, int | float | str
         ``instructions_per_inference``: executed from before the call of the network until after it, the most of any
         measured sample (``instructions_least``: the least; the kernels do not depend on the data).
         ``instructions_per_mac``; ``macs``; ``weight_bytes``; ``flash_bytes``: the firmware with its test harness;
-        ``scratch_bytes``: RAM that the caller lends; ``stack_bytes``: high-water mark of the call; ``ram_bytes``: both.
+        ``arena_bytes``: RAM that the caller lends; ``stack_bytes``: high-water mark of the call; ``ram_bytes``: both.
 
     Raises:
         ToolMissingError: QEMU or the host compiler is not installed.
@@ -75,9 +75,9 @@ def measure(executor: RunsFirmware, codes: Codes) -> dict[str, int | float | str
         "macs": manifest.macs,
         "weight_bytes": sum(entry.weight_bytes for entry in manifest.products),
         "flash_bytes": int(sizes["flash_bytes"]),
-        "scratch_bytes": manifest.scratch_bytes,
+        "arena_bytes": manifest.arena_bytes,
         "stack_bytes": stack_bytes,
-        "ram_bytes": manifest.scratch_bytes + stack_bytes,
+        "ram_bytes": manifest.arena_bytes + stack_bytes,
     }
 
 

@@ -19,6 +19,7 @@ from bitproof.hw.mcu.cores import STACK_BYTES, Architecture, Core, EmulatedCore,
 from bitproof.hw.mcu.elf import NO_BITS, sections
 from bitproof.hw.mcu.manifest import FILE as MANIFEST_FILE
 from bitproof.hw.mcu.manifest import Manifest
+from bitproof.hw.mcu.package import SOURCES
 from bitproof.pipeline import Artifact, Stage, StageContext, StageError
 
 RUNTIME = Path(__file__).parent / "runtime"
@@ -83,7 +84,7 @@ class BuildFirmware(Stage):
         _collect(source.path, manifest, core.architecture, build)
         elf = _compile(core, manifest, build, self.definitions, ctx.scratch / "gcc.log")
         shutil.copyfile(elf, ctx.workdir / ELF)
-        sizes = sizes_of(elf.read_bytes(), manifest.scratch_bytes)
+        sizes = sizes_of(elf.read_bytes(), manifest.arena_bytes)
         (ctx.workdir / SIZES).write_text(json.dumps(sizes, indent=2, sort_keys=True) + "\n")
         shutil.copyfile(source.path / MANIFEST_FILE, ctx.workdir / MANIFEST_FILE)
         return {compiler.name: compiler.version() or "unknown"}
@@ -93,7 +94,7 @@ def _collect(sources: Path, manifest: Manifest, architecture: Architecture, buil
     """Gather all files in one folder, so that the compiler is given bare names and no path reaches the firmware."""
     build.mkdir(parents=True)
     for name in manifest.sources:
-        shutil.copyfile(sources / name, build / name)
+        shutil.copyfile(sources / SOURCES / name, build / name)
     for name in (*RUNTIME_FILES, LINKER_SCRIPT):
         shutil.copyfile(RUNTIME / name, build / name)
     for name in ARCHITECTURE_FILES:
@@ -114,7 +115,7 @@ def adapter_header(manifest: Manifest) -> str:
             products=manifest.products,
             activations=manifest.activations,
             values=manifest.values,
-            scratch_words=max(1, manifest.scratch_bytes // 4),
+            arena_words=max(1, manifest.arena_bytes // 4),
             most_codes=manifest.most_codes,
             most_accumulators=manifest.most_accumulators,
         )
@@ -174,7 +175,7 @@ def _gcc(core: Core, arguments: list[str], build: Path, log: Path) -> None:
     )
 
 
-def sizes_of(image: bytes, scratch_bytes: int) -> dict[str, int]:
+def sizes_of(image: bytes, arena_bytes: int) -> dict[str, int]:
     """Return the bytes of flash, initialized data and zeroed data of the ELF file *image*, in all and of the network.
 
     ``flash_bytes`` holds code, constants and the initial values of the data; the test harness is included.
@@ -187,5 +188,5 @@ def sizes_of(image: bytes, scratch_bytes: int) -> dict[str, int]:
         "flash_bytes": constant + data,
         "data_bytes": data,
         "bss_bytes": bss,
-        "scratch_bytes": scratch_bytes,
+        "arena_bytes": arena_bytes,
     }

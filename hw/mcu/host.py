@@ -52,7 +52,7 @@ class HostExecutor(CExecutor):
         return {
             "macs": self.manifest.macs,
             "weight_bytes": sum(entry.weight_bytes for entry in self.manifest.products),
-            "scratch_bytes": self.manifest.scratch_bytes,
+            "arena_bytes": self.manifest.arena_bytes,
         }
 
     def _carry_out(self, command: Command, options: Sequence[str]) -> None:
@@ -87,7 +87,7 @@ class HostExecutor(CExecutor):
             first=command.first,
             inputs=inputs,
             outputs=outputs,
-            scratch_bytes=manifest.scratch_bytes,
+            arena_bytes=manifest.arena_bytes,
             values=[(value.offset, value.size_bytes) for value in manifest.values],
         )
 

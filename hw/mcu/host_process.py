@@ -18,8 +18,9 @@ from typing import Literal, TypedDict
 EXIT_FILE, EXIT_NETWORK = 103, 104
 """As of the firmware."""
 DECLARATIONS = """
-    int {prefix}_run_until(uint32_t steps, const void *input, int32_t *output, void *scratch, size_t scratch_bytes);
-    int {prefix}_multiply(uint32_t layer, const uint8_t *codes, int32_t *accumulators);
+    int {prefix}_run_until(uint32_t steps, const void *input, int32_t *output, void *arena, size_t arena_bytes);
+    int {prefix}_multiply(uint32_t layer, const uint8_t *codes, int32_t *accumulators, void *arena,
+                          size_t arena_bytes);
     int {prefix}_requantize(uint32_t layer, const int32_t *accumulators, uint8_t *codes);
 """
 ACCUMULATOR_BYTES = 4
@@ -37,8 +38,8 @@ class Order(TypedDict):
         first: accumulator of the first row that is requantized.
         inputs: bytes that a row takes.
         outputs: numbers that a row gives.
-        scratch_bytes: what the network is lent.
-        values: for each step where in the scratch its value lies, or -1 for the outputs, and how many bytes it has.
+        arena_bytes: what the network is lent.
+        values: for each step where in the arena its value lies, or -1 for the outputs, and how many bytes it has.
     """
 
     prefix: str
@@ -49,7 +50,7 @@ class Order(TypedDict):
     first: int
     inputs: int
     outputs: int
-    scratch_bytes: int
+    arena_bytes: int
     values: list[tuple[int, int]]
 
 
@@ -65,7 +66,7 @@ class _Network:
         self.library = self.ffi.dlopen(library)
         self.given = self.ffi.from_buffer("uint8_t[]", given)
         # Words, so that the memory is aligned as the header wants it.
-        self.scratch = self.ffi.new("uint32_t[]", max(1, -(-order["scratch_bytes"] // 4)))
+        self.arena = self.ffi.new("uint32_t[]", max(1, -(-order["arena_bytes"] // 4)))
         self.numbers = self.ffi.new("int32_t[]", order["outputs"])
 
     def function(self, name: str) -> Callable[..., int]:
@@ -76,8 +77,8 @@ class _Network:
     def until(self, steps: int, row: int) -> None:
         """Run the first *steps* steps on sample *row*."""
         at = self.given + row * self.order["inputs"]
-        scratch_bytes = self.order["scratch_bytes"]
-        require_ok(self.function("run_until")(steps, at, self.numbers, self.scratch, scratch_bytes))
+        arena_bytes = self.order["arena_bytes"]
+        require_ok(self.function("run_until")(steps, at, self.numbers, self.arena, arena_bytes))
 
     def run(self, row: int) -> bytes:
         """Return the outputs of sample *row*."""
@@ -89,14 +90,16 @@ class _Network:
         left = []
         for step, (offset, size_bytes) in enumerate(self.order["values"], start=1):
             self.until(step, row)
-            memory = self.ffi.buffer(self.numbers if offset < 0 else self.scratch)
+            memory = self.ffi.buffer(self.numbers if offset < 0 else self.arena)
             left.append(memory[max(0, offset) : max(0, offset) + size_bytes])
         return b"".join(left)
 
     def multiply(self, row: int) -> bytes:
         """Return the accumulators of one product on the codes of *row*."""
         at = self.given + row * self.order["inputs"]
-        require_ok(self.function("multiply")(self.order["layer"], at, self.numbers))
+        require_ok(
+            self.function("multiply")(self.order["layer"], at, self.numbers, self.arena, self.order["arena_bytes"])
+        )
         return bytes(self.ffi.buffer(self.numbers))
 
     def requantize(self, row: int) -> bytes:

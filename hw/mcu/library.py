@@ -14,6 +14,7 @@ from typing import ClassVar
 from bitproof.hw.mcu.cores import HOST
 from bitproof.hw.mcu.manifest import FILE as MANIFEST_FILE
 from bitproof.hw.mcu.manifest import Manifest
+from bitproof.hw.mcu.package import SOURCES
 from bitproof.pipeline import Artifact, Stage, StageContext, StageError
 from bitproof.pipeline.toolchain import require_host_compiler
 
@@ -47,7 +48,7 @@ class BuildLibrary(Stage):
         build = ctx.scratch / "build"
         build.mkdir(parents=True)
         for name in manifest.sources:
-            shutil.copyfile(source.path / name, build / name)
+            shutil.copyfile(source.path / SOURCES / name, build / name)
         # Bare names: no path reaches the library, by __FILE__ or otherwise.
         sources = sorted(name for name in manifest.sources if name.endswith(".c"))
         compiler.run(
@@ -58,6 +59,6 @@ class BuildLibrary(Stage):
             timeout_s=TIMEOUT_S,
         )
         header = f"{manifest.prefix}.h"
-        for path in (build / LIBRARY, source.path / header, source.path / MANIFEST_FILE):
+        for path in (build / LIBRARY, build / header, source.path / MANIFEST_FILE):
             shutil.copyfile(path, ctx.workdir / path.name)
         return {compiler.name: compiler.version() or "unknown"}

@@ -140,7 +140,7 @@ class ValueEntry(Record):
         shape: of one sample, channels first.
         order: in which its codes lie.
         codes: what its bytes stand for; None: it holds numbers of 32 bits.
-        offset: in the scratch memory; :data:`OUTSIDE`: in the caller's input or output.
+        offset: in the arena; :data:`OUTSIDE`: in the caller's input or output.
     """
 
     name: str
@@ -172,12 +172,13 @@ class Manifest(Record):
     """The network as it was generated.
 
     Attributes:
+        sources: the files in ``src``, see :mod:`bitproof.hw.mcu.package`.
         input: its codes.
         signed_input: its caller gives the codes themselves, as int8_t; else bytes that stand for them.
         output: its outputs; the caller is given numbers of 32 bits in any case.
-        scratch_bytes: what the caller lends.
-        arena_bytes: of it for values between steps; the rest is what a step works with.
-        arena_bound_bytes: what is alive at one step at most: no arena is smaller.
+        arena_bytes: what the caller lends.
+        values_bytes: of it for values between steps; the rest is what a step works with.
+        values_bound_bytes: what is alive at one step at most: they never take less.
         products: in execution order, like the three that follow.
         values: what each step leaves.
     """
@@ -191,9 +192,9 @@ class Manifest(Record):
     input: ValueEntry
     signed_input: bool
     output: ValueEntry
-    scratch_bytes: int
     arena_bytes: int
-    arena_bound_bytes: int
+    values_bytes: int
+    values_bound_bytes: int
     sources: tuple[str, ...]
     products: tuple[ProductEntry, ...]
     activations: tuple[ActivationEntry, ...]

@@ -179,13 +179,13 @@ def _code_bytes(plan: NetworkPlan, core: EmulatedCore) -> int:
 
 
 def _ram_bytes(plan: NetworkPlan) -> int:
-    """Return the vectors of the harness, the scratch of the network, and the stack that the linker keeps free."""
+    """Return the vectors of the harness, the arena of the network, and the stack that the linker keeps free."""
     takes = [product.positions * product.inputs for product in plan.products]
     gives = [product.positions * product.node.outputs for product in plan.products]
     channels = [planned.node.channels for planned in plan.activations]
     codes = _whole_words(max(plan.model.inputs, *takes, *channels, 0))
     accumulators = WORD_BYTES * max(plan.model.outputs, *gives, *channels, 0)
-    return codes + accumulators + max(WORD_BYTES, plan.scratch_bytes) + WORD_BYTES * HARNESS_WORDS + STACK_BYTES
+    return codes + accumulators + max(WORD_BYTES, plan.arena_bytes) + WORD_BYTES * HARNESS_WORDS + STACK_BYTES
 
 
 def _whole_words(size_bytes: int) -> int:

@@ -7,7 +7,6 @@ plan of any network takes seconds.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -38,6 +37,7 @@ from bitproof.export.program.schedule import schedule
 from bitproof.export.program.step import Step
 from bitproof.hw.mcu.activation import PlannedActivation
 from bitproof.hw.mcu.byte_codes import MOST_CODES, ByteCodes
+from bitproof.hw.mcu.naming import prefix_of
 from bitproof.hw.mcu.steps import (
     NOWHERE,
     CWindow,
@@ -110,18 +110,18 @@ class NetworkPlan:
 
     @property
     def work_bytes(self) -> int:
-        """Of the memory behind the arena that a step uses while it runs: sums, then what a window shows."""
+        """Of the memory behind the values that a step uses while it runs: sums, then what a window shows."""
         return max(NUMBER_BYTES * step.sums + step.shown for step in self.steps)
 
     @property
-    def arena_bytes(self) -> int:
-        """Of the arena, rounded up to whole words, so that sums may lie behind it."""
+    def values_bytes(self) -> int:
+        """Of the values between steps, rounded up to whole words, so that sums may lie behind them."""
         return -(-self.storage.size_bytes // NUMBER_BYTES) * NUMBER_BYTES
 
     @property
-    def scratch_bytes(self) -> int:
-        """Of arena and work memory, rounded up to whole words."""
-        return -(-(self.arena_bytes + self.work_bytes) // NUMBER_BYTES) * NUMBER_BYTES
+    def arena_bytes(self) -> int:
+        """Of the arena that the caller lends: values and work memory, rounded up to whole words."""
+        return -(-(self.values_bytes + self.work_bytes) // NUMBER_BYTES) * NUMBER_BYTES
 
 
 def finish_of(step: PlannedStep) -> Finish | None:
@@ -139,8 +139,10 @@ def ternary_run(layout: WeightLayout, codes: ByteCodes) -> int:
     return ((1 << TERNARY_SECOND_ROW) - 1) // max(1, largest_sum_of_word)
 
 
-def plan_network(model: IntegerModel) -> NetworkPlan:
+def plan_network(model: IntegerModel, prefix: str | None = None) -> NetworkPlan:
     """Decide the form of every step of *model*, without packing or solving anything: in seconds for any size.
+
+    *prefix* is what its public names start with; None: what its name gives.
 
     Raises:
         StageError: a step has no form with codes of a byte and sums of 32 bits; the message names the node.
@@ -150,20 +152,8 @@ def plan_network(model: IntegerModel) -> NetworkPlan:
     planner = _Planner(program, storage)
     steps = tuple(planner.step(step) for step in program.steps if not planner.stays(step))
     return NetworkPlan(
-        prefix_of(model.name), model, storage.values["input"], storage, steps, storage.values[program.output]
+        prefix or prefix_of(model.name), model, storage.values["input"], storage, steps, storage.values[program.output]
     )
-
-
-def prefix_of(name: str) -> str:
-    """Return the C identifier that all public names of the network *name* start with.
-
-    >>> prefix_of("Fashion-MNIST mlp")
-    'fashion_mnist_mlp'
-    >>> prefix_of("64x64")
-    'net_64x64'
-    """
-    words = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
-    return words if re.match(r"[a-z]", words) and not words.startswith("bitproof") else f"net_{words}"
 
 
 @dataclass(frozen=True, slots=True)

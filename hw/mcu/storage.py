@@ -49,6 +49,11 @@ class Stored:
         return prod(self.shape[1:])
 
     @property
+    def size(self) -> int:
+        """Codes of one sample."""
+        return prod(self.shape)
+
+    @property
     def number_bytes(self) -> int:
         """Of one code: 1 or 4."""
         return NUMBER_BYTES if self.codes is None else 1

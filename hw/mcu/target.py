@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from bitproof.export.program.target import Target
 from bitproof.hw.mcu.cores import HOST, CoreName, core_of, require_board_memory
+from bitproof.hw.mcu.naming import require_prefix
 from bitproof.pipeline.executor import Executor, ExecutorPlan, Place
 from bitproof.pipeline.stage import Stage, StagePlan
 from bitproof.pipeline.toolchain import Tool
@@ -41,6 +42,7 @@ def parse_bytes(text: object) -> object:
 
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes), Field(ge=1, le=1 << 30)]
+Prefix = Annotated[str, AfterValidator(require_prefix)]
 
 
 class CTarget(Target):
@@ -48,6 +50,7 @@ class CTarget(Target):
 
     That is in QEMU, or for ``host`` on this machine. *flash* and *ram* are the bytes that there are of each; None: as
     many as the emulated board has.
+    *prefix* is what the names in C and of the files start with; None: what the network's name gives.
     """
 
     kind: ClassVar[str] = "c"
@@ -55,6 +58,7 @@ class CTarget(Target):
     core: CoreName = "cortex-m4"
     flash: Bytes | None = None
     ram: Bytes | None = None
+    prefix: Prefix | None = None
 
     @property
     def name(self) -> str:
@@ -105,7 +109,7 @@ class CTarget(Target):
     def _generate(self) -> Stage:
         from bitproof.hw.mcu import GenerateC
 
-        return GenerateC(core=self.core, flash_bytes=self.flash, ram_bytes=self.ram)
+        return GenerateC(core=self.core, flash_bytes=self.flash, ram_bytes=self.ram, prefix=self.prefix)
 
     def _compile(self) -> Stage:
         from bitproof.hw.mcu import BuildFirmware, BuildLibrary

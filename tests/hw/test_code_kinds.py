@@ -154,7 +154,7 @@ def test_firmware_refuses_what_is_no_code(tmp_path: Path) -> None:
 
 
 def test_no_scratch_is_needed_beyond_what_is_kept() -> None:
-    sizes = {name: plan_network(model).scratch_bytes for name, model in NETWORKS.items()}
+    sizes = {name: plan_network(model).arena_bytes for name, model in NETWORKS.items()}
     assert sizes["one signed layer"] == 40  # the 37 bytes of its input
     assert sizes["about a zero point"] == 4 * 9 + 12  # bytes are given; 9 accumulators, 9 codes
     assert sizes["signed"] == 4 * 9 + 40

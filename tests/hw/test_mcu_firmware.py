@@ -124,7 +124,7 @@ def test_the_default_network_costs_what_it_should(tmp_path: Path) -> None:
     assert int(cost["ram_bytes"]) < 1_024
     sizes = json.loads((artifact.path / "size.json").read_text())
     assert sizes["data_bytes"] == 0
-    assert sizes["bss_bytes"] >= sizes["scratch_bytes"] == 320
+    assert sizes["bss_bytes"] >= sizes["arena_bytes"] == 320
 
 
 @pytest.mark.parametrize(

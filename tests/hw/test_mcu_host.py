@@ -118,12 +118,12 @@ NULL_ARGUMENTS = """
 #include "mlp.h"
 int main(void) {
     static uint8_t input[MLP_INPUTS];
-    static int32_t output[MLP_OUTPUTS], scratch[MLP_SCRATCH_BYTES / 4];
-    return mlp_run(input, output, NULL, MLP_SCRATCH_BYTES) == MLP_NULL_POINTER
-        && mlp_run(NULL, output, scratch, MLP_SCRATCH_BYTES) == MLP_NULL_POINTER
-        && mlp_run(input, output, (uint8_t *)scratch + 1, MLP_SCRATCH_BYTES) == MLP_SCRATCH_MISALIGNED
-        && mlp_run(input, output, scratch, MLP_SCRATCH_BYTES - 1) == MLP_SCRATCH_TOO_SMALL
-        && mlp_run(input, output, scratch, MLP_SCRATCH_BYTES) == MLP_OK ? 0 : 1;
+    static int32_t output[MLP_OUTPUTS], arena[MLP_ARENA_BYTES / 4];
+    return mlp_run(input, output, NULL, MLP_ARENA_BYTES) == MLP_NULL_POINTER
+        && mlp_run(NULL, output, arena, MLP_ARENA_BYTES) == MLP_NULL_POINTER
+        && mlp_run(input, output, (uint8_t *)arena + 1, MLP_ARENA_BYTES) == MLP_ARENA_MISALIGNED
+        && mlp_run(input, output, arena, MLP_ARENA_BYTES - 1) == MLP_ARENA_TOO_SMALL
+        && mlp_run(input, output, arena, MLP_ARENA_BYTES) == MLP_OK ? 0 : 1;
 }
 """
 
@@ -132,7 +132,7 @@ def test_wrong_arguments_are_told_before_anything_is_computed_with_them(tmp_path
     model = random_network((5, 6, 4))
     executor = host_executor(model, tmp_path / "host", lanes=0)
     source = (executor.folder / "mlp.c").read_text()
-    checked = source.index("scratch == NULL")
+    checked = source.index("arena == NULL")
     assert checked < source.index("run_step(i,", checked), "that computes with the pointers"
     (executor.folder / "host_main.c").write_text(NULL_ARGUMENTS)
     compile_host(executor.folder, executor.manifest, lanes=0)

@@ -10,7 +10,15 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from integer_graphs import Builder, every_operation, graph_codes, residual_network, window
+from integer_graphs import (
+    Builder,
+    every_operation,
+    graph_codes,
+    on_a_line,
+    pooled_groups,
+    residual_network,
+    window,
+)
 from mcu_firmware import built_firmware, executor_on
 from mcu_host import HostExecutor, compile_host, host_executor
 from random_graphs import Graph, graphs
@@ -18,7 +26,7 @@ from zoo_exports import lowered_network
 from zoo_networks import initialized, small
 
 from bitproof.export.divergence import Cause, explain
-from bitproof.export.integer import INPUT, Add, Concat, Conv, IntegerModel, MatMul, MaxPool, Pad, SumPool, run, trace
+from bitproof.export.integer import INPUT, Conv, IntegerModel, MatMul, run, trace
 from bitproof.export.lower import lower_file
 from bitproof.export.proofs import prove_matrix_units, prove_requantization
 from bitproof.export.proofs.matrix_units import as_matrix, basis_vectors
@@ -46,31 +54,6 @@ def require_equal(model: IntegerModel, folder: Path, *, lanes: int = 1, samples:
     for name, values in made.items():
         np.testing.assert_array_equal(values.reshape(6, -1), expected[name].reshape(6, -1), err_msg=name)
     return executor
-
-
-def pooled_groups(seed: int = 0) -> IntegerModel:
-    """Groups, a depthwise layer with two outputs a channel, overlapping and padded pools of sums, bipolar codes."""
-    build = Builder((4, 7, 6), seed)
-    first = build.add(MaxPool("max0", window(3, stride=2, padding=1)), build.conv(INPUT, 6, window(3, padding=1), 2))
-    first = build.threshold(first)
-    second = build.threshold(build.conv(first, 12, window(2, padding=1), 6), 1, lowest=-1, step=2)
-    third = build.threshold(build.conv(second, 3, window(3, padding=2, dilation=2)), 7, lowest=-4)
-    mean = build.threshold(build.add(SumPool("mean", window(2, padding=1, stride=2)), third), 15)
-    joined = build.threshold(build.add(Concat("join"), mean, build.threshold(mean, 3, lowest=-3)))
-    build.threshold(build.add(MaxPool("max1", window(2)), joined), 1)
-    return build.model()
-
-
-def on_a_line(seed: int = 0) -> IntegerModel:
-    """A sequence: convolutions with a stride and a dilation, a pool, a sum of numbers that nothing quantized."""
-    build = Builder((3, 19), seed)
-    padded = build.add(Pad("pad", (2,), (1,)), INPUT)
-    first = build.threshold(build.conv(padded, 5, window(4, stride=2, axes=1)))
-    branch = build.conv(first, 5, window(3, padding=2, dilation=2, axes=1))
-    other = build.conv(first, 5, window(1, axes=1))
-    total = build.threshold(build.add(Add("sum"), branch, other))
-    build.conv(build.add(MaxPool("max", window(2, stride=2, axes=1)), total), 2, window(2, axes=1))
-    return build.model()
 
 
 NETWORKS: dict[str, Callable[[], IntegerModel]] = {

@@ -15,7 +15,8 @@ from integer_networks import random_network, saved
 
 from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Reshape, Threshold
 from bitproof.hw.mcu import GenerateC, Manifest, weight_layout
-from bitproof.hw.mcu.plan import plan_network, prefix_of, ternary_run
+from bitproof.hw.mcu.naming import prefix_of
+from bitproof.hw.mcu.plan import plan_network, ternary_run
 from bitproof.hw.mcu.weight_layout import LayoutKind, WeightLayout
 from bitproof.pipeline import IntegrityError, StageContext, StageError
 
@@ -62,7 +63,7 @@ def test_a_reshape_that_moves_nothing_is_planned_as_if_it_were_not_there() -> No
     flattened = replace(model, shape=(2, 2, 2), nodes=(Reshape("flat", (2, 2, 2), (8,)), *model.nodes))
     plan, plain = plan_network(flattened), plan_network(model)
     assert [planned.node.name for planned in plan.products] == ["fc0", "fc1"]
-    made, expected = ((each.input.codes, each.scratch_bytes, each.outputs) for each in (plan, plain))
+    made, expected = ((each.input.codes, each.arena_bytes, each.outputs) for each in (plan, plain))
     assert made == expected
 
 
@@ -113,16 +114,16 @@ def generated(model: IntegerModel, folder: Path) -> Path:
 def test_sources_depend_on_the_model_alone(tmp_path: Path) -> None:
     model = random_network([37, 5, 7, 3], act_bits=(4, 2))
     first, second = (generated(model, tmp_path / name) for name in ("a", "b"))
-    names = sorted(path.name for path in first.iterdir())
-    assert names == sorted(path.name for path in second.iterdir())
+    names = sorted(str(path.relative_to(first)) for path in first.rglob("*.*"))
+    assert names == sorted(str(path.relative_to(second)) for path in second.rglob("*.*"))
     for name in names:
         assert (first / name).read_bytes() == (second / name).read_bytes()
     manifest = Manifest.load(first)
-    assert sorted((*manifest.sources, "manifest.json")) == names
+    assert sorted(manifest.sources) == sorted(path.name for path in (first / "src").iterdir())
     assert manifest.macs == 37 * 5 + 5 * 7 + 7 * 3
-    header = (first / "mlp.h").read_text()
+    header = (first / "src/mlp.h").read_text()
     assert f" * model: {manifest.model_sha256}\n * target: c{{core=cortex-m4}}\n" in header
-    assert "#define MLP_SCRATCH_BYTES 36\n" in header
+    assert "#define MLP_ARENA_BYTES 36\n" in header
 
 
 def test_a_damaged_manifest_is_an_integrity_error(tmp_path: Path) -> None:

@@ -17,20 +17,20 @@ static const unsigned value_bytes[] = NETWORK_VALUE_BYTES;
 static int trace_row(FILE *input, FILE *output) {
     uint8_t *const codes = malloc(NETWORK_INPUTS);
     int32_t *const outputs = malloc(NETWORK_OUTPUTS * sizeof(int32_t));
-    uint8_t *const scratch = malloc(NETWORK_SCRATCH_WORDS * 4u);
+    uint8_t *const arena = malloc(NETWORK_ARENA_WORDS * 4u);
     unsigned step;
-    int status = codes == NULL || outputs == NULL || scratch == NULL;
+    int status = codes == NULL || outputs == NULL || arena == NULL;
     if (status == 0 && fread(codes, 1, NETWORK_INPUTS, input) != NETWORK_INPUTS) {
         status = -1;
     }
     for (step = 0; status == 0 && step < NETWORK_STEPS; ++step) {
-        const void *const value = value_offsets[step] < 0 ? (const void *)outputs : scratch + value_offsets[step];
-        status = (int)network_run_until(step + 1u, codes, outputs, scratch, NETWORK_SCRATCH_WORDS * 4u);
+        const void *const value = value_offsets[step] < 0 ? (const void *)outputs : arena + value_offsets[step];
+        status = (int)network_run_until(step + 1u, codes, outputs, arena, NETWORK_ARENA_WORDS * 4u);
         fwrite(value, 1, value_bytes[step], output);
     }
     free(codes);
     free(outputs);
-    free(scratch);
+    free(arena);
     return status;
 }
 
@@ -40,19 +40,19 @@ static int one_row(char mode, unsigned layer, unsigned row, int first, FILE *inp
     const size_t accumulators_size = mode == 'r' ? NETWORK_OUTPUTS : mode == 'm' ? product_positions[layer] * product_outputs[layer] : channels[layer];
     uint8_t *const codes = malloc(codes_size);
     int32_t *const accumulators = malloc(accumulators_size * sizeof(int32_t));
-    void *const scratch = malloc(NETWORK_SCRATCH_WORDS * 4u);
+    void *const arena = malloc(NETWORK_ARENA_WORDS * 4u);
     int status = -1;
     size_t i;
-    if (codes == NULL || accumulators == NULL || scratch == NULL) {
+    if (codes == NULL || accumulators == NULL || arena == NULL) {
         return -1;
     }
     if ((mode == 'r' || mode == 'm') && fread(codes, 1, codes_size, input) != codes_size) {
         return -1;
     }
     if (mode == 'r') {
-        status = (int)network_run(codes, accumulators, scratch, NETWORK_SCRATCH_WORDS * 4u);
+        status = (int)network_run(codes, accumulators, arena, NETWORK_ARENA_WORDS * 4u);
     } else if (mode == 'm') {
-        status = (int)network_multiply(layer, codes, accumulators, scratch, NETWORK_SCRATCH_WORDS * 4u);
+        status = (int)network_multiply(layer, codes, accumulators, arena, NETWORK_ARENA_WORDS * 4u);
     } else {
         if (mode == 'p' && fread(accumulators, sizeof(int32_t), accumulators_size, input) != accumulators_size) {
             return -1;
@@ -69,7 +69,7 @@ static int one_row(char mode, unsigned layer, unsigned row, int first, FILE *inp
     }
     free(codes);
     free(accumulators);
-    free(scratch);
+    free(arena);
     return status;
 }
 

@@ -134,3 +134,28 @@ def graph_codes(model: IntegerModel, count: int, seed: int = 0) -> Codes:
     codes = np.random.default_rng(seed).integers(low, high, (count, model.inputs), endpoint=True)
     codes[0], codes[1] = low, high
     return codes
+
+
+def pooled_groups(seed: int = 0) -> IntegerModel:
+    """Groups, a depthwise layer with two outputs a channel, overlapping and padded pools of sums, bipolar codes."""
+    build = Builder((4, 7, 6), seed)
+    first = build.add(MaxPool("max0", window(3, stride=2, padding=1)), build.conv(INPUT, 6, window(3, padding=1), 2))
+    first = build.threshold(first)
+    second = build.threshold(build.conv(first, 12, window(2, padding=1), 6), 1, lowest=-1, step=2)
+    third = build.threshold(build.conv(second, 3, window(3, padding=2, dilation=2)), 7, lowest=-4)
+    mean = build.threshold(build.add(SumPool("mean", window(2, padding=1, stride=2)), third), 15)
+    joined = build.threshold(build.add(Concat("join"), mean, build.threshold(mean, 3, lowest=-3)))
+    build.threshold(build.add(MaxPool("max1", window(2)), joined), 1)
+    return build.model()
+
+
+def on_a_line(seed: int = 0) -> IntegerModel:
+    """A sequence: convolutions with a stride and a dilation, a pool, a sum of numbers that nothing quantized."""
+    build = Builder((3, 19), seed)
+    padded = build.add(Pad("pad", (2,), (1,)), INPUT)
+    first = build.threshold(build.conv(padded, 5, window(4, stride=2, axes=1)))
+    branch = build.conv(first, 5, window(3, padding=2, dilation=2, axes=1))
+    other = build.conv(first, 5, window(1, axes=1))
+    total = build.threshold(build.add(Add("sum"), branch, other))
+    build.conv(build.add(MaxPool("max", window(2, stride=2, axes=1)), total), 2, window(2, axes=1))
+    return build.model()

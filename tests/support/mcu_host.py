@@ -14,6 +14,7 @@ from bitproof.hw.mcu.codegen import write_sources
 from bitproof.hw.mcu.executor import WHY_MONOTONE
 from bitproof.hw.mcu.firmware import adapter_header
 from bitproof.hw.mcu.manifest import ActivationEntry, Manifest, ProductEntry
+from bitproof.hw.mcu.package import SOURCES
 from bitproof.hw.mcu.plan import plan_network
 from bitproof.pipeline import Codes, WeightSign
 from bitproof.pipeline.toolchain import GCC, run_program
@@ -92,6 +93,8 @@ def host_executor(model: IntegerModel, folder: Path, *, lanes: int) -> HostExecu
     """Generate *model* into the new *folder*, compile it with dual-lane products or single ones, and return it."""
     folder.mkdir(parents=True)
     manifest = write_sources(plan_network(model), folder, model_sha256="0" * 64, core="cortex-m4")
+    for name in manifest.sources:
+        shutil.copyfile(folder / SOURCES / name, folder / name)
     (folder / "network_under_test.h").write_text(adapter_header(manifest))
     shutil.copyfile(Path(__file__).parent / "host_main.c", folder / "host_main.c")
     compile_host(folder, manifest, lanes=lanes)

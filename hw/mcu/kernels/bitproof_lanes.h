@@ -9,6 +9,8 @@
 
 #include <stdint.h>
 
+#include "bitproof_platform.h"
+
 #ifndef BITPROOF_LANES
 #ifdef __ARM_FEATURE_DSP
 #define BITPROOF_LANES 1
@@ -16,10 +18,6 @@
 #define BITPROOF_LANES 0
 #endif
 #endif
-
-/* Two's complement conversion and an arithmetic right shift are up to the compiler in C99; require them. */
-typedef char bitproof_needs_arithmetic_shift[((-3) >> 1) == -2 ? 1 : -1];
-typedef char bitproof_needs_wrapping_conversion[(int32_t)0xFFFFFFFEu == -2 ? 1 : -1];
 
 /* Four codes, the first one in the lowest byte. */
 static inline uint32_t bitproof_load4(const uint8_t *codes) {

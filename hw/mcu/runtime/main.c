@@ -44,7 +44,7 @@ static const uint32_t value_bytes[] = NETWORK_VALUE_BYTES;
 
 static uint8_t codes[NETWORK_MOST_CODES];
 static int32_t accumulators[NETWORK_MOST_ACCUMULATORS];
-static uint32_t scratch[NETWORK_SCRATCH_WORDS];
+static uint32_t arena[NETWORK_ARENA_WORDS];
 static uint32_t most_stack_bytes;
 
 static uint32_t run_counted(void) {
@@ -53,7 +53,7 @@ static uint32_t run_counted(void) {
     uint32_t used;
     stack_paint();
     count_begin();
-    status = (uint32_t)network_run(codes, accumulators, scratch, sizeof scratch);
+    status = (uint32_t)network_run(codes, accumulators, arena, sizeof arena);
     count_end();
     used = before - stack_lowest_used();
     most_stack_bytes = used > most_stack_bytes ? used : most_stack_bytes;
@@ -70,11 +70,11 @@ static uint32_t sample(const command *order, int32_t input, int32_t output) {
         return EXIT_FILE;
     }
     if (by_layer) {
-        status = (uint32_t)network_multiply(order->layer, codes, accumulators, scratch, sizeof scratch);
+        status = (uint32_t)network_multiply(order->layer, codes, accumulators, arena, sizeof arena);
     } else if (order->mode == MEASURE) {
         status = run_counted();
     } else {
-        status = (uint32_t)network_run(codes, accumulators, scratch, sizeof scratch);
+        status = (uint32_t)network_run(codes, accumulators, arena, sizeof arena);
     }
     if (status != 0u) {
         return EXIT_NETWORK;
@@ -89,8 +89,8 @@ static uint32_t trace(int32_t input, int32_t output) {
     }
     for (step = 0; step < NETWORK_STEPS; ++step) {
         const uint8_t *const value =
-            value_offsets[step] < 0 ? (const uint8_t *)accumulators : (const uint8_t *)scratch + value_offsets[step];
-        if (network_run_until(step + 1u, codes, accumulators, scratch, sizeof scratch) != 0) {
+            value_offsets[step] < 0 ? (const uint8_t *)accumulators : (const uint8_t *)arena + value_offsets[step];
+        if (network_run_until(step + 1u, codes, accumulators, arena, sizeof arena) != 0) {
             return EXIT_NETWORK;
         }
         if (!semihosting_write(output, value, value_bytes[step])) {

@@ -70,7 +70,7 @@ def test_shapes_alone_cost_nothing() -> None:
     assert last.takes.codes == range(16)
     flat = model(*(node for node in moved.nodes if not isinstance(node, Reshape | Transpose)), shape=(24,))
     require_supported(moved)
-    assert plan_network(moved).scratch_bytes == plan_network(flat).scratch_bytes
+    assert plan_network(moved).arena_bytes == plan_network(flat).arena_bytes
 
 
 def test_numbers_that_change_places_are_refused() -> None:
