@@ -3,12 +3,18 @@
 ``python -I -S host_process.py LIBRARY FOLDER...`` with :class:`Order` as JSON on standard input. It reads ``input.bin``
 and writes ``output.bin`` in its working folder, as the test firmware does (``runtime/main.c``). It imports nothing of
 this project, so that it starts fast, and cffi from one of the FOLDERs, which calls the library without a compiler.
+
+The library may come from others. Before it is loaded the process gives up all but computing: what is left are memory,
+the files that are open, and reading others (seccomp, Linux 3.5). Where that is not to be had, standard error says so.
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import faulthandler
 import json
+import os
 import struct
 import sys
 from collections.abc import Callable
@@ -24,6 +30,28 @@ DECLARATIONS = """
     int {prefix}_requantize(uint32_t layer, const int32_t *accumulators, uint8_t *codes);
 """
 ACCUMULATOR_BYTES = 4
+NO_NEW_PRIVILEGES, SET_SECCOMP, FILTER = 38, 22, 2
+"""Arguments of ``prctl``."""
+LOAD, AND, JUMP_IF_EQUAL, RETURN = 0x20, 0x54, 0x15, 0x06
+"""Instructions of the filter, a program of the classic Berkeley Packet Filter."""
+ALLOW, REFUSE = 0x7FFF_0000, 0x0005_0000 | errno.EPERM
+NUMBER, ARCHITECTURE, THIRD_ARGUMENT = 0, 4, 32
+"""Where the filter finds what it is asked about."""
+CHANGES_FILES = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC
+"""Flags of ``openat`` that have to be 0."""
+CALLS = {
+    # read write close fstat lseek mmap mprotect munmap brk rt_sigaction rt_sigprocmask rt_sigreturn pread64 mremap
+    # madvise exit clock_gettime exit_group newfstatat futex sigaltstack getrandom
+    "x86_64": (
+        *(0xC000_003E, 257),
+        (0, 1, 3, 5, 8, 9, 10, 11, 12, 13, 14, 15, 17, 25, 28, 60, 228, 231, 262, 202, 131, 318),
+    ),
+    "aarch64": (
+        *(0xC000_00B7, 56),
+        (63, 64, 57, 80, 62, 222, 226, 215, 214, 134, 135, 139, 67, 216, 233, 93, 113, 94, 79, 98, 132, 278),
+    ),
+}
+"""By the machine: its number in a filter, the number of ``openat``, and of the other system calls that are left."""
 ModeName = Literal["run", "requantize", "multiply", "requantize_at", "trace"]
 
 
@@ -63,6 +91,10 @@ class _Network:
         self.order = order
         self.ffi = cffi.FFI()
         self.ffi.cdef(DECLARATIONS.format(prefix=order["prefix"]))
+        if not give_up_all_but_computing():
+            sys.stderr.write(
+                f"{library} is not kept from system calls: this kernel or machine has no filter for them\n"
+            )
         self.library = self.ffi.dlopen(library)
         self.given = self.ffi.from_buffer("uint8_t[]", given)
         # Words, so that the memory is aligned as the header wants it.
@@ -118,6 +150,48 @@ class _Network:
         return bytes(self.ffi.buffer(codes))
 
 
+class _Instruction(ctypes.Structure):
+    _fields_ = (
+        ("code", ctypes.c_uint16),
+        ("if_so", ctypes.c_uint8),
+        ("if_not", ctypes.c_uint8),
+        ("k", ctypes.c_uint32),
+    )
+
+
+class _Filter(ctypes.Structure):
+    _fields_ = (("size", ctypes.c_uint16), ("instructions", ctypes.POINTER(_Instruction)))
+
+
+def give_up_all_but_computing() -> bool:
+    """Have every system call refused that is not needed from here on; say whether the kernel can do it.
+
+    Raises:
+        OSError: it can, and refused.
+    """
+    calls = CALLS.get(os.uname().machine)
+    if calls is None or sys.maxsize < 1 << 32:  # a program of 32 bits numbers its calls differently
+        return False
+    architecture, openat, others = calls
+    refuse, allow = (RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)
+    program = [
+        *((LOAD, 0, 0, ARCHITECTURE), (JUMP_IF_EQUAL, 1, 0, architecture), refuse),
+        *((LOAD, 0, 0, NUMBER), (JUMP_IF_EQUAL, 0, 5, openat)),
+        *((LOAD, 0, 0, THIRD_ARGUMENT), (AND, 0, 0, CHANGES_FILES), (JUMP_IF_EQUAL, 0, 1, 0), allow, refuse),
+        *(step for number in others for step in ((JUMP_IF_EQUAL, 0, 1, number), allow)),
+        refuse,
+    ]
+    instructions = (_Instruction * len(program))(*(_Instruction(*step) for step in program))
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    if libc.prctl(SET_SECCOMP, FILTER, ctypes.byref(_Filter(len(program), instructions))) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number == errno.EINVAL:  # the kernel was built without
+        return False
+    raise OSError(number, os.strerror(number))
+
+
 def require_ok(status: int) -> None:
     """End this process if the network refused its arguments."""
     if status != 0:
@@ -131,15 +205,16 @@ def main(library: str, folders: list[str]) -> int:
     sys.path += folders
     order: Order = json.load(sys.stdin)
     try:
-        network = _Network(library, order, Path("input.bin").read_bytes())
-        carry_out = {
-            "run": network.run,
-            "requantize": network.requantize,
-            "multiply": network.multiply,
-            "requantize_at": network.requantize_at,
-            "trace": network.trace,
-        }[order["mode"]]
+        given = Path("input.bin").read_bytes()
         with Path("output.bin").open("wb") as output:
+            network = _Network(library, order, given)
+            carry_out = {
+                "run": network.run,
+                "requantize": network.requantize,
+                "multiply": network.multiply,
+                "requantize_at": network.requantize_at,
+                "trace": network.trace,
+            }[order["mode"]]
             for row in range(order["count"]):
                 output.write(carry_out(row))
     except OSError as error:

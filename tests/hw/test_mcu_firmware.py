@@ -14,7 +14,7 @@ from mcu_firmware import built_firmware, executor_on
 
 from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Threshold, run, trace
 from bitproof.export.proofs import prove_matrix_units, prove_requantization
-from bitproof.hw.mcu import CoreName, FirmwareExecutor, HostExecutor, flip_weight_bit, measure
+from bitproof.hw.mcu import CoreName, EmulatedCore, FirmwareExecutor, HostExecutor, flip_weight_bit, measure
 from bitproof.hw.mcu.elf import file_offset, sections
 from bitproof.pipeline import (
     Artifact,
@@ -101,12 +101,25 @@ def test_dual_lane_and_single_products_give_the_same_integers(tmp_path: Path) ->
             require_equal(model, FirmwareExecutor(artifact, folder / "run"))
 
 
-def test_firmware_depends_on_the_sources_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("core", ["cortex-m4", "rv32imac"])
+def test_firmware_depends_on_the_sources_alone(tmp_path: Path, core: CoreName) -> None:
     model = random_network((20, 6, 4))
-    first, second = (built_firmware(model, tmp_path / name) for name in ("a", "b/deeper"))
+    first, second = (built_firmware(model, tmp_path / name, core) for name in ("a", "b/deeper"))
     for name in ("firmware.elf", "size.json", "manifest.json"):
         assert (first.path / name).read_bytes() == (second.path / name).read_bytes()
     assert str(tmp_path).encode() not in (first.path / "firmware.elf").read_bytes()
+
+
+def test_instructions_are_counted_on_risc_v_too(tmp_path: Path) -> None:
+    model = random_network((203, 9, 150, 3), weight_range=(-1, 1))
+    executor = FirmwareExecutor(built_firmware(model, tmp_path, "rv32imac"), tmp_path / "run", "rv32imac")
+    codes = random_codes(model, 20)
+    cost = measure(executor, codes)
+    assert cost == measure(executor, codes)
+    assert cost["macs"] == 203 * 9 + 9 * 150 + 150 * 3
+    assert int(cost["macs"]) < int(cost["instructions_least"]) <= int(cost["instructions_per_inference"])
+    assert int(cost["instructions_per_inference"]) < 10 * int(cost["macs"])
+    assert 0 < int(cost["stack_bytes"]) < 1_024
 
 
 def test_the_default_network_costs_what_it_should(tmp_path: Path) -> None:
@@ -131,20 +144,21 @@ def test_the_default_network_costs_what_it_should(tmp_path: Path) -> None:
     ("bits", "low", "high", "flipped"),
     [(2, -1, 1, "1 -> 2"), (2, -2, 1, "1 -> 0"), (4, -8, 7, "7 -> 6"), (8, -128, 127, "127 -> 126")],
 )
+@pytest.mark.parametrize("core", ["cortex-m4", "rv32imac", "host"])
 def test_a_flipped_weight_bit_is_that_weight_alone(
-    tmp_path: Path, bits: int, low: int, high: int, flipped: str
+    tmp_path: Path, core: CoreName, bits: int, low: int, high: int, flipped: str
 ) -> None:
     model = random_network((30, 5, 5), weight_type=IntegerType(bits, signed=True), weight_range=(low, high))
-    original = built_firmware(model, tmp_path)
+    original = built_firmware(model, tmp_path, core)
     copy = tmp_path / "copy"
     shutil.copytree(original.path, copy)
     # Row 1 of every random matrix holds the largest weight.
     assert flip_weight_bit(copy, node="fc0", row=1, column=29) == f"weight [1, 29] of layer fc0: {flipped}"
     codes = np.eye(30, dtype=np.int64) * 255
     expected = codes @ model.nodes_of(MatMul)[0].weights.T
-    actual = FirmwareExecutor(Artifact("flipped", "firmware", copy, ""), tmp_path / "run").multiply("fc0", codes)
+    actual = executor_on(core, Artifact("flipped", "firmware", copy, ""), tmp_path / "run").multiply("fc0", codes)
     assert np.argwhere(actual != expected).tolist() == [[29, 1]]
-    assert (FirmwareExecutor(original, tmp_path / "run").multiply("fc0", codes) == expected).all()
+    assert (executor_on(core, original, tmp_path / "run").multiply("fc0", codes) == expected).all()
 
 
 def test_a_flipped_bit_of_the_last_layer_fails_the_parity_check(tmp_path: Path) -> None:
@@ -160,15 +174,18 @@ def test_a_flipped_bit_of_the_last_layer_fails_the_parity_check(tmp_path: Path) 
     assert report.first.output == 0
 
 
-def test_a_hard_fault_ends_the_run_with_its_own_code(tmp_path: Path) -> None:
-    artifact = built_firmware(random_network((8, 4, 4)), tmp_path)
+@pytest.mark.parametrize(
+    ("core", "undefined"), [("cortex-m4", b"\x00\xde"), ("rv32imac", b"\x00\x00")], ids=["cortex-m4", "rv32imac"]
+)
+def test_a_hard_fault_ends_the_run_with_its_own_code(tmp_path: Path, core: EmulatedCore, undefined: bytes) -> None:
+    artifact = built_firmware(random_network((8, 4, 4)), tmp_path, core)
     path = artifact.path / "firmware.elf"
     image = bytearray(path.read_bytes())
     entry = file_offset(bytes(image), "mlp_run") & ~1  # bit 0 of a function's address says Thumb
-    image[entry : entry + 2] = b"\x00\xde"  # udf
+    image[entry : entry + 2] = undefined
     path.write_bytes(image)
-    with pytest.raises(StageError, match=r"qemu-system-arm ended with code 101(.|\n)*firmware: hard fault"):
-        FirmwareExecutor(artifact, tmp_path / "run")(np.zeros((1, 8), dtype=np.int64))
+    with pytest.raises(StageError, match=r"qemu-system-\w+ ended with code 101(.|\n)*firmware: hard fault"):
+        FirmwareExecutor(artifact, tmp_path / "run", core)(np.zeros((1, 8), dtype=np.int64))
 
 
 def test_what_the_executor_refuses(tmp_path: Path) -> None:
