@@ -44,7 +44,7 @@ class PlannedActivation:
     @classmethod
     def of(cls, node: Threshold, codes: ByteCodes, reachable: Ranges) -> PlannedActivation:
         """Return the plan of *node*, which gives *codes*; a step of several bytes is as many equal thresholds."""
-        if not codes.as_they_are:
+        if not codes.as_they_are or node.step != codes.step:
             lowest, rows = (node.lowest - codes.lowest) // codes.step, node.thresholds
             rows = np.repeat(rows, node.step // codes.step, axis=1)
             kind = IntegerType.smallest_for(0, lowest + rows.shape[1])

@@ -45,7 +45,7 @@ def measure(executor: RunsFirmware, codes: Codes) -> dict[str, int | float | str
     Returns:
         ``instructions_per_inference``: executed from before the call of the network until after it, the most of any
         measured sample (``instructions_least``: the least; the kernels do not depend on the data).
-        ``instructions_per_mac``; ``macs``; ``weight_bytes``; ``flash_bytes``: the firmware with its test harness;
+        ``instructions_per_mac``, if there are any; ``macs``; ``weight_bytes``; ``flash_bytes``: the firmware with its test harness;
         ``arena_bytes``: RAM that the caller lends; ``stack_bytes``: high-water mark of the call; ``ram_bytes``: both.
 
     Raises:
@@ -71,7 +71,7 @@ def measure(executor: RunsFirmware, codes: Codes) -> dict[str, int | float | str
     return {
         "instructions_per_inference": max(counts),
         "instructions_least": min(counts),
-        "instructions_per_mac": round(max(counts) / manifest.macs, 4),
+        **({"instructions_per_mac": round(max(counts) / manifest.macs, 4)} if manifest.macs else {}),
         "macs": manifest.macs,
         "weight_bytes": sum(entry.weight_bytes for entry in manifest.products),
         "flash_bytes": int(sizes["flash_bytes"]),

@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from bitproof.export.program.order import Order, from_stored, to_stored
 from bitproof.hw.mcu.byte_codes import ByteCodes
@@ -257,5 +256,5 @@ class Manifest(Record):
         """
         try:
             return cls.model_validate_json((folder / FILE).read_text())
-        except (OSError, ValidationError) as error:
+        except (OSError, ValueError) as error:
             raise IntegrityError(f"{folder / FILE} cannot be read: {error}. Run the stage again") from error

@@ -145,12 +145,18 @@ def plan_network(model: IntegerModel, prefix: str | None = None) -> NetworkPlan:
     *prefix* is what its public names start with; None: what its name gives.
 
     Raises:
-        StageError: a step has no form with codes of a byte and sums of 32 bits; the message names the node.
+        StageError: a step has no form with codes of a byte and sums of 32 bits, the message names the node; or there is
+            no step that computes anything.
     """
     program = schedule(model, "channels-last", pooled=POOLED, finished=FINISHED)
     storage = plan_storage(program)
     planner = _Planner(program, storage)
     steps = tuple(planner.step(step) for step in program.steps if not planner.stays(step))
+    if not steps:
+        raise StageError(
+            f"network {model.name!r} computes nothing: its layers give the codes that they take other names or places; "
+            "the C back-end takes a network with at least one layer that computes"
+        )
     return NetworkPlan(
         prefix or prefix_of(model.name), model, storage.values["input"], storage, steps, storage.values[program.output]
     )
@@ -246,11 +252,7 @@ class _Planner:
         assert isinstance(node, MatMul | Conv), "a product"
         self._require_bytes(step, source)
         passed = [each for each in step.after if not isinstance(each, MaxPool)]
-        scaled = next((each for each in passed if isinstance(each, Affine)), None)
-        if step.max_pool is not None and scaled is not None and (scaled.factors <= 0).any():
-            raise StageError(
-                f"the C back-end has no form for {scaled.name} (affine, not all factors > 0) before a pool"
-            )
+        _require_pooled_sums(step)
         finish = self._finish(step, node.name, passed, None)
         outputs = hull(self._ranges(node.name))
         window = pool = columns = None
@@ -261,7 +263,7 @@ class _Planner:
             shown = _padded(node.window, step)
             depthwise = node.groups > 1 and node.groups == node.channels == node.outputs
             groups = 1 if depthwise else node.groups
-            outside = _byte_of_zero(source.bytes) if shown.padded else 0
+            outside = _byte_of_zero(step, source.bytes) if shown.padded else 0
             window = CWindow.over(source.shape, shown, groups=groups, outside=outside)
             if step.max_pool is not None:
                 pool = CWindow.over((node.outputs, *window.positions), step.max_pool.window)
@@ -275,7 +277,7 @@ class _Planner:
         assert isinstance(node, SumPool), "a pool"
         self._require_last(step, source)
         codes, window = source.codes, _padded(node.window, step)
-        outside = _byte_of_zero(codes) if codes is not None and window.padded else 0
+        outside = _byte_of_zero(step, codes) if codes is not None and window.padded else 0
         decoding = None
         if codes is not None and not codes.as_they_are:
             offset = codes.lowest * prod(window.kernel)
@@ -291,6 +293,7 @@ class _Planner:
         self._nothing_else(step)
         self._require_bytes(step, source)
         self._require_last(step, source)
+        assert source.codes == makes.codes, "bytes are copied"
         return PlannedMaxPool(node.name, takes, makes, CWindow.over(source.shape, node.window))
 
     def _sum(self, step: Step, takes: tuple[Stored, ...], makes: Stored) -> PlannedSum:
@@ -330,12 +333,27 @@ class _Planner:
         at = places(source.shape, source.order) + 1
         moved = step.main.apply(at)  # what Pad adds is 0
         origins = to_stored(moved, makes.order)[0] - 1
-        outside = 0 if makes.codes is None or not isinstance(step.main, Pad) else _byte_of_zero(makes.codes)
+        assert source.codes == makes.codes, "bytes are copied"
+        outside = 0 if makes.codes is None or not isinstance(step.main, Pad) else _byte_of_zero(step, makes.codes)
         return PlannedMove(step.name, takes, makes, np.where(origins < 0, NOWHERE, origins), outside)
+
+
+def _require_pooled_sums(step: Step) -> None:
+    """Refuse a max pool whose sums may not be compared before they are scaled, as the kernels do."""
+    if step.max_pool is None:
+        return
+    for node in step.after[: step.after.index(step.max_pool)]:
+        if isinstance(node, Affine) and (node.factors <= 0).any():
+            raise StageError(
+                f"layer {node.name!r} multiplies by {int(node.factors.min())} before max pool {step.max_pool.name!r}; "
+                "the C back-end pools the sums first, which takes factors > 0: turn the signs of the weights and of "
+                f"the scale of {step.name!r}, or pool behind an activation"
+            )
 
 
 def _then(first: Rescaling | None, node: Affine) -> Rescaling:
     """Return *first*, and then *node*."""
+    _require_constants(node.name, node.factors, node.offsets)
     if first is None:
         return Rescaling(node.factors, node.offsets)
     made = Rescaling(node.factors * first.factors, node.factors * first.offsets + node.offsets)
@@ -385,11 +403,15 @@ def _padded(window: Window, step: Step) -> Window:
     return replace(window, begin=tuple(begin.tolist()), end=tuple(end.tolist()))
 
 
-def _byte_of_zero(codes: ByteCodes) -> int:
+def _byte_of_zero(step: Step, codes: ByteCodes) -> int:
     try:
         return int(codes.to_bytes(np.zeros(1, dtype=np.int64))[0])
     except ValueError as error:
-        raise StageError(f"the C back-end has no byte for the code 0 of padding: {error}") from error
+        raise StageError(
+            f"layer {step.name!r} pads with the code 0, which is none of the codes {codes.codes[0]} to "
+            f"{codes.codes[-1]}{f' in steps of {codes.step}' if codes.step > 1 else ''} that it takes: quantize its "
+            "input with a zero point of 0, or pad nothing"
+        ) from error
 
 
 def _recode(source: Stored, target: Stored) -> tuple[int, ...] | ByteCodes | None:

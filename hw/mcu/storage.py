@@ -6,7 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
-from bitproof.export.integer import INPUT, Add, Affine, Concat, Conv, IntegerType, Node, Shape, SumPool, TopK
+from bitproof.export.integer import (
+    INPUT,
+    Add,
+    Affine,
+    Concat,
+    Conv,
+    IntegerType,
+    MaxPool,
+    Node,
+    Pad,
+    Shape,
+    SumPool,
+    TopK,
+)
 from bitproof.export.program.arena import places_of
 from bitproof.export.program.order import Order
 from bitproof.export.program.program import Program, Value
@@ -110,7 +123,7 @@ def plan_storage(program: Program) -> Storage:
     direct = {name for name in (INPUT, output) if _is_callers(program, kinds, roots, name)}
     kept = [value for value in program.stored if roots[value.name] == value.name and value.name not in direct]
     arena = places_of([_timed(program, value, kinds, roots) for value in kept])
-    pointers = {INPUT: "input", output: OUTPUT}
+    pointers = {output: OUTPUT, INPUT: "input"}  # outputs that are inputs are read from where these are
     held = {}
     for name, value in program.values.items():
         root = roots[value.storage]
@@ -167,7 +180,7 @@ def _sums_first(step: Step) -> bool:
 
 def _kinds(program: Program) -> dict[str, ByteCodes | None]:
     """Return what the bytes of every stored value stand for; None: it holds numbers of 32 bits."""
-    padded = {program.values[step.takes[0]].storage for step in program.steps if _pads(step)}
+    padded = _padded(program)
     model = program.model
     allowed = model.allowed_codes
     codes = _byte_codes(allowed, "the network takes", "quantize the network's input to 8 bits or fewer")
@@ -177,7 +190,8 @@ def _kinds(program: Program) -> dict[str, ByteCodes | None]:
     for step in program.steps:
         taken = [kinds[program.values[name].storage] for name in step.takes]
         kinds[step.makes] = made = _kind(program, step, taken)
-        if made is not None and step.makes in padded and not only_relabels(step, taken[0]):
+        kept = only_relabels(step, taken[0]) or (step.thresholds is None and _copies(step))
+        if made is not None and step.makes in padded and not kept:
             kinds[step.makes] = _with_zero(made, step.makes)
     return kinds
 
@@ -203,10 +217,26 @@ def _kind(program: Program, step: Step, taken: list[ByteCodes | None]) -> ByteCo
     return taken[0]
 
 
+def _padded(program: Program) -> set[str]:
+    """Return the stored values that need a byte for the code 0, which lies around them at some step.
+
+    A max pool and a move copy bytes: what they make has that byte only if what they take has it.
+    """
+    padded: set[str] = set()
+    for step in reversed(program.steps):
+        if _pads(step) or (step.makes in padded and step.thresholds is None and _copies(step)):
+            padded.add(program.values[step.takes[0]].storage)
+    return padded
+
+
 def _pads(step: Step) -> bool:
     """Tell whether *step* meets codes of 0 around what it takes."""
     window = step.main.window if isinstance(step.main, Conv | SumPool) else None
-    return step.padding is not None or step.kind == "move" or (window is not None and window.padded)
+    return step.padding is not None or isinstance(step.main, Pad) or (window is not None and window.padded)
+
+
+def _copies(step: Step) -> bool:
+    return isinstance(step.main, MaxPool) or step.kind == "move"
 
 
 def _byte_codes(codes: range, what: str, advice: str) -> ByteCodes:

@@ -38,6 +38,7 @@ static const uint32_t product_outputs[] = NETWORK_PRODUCT_OUTPUTS;
 static const uint32_t activation_channels[] = NETWORK_ACTIVATION_CHANNELS;
 /* Not the constant itself in a comparison: where it is 0, the compiler takes "layer < 0u" for a mistake. */
 static const uint32_t activation_count = NETWORK_ACTIVATIONS;
+static const uint32_t product_count = NETWORK_PRODUCTS;
 
 static const int32_t value_offsets[] = NETWORK_VALUE_OFFSETS;
 static const uint32_t value_bytes[] = NETWORK_VALUE_BYTES;
@@ -149,7 +150,7 @@ static int is_valid(const command *order) {
     case REQUANTIZE_AT:
         return order->layer < activation_count;
     case MULTIPLY:
-        return order->layer < NETWORK_PRODUCTS;
+        return order->layer < product_count;
     default:
         return 0;
     }
