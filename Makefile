@@ -89,7 +89,7 @@ bench-runtime-image: setup ## make the image of examples/runtime.Dockerfile in a
 bench-onnx-web: setup ## run these files in onnxruntime-web, in headless Chromium (2 minutes; needs npm and chromium)
 	@.venv/bin/python -m benchmarks.onnx_web
 
-bench-mcu: setup ## count instructions, flash and RAM of generated C in QEMU (5 minutes)
+bench-mcu: setup ## count instructions, flash and RAM of generated C in QEMU (10 minutes)
 	@.venv/bin/python -m benchmarks.mcu
 
 bench-integer: setup ## measure lowering, proofs, interpreter and imports (8 minutes)

@@ -1,9 +1,9 @@
-"""The cost of generated C: executed instructions, flash and RAM of networks on an emulated Cortex-M.
+"""The cost of generated C: executed instructions, flash and RAM of networks on emulated microcontrollers.
 
-``python -m benchmarks.mcu [KEY...]`` builds the firmware of every network (or of those named) for a Cortex-M4, runs it
-in QEMU, compares its outputs with the integer model, counts the executed instructions of one inference, and writes
-``benchmarks/results/mcu.json``. Counts do not depend on the machine; weights are drawn or initialized, not trained, and
-the kernels hardly depend on them.
+``python -m benchmarks.mcu [KEY...]`` builds the firmware of every network (or of those named) for a Cortex-M4, and of
+some for every core, runs it in QEMU, compares its outputs with the integer model, counts the executed instructions of
+one inference, and writes ``benchmarks/results/mcu.json``. Counts do not depend on the machine; weights are drawn or
+initialized, not trained, and the kernels hardly depend on them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from bitproof.export.integer import (
     save,
 )
 from bitproof.export.lower import lower_file
-from bitproof.hw.mcu import BuildFirmware, FirmwareExecutor, GenerateC
+from bitproof.hw.mcu import CORES, BuildFirmware, EmulatedCore, FirmwareExecutor, GenerateC
 from bitproof.hw.mcu.plan import plan_network
 from bitproof.pipeline import Artifact, StageContext
 
@@ -156,6 +156,8 @@ WORKS: dict[tuple[str, str], Callable[[], IntegerModel]] = {
     ("mlp w2a4 (default)", "own"): _whole(ONNX_WORKS["mlp w2a4 (default)"].subject),
     **{(f"{name} w4a4", "w4"): _whole(WHOLE[name]) for name in ("resnet8", "ds-cnn", "mobilenet-v1")},
 }
+PORTED = tuple((name, kind) for name in ("small cnn", "mlp 784-64-32-10") for kind in ("w8", "w4", "ternary"))
+"""What is measured on every core."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -169,9 +171,11 @@ def main(arguments: Sequence[str]) -> None:
         if not arguments or name in arguments:
             print(f"measuring {name}, {kind}", file=sys.stderr, flush=True)
             rows.extend(_rows(name, kind, make()))
-    write_results("mcu", rows, command=COMMAND, distributions=("numpy",))
+    ports = [row for name, kind in PORTED if not arguments or name in arguments for row in _ports(name, kind)]
+    write_results("mcu", [*rows, *ports], command=COMMAND, distributions=("numpy",))
     if not arguments:
         fill(PAGE, "mcu", table(rows), COMMAND)
+        fill(PAGE, "mcu-cores", table_of_cores(ports), COMMAND)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -190,6 +194,28 @@ def table(rows: Sequence[Row]) -> str:
         shown = [work, kind, *numbers, f"{(counted.ours or 0) / macs:.2f}", goal, *sizes]
         lines.append(f"| {' | '.join(shown)} |")
     return "\n".join(lines)
+
+
+def table_of_cores(ports: Sequence[Row]) -> str:
+    """Return the table of the page: a line for each core, a column for each network and kind of weights."""
+    counted = {(row.work, *row.metric.split("@")): row.ours or 0 for row in ports}
+    headings = [f"{name}, {kind}" for name, kind in PORTED]
+    lines = [f"| core | {' | '.join(headings)} |", "|" + "---|" * (1 + len(headings))]
+    for core in CORES:
+        numbers = [f"{counted[name, f'instructions_{kind}', core]:,.0f}" for name, kind in PORTED]
+        lines.append(f"| `{core}` | {' | '.join(numbers)} |")
+    return "\n".join(lines)
+
+
+def _ports(name: str, kind: str) -> Iterator[Row]:
+    """Yield the instructions of one network on every core."""
+    model = WORKS[name, kind]()
+    for core in CORES:
+        print(f"measuring {name}, {kind}, on {core}", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            cost = _cost(model, Path(folder), core)
+        unit = f"executed instructions of one inference, {core}, -O2"
+        yield Row(name, f"instructions_{kind}@{core}", unit, int(cost["instructions_per_inference"]))
 
 
 def _rows(name: str, kind: str, model: IntegerModel) -> Iterator[Row]:
@@ -212,7 +238,7 @@ def _rows(name: str, kind: str, model: IntegerModel) -> Iterator[Row]:
     yield Row(name, f"ram_bytes_{kind}", "bytes", int(cost["ram_bytes"]), note=note)
 
 
-def _cost(model: IntegerModel, folder: Path) -> Mapping[str, int | float | str]:
+def _cost(model: IntegerModel, folder: Path, core: EmulatedCore = "cortex-m4") -> Mapping[str, int | float | str]:
     """Build the firmware, compare it with the integer model, and measure it.
 
     Raises:
@@ -221,16 +247,16 @@ def _cost(model: IntegerModel, folder: Path) -> Mapping[str, int | float | str]:
     (folder / "integer").mkdir()
     save(model, folder / "integer")
     artifact = Artifact("integer", "integer-model", folder / "integer", "0" * 64)
-    for stage in (GenerateC(), BuildFirmware()):
+    for stage in (GenerateC(core), BuildFirmware(core)):
         workdir, scratch = folder / stage.name, folder / f"{stage.name}-scratch"
         workdir.mkdir()
         scratch.mkdir()
         stage.run(artifact, StageContext(workdir, scratch, SEED))
         artifact = Artifact(stage.name, stage.produces, workdir, "")
-    executor = FirmwareExecutor(artifact, folder / "work")
+    executor = FirmwareExecutor(artifact, folder / "work", core)
     codes = np.random.default_rng(SEED).integers(0, model.input.maximum, (SAMPLES, model.inputs), endpoint=True)
     if not np.array_equal(executor(codes), run(model, codes)):
-        sys.exit(f"the firmware of {model.name} does not equal the integer model")
+        sys.exit(f"the firmware of {model.name} for {core} does not equal the integer model")
     return executor.measure(codes[:2])
 
 
