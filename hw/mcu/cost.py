@@ -49,20 +49,11 @@ def measure(executor: RunsFirmware, codes: Codes) -> dict[str, int | float | str
         ToolMissingError: QEMU or the host compiler is not installed.
         StageError: there is no sample, the firmware failed, or the count is implausible.
     """
-    if not len(codes):
-        raise StageError("nothing to measure on: give at least one sample")
-    workdir = executor.workdir
-    plugin = _build_plugin(workdir)
-    report, stack = workdir / "instructions.txt", workdir / "stack.bin"
-    for path in (report, stack):
-        path.unlink(missing_ok=True)
-    executor.run_samples(Mode.MEASURE, codes[:MEASURED_SAMPLES], ["-plugin", f"./{plugin.name},out={report.name}"])
-    counts = [int(line) for line in report.read_text().split()]
+    counts, (stack_bytes,) = counted(executor, Mode.MEASURE, codes[:MEASURED_SAMPLES])
     manifest = executor.manifest
     if len(counts) != min(len(codes), MEASURED_SAMPLES) or min(counts) < manifest.macs * LEAST_INSTRUCTIONS_PER_MAC:
         raise StageError(f"implausible instruction counts {counts} for {manifest.macs} multiply-accumulates")
     sizes = json.loads((executor.folder / SIZES).read_text())
-    stack_bytes = int(np.frombuffer(stack.read_bytes(), dtype="<u4")[0])
     return {
         "instructions_per_inference": max(counts),
         "instructions_least": min(counts),
@@ -74,6 +65,24 @@ def measure(executor: RunsFirmware, codes: Codes) -> dict[str, int | float | str
         "stack_bytes": stack_bytes,
         "ram_bytes": manifest.arena_bytes + stack_bytes,
     }
+
+
+def counted(executor: RunsFirmware, mode: Mode, codes: Codes) -> tuple[list[int], list[int]]:
+    """Run *codes*, shape (N, inputs), in *mode*; return the counts between the markers, and the bytes of stack.
+
+    Raises:
+        ToolMissingError: QEMU or the host compiler is not installed.
+        StageError: there is no sample, or the firmware failed.
+    """
+    if not len(codes):
+        raise StageError("nothing to measure on: give at least one sample")
+    workdir = executor.workdir
+    plugin = _build_plugin(workdir)
+    report, stack = workdir / "instructions.txt", workdir / "stack.bin"
+    for path in (report, stack):
+        path.unlink(missing_ok=True)
+    executor.run_samples(mode, codes, ["-plugin", f"./{plugin.name},out={report.name}"])
+    return [int(line) for line in report.read_text().split()], np.frombuffer(stack.read_bytes(), dtype="<u4").tolist()
 
 
 def _build_plugin(workdir: Path) -> Path:

@@ -14,6 +14,9 @@ from bitproof.pipeline import StageError
 HEADER = struct.Struct("<16sHHIIIIIHHHHHH")
 SECTION = struct.Struct("<10I")
 SYMBOL = struct.Struct("<IIIBBH")
+SIZED_SYMBOL = struct.Struct("<IIIBBH")
+FILE_SYMBOL = 4
+"""``st_info`` of the name of a source file, which stands before its local symbols."""
 SYMBOL_TABLE = 2
 """``sh_type`` of a symbol table."""
 NO_BITS = 8
@@ -87,3 +90,21 @@ def _symbols(image: bytes, table: tuple[ElfSection, ...]) -> Iterator[tuple[str,
 
 def _text(image: bytes, offset: int) -> str:
     return image[offset : image.index(b"\0", offset)].decode()
+
+
+def sized_symbols(image: bytes) -> Iterator[tuple[str, str, int]]:
+    """Yield name, source file and bytes of everything with a size that the 32-bit ELF file *image* keeps in flash.
+
+    The file is that which a local symbol comes from; of a global one it is empty.
+    """
+    table = sections(image)
+    for section in table:
+        if section.kind != SYMBOL_TABLE:
+            continue
+        names, file = table[section.link].offset, ""
+        for offset in range(section.offset, section.offset + section.size, SIZED_SYMBOL.size):
+            name, _, size, info, _, index = SIZED_SYMBOL.unpack_from(image, offset)
+            if info & 0xF == FILE_SYMBOL:
+                file = _text(image, names + name)
+            elif size and 0 < index < len(table) and table[index].allocated and not table[index].writable:
+                yield _text(image, names + name), "" if info >> 4 else file, size

@@ -55,6 +55,7 @@ class Mode(IntEnum):
     MEASURE = 4
     REQUANTIZE_AT = 5
     TRACE = 6
+    MEASURE_STEPS = 7
 
 
 @dataclass(frozen=True)

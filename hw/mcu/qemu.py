@@ -16,7 +16,9 @@ from bitproof.hw.mcu.cores import CoreName, core_of
 from bitproof.hw.mcu.cost import measure
 from bitproof.hw.mcu.firmware import ELF, Mode
 from bitproof.hw.mcu.manifest import ActivationEntry, Manifest, Method, ProductEntry
+from bitproof.hw.mcu.part_costs import part_costs
 from bitproof.pipeline import Artifact, Codes, StageError, WeightSign
+from bitproof.pipeline.ledger import CostEntry
 from bitproof.pipeline.toolchain import QEMU_ARM, Confinement
 
 COMMAND_MAGIC = 0x31435042
@@ -153,6 +155,10 @@ class FirmwareExecutor:
         """Return what one inference costs, measured on the first of *codes* (:mod:`bitproof.hw.mcu.cost`)."""
         return measure(self, codes)
 
+    def part_costs(self, codes: Codes) -> tuple[CostEntry, ...]:
+        """Return what each layer and the code around them cost (:mod:`bitproof.hw.mcu.part_costs`)."""
+        return part_costs(self, codes)
+
     def run_samples(self, mode: Mode, codes: Codes, options: Sequence[str] = ()) -> Codes:
         """Run whole inferences on *codes*, with further QEMU *options*; return shape (N, outputs).
 
@@ -160,7 +166,8 @@ class FirmwareExecutor:
             StageError: the codes have another shape or range, or the firmware failed.
         """
         raw = self._input(codes)
-        output = self._command(mode, 0, len(codes), 0, raw, macs=self.manifest.macs, options=options)
+        runs = len(self.manifest.steps) + 1 if mode == Mode.MEASURE_STEPS else 1
+        output = self._command(mode, 0, len(codes), 0, raw, macs=runs * self.manifest.macs, options=options)
         return self.manifest.output.from_c(_array(output, "<i4", (len(codes), self.manifest.outputs)))
 
     def _input(self, codes: Codes) -> bytes:

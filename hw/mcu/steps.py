@@ -175,14 +175,6 @@ class PlannedProduct(PlannedStep):
         """The packed weights, one matrix behind the other."""
         return np.concatenate([self.layout.pack(matrix) for matrix in self.matrices])
 
-    def unit(self, codes: Codes) -> Codes:
-        """Return the accumulators, shape (outputs,), of *codes*, shape (inputs,), in the order of its bytes."""
-        if self.is_depthwise:
-            accumulators: Codes = (self.matrices[0] * codes.reshape(self.taps, -1).T).sum(axis=1)
-            return accumulators
-        each = np.split(codes, self.groups)
-        return np.concatenate([matrix @ taken for matrix, taken in zip(self.matrices, each, strict=True)])
-
     @property
     def inputs(self) -> int:
         """Bytes that a unit takes."""
