@@ -19,6 +19,7 @@ from bitproof.export.integer import KIND, Conv, MultiplyShift, hull, load
 from bitproof.hw.mcu.activation import PlannedActivation
 from bitproof.hw.mcu.byte_codes import ByteCodes
 from bitproof.hw.mcu.cores import CoreName, core_of
+from bitproof.hw.mcu.layout import laid_out
 from bitproof.hw.mcu.manifest import OUTSIDE, ActivationEntry, Manifest, ProductEntry, ValueEntry
 from bitproof.hw.mcu.memory import require_memory
 from bitproof.hw.mcu.package import SOURCES, write_package
@@ -126,7 +127,7 @@ def write_sources(plan: NetworkPlan, folder: Path, *, model_sha256: str, core: C
     values = _template_values(plan, banner, self_test_of(plan, products))
     for pattern, template in NETWORK_FILES.items():
         name = pattern.format(plan.prefix)
-        (sources / name).write_text(environment.get_template(template).render(values))
+        (sources / name).write_text(laid_out(environment.get_template(template).render(values)))
         names.append(name)
     for name in _kernel_files(plan):
         (sources / name).write_text((HERE / "kernels" / name).read_text())
@@ -182,6 +183,8 @@ def _template_values(plan: NetworkPlan, banner: str, test: SelfTest) -> dict[str
         "code_of": _code_of,
         "spread": _spread,
         "largest_input": codes.count - 1,
+        "output_positions": output.positions,
+        "output_channels": output.channels,
         "output_codes": output.codes,
         "output_code": None if output.codes is None else _code_of("byte", output.codes),
         "output_is_direct": output.place == OUTPUT,

@@ -7,7 +7,8 @@ static const uint8_t *pixel_under(const bitproof_window *window, const uint8_t *
     /* Modulo 2^32: what lies before the first row or column is larger than any height or width. */
     const uint32_t y = row * window->stride_height + i * window->dilation_height - window->top;
     const uint32_t x = column * window->stride_width + j * window->dilation_width - window->left;
-    return y < window->height && x < window->width ? image + (y * window->width + x) * window->channels * window->size : 0;
+    return y < window->height && x < window->width ? image + (y * window->width + x) * window->channels * window->size
+                                                   : 0;
 }
 
 static void copy(const uint8_t *from, uint32_t count, uint8_t *to) {

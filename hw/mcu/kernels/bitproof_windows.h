@@ -28,7 +28,7 @@ typedef struct {
     uint32_t top, left; /* padding before the first row and before the first column */
     uint32_t groups;    /* divides channels */
     uint32_t outside;
-    uint32_t size;      /* bytes of one number of the image: 1; 4 in sums of windows alone */
+    uint32_t size; /* bytes of one number of the image: 1; 4 in sums of windows alone */
 } bitproof_window;
 
 /* bytes: what a window shows. sums: one for each output of the layer. */

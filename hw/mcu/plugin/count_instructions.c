@@ -67,8 +67,9 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *block) {
     (void)id;
     for (index = 0; index < instructions; ++index) {
         struct qemu_plugin_insn *const instruction = qemu_plugin_tb_get_insn(block, index);
-        const executed_instruction callback = is_marker(instruction, BEGIN) ? begin : is_marker(instruction, END) ? end
-                                                                                                                  : count;
+        const executed_instruction callback = is_marker(instruction, BEGIN) ? begin
+                                              : is_marker(instruction, END) ? end
+                                                                            : count;
         qemu_plugin_register_vcpu_insn_exec_cb(instruction, callback, QEMU_PLUGIN_CB_NO_REGS, NULL);
     }
 }

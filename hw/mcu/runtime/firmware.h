@@ -6,13 +6,7 @@
 #include <stdint.h>
 
 /* Exit codes of the simulation. */
-enum {
-    EXIT_DONE = 0,
-    EXIT_HARD_FAULT = 101,
-    EXIT_BAD_COMMAND = 102,
-    EXIT_FILE = 103,
-    EXIT_NETWORK = 104
-};
+enum { EXIT_DONE = 0, EXIT_HARD_FAULT = 101, EXIT_BAD_COMMAND = 102, EXIT_FILE = 103, EXIT_NETWORK = 104 };
 
 uint32_t firmware_main(void);
 

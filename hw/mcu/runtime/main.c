@@ -21,7 +21,15 @@
 
 #define FIRMWARE_MAGIC 0x31435042u
 
-typedef enum { RUN = 1, REQUANTIZE = 2, MULTIPLY = 3, MEASURE = 4, REQUANTIZE_AT = 5, TRACE = 6, MEASURE_STEPS = 7 } mode;
+typedef enum {
+    RUN = 1,
+    REQUANTIZE = 2,
+    MULTIPLY = 3,
+    MEASURE = 4,
+    REQUANTIZE_AT = 5,
+    TRACE = 6,
+    MEASURE_STEPS = 7
+} mode;
 
 typedef struct {
     uint32_t magic;
