@@ -196,7 +196,7 @@ CHANGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     ),
     "a weight in the C that a user compiles": (
         "c-cortex-m0",
-        lambda folder: (path := next(folder.glob("*_weights.c"))).write_text(path.read_text().replace("0x", "0x0", 1)),
+        lambda folder: (path := next(folder.rglob("*_weights.c"))).write_text(path.read_text().replace("0x", "0x0", 1)),
         "_weights.c is not what is made of its source",
     ),
     "the firmware": ("firmware-cortex-m0", lambda folder: flip_last_byte(folder / "firmware.elf"), "firmware.elf"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from coded_networks import coded_network
 from integer_graphs import every_operation, on_a_line, pooled_groups, residual_network
 from integer_networks import random_network
 from mcu_host import SANITIZERS, WARNINGS
@@ -96,6 +97,13 @@ def test_the_table_stays_small_for_any_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize("network", [residual_network, every_operation, pooled_groups, on_a_line])
 def test_networks_of_every_operation_pass_on_the_host(network: Callable[[], IntegerModel], tmp_path: Path) -> None:
     generated(network(), tmp_path / "net")
+    assert answer(tmp_path / "net") == 0
+
+
+@pytest.mark.tool
+@pytest.mark.parametrize("codes", [range(-1, 2, 2), range(-3, 4), range(-256, 254, 2)])
+def test_codes_that_are_not_their_bytes_are_drawn_all_the_same(codes: range, tmp_path: Path) -> None:
+    generated(coded_network(codes, range(-4, 4)), tmp_path / "net")
     assert answer(tmp_path / "net") == 0
 
 
