@@ -24,7 +24,7 @@ from bitproof.pipeline.executor import (
     Requantizer,
 )
 from bitproof.pipeline.import_config import ImportConfig
-from bitproof.pipeline.ledger import CheckEntry, LayerEntry, ProofEntry
+from bitproof.pipeline.ledger import CheckEntry, CostEntry, LayerEntry, ProofEntry
 from bitproof.pipeline.parity import ParityReport, compare_codes
 from bitproof.pipeline.progress import Progress, ShowsProgress, silent
 from bitproof.pipeline.record import Record
@@ -55,6 +55,15 @@ class HasConstructions(Protocol):
         ...
 
 
+@runtime_checkable
+class MeasuredByPart(Protocol):
+    """An executor that can tell what each of its layers costs."""
+
+    def part_costs(self, codes: Codes) -> tuple[CostEntry, ...]:
+        """Return the costs of its parts, which add up; *codes*, shape (N, inputs), are inputs to measure on."""
+        ...
+
+
 class CheckResult(Record):
     """What the check of one executor found; ``checks/<executor>.json``."""
 
@@ -64,6 +73,7 @@ class CheckResult(Record):
     resources: dict[str, int | float | str]
     tools: dict[str, str] = Field(default={})
     layers: tuple[LayerEntry, ...] = ()
+    costs: tuple[CostEntry, ...] = ()
 
 
 def accuracy_percent(run: RunFolder, outputs: Codes, labels: NDArray[np.int64]) -> float:
@@ -163,6 +173,7 @@ def run_check(run: RunFolder, plan: ExecutorPlan, progress: Progress = silent) -
         resources=resources,
         tools={tool.name: tool.version() or "unknown" for tool in plan.tools},
         layers=tuple(_with_proof(entry, proofs) for entry in layers),
+        costs=executor.part_costs(vectors.codes) if isinstance(executor, MeasuredByPart) else (),
     )
 
 

@@ -179,6 +179,30 @@ class LayerEntry(Record):
     proof: str = ""
 
 
+class CostEntry(Record):
+    """The cost of one part of what an executor runs, measured on one sample; the parts of an executor add up.
+
+    Attributes:
+        executor: its name in the ledger.
+        kind: ``layer``, or ``code`` that layers share.
+        part: name of the layer, or of that code.
+        flash_bytes: of its constants, or of the code.
+        ram_bytes: of the lent memory that the layer reads, writes and works in; layers share it.
+        macs: multiply-accumulates.
+        instructions: executed.
+        stack_bytes: the most that was used from the call until its end.
+    """
+
+    executor: str
+    kind: Literal["layer", "code"]
+    part: str
+    flash_bytes: Annotated[int, Field(ge=0)]
+    ram_bytes: Annotated[int, Field(ge=0)] = 0
+    macs: Annotated[int, Field(ge=0)] = 0
+    instructions: Annotated[int, Field(ge=0)] = 0
+    stack_bytes: Annotated[int, Field(ge=0)] = 0
+
+
 class FailureEntry(Record):
     """A stage that could not be carried out; the rest of the run is recorded all the same."""
 
@@ -249,6 +273,7 @@ class Ledger(Record):
     calibrations: tuple[CalibrationEntry, ...] = ()
     heads: dict[str, tuple[int, int]] = Field(default={})
     layers: tuple[LayerEntry, ...] = ()
+    costs: tuple[CostEntry, ...] = ()
     previous: Sha256 | None
     sha256: Sha256
 

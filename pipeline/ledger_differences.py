@@ -15,6 +15,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "proofs": ("actual", "layer"),
     "failures": ("stage",),
     "layers": ("executor", "layer"),
+    "costs": ("executor", "part"),
     "calibrations": ("executor", "faults", "fault_seed"),
 }
 """By what the entries of each list are told apart; of several with the same, the first is the first of the others."""

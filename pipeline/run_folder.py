@@ -74,6 +74,11 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def costs(self) -> Path:
+        """What the parts of the executors cost, for machines."""
+        return self.path / "report.json"
+
+    @property
     def cache(self) -> Path:
         """Compiled simulators, shared by all runs beside this one."""
         return self.path.parent / ".cache"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bitproof.commands.derivation import Derivation, differing_files
-from bitproof.commands.report import page_of
+from bitproof.commands.report import costs_of, page_of
 from bitproof.pipeline.artifact import MANIFEST, Artifact
 from bitproof.pipeline.errors import IntegrityError
 from bitproof.pipeline.ledger import Ledger, read_ledger
@@ -48,7 +48,8 @@ def compare_with_derivation(derivation: Derivation, ledger: Ledger, *, trust_cod
     other_tools = dict(_made_by_other_tools(derivation))
     left_out = derivation.plan.network.left_out(trust_code=trust_code)
     excused = [*(f"artifacts[{name}].sha256" for name in other_tools), *_fields_of(left_out)]
-    excused += [f"resources.{plan.name}." for plan in derivation.plan.executors if plan.source in other_tools]
+    executors = [plan.name for plan in derivation.plan.executors if plan.source in other_tools]
+    excused += [field for name in executors for field in (f"resources.{name}.", f"costs[{name} ")]
     files = [line for name, line in _files(derivation) if name not in other_tools]
     files += _manifests(derivation)
     derived = read_ledger(derivation.again.ledger).model_dump(mode="json")
@@ -72,6 +73,7 @@ def compare_with_derivation(derivation: Derivation, ledger: Ledger, *, trust_cod
 def _fields_of(executors: tuple[str, ...]) -> Iterator[str]:
     for name in executors:
         yield from (f"checks[{name}]", f"proofs[{name} ", f"accuracy.{name}", f"resources.{name}", f"layers[{name} ")
+        yield f"costs[{name} "
         yield from (f"failures[check-{name}]", "accuracy.quantized", "accuracy.test_samples")
 
 
@@ -128,13 +130,15 @@ def _artifacts(derivation: Derivation) -> Iterator[tuple[Artifact, Artifact]]:
             yield recorded, made
 
 
-def report_differs(derivation: Derivation, ledger: Ledger) -> bool:
-    """Tell whether the run's report is another page than *ledger* gives; a run may be without one."""
-    held = derivation.run.report
+def report_differs(derivation: Derivation, ledger: Ledger) -> list[str]:
+    """Return which files of the run's report are not what *ledger* gives; a run may be without them."""
+    given = {derivation.run.report: page_of(derivation.again, ledger), derivation.run.costs: costs_of(ledger)}
     try:
-        return held.is_file() and held.read_text(encoding="utf-8") != page_of(derivation.again, ledger)
+        return [
+            file.name for file, text in given.items() if file.is_file() and file.read_text(encoding="utf-8") != text
+        ]
     except (OSError, UnicodeDecodeError) as error:
-        raise IntegrityError(f"{held} cannot be read: {error}") from error
+        raise IntegrityError(f"a report of {derivation.run.path} cannot be read: {error}") from error
 
 
 def as_json(comparison: Comparison) -> dict[str, object]:

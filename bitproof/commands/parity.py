@@ -64,6 +64,7 @@ def record_ledger(run: RunFolder) -> Ledger:
         "accuracy": _accuracy(run, results),
         "resources": {name: result.resources for name, result in results.items() if result.resources},
         "layers": [layer for result in results.values() for layer in result.layers],
+        "costs": [part for result in results.values() for part in result.costs],
         "failures": failures,
         "gates": config.gates.model_dump(),
         "heads": {name: (place.start, place.stop) for name, place in model.head_places.items()},

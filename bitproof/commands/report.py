@@ -1,4 +1,4 @@
-"""``bitproof report``: write ``report.html`` from the ledger."""
+"""``bitproof report``: write ``report.html``, and the costs of all parts as ``report.json``, from the ledger."""
 
 from __future__ import annotations
 
@@ -16,13 +16,31 @@ from bitproof.pipeline.run_folder import RunFolder
 from bitproof.plan import RunPlan
 from bitproof.report import render
 
+COSTS_SCHEMA = 1
+"""Version of the format of ``report.json``."""
+
 
 def write_report(run: RunFolder) -> None:
-    """Write the report of *run* by a rename."""
-    page = page_of(run, require_ledger(run))
-    partial = run.report.with_suffix(".partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(run.report)
+    """Write the report of *run* and its costs, each by a rename."""
+    ledger = require_ledger(run)
+    for path, text in ((run.costs, costs_of(ledger)), (run.report, page_of(run, ledger))):
+        partial = path.with_suffix(".partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+
+
+def costs_of(ledger: Ledger) -> str:
+    """Return as JSON what the parts of each executor of *ledger* cost, with their totals; see ``docs/c.md``."""
+    names = dict.fromkeys(entry.executor for entry in ledger.costs)
+    executors = {
+        name: {
+            "parts": [entry.model_dump(exclude={"executor"}) for entry in ledger.costs if entry.executor == name],
+            "total": ledger.resources.get(name, {}),
+        }
+        for name in names
+    }
+    content = {"schema": COSTS_SCHEMA, "run": ledger.run, "ledger": ledger.sha256, "executors": executors}
+    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def page_of(run: RunFolder, ledger: Ledger) -> str:

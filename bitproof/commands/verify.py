@@ -83,8 +83,10 @@ def verify_run(
         reasons += [*comparison.lines, *judge(derived, tuple(executor.name for executor in plan.executors))]
         reasons += verify_calibrations(run, derivation.again, ledger)
         reasons += results_beside(run, plan, ledger)
-        if not comparison.fields and report_differs(derivation, ledger):
-            reasons.append("report.html is not the page that the ledger gives: bitproof report RUN writes it again")
+        differing = [] if comparison.fields else report_differs(derivation, ledger)
+        reasons += [
+            f"{name} is not the page that the ledger gives: bitproof report RUN writes it again" for name in differing
+        ]
         _require_tools(derivation)
     for line in comparison.stated:
         typer.echo(f"stated, not verified: {line}", err=True)
@@ -175,6 +177,7 @@ def results_beside(run: RunFolder, plan: RunPlan, ledger: Ledger) -> list[str]:
             "accuracy": result.accuracy == ledger.accuracy.get(name),
             "resources": result.resources == ledger.resources.get(name, {}),
             "layers": all(layer in ledger.layers for layer in result.layers),
+            "costs": all(part in ledger.costs for part in result.costs),
             "tools": result.tools.items() <= ledger.tools.items(),
         }
         place = file.relative_to(run.path)

@@ -7,7 +7,7 @@ banner only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -19,11 +19,13 @@ from bitproof.export.integer import KIND, Conv, MultiplyShift, hull, load
 from bitproof.hw.mcu.activation import PlannedActivation
 from bitproof.hw.mcu.byte_codes import ByteCodes
 from bitproof.hw.mcu.cores import CoreName
+from bitproof.hw.mcu.layout import laid_out
 from bitproof.hw.mcu.manifest import OUTSIDE, ActivationEntry, Manifest, ProductEntry, ValueEntry
 from bitproof.hw.mcu.memory import require_memory
 from bitproof.hw.mcu.package import SOURCES, write_package
 from bitproof.hw.mcu.plan import NetworkPlan, finish_of, plan_network, ternary_run
-from bitproof.hw.mcu.selftest import FNV_BASIS, FNV_PRIME, INCREMENT, MULTIPLIER, SPREAD, self_test_of
+from bitproof.hw.mcu.selftest import FNV_BASIS, FNV_PRIME, INCREMENT, MULTIPLIER, SPREAD, SelfTest, self_test_of
+from bitproof.hw.mcu.step_entries import place_of, step_entries
 from bitproof.hw.mcu.steps import (
     PlannedJoin,
     PlannedMaxPool,
@@ -122,10 +124,11 @@ def write_sources(plan: NetworkPlan, folder: Path, *, model_sha256: str, core: C
     sources = folder / SOURCES
     sources.mkdir()
     names = []
-    values = _template_values(plan, banner)
+    products = tuple(_product_entry(product, plan, i) for i, product in enumerate(plan.products))
+    values = _template_values(plan, banner, self_test_of(plan, products))
     for pattern, template in NETWORK_FILES.items():
         name = pattern.format(plan.prefix)
-        (sources / name).write_text(environment.get_template(template).render(values))
+        (sources / name).write_text(laid_out(environment.get_template(template).render(values)))
         names.append(name)
     for name in _kernel_files(plan):
         (sources / name).write_text((HERE / "kernels" / name).read_text())
@@ -144,7 +147,8 @@ def write_sources(plan: NetworkPlan, folder: Path, *, model_sha256: str, core: C
         values_bytes=plan.storage.size_bytes,
         values_bound_bytes=plan.storage.lower_bound_bytes,
         sources=tuple(sorted(names)),
-        products=tuple(_product_entry(product, plan, i) for i, product in enumerate(plan.products)),
+        steps=step_entries(plan),
+        products=products,
         activations=tuple(_activation_entry(planned) for planned in plan.activations),
         values=tuple(_value_entry(step.makes) for step in plan.steps),
     )
@@ -152,7 +156,7 @@ def write_sources(plan: NetworkPlan, folder: Path, *, model_sha256: str, core: C
     return manifest
 
 
-def _template_values(plan: NetworkPlan, banner: str) -> dict[str, object]:
+def _template_values(plan: NetworkPlan, banner: str, test: SelfTest) -> dict[str, object]:
     codes, output = plan.input.bytes, plan.output
     steps = plan.steps
     rescalings = [finish.rescaling for _, finish in plan.finishes if finish.rescaling is not None]
@@ -181,6 +185,8 @@ def _template_values(plan: NetworkPlan, banner: str) -> dict[str, object]:
         "code_of": _code_of,
         "spread": _spread,
         "largest_input": codes.count - 1,
+        "output_positions": output.positions,
+        "output_channels": output.channels,
         "output_codes": output.codes,
         "output_code": None if output.codes is None else _code_of("byte", output.codes),
         "output_is_direct": output.place == OUTPUT,
@@ -196,8 +202,8 @@ def _template_values(plan: NetworkPlan, banner: str) -> dict[str, object]:
         "recodings": [codes for join in joins for codes in join.recodes if isinstance(codes, tuple)],
         "uses_sums": any(step.sums for step in steps),
         "kind_of": lambda step: KINDS[type(step)],
-        "finish_of": lambda step: _number_of(finishing, step),
-        "number_of": _number_of,
+        "finish_of": lambda step: place_of(finishing, step),
+        "number_of": place_of,
         "direct": lambda step: step.is_direct,
         "is_table": lambda codes: isinstance(codes, tuple),
         "first_channel": lambda join, place: sum(taken.channels for taken in join.takes[:place]),
@@ -205,7 +211,7 @@ def _template_values(plan: NetworkPlan, banner: str) -> dict[str, object]:
         "ternary_run": lambda product: ternary_run(product.layout, product.takes[0].bytes),
         "reach_of": lambda activation: hull(activation.reachable),
         "arena_bytes": plan.arena_bytes,
-        "test": self_test_of(plan),
+        "test": test,
         "input_code": _code_of("byte", codes),
         "multiplier": MULTIPLIER,
         "increment": INCREMENT,
@@ -213,11 +219,6 @@ def _template_values(plan: NetworkPlan, banner: str) -> dict[str, object]:
         "fnv_basis": FNV_BASIS,
         "fnv_prime": FNV_PRIME,
     }
-
-
-def _number_of(those: Sequence[object], one: object) -> int:
-    """Return which of *those* is *one* itself."""
-    return next(number for number, each in enumerate(those) if each is one)
 
 
 def _layout_name(product: PlannedProduct) -> str:

@@ -45,29 +45,19 @@ def measure(executor: RunsFirmware, codes: Codes) -> dict[str, int | float | str
     Returns:
         ``instructions_per_inference``: executed from before the call of the network until after it, the most of any
         measured sample (``instructions_least``: the least; the kernels do not depend on the data).
-        ``instructions_per_mac``, if there are any; ``macs``; ``weight_bytes``; ``flash_bytes``: the firmware with its test harness;
-        ``arena_bytes``: RAM that the caller lends; ``stack_bytes``: high-water mark of the call; ``ram_bytes``: both.
+        ``instructions_per_mac``, if there are any; ``macs``; ``weight_bytes``; ``flash_bytes``: the firmware with its
+        test harness; ``arena_bytes``: RAM that the caller lends; ``stack_bytes``: high-water mark of the call;
+        ``ram_bytes``: both.
 
     Raises:
         ToolMissingError: QEMU or the host compiler is not installed.
         StageError: there is no sample, the firmware failed, or the count is implausible.
     """
-    if not len(codes):
-        raise StageError("nothing to measure on: give at least one sample")
-    workdir = executor.workdir
-    plugin = _build_plugin(workdir)
-    report, stack = workdir / "instructions.txt", workdir / "stack.bin"
-    for path in (report, stack):
-        path.unlink(missing_ok=True)
-    begin, end = (marker.hex() for marker in executor.core.architecture.markers)
-    options = ["-plugin", f"./{plugin.name},out={report.name},begin={begin},end={end}"]
-    executor.run_samples(Mode.MEASURE, codes[:MEASURED_SAMPLES], options)
-    counts = [int(line) for line in report.read_text().split()]
+    counts, (stack_bytes,) = counted(executor, Mode.MEASURE, codes[:MEASURED_SAMPLES])
     manifest = executor.manifest
     if len(counts) != min(len(codes), MEASURED_SAMPLES) or min(counts) < manifest.macs * LEAST_INSTRUCTIONS_PER_MAC:
         raise StageError(f"implausible instruction counts {counts} for {manifest.macs} multiply-accumulates")
     sizes = json.loads((executor.folder / SIZES).read_text())
-    stack_bytes = int(np.frombuffer(stack.read_bytes(), dtype="<u4")[0])
     return {
         "instructions_per_inference": max(counts),
         "instructions_least": min(counts),
@@ -79,6 +69,25 @@ def measure(executor: RunsFirmware, codes: Codes) -> dict[str, int | float | str
         "stack_bytes": stack_bytes,
         "ram_bytes": manifest.arena_bytes + stack_bytes,
     }
+
+
+def counted(executor: RunsFirmware, mode: Mode, codes: Codes) -> tuple[list[int], list[int]]:
+    """Run *codes*, shape (N, inputs), in *mode*; return the counts between the markers, and the bytes of stack.
+
+    Raises:
+        ToolMissingError: QEMU or the host compiler is not installed.
+        StageError: there is no sample, or the firmware failed.
+    """
+    if not len(codes):
+        raise StageError("nothing to measure on: give at least one sample")
+    workdir = executor.workdir
+    plugin = _build_plugin(workdir)
+    report, stack = workdir / "instructions.txt", workdir / "stack.bin"
+    for path in (report, stack):
+        path.unlink(missing_ok=True)
+    begin, end = (marker.hex() for marker in executor.core.architecture.markers)
+    executor.run_samples(mode, codes, ["-plugin", f"./{plugin.name},out={report.name},begin={begin},end={end}"])
+    return [int(line) for line in report.read_text().split()], np.frombuffer(stack.read_bytes(), dtype="<u4").tolist()
 
 
 def _build_plugin(workdir: Path) -> Path:

@@ -17,22 +17,26 @@ class _Format:
     """How the tables of one class of ELF files lie in memory.
 
     Attributes:
-        symbol_fields: places of name, value and section index in a symbol.
+        symbol_fields: places of name, value, section index, size and ``st_info`` in a symbol.
     """
 
     header: struct.Struct
     section: struct.Struct
     symbol: struct.Struct
-    symbol_fields: tuple[int, int, int]
+    symbol_fields: tuple[int, int, int, int, int]
 
 
 FORMATS = {
-    1: _Format(struct.Struct("<16sHHIIIIIHHHHHH"), struct.Struct("<10I"), struct.Struct("<IIIBBH"), (0, 1, 5)),
-    2: _Format(struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQIIQQ"), struct.Struct("<IBBHQQ"), (0, 4, 3)),
+    1: _Format(struct.Struct("<16sHHIIIIIHHHHHH"), struct.Struct("<10I"), struct.Struct("<IIIBBH"), (0, 1, 5, 2, 3)),
+    2: _Format(
+        struct.Struct("<16sHHIQQQIHHHHHH"), struct.Struct("<IIQQQQIIQQ"), struct.Struct("<IBBHQQ"), (0, 4, 3, 5, 1)
+    ),
 }
 """By ``EI_CLASS``: 32 and 64 bits."""
 LITTLE_ENDIAN = 1
 """``EI_DATA``."""
+FILE_SYMBOL = 4
+"""``st_info`` of the name of a source file, which stands before its local symbols."""
 SYMBOL_TABLE = 2
 """``sh_type`` of a symbol table."""
 NO_BITS = 8
@@ -107,9 +111,28 @@ def _symbols(image: bytes, table: tuple[ElfSection, ...]) -> Iterator[tuple[str,
             names_offset = table[section.link].offset
             for offset in range(section.offset, section.offset + section.size, form.symbol.size):
                 fields = form.symbol.unpack_from(image, offset)
-                name, value, index = (fields[place] for place in form.symbol_fields)
+                name, value, index, _, _ = (fields[place] for place in form.symbol_fields)
                 yield _text(image, names_offset + name), value, index
 
 
 def _text(image: bytes, offset: int) -> str:
     return image[offset : image.index(b"\0", offset)].decode()
+
+
+def sized_symbols(image: bytes) -> Iterator[tuple[str, str, int]]:
+    """Yield name, source file and bytes of everything with a size that the ELF file *image* keeps in flash.
+
+    The file is that which a local symbol comes from; of a global one it is empty.
+    """
+    table, form = sections(image), _format_of(image)
+    for section in table:
+        if section.kind != SYMBOL_TABLE:
+            continue
+        names, file = table[section.link].offset, ""
+        for offset in range(section.offset, section.offset + section.size, form.symbol.size):
+            fields = form.symbol.unpack_from(image, offset)
+            name, _, index, size, info = (fields[place] for place in form.symbol_fields)
+            if info & 0xF == FILE_SYMBOL:
+                file = _text(image, names + name)
+            elif size and 0 < index < len(table) and table[index].allocated and not table[index].writable:
+                yield _text(image, names + name), "" if info >> 4 else file, size

@@ -50,6 +50,7 @@ class Mode(IntEnum):
     MEASURE = 4
     REQUANTIZE_AT = 5
     TRACE = 6
+    MEASURE_STEPS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +193,8 @@ class CExecutor(ABC):
             StageError: the codes have another shape or range, or the C failed.
         """
         raw = self._input(codes)
-        output = self._output(Command(mode, 0, len(codes), raw, macs=self.manifest.macs), options)
+        runs = len(self.manifest.steps) + 1 if mode == Mode.MEASURE_STEPS else 1
+        output = self._output(Command(mode, 0, len(codes), raw, macs=runs * self.manifest.macs), options)
         return self.manifest.output.from_c(_array(output, "<i4", (len(codes), self.manifest.outputs)))
 
     def _input(self, codes: Codes) -> bytes:

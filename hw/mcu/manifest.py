@@ -167,6 +167,22 @@ class ValueEntry(Record):
         return from_stored(stored, self.shape, self.order).reshape(len(stored), -1)
 
 
+class StepEntry(Record):
+    """One step, which is a layer of the report of costs.
+
+    Attributes:
+        name: of the main node that it carries out.
+        symbols: the C names of its constants.
+        macs: multiply-accumulates of one sample.
+        arena_bytes: of the arena that it reads, writes and works in.
+    """
+
+    name: str
+    symbols: tuple[str, ...]
+    macs: int
+    arena_bytes: int
+
+
 class Manifest(Record):
     """The network as it was generated.
 
@@ -178,7 +194,7 @@ class Manifest(Record):
         arena_bytes: what the caller lends.
         values_bytes: of it for values between steps; the rest is what a step works with.
         values_bound_bytes: what is alive at one step at most: they never take less.
-        products: in execution order, like the three that follow.
+        steps: in execution order, like all that follows.
         values: what each step leaves.
     """
 
@@ -195,6 +211,7 @@ class Manifest(Record):
     values_bytes: int
     values_bound_bytes: int
     sources: tuple[str, ...]
+    steps: tuple[StepEntry, ...]
     products: tuple[ProductEntry, ...]
     activations: tuple[ActivationEntry, ...]
     values: tuple[ValueEntry, ...]

@@ -14,7 +14,9 @@ from bitproof.hw.mcu.cores import EmulatedCore, core_of
 from bitproof.hw.mcu.cost import measure
 from bitproof.hw.mcu.executor import CExecutor, Command
 from bitproof.hw.mcu.firmware import ELF
+from bitproof.hw.mcu.part_costs import part_costs
 from bitproof.pipeline import Artifact, Codes
+from bitproof.pipeline.ledger import CostEntry
 from bitproof.pipeline.toolchain import Confinement
 
 COMMAND_MAGIC = 0x31435042
@@ -43,6 +45,10 @@ class FirmwareExecutor(CExecutor):
     def measure(self, codes: Codes) -> Mapping[str, int | float | str]:
         """Return what one inference costs, measured on the first of *codes* (:mod:`bitproof.hw.mcu.cost`)."""
         return measure(self, codes)
+
+    def part_costs(self, codes: Codes) -> tuple[CostEntry, ...]:
+        """Return what each layer and the code around them cost (:mod:`bitproof.hw.mcu.part_costs`)."""
+        return part_costs(self, codes)
 
     def _carry_out(self, command: Command, options: Sequence[str]) -> None:
         words = [COMMAND_MAGIC, command.mode, command.number, command.count, command.first & 0xFFFF_FFFF]

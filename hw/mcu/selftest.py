@@ -7,12 +7,14 @@ of which none is 0, so that every changed weight changes the sum of its row, and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from bitproof.export.integer import run
+from bitproof.export.integer import Conv, run
 from bitproof.export.program.order import to_stored
+from bitproof.hw.mcu.manifest import ProductEntry
 from bitproof.hw.mcu.plan import NetworkPlan, in_model_order
 from bitproof.hw.mcu.steps import PlannedProduct
 from bitproof.hw.mcu.storage import NUMBER_BYTES
@@ -65,12 +67,13 @@ class SelfTest:
     memory_bytes: int
 
 
-def self_test_of(plan: NetworkPlan) -> SelfTest:
-    """Return the self-test of the network of *plan*: the integer model is run on every vector."""
+def self_test_of(plan: NetworkPlan, entries: Sequence[ProductEntry]) -> SelfTest:
+    """Return the self-test of the network of *plan*, whose products *entries* describe in the same order."""
     given = np.stack([drawn_input(vector, plan.input.size, plan.input.bytes.count) for vector in range(_vectors(plan))])
     codes = in_model_order(plan.input.bytes.from_bytes(given), plan.input)
     outputs = to_stored(run(plan.model, codes).reshape(-1, *plan.output.shape), plan.output.order)
-    products = tuple(_check(number, product) for number, product in enumerate(plan.products))
+    pairs = zip(plan.products, entries, strict=True)
+    products = tuple(_check(number, *pair) for number, pair in enumerate(pairs))
     whole = NUMBER_BYTES * plan.model.outputs + plan.arena_bytes + plan.input.size
     each = (NUMBER_BYTES * check.outputs + plan.arena_bytes + check.inputs for check in products)
     memory_bytes = -(-max(whole, *each, 0) // NUMBER_BYTES) * NUMBER_BYTES
@@ -112,12 +115,16 @@ def _vectors(plan: NetworkPlan) -> int:
     return max(1, min(MOST_VECTORS, by_size, by_work))
 
 
-def _check(number: int, product: PlannedProduct) -> ProductCheck:
-    codes = product.takes[0].bytes
+def _check(number: int, product: PlannedProduct, entry: ProductEntry) -> ProductCheck:
+    codes, node = entry.codes, product.node
     least = min(1, codes.count - 1)
-    given = least + draw(number, product.positions * product.inputs, codes.count - least)
-    shown = codes.from_bytes(given).reshape(product.positions, -1)
-    made = np.concatenate([product.unit(position) for position in shown])
+    given = codes.from_bytes(least + draw(number, entry.positions * entry.inputs, codes.count - least))
+    taken = np.empty((entry.positions, entry.inputs), dtype=np.int64)
+    # In the order of the integer model.
+    taken[:, entry.in_c(np.arange(entry.inputs)[None])[0]] = given.reshape(taken.shape)
+    groups = node.groups if isinstance(node, Conv) else 1
+    weights = node.weights.reshape(groups, node.outputs // groups, -1)
+    made = (weights @ taken.reshape(entry.positions, groups, -1, 1)).reshape(-1)
     return ProductCheck(given.size, least, codes.count - 1, made.size, checksum(made))
 
 

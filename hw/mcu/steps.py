@@ -194,18 +194,6 @@ class PlannedProduct(PlannedStep):
         """The packed weights, one matrix behind the other."""
         return np.concatenate([self.layout.pack(matrix) for matrix in self.matrices])
 
-    def unit(self, codes: Codes) -> Codes:
-        """Return the accumulators, shape (outputs,), of *codes*, shape (inputs,), in the order of its bytes."""
-        node = self.node
-        if self.columns is not None:
-            product: Codes = self.matrices[0] @ codes
-            return product
-        assert isinstance(node, Conv), "a matrix has columns"
-        weights = node.weights.reshape(node.groups, -1, node.weights.shape[1], self.taps)
-        shown = codes.reshape(self.taps, node.groups, -1)
-        accumulators: Codes = np.einsum("gomt,tgm->go", weights, shown).reshape(-1)
-        return accumulators
-
     @property
     def inputs(self) -> int:
         """Bytes that a unit takes of a vector, or of one position."""

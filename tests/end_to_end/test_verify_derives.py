@@ -196,7 +196,7 @@ CHANGES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     ),
     "a weight in the C that a user compiles": (
         "c-cortex-m0",
-        lambda folder: (path := next(folder.glob("*_weights.c"))).write_text(path.read_text().replace("0x", "0x0", 1)),
+        lambda folder: (path := next(folder.rglob("*_weights.c"))).write_text(path.read_text().replace("0x", "0x0", 1)),
         "_weights.c is not what is made of its source",
     ),
     "the firmware": ("firmware-cortex-m0", lambda folder: flip_last_byte(folder / "firmware.elf"), "firmware.elf"),
@@ -331,9 +331,25 @@ def test_a_report_that_says_something_else_is_named(run: Path) -> None:
     outcome = verified(run)
     assert outcome.code == 1
     assert "report.html is not the page that the ledger gives" in outcome.err
+    assert "report.json" not in outcome.err
 
 
-@pytest.mark.parametrize("field", ["check", "proofs", "accuracy", "resources", "tools"])
+def test_costs_that_say_something_else_are_named(run: Path) -> None:
+    costs = run / "report.json"
+    content = json.loads(costs.read_text())
+    parts = content["executors"]["c:cortex-m0"]["parts"]
+    total = content["executors"]["c:cortex-m0"]["total"]
+    assert content["schema"] == 1
+    assert sum(part["flash_bytes"] for part in parts) == total["flash_bytes"]
+    assert sum(part["instructions"] for part in parts) == total["instructions_per_inference"]
+    parts[0]["instructions"] -= 1
+    costs.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    outcome = verified(run)
+    assert outcome.code == 1
+    assert "report.json is not the page that the ledger gives: bitproof report RUN writes it again" in outcome.err
+
+
+@pytest.mark.parametrize("field", ["check", "proofs", "accuracy", "resources", "tools", "costs"])
 def test_a_result_beside_the_ledger_that_says_something_else_is_named(run: Path, field: str) -> None:
     path = run / "checks" / "c-cortex-m0.json"
     content = json.loads(path.read_text())

@@ -115,7 +115,7 @@ def test_an_input_that_is_no_code_is_refused(tmp_path: Path) -> None:
     assert "coded_run(const int8_t *input, int32_t *output," in header
     assert "#define CODED_LEAST_INPUT (-1)\n#define CODED_LARGEST_INPUT 1\n" in header
     assert re.search(r"1: 7 bytes -> 9 accumulators in \[-\d, \d\]; byte b stands for code 2 \* b - 1\n", header)
-    assert "input:   37 codes, each -1 or 1; any alignment." in header
+    assert "input:  37 codes, each -1 or 1; any alignment; not changed." in header
     assert "An input code stands for 1/128 times the code. An output stands for 1 times the number." in header
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from coded_networks import coded_network
 from integer_graphs import every_operation, on_a_line, pooled_groups, residual_network
 from integer_networks import random_network
 from mcu_host import SANITIZERS, WARNINGS
@@ -17,7 +18,15 @@ from bitproof.export.integer import IntegerModel, IntegerType, run
 from bitproof.hw.mcu.codegen import write_sources
 from bitproof.hw.mcu.manifest import Manifest
 from bitproof.hw.mcu.plan import plan_network
-from bitproof.hw.mcu.selftest import MOST_OUTPUT_BYTES, MOST_VECTORS, checksum, draw, drawn_input, self_test_of
+from bitproof.hw.mcu.selftest import (
+    MOST_OUTPUT_BYTES,
+    MOST_VECTORS,
+    SelfTest,
+    checksum,
+    draw,
+    drawn_input,
+    self_test_of,
+)
 from bitproof.pipeline.toolchain import GCC, run_program
 
 DEEP = random_network((37, 6, 5, 7, 3), weight_type=IntegerType(8, signed=True), act_bits=(2, 4, 8))
@@ -35,6 +44,10 @@ int main(void) {{
 def generated(model: IntegerModel, folder: Path) -> Manifest:
     folder.mkdir(parents=True)
     return write_sources(plan_network(model, "net"), folder, model_sha256="0" * 64, core="cortex-m4")
+
+
+def drawn_test(model: IntegerModel, folder: Path) -> SelfTest:
+    return self_test_of(plan_network(model), generated(model, folder).products)
 
 
 def answer(folder: Path, memory: str = "memory", size: str = "NET_SELFTEST_BYTES") -> int:
@@ -69,13 +82,13 @@ def test_one_other_accumulator_is_always_another_checksum() -> None:
             assert checksum(other) != checksum(numbers)
 
 
-def test_the_table_stays_small_for_any_network() -> None:
+def test_the_table_stays_small_for_any_network(tmp_path: Path) -> None:
     for widths in ((784, 64, 10), (20, 6, 300), (20, 6, 5000)):
-        test = self_test_of(plan_network(random_network(widths, weight_range=(-1, 1))))
+        test = drawn_test(random_network(widths, weight_range=(-1, 1)), tmp_path / str(widths[-1]))
         assert 1 <= len(test.outputs) <= MOST_VECTORS
         assert len(test.outputs) == 1 or test.outputs.size * 4 <= MOST_OUTPUT_BYTES
     model = TERNARY
-    test = self_test_of(plan_network(model))
+    test = drawn_test(model, tmp_path / "ternary")
     codes = np.stack([drawn_input(vector, model.inputs, 256) for vector in range(len(test.outputs))])
     np.testing.assert_array_equal(test.outputs, run(model, codes), strict=True)
 
@@ -88,10 +101,17 @@ def test_networks_of_every_operation_pass_on_the_host(network: Callable[[], Inte
 
 
 @pytest.mark.tool
+@pytest.mark.parametrize("codes", [range(-1, 2, 2), range(-3, 4), range(-256, 254, 2)])
+def test_codes_that_are_not_their_bytes_are_drawn_all_the_same(codes: range, tmp_path: Path) -> None:
+    generated(coded_network(codes, range(-4, 4)), tmp_path / "net")
+    assert answer(tmp_path / "net") == 0
+
+
+@pytest.mark.tool
 def test_what_differs_is_told_by_its_number(tmp_path: Path) -> None:
     folder = tmp_path / "net"
     manifest = generated(DEEP, folder)
-    vectors, outputs = len(self_test_of(plan_network(DEEP)).outputs), manifest.outputs
+    vectors, outputs = len(self_test_of(plan_network(DEEP), manifest.products).outputs), manifest.outputs
     source = folder / "src/net_selftest.c"
     text = source.read_text()
     rows = re.findall(r"^    -?[0-9].*,$", text, re.MULTILINE)

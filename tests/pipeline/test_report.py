@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from bitproof.commands.parity import judge
-from bitproof.commands.report import write_report
+from bitproof.commands.report import costs_of, write_report
 from bitproof.commands.summary import summarize_part
 from bitproof.pipeline import IntegrityError
-from bitproof.pipeline.ledger import CalibrationEntry, Ledger, write_ledger
+from bitproof.pipeline.ledger import CalibrationEntry, CostEntry, Ledger, write_ledger
 from bitproof.pipeline.run_folder import RunFolder
 from bitproof.report import render
 from bitproof.yaml_file import read_config
@@ -150,3 +150,31 @@ def test_a_ledger_without_checks_and_proofs_shows_that_nothing_was_compared() ->
     assert "Equal." not in page
     assert "Stated, not verified" in page
     assert "<li>train: its weights come from the training</li>" in page
+
+
+def test_the_costs_of_every_part_are_in_the_page_and_beside_it() -> None:
+    layer = CostEntry(
+        executor="c:cortex-m4", kind="layer", part="fc0", flash_bytes=1234, ram_bytes=56, macs=7, instructions=8901
+    )
+    harness = CostEntry(executor="c:cortex-m4", kind="code", part="test harness", flash_bytes=1600)
+    held = ledger().model_copy(
+        update={"costs": (layer, harness), "resources": {"c:cortex-m4": {"flash_bytes": 2834, "macs": 7}}}
+    )
+    page = render(held, [], {}, {}, [])
+    assert "Cost of each layer" in page
+    cells = '<td class="num">1,234</td><td class="num">56</td><td class="num">7</td><td class="num">8,901</td>'
+    assert cells + '<td class="num">-</td>' in page
+    assert "Cost of each layer" not in render(ledger(), [], {}, {}, [])
+    content = json.loads(costs_of(held))
+    assert content == {
+        "schema": 1,
+        "run": "tiny",
+        "ledger": "ef" * 32,
+        "executors": {
+            "c:cortex-m4": {
+                "parts": [entry.model_dump(exclude={"executor"}) for entry in (layer, harness)],
+                "total": {"flash_bytes": 2834, "macs": 7},
+            }
+        },
+    }
+    assert json.loads(costs_of(ledger()))["executors"] == {}

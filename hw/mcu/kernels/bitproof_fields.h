@@ -51,7 +51,7 @@
 
 /* The body of a block function: QUADS(q) for every quad of a word. */
 #define BITPROOF_FIELD_BLOCK(columns_per_word, field_mask, QUADS)                                                      \
-    const uint32_t mask = bitproof_in_register(field_mask);                                                                                        \
+    const uint32_t mask = bitproof_in_register(field_mask);                                                            \
     uint32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];                                                   \
     (void)matrix;                                                                                                      \
     for (; groups > 0u; --groups) {                                                                                    \

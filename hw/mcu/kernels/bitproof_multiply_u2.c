@@ -4,7 +4,8 @@
 
 static void block(const bitproof_matrix *matrix, const uint32_t *words, const uint8_t *codes, uint32_t groups,
                   uint32_t sums[BITPROOF_BLOCK_ROWS]) {
-    BITPROOF_FIELD_BLOCK(16, 0x00030003u, BITPROOF_QUAD(2, 0); BITPROOF_QUAD(2, 1); BITPROOF_QUAD(2, 2); BITPROOF_QUAD(2, 3));
+    BITPROOF_FIELD_BLOCK(16, 0x00030003u, BITPROOF_QUAD(2, 0); BITPROOF_QUAD(2, 1); BITPROOF_QUAD(2, 2);
+                         BITPROOF_QUAD(2, 3));
 }
 
 void bitproof_multiply_u2(const bitproof_matrix *matrix, const uint8_t *codes, int32_t *accumulators) {

@@ -86,8 +86,7 @@ void bitproof_select(const uint8_t *value, uint32_t is_wide, uint32_t channels, 
             for (j = 0; j < place; ++j) {
                 is_taken |= target[j] == (int32_t)i;
             }
-            if (!is_taken &&
-                (best == channels || number_at(value, is_wide, i) > number_at(value, is_wide, best))) {
+            if (!is_taken && (best == channels || number_at(value, is_wide, i) > number_at(value, is_wide, best))) {
                 best = i;
             }
         }

@@ -6,13 +6,7 @@
 #include <stdint.h>
 
 /* Exit codes of the simulation. */
-enum {
-    EXIT_DONE = 0,
-    EXIT_HARD_FAULT = 101,
-    EXIT_BAD_COMMAND = 102,
-    EXIT_FILE = 103,
-    EXIT_NETWORK = 104
-};
+enum { EXIT_DONE = 0, EXIT_HARD_FAULT = 101, EXIT_BAD_COMMAND = 102, EXIT_FILE = 103, EXIT_NETWORK = 104 };
 
 /* Initialize the memory, run firmware_main and end the simulation; there is a stack, and nothing else yet. */
 void start(void) __attribute__((noreturn));

@@ -12,8 +12,9 @@
  *   4     as 1, each between two markers        as 1                        as 1; then stack.bin: uint32 [1]
  *   5     activation `layer`                    int32 [count][channels]     uint8 [count][channels]
  *   6     as 1, step by step                    as 1                        for each sample what each step leaves
+ *   7     as 4, up to step 0, 1, ... the last   as 1                        as 1; then stack.bin: uint32 [steps + 1]
  *
- * stack.bin holds the most bytes of stack that one call of the network used.
+ * stack.bin holds the most bytes of stack that one call of the network used, in mode 7 the last one up to each step.
  */
 #include "architecture.h"
 #include "firmware.h"
@@ -22,7 +23,15 @@
 
 #define FIRMWARE_MAGIC 0x31435042u
 
-typedef enum { RUN = 1, REQUANTIZE = 2, MULTIPLY = 3, MEASURE = 4, REQUANTIZE_AT = 5, TRACE = 6 } mode;
+typedef enum {
+    RUN = 1,
+    REQUANTIZE = 2,
+    MULTIPLY = 3,
+    MEASURE = 4,
+    REQUANTIZE_AT = 5,
+    TRACE = 6,
+    MEASURE_STEPS = 7
+} mode;
 
 typedef struct {
     uint32_t magic;
@@ -61,6 +70,28 @@ static uint32_t run_counted(void) {
     return status;
 }
 
+/* Write the stack that a call up to each step uses; the last call leaves the outputs. */
+static uint32_t run_steps_counted(int32_t stack) {
+    const uint32_t before = (uint32_t)__builtin_frame_address(0);
+    uint32_t step;
+    for (step = 0; step <= NETWORK_STEPS; ++step) {
+        uint32_t status;
+        uint32_t used;
+        stack_paint();
+        count_begin();
+        status = (uint32_t)network_run_until(step, codes, accumulators, arena, sizeof arena);
+        count_end();
+        used = before - stack_lowest_used();
+        if (status != 0u) {
+            return status;
+        }
+        if (!semihosting_write(stack, &used, sizeof used)) {
+            return EXIT_FILE;
+        }
+    }
+    return 0;
+}
+
 static uint32_t sample(const command *order, int32_t input, int32_t output) {
     const uint32_t by_layer = order->mode == MULTIPLY;
     const uint32_t positions = by_layer ? product_positions[order->layer] : 1u;
@@ -74,6 +105,8 @@ static uint32_t sample(const command *order, int32_t input, int32_t output) {
         status = (uint32_t)network_multiply(order->layer, codes, accumulators, arena, sizeof arena);
     } else if (order->mode == MEASURE) {
         status = run_counted();
+    } else if (order->mode == MEASURE_STEPS) {
+        status = run_steps_counted(semihosting_open("stack.bin", SEMIHOSTING_WRITE));
     } else {
         status = (uint32_t)network_run(codes, accumulators, arena, sizeof arena);
     }
@@ -145,6 +178,7 @@ static int is_valid(const command *order) {
     case RUN:
     case MEASURE:
     case TRACE:
+    case MEASURE_STEPS:
         return 1;
     case REQUANTIZE:
     case REQUANTIZE_AT:
