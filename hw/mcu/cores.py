@@ -33,9 +33,8 @@ class Core:
         machine: the QEMU machine that has it.
         flash: where code and constants go.
         ram: where everything else goes.
-        kernel_bytes: size of the code of each matrix kernel, by the layout of the weights, of those that multiply a
-            pair of windows ("pair_" before it), and of the files of convolution, depthwise convolution, windows and
-            values, as arm-none-eabi-gcc 12.2 compiles them with -O2.
+        kernel_bytes: size of the code of each kernel that multiplies, and of what walks over windows and values, by the
+            name of its file behind "bitproof_", as arm-none-eabi-gcc 12.2 compiles it with -O2.
         requantize_bytes: likewise of each requantizing kernel, by its method, what it takes from libgcc included.
     """
 
@@ -70,21 +69,12 @@ STACK_BYTES = 2048
 
 
 def _products(
-    ternary: int,
-    u2: int,
-    u4: int,
-    u8: int,
-    *,
-    pairs: tuple[int, int, int, int],
-    convolve: int,
-    depthwise: int,
-    windows: int,
-    values: int,
+    ternary: int, u2: int, u4: int, u8: int, *, pairs: tuple[int, int, int, int], **others: int
 ) -> Mapping[str, int]:
-    products = {"ternary": ternary, "u2": u2, "u4": u4, "u8": u8}
-    both = dict(zip((f"pair_{kind}" for kind in products), pairs, strict=True))
-    others = {"convolve": convolve, "depthwise": depthwise, "windows": windows, "values": values}
-    return {**products, **both, **others}
+    matrices = {"ternary": ternary, "u2": u2, "u4": u4, "u8": u8}
+    both = dict(zip(matrices, pairs, strict=True))
+    named = {f"multiply_{kind}": size for kind, size in matrices.items()}
+    return {**named, **{f"multiply_pair_{kind}": size for kind, size in both.items()}, **others}
 
 
 def _requantizations(shift: int, shift_64: int, rounding: int, thresholds: int) -> Mapping[str, int]:
@@ -107,9 +97,18 @@ CORES: Mapping[CoreName, Core] = {
         Region(0x0000_0000, 256 << 10),
         Region(0x2000_0000, 16 << 10),
         _products(
-            1224, 1196, 800, 576, pairs=(1244, 1212, 820, 588), convolve=1752, depthwise=820, windows=584, values=656
+            1224,
+            1196,
+            800,
+            576,
+            pairs=(1252, 1224, 832, 600),
+            convolve=2336,
+            squares=1260,
+            depthwise=820,
+            windows=584,
+            values=656,
         ),
-        _requantizations(64, 340, 124, 116),
+        _requantizations(128, 408, 124, 116),
     ),
     "cortex-m3": Core(
         ("-mcpu=cortex-m3", *_SOFT),
@@ -117,9 +116,18 @@ CORES: Mapping[CoreName, Core] = {
         _MPS2_FLASH,
         _MPS2_RAM,
         _products(
-            896, 1024, 628, 444, pairs=(924, 1052, 656, 472), convolve=1484, depthwise=664, windows=464, values=612
+            896,
+            1024,
+            628,
+            444,
+            pairs=(936, 1068, 672, 484),
+            convolve=1972,
+            squares=960,
+            depthwise=664,
+            windows=464,
+            values=612,
         ),
-        _requantizations(64, 152, 88, 100),
+        _requantizations(112, 252, 88, 100),
     ),
     "cortex-m4": Core(
         ("-mcpu=cortex-m4", *_SOFT),
@@ -127,9 +135,18 @@ CORES: Mapping[CoreName, Core] = {
         _MPS2_FLASH,
         _MPS2_RAM,
         _products(
-            692, 632, 488, 392, pairs=(520, 468, 364, 296), convolve=1472, depthwise=672, windows=464, values=604
+            692,
+            628,
+            464,
+            384,
+            pairs=(544, 488, 380, 464),
+            convolve=1948,
+            squares=1076,
+            depthwise=672,
+            windows=464,
+            values=604,
         ),
-        _requantizations(64, 156, 88, 100),
+        _requantizations(112, 256, 88, 100),
     ),
     "cortex-m7": Core(
         ("-mcpu=cortex-m7", *_SOFT),
@@ -137,9 +154,18 @@ CORES: Mapping[CoreName, Core] = {
         _MPS2_FLASH,
         _MPS2_RAM,
         _products(
-            696, 632, 488, 392, pairs=(516, 468, 368, 296), convolve=1472, depthwise=668, windows=464, values=612
+            696,
+            628,
+            468,
+            384,
+            pairs=(540, 488, 380, 464),
+            convolve=1964,
+            squares=1076,
+            depthwise=668,
+            windows=464,
+            values=612,
         ),
-        _requantizations(60, 152, 92, 100),
+        _requantizations(108, 256, 92, 100),
     ),
     "cortex-m33": Core(
         ("-mcpu=cortex-m33", *_SOFT),
@@ -147,9 +173,18 @@ CORES: Mapping[CoreName, Core] = {
         Region(0x1000_0000, 4 << 20),
         Region(0x3800_0000, 4 << 20),
         _products(
-            692, 632, 488, 392, pairs=(516, 468, 364, 296), convolve=1476, depthwise=664, windows=464, values=612
+            692,
+            628,
+            464,
+            384,
+            pairs=(540, 488, 380, 464),
+            convolve=1952,
+            squares=1076,
+            depthwise=664,
+            windows=464,
+            values=612,
         ),
-        _requantizations(64, 152, 88, 100),
+        _requantizations(112, 252, 88, 100),
     ),
     "cortex-m55": Core(
         ("-mcpu=cortex-m55", *_SOFT),
@@ -157,9 +192,18 @@ CORES: Mapping[CoreName, Core] = {
         Region(0x0000_0000, 512 << 10),
         Region(0x2100_0000, 2 << 20),
         _products(
-            748, 680, 532, 416, pairs=(520, 468, 364, 296), convolve=1484, depthwise=668, windows=468, values=672
+            748,
+            652,
+            496,
+            412,
+            pairs=(544, 488, 380, 464),
+            convolve=1992,
+            squares=1096,
+            depthwise=668,
+            windows=468,
+            values=672,
         ),
-        _requantizations(60, 152, 88, 100),
+        _requantizations(120, 272, 88, 100),
     ),
 }
 

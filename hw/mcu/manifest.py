@@ -14,14 +14,13 @@ from pydantic import ValidationError
 from bitproof.export.program.order import Order, from_stored, to_stored
 from bitproof.hw.mcu.byte_codes import ByteCodes
 from bitproof.hw.mcu.cores import CoreName
+from bitproof.hw.mcu.forms import POSITIONS, QUAD, Form
 from bitproof.hw.mcu.weight_layout import DepthwiseLayout, LayoutKind, WeightLayout
 from bitproof.pipeline import Codes, IntegrityError, StageError
 from bitproof.pipeline.record import Record
 
 FILE = "manifest.json"
 FORMAT: Literal[4] = 4
-QUAD = 4
-"""Columns of a convolution that are laid out together."""
 OUTSIDE = -1
 """The offset of what lies in the memory of the caller."""
 
@@ -36,7 +35,7 @@ class ProductEntry(Record):
     Attributes:
         inputs: bytes that a unit takes: those of a vector, or what a window shows.
         outputs: accumulators that it gives.
-        positions: how many vectors, or windows, it multiplies at once.
+        form: what it multiplies at once, see :data:`bitproof.hw.mcu.forms.Form`.
         patch: of a convolution: groups, channels of a group, height and width of the kernel. A window shows its bytes
             tap after tap, all channels of each.
         columns: of a matrix: for each byte the column that it meets; None: the one of its number.
@@ -50,7 +49,7 @@ class ProductEntry(Record):
     name: str
     inputs: int
     outputs: int
-    positions: int
+    form: Form
     patch: tuple[int, int, int, int] | None
     columns: tuple[int, ...] | None
     bits_per_weight: int
@@ -86,12 +85,37 @@ class ProductEntry(Record):
         word, bit = layout.locate(row, column)
         return group * layout.words + word, bit
 
+    @property
+    def positions(self) -> int:
+        """How many vectors, or windows, it multiplies at once."""
+        return POSITIONS[self.form]
+
+    @property
+    def call_inputs(self) -> int:
+        """Bytes that one call takes: those of all positions; windows that overlap share them."""
+        if self.form != "square" or self.patch is None:
+            return self.positions * self.inputs
+        *_, height, width = self.patch
+        return (height + 1) * (width + 1)
+
+    @property
+    def call_outputs(self) -> int:
+        """Accumulators that it gives."""
+        return self.positions * self.outputs
+
     def placed(self, vectors: Codes, turn: int) -> Codes:
-        """Return *vectors*, shape (N, inputs), as calls of the unit take them: shape (calls, positions * inputs).
+        """Return *vectors*, shape (N, inputs), as calls of the unit take them: shape (calls, call inputs).
 
         In turn 0 they follow one another, the last call is filled up with the first; in each further turn those of a
-        call stand one position on, so that in as many turns as positions each has been at every position.
+        call stand one position on, so that in as many turns as positions each has been at every position. Of windows
+        that overlap a call shows one vector, and around it codes of another.
         """
+        if self.form == "square" and self.patch is not None:
+            *_, height, width = self.patch
+            calls = np.resize(np.roll(vectors, 1, axis=0), (len(vectors), height + 1, width + 1))
+            row, column = divmod(turn, 2)
+            calls[:, row : row + height, column : column + width] = vectors.reshape(-1, height, width)
+            return calls.reshape(len(vectors), -1)
         missing = np.resize(vectors, (-len(vectors) % self.positions, self.inputs))
         calls = np.concatenate([vectors, missing]).reshape(-1, self.positions, self.inputs)
         return np.roll(calls, turn, axis=1).reshape(len(calls), -1)
@@ -99,6 +123,8 @@ class ProductEntry(Record):
     def taken(self, made: Codes, turn: int, count: int) -> Codes:
         """Return the accumulators, shape (*count*, outputs), of what the calls of :meth:`placed` *made*."""
         calls = made.reshape(-1, self.positions, self.outputs)
+        if self.form == "square":
+            return calls[:, turn]
         return np.roll(calls, -turn, axis=1).reshape(-1, self.outputs)[:count]
 
     def in_c(self, codes: Codes) -> Codes:
@@ -228,13 +254,13 @@ class Manifest(Record):
     @property
     def most_codes(self) -> int:
         """Codes of the input, or of what a layer takes or gives, whichever are most."""
-        takes = (entry.positions * entry.inputs for entry in self.products)
+        takes = (entry.call_inputs for entry in self.products)
         return max((self.inputs, *takes, *(entry.outputs for entry in self.activations)))
 
     @property
     def most_accumulators(self) -> int:
         """Outputs, or accumulators of a layer, whichever are most."""
-        gives = (entry.positions * entry.outputs for entry in self.products)
+        gives = (entry.call_outputs for entry in self.products)
         return max((self.outputs, *gives, *(entry.inputs for entry in self.activations)))
 
     @property

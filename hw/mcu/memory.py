@@ -15,7 +15,6 @@ from bitproof.export.integer import IntegerModel
 from bitproof.hw.mcu.cores import STACK_BYTES, Core, CoreName, core_of
 from bitproof.hw.mcu.plan import NetworkPlan, finish_of, plan_network
 from bitproof.hw.mcu.steps import PlannedJoin, PlannedMove, PlannedProduct, PlannedStep, PlannedSum
-from bitproof.hw.mcu.weight_layout import WeightLayout
 from bitproof.pipeline import TooLargeError
 
 HARNESS_BYTES = 1664
@@ -159,9 +158,8 @@ def _code_bytes(plan: NetworkPlan, core: CoreName) -> int:
     kernels = core_of(core).kernel_bytes
     code = HARNESS_BYTES + sum(STEP_BYTES[type(step) is PlannedProduct and step.window is None] for step in plan.steps)
     code += sum(GROUP_BYTES * product.groups for product in plan.products if product.groups > 1)
-    code += sum(kernels[name] for name in {p.kernel_name for p in plan.products if isinstance(p.layout, WeightLayout)})
-    code += kernels["depthwise"] if any(product.is_depthwise for product in plan.products) else 0
-    code += kernels["convolve"] if any(product.positions > 1 for product in plan.products) else 0
+    code += sum(kernels[name] for name in {product.kernel_name for product in plan.products})
+    code += kernels["convolve"] if any(product.form == "pair" for product in plan.products) else 0
     if any(not (type(step) is PlannedProduct and step.window is None) for step in plan.steps):
         code += kernels["windows"] + kernels["values"]
     else:
@@ -176,7 +174,7 @@ def _code_bytes(plan: NetworkPlan, core: CoreName) -> int:
 
 def _ram_bytes(plan: NetworkPlan) -> int:
     """Return the vectors of the harness, the scratch of the network, and the stack that the linker keeps free."""
-    takes = [product.positions * product.inputs for product in plan.products]
+    takes = [product.call_inputs for product in plan.products]
     gives = [product.positions * product.node.outputs for product in plan.products]
     channels = [planned.node.channels for planned in plan.activations]
     codes = _whole_words(max(plan.model.inputs, *takes, *channels, 0))
