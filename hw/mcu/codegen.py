@@ -151,7 +151,7 @@ def _template_values(plan: NetworkPlan, banner: str) -> dict[str, object]:
     rescalings = [finish.rescaling for _, finish in plan.finishes if finish.rescaling is not None]
     joins = [step for step in steps if isinstance(step, PlannedJoin)]
     finishing = [step for step in steps if finish_of(step) is not None]
-    private = {"bitproof_lanes.h", "bitproof_pairs.h"}.union(*PRIVATE_HEADERS.values())
+    private = {"bitproof_lanes.h", "bitproof_pairs.h", "bitproof_depthwise_fields.h"}.union(*PRIVATE_HEADERS.values())
     return {
         "banner": banner,
         "p": plan.prefix,
@@ -208,7 +208,7 @@ def _number_of(those: Sequence[object], one: object) -> int:
 
 def _layout_name(product: PlannedProduct) -> str:
     layout = product.layout
-    return f"depthwise, {layout.bits} bits" if isinstance(layout, DepthwiseLayout) else layout.kind
+    return f"{layout.kind}, {layout.bits} bits" if isinstance(layout, DepthwiseLayout) else layout.kind
 
 
 def _input_checks(codes: ByteCodes) -> list[str]:
@@ -254,6 +254,8 @@ def _kernel_files(plan: NetworkPlan) -> list[str]:
         if isinstance(product.layout, WeightLayout) and product.form in ("matrix", "pair"):
             files |= PRIVATE_HEADERS[product.layout.kind]
             files |= {"bitproof_pairs.h"} if product.form == "pair" else set()
+        elif product.form == "depthwise":
+            files.add("bitproof_depthwise_fields.h")
     files |= {f"bitproof_requantize_{planned.kernel}.c" for planned in plan.activations}
     files |= {f"{name}{end}" for name in _pairs(plan) for end in (".c", ".h")}
     return sorted(files)
@@ -292,8 +294,8 @@ def _product_entry(product: PlannedProduct, plan: NetworkPlan, number: int) -> P
         form=product.form,
         columns=None if columns is None or (np.diff(columns) == 1).all() else tuple(columns.tolist()),
         bits_per_weight=layout.bits,
-        layout="depthwise" if isinstance(layout, DepthwiseLayout) else layout.kind,
-        zero_point=layout.zero_point,
+        layout=layout.kind,
+        zero_point=layout.zero_point if isinstance(layout, WeightLayout) else 0,
         codes=product.takes[0].bytes,
         macs=product.macs,
         weight_bytes=product.words.nbytes,

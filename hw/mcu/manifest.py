@@ -41,6 +41,7 @@ class ProductEntry(Record):
         columns: of a matrix: for each byte the column that it meets; None: the one of its number.
         bits_per_weight: width of a field in flash.
         layout: how the fields are packed, see :mod:`bitproof.hw.mcu.weight_layout`.
+        zero_point: the field of the weight 0.
         codes: what the bytes that it takes stand for.
         macs: multiply-accumulates of one sample.
         symbol: the C array that holds the words.
@@ -72,7 +73,7 @@ class ProductEntry(Record):
         if not (0 <= row < self.outputs and 0 <= column < each):
             raise StageError(f"no weight [{row}, {column}] in a matrix of {self.outputs} rows, {each} columns")
         if self.layout == "depthwise":
-            return DepthwiseLayout(self.bits_per_weight, taps, groups, self.zero_point).locate(row, column)
+            return DepthwiseLayout(self.bits_per_weight, height, width, groups).locate(row, column)
         row_columns = self.inputs
         if self.patch is not None:
             member, i, j = column // taps, column % taps // width, column % width
@@ -126,6 +127,12 @@ class ProductEntry(Record):
         if self.form == "square":
             return calls[:, turn]
         return np.roll(calls, -turn, axis=1).reshape(-1, self.outputs)[:count]
+
+    def weight_of(self, field: int) -> int:
+        """Return the weight that a *field* stands for."""
+        if self.layout == "depthwise":
+            return field - (field >> (self.bits_per_weight - 1) << self.bits_per_weight)
+        return field - self.zero_point
 
     def in_c(self, codes: Codes) -> Codes:
         """Return *codes*, shape (N, inputs), in the order in which the unit takes them.

@@ -159,7 +159,8 @@ def _code_bytes(plan: NetworkPlan, core: CoreName) -> int:
     code = HARNESS_BYTES + sum(STEP_BYTES[type(step) is PlannedProduct and step.window is None] for step in plan.steps)
     code += sum(GROUP_BYTES * product.groups for product in plan.products if product.groups > 1)
     code += sum(kernels[name] for name in {product.kernel_name for product in plan.products})
-    code += kernels["convolve"] if any(product.form == "pair" for product in plan.products) else 0
+    forms = {product.form for product in plan.products}
+    code += sum(kernels[walk] for form, walk in (("pair", "convolve"), ("depthwise", "depthwise")) if form in forms)
     if any(not (type(step) is PlannedProduct and step.window is None) for step in plan.steps):
         code += kernels["windows"] + kernels["values"]
     else:

@@ -125,6 +125,17 @@ class PlannedStep:
         return 0
 
 
+def depthwise_layout(node: MatMul | Conv, codes: ByteCodes) -> DepthwiseLayout | None:
+    """Return the layout of *node* if each output sees one channel, stored as *codes*, and each channel has one output.
+
+    None: it is no such convolution, or its weights have no such layout; its groups are then a matrix each.
+    """
+    if not isinstance(node, Conv) or node.groups == 1 or not node.groups == node.channels == node.outputs:
+        return None
+    *height, width = node.window.kernel
+    return DepthwiseLayout.of(node.weights.reshape(node.outputs, prod(height), width), codes.count - 1)
+
+
 @dataclass(frozen=True)
 class PlannedProduct(PlannedStep):
     """A product with weights: of a matrix, or of a convolution, whose groups are a matrix each.
@@ -153,9 +164,8 @@ class PlannedProduct(PlannedStep):
 
     @property
     def is_depthwise(self) -> bool:
-        """Each output channel sees one input channel, and each input channel has one output."""
-        node = self.node
-        return isinstance(node, Conv) and node.groups > 1 and node.groups == node.channels == node.outputs
+        """``bitproof_depthwise.h`` takes it."""
+        return depthwise_layout(self.node, self.takes[0].bytes) is not None
 
     @property
     def kernel(self) -> tuple[int, int]:
@@ -191,11 +201,12 @@ class PlannedProduct(PlannedStep):
     @cached_property
     def layout(self) -> WeightLayout | DepthwiseLayout:
         """Of each of the matrices."""
+        depthwise = depthwise_layout(self.node, self.takes[0].bytes)
+        if depthwise is not None:
+            return depthwise
         rows, columns = self.matrices[0].shape
         weights = self.node.weights.reshape(self.node.outputs, -1)
         layout = WeightLayout.of(self.node.name, weights, self.node.weight_type)
-        if self.is_depthwise:
-            return DepthwiseLayout(layout.bits, columns, rows, layout.zero_point)
         return WeightLayout(layout.kind, rows, columns, layout.zero_point)
 
     @cached_property
@@ -257,7 +268,7 @@ class PlannedProduct(PlannedStep):
             case "square":
                 return "squares"
             case "depthwise":
-                return "depthwise"
+                return f"depthwise_{self.layout.bits}"
             case "matrix" | "pair":
                 assert isinstance(self.layout, WeightLayout), "not depthwise"
                 return f"multiply_{'pair_' if self.form == 'pair' else ''}{self.layout.kind}"

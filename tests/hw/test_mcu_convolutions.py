@@ -89,6 +89,53 @@ def with_text(path: Path, right: str, wrong: str) -> None:
     path.write_text(text.replace(right, wrong))
 
 
+def depthwise(kind: IntegerType) -> IntegerModel:
+    """Kernels of 3 columns and of others, 5 and 8 channels, every option of a window, a pool, bipolar codes."""
+    build = Builder((5, 8, 9), input=IntegerType(4, signed=True))
+    first = build.threshold(add_conv(build, INPUT, 5, window(3, padding=1), kind, 5), 15)
+    second = build.threshold(add_conv(build, first, 8, window(1), kind), 1, lowest=-1, step=2)
+    third = add_conv(build, second, 8, Window((2, 5), (1, 2), (1, 2), (0, 2), (2, 1)), kind, 8)
+    third = build.threshold(build.add(MaxPool("max", window(2, stride=2, padding=1)), third), 15)
+    add_conv(build, third, 8, window(3, padding=2, dilation=2), kind, 8)
+    return build.model()
+
+
+@pytest.mark.parametrize("lanes", [0, 1])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_depthwise_layers_equal_the_integer_model(bits: int, lanes: int, tmp_path: Path) -> None:
+    model = depthwise(IntegerType(bits, signed=True))
+    executor, codes = host_executor(model, tmp_path / "host", lanes=lanes), graph_codes(model, 30)
+    assert [entry.form for entry in executor.manifest.products] == ["depthwise", "pair", "depthwise", "depthwise"]
+    assert executor.manifest.products[0].bits_per_weight == bits
+    expected, made = trace(model, codes[:6]), executor.trace(codes[:6])
+    for name, values in made.items():
+        np.testing.assert_array_equal(values.reshape(6, -1), expected[name].reshape(6, -1), err_msg=name)
+    assert all(proof.holds for proof in prove_matrix_units(model, executor, seed=0))
+
+
+def test_depthwise_weights_that_no_signed_byte_holds_are_a_matrix_for_each_channel(tmp_path: Path) -> None:
+    model = depthwise(IntegerType(8, signed=False))
+    executor, codes = host_executor(model, tmp_path / "host", lanes=1), graph_codes(model, 30)
+    assert {entry.form for entry in executor.manifest.products} == {"pair"}
+    np.testing.assert_array_equal(executor(codes), run(model, codes), strict=True)
+    assert all(proof.holds for proof in prove_matrix_units(model, executor, seed=0))
+
+
+WRONG_DEPTHWISE = [
+    (1, "s2 = bitproof_high_high_add(fields, even, s2)", "s2 = bitproof_high_high_add(fields, odd, s2)"),
+    (0, "(lane & 1u) * bits", "(lane & 2u) * bits"),
+]
+
+
+@pytest.mark.parametrize(("lanes", "right", "wrong"), WRONG_DEPTHWISE)
+def test_a_depthwise_kernel_that_mixes_up_channels_is_found(tmp_path: Path, lanes: int, right: str, wrong: str) -> None:
+    model = depthwise(IntegerType(4, signed=True))
+    executor = host_executor(model, tmp_path / "host", lanes=lanes)
+    with_text(executor.folder / "bitproof_depthwise_fields.h", right, wrong)
+    compile_host(executor.folder, executor.manifest, lanes=lanes)
+    assert [proof.holds for proof in prove_matrix_units(model, executor, seed=0)] == [False, True, False, False]
+
+
 CASES = [(IntegerType(bits, signed=True), lanes) for bits in (2, 4, 8) for lanes in (0, 1)]
 CASES.append((IntegerType(8, signed=False), 1))
 
