@@ -54,28 +54,24 @@ static inline const uint32_t *bitproof_depthwise_block(const bitproof_depthwise 
     const uint32_t top = (1u << 16) - (1u << (16u - bits));
     const uint32_t mask = bitproof_in_register(top << 16 | top);
     const uint32_t width = weights->width;
+    const uint32_t taps_of_word = 8u / bits;
     uint32_t s0 = 0, s1 = 0, s2 = 0, s3 = 0;
     uint32_t i;
     for (i = weights->height; i > 0u; --i, row += row_pitch) {
         const uint8_t *tap = row;
-        uint32_t word = *words++;
         if (width == 3u) {
-            BITPROOF_DEPTHWISE_TAP(word, 0u);
-            if (bits == 8u) {
-                word = *words++;
-            }
-            BITPROOF_DEPTHWISE_TAP(word, bits == 8u ? 0u : 1u);
-            if (bits != 2u) {
-                word = *words++;
-            }
-            BITPROOF_DEPTHWISE_TAP(word, bits == 2u ? 2u : 0u);
+            BITPROOF_DEPTHWISE_TAP(words[0], 0u);
+            BITPROOF_DEPTHWISE_TAP(words[1u / taps_of_word], 1u % taps_of_word);
+            BITPROOF_DEPTHWISE_TAP(words[2u / taps_of_word], 2u % taps_of_word);
+            words += 2u / taps_of_word + 1u;
         } else {
-            uint32_t held = 8u / bits;
+            uint32_t word = 0;
+            uint32_t held = 0;
             uint32_t j;
             for (j = width; j > 0u; --j, --held) {
                 if (held == 0u) {
                     word = *words++;
-                    held = 8u / bits;
+                    held = taps_of_word;
                 }
                 BITPROOF_DEPTHWISE_TAP(word, 0u);
                 word <<= 2u * bits;
