@@ -12,6 +12,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,7 @@ from bitproof.export.lower import lower_file
 from bitproof.hw.mcu import CORES, BuildFirmware, EmulatedCore, FirmwareExecutor, GenerateC
 from bitproof.hw.mcu.plan import plan_network
 from bitproof.pipeline import Artifact, StageContext
+from bitproof.pipeline.config import ModelConfig
 
 COMMAND = "make bench-mcu"
 PAGE = Path(__file__).parent.parent / "docs" / "c.md"
@@ -56,6 +58,10 @@ GOALS = {
     ("mlp 784-64-32-10", "w8"): 100_000,
     ("mlp 784-64-32-10", "w4"): 92_000,
     ("mlp 784-64-32-10", "w1"): 37_000,
+    ("resnet8 w8a8", "w8"): 22_371_000,
+    ("ds-cnn w8a8", "w8"): 5_769_000,
+    ("mobilenet-v1 w8a8", "w8"): 19_274_000,
+    ("autoencoder w8a8", "w8"): 579_000,
 }
 """Instructions at most."""
 
@@ -149,12 +155,21 @@ def _whole(subject: Subject) -> Callable[[], IntegerModel]:
     return lowered
 
 
+def _of_8_bits(subject: Subject) -> Subject:
+    """Return *subject* with weights and activations of 8 bits."""
+    options = {**subject.model.model_dump(), "weight_bits": 8, "act_bits": 8}
+    return replace(subject, model=ModelConfig.model_validate(options))
+
+
+TINY = ("resnet8", "ds-cnn", "mobilenet-v1", "autoencoder")
+"""The networks of MLPerf Tiny."""
 DRAWN = {"small cnn": _small_cnn, "conv 16x16x32 -> 32, pool": _conv, "mlp 784-64-32-10": _mlp}
 WORKS: dict[tuple[str, str], Callable[[], IntegerModel]] = {
     **{(name, kind): partial(make, *bits) for name, make in DRAWN.items() for kind, bits in KINDS.items()},
     ("cnn w8w2a4", "own"): _whole(ONNX_WORKS["cnn w8w2a4"].subject),
     ("mlp w2a4 (default)", "own"): _whole(ONNX_WORKS["mlp w2a4 (default)"].subject),
     **{(f"{name} w4a4", "w4"): _whole(WHOLE[name]) for name in ("resnet8", "ds-cnn", "mobilenet-v1")},
+    **{(f"{name} w8a8", "w8"): _whole(_of_8_bits(WHOLE[name])) for name in TINY},
 }
 PORTED = tuple((name, kind) for name in ("small cnn", "mlp 784-64-32-10") for kind in ("w8", "w4", "ternary"))
 """What is measured on every core."""

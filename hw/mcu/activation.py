@@ -22,6 +22,8 @@ from bitproof.hw.mcu.manifest import Method
 from bitproof.pipeline import Codes
 
 INT32_MAX = (1 << 31) - 1
+INT64_MAX = (1 << 63) - 1
+UPPER_HALF = 32
 BYTES_OF_FORM: Mapping[Method, int] = {"multiply-shift": 8, "multiply-shift-64": 12, "rounding-shift": 4}
 """Constants of one channel in the forms whose size does not depend on the number of levels."""
 WORD_BYTES = 4
@@ -54,7 +56,10 @@ class PlannedActivation:
     @cached_property
     def constants(self) -> Requantization | None:
         """The form; None: only the thresholds themselves are exact."""
-        return solve_requantization(self.node, self.reachable)
+        found = solve_requantization(self.node, self.reachable)
+        if isinstance(found, MultiplyShift) and found.word_bits == 64:
+            return _by_upper_half(found, self.reachable)
+        return found
 
     @property
     def method(self) -> Method:
@@ -92,6 +97,24 @@ class PlannedActivation:
         """The thresholds, shape (channels, 2**n - 1), with levels added that no accumulator reaches."""
         missing = padded_levels(self.node.levels) - self.node.levels
         return np.pad(self.node.thresholds, ((0, 0), (0, missing)), constant_values=INT32_MAX)
+
+
+def _by_upper_half(constants: MultiplyShift, reachable: Ranges) -> MultiplyShift:
+    """Return *constants* with a shift of at least 32, so that the upper half of a sum of 64 bits gives the code.
+
+    ``(a * M + B) >> S`` is ``(a * M * 2^k + B * 2^k) >> (S + k)``, exactly. *constants* themselves are returned if the
+    larger multipliers, or a sum of a reachable accumulator, do not fit their words.
+    """
+    more = UPPER_HALF - constants.shift
+    if more <= 0:
+        return constants
+    multiplier, offset = constants.multiplier, constants.offset
+    ends = [(reached.low, reached.high) for reached in reachable]
+    sums = [a * int(m) + int(b) for pair, m, b in zip(ends, multiplier, offset, strict=True) for a in pair]
+    words = (*(abs(total) for total in sums), *(abs(int(b)) for b in offset))
+    if int(multiplier.max()) << more > INT32_MAX or max(words) << more > INT64_MAX:
+        return constants
+    return replace(constants, multiplier=multiplier << more, offset=offset << more, shift=UPPER_HALF)
 
 
 def padded_levels(levels: int) -> int:

@@ -19,6 +19,7 @@ from bitproof.export.integer import KIND, Conv, MultiplyShift, hull, load
 from bitproof.hw.mcu.activation import PlannedActivation
 from bitproof.hw.mcu.byte_codes import ByteCodes
 from bitproof.hw.mcu.cores import CoreName
+from bitproof.hw.mcu.forms import Form
 from bitproof.hw.mcu.layout import laid_out
 from bitproof.hw.mcu.manifest import OUTSIDE, ActivationEntry, Manifest, ProductEntry, ValueEntry
 from bitproof.hw.mcu.memory import require_memory
@@ -44,9 +45,9 @@ from bitproof.pipeline.toolchain import distribution_version
 HERE = Path(__file__).parent
 KERNEL_HEADERS = ("bitproof_kernels.h", "bitproof_lanes.h", "bitproof_platform.h")
 """Of what the kernels take, in every network."""
-PRIVATE_HEADERS: Mapping[LayoutKind, tuple[str, ...]] = {
-    "ternary": ("bitproof_blocks.h", "bitproof_ternary.h"),
-    **dict.fromkeys(("u2", "u4", "u8"), ("bitproof_blocks.h", "bitproof_fields.h")),
+PRIVATE_HEADERS: Mapping[LayoutKind, frozenset[str]] = {
+    "ternary": frozenset(("bitproof_blocks.h", "bitproof_ternary.h")),
+    **dict.fromkeys(("u2", "u4", "u8"), frozenset(("bitproof_blocks.h", "bitproof_fields.h"))),
 }
 """Private to the kernels of a layout."""
 KINDS: Mapping[type[PlannedStep], str] = {
@@ -59,6 +60,12 @@ KINDS: Mapping[type[PlannedStep], str] = {
     PlannedSelect: "select",
 }
 """What the templates call a step."""
+FILE_OF_FORM: Mapping[Form, str] = {
+    "pair": "bitproof_convolve",
+    "square": "bitproof_squares",
+    "depthwise": "bitproof_depthwise",
+}
+"""What walks over the windows of a convolution, by what it multiplies at once."""
 NETWORK_FILES = {
     "{}.h": "network.h.j2",
     "{}.c": "network.c.j2",
@@ -162,7 +169,8 @@ def _template_values(plan: NetworkPlan, banner: str, test: SelfTest) -> dict[str
     rescalings = [finish.rescaling for _, finish in plan.finishes if finish.rescaling is not None]
     joins = [step for step in steps if isinstance(step, PlannedJoin)]
     finishing = [step for step in steps if finish_of(step) is not None]
-    private = {"bitproof_lanes.h", "bitproof_pairs.h", "bitproof_platform.h"}.union(*PRIVATE_HEADERS.values())
+    private = {"bitproof_lanes.h", "bitproof_pairs.h", "bitproof_platform.h", "bitproof_depthwise_fields.h"}
+    private = private.union(*PRIVATE_HEADERS.values())
     return {
         "banner": banner,
         "p": plan.prefix,
@@ -223,7 +231,7 @@ def _template_values(plan: NetworkPlan, banner: str, test: SelfTest) -> dict[str
 
 def _layout_name(product: PlannedProduct) -> str:
     layout = product.layout
-    return f"depthwise, {layout.bits} bits" if isinstance(layout, DepthwiseLayout) else layout.kind
+    return f"{layout.kind}, {layout.bits} bits" if isinstance(layout, DepthwiseLayout) else layout.kind
 
 
 def _input_checks(codes: ByteCodes) -> list[str]:
@@ -265,9 +273,12 @@ def _kernel_files(plan: NetworkPlan) -> list[str]:
     """Return the files of kernels that *plan* needs."""
     files = set(KERNEL_HEADERS)
     for product in plan.products:
-        if isinstance(product.layout, WeightLayout):
-            files |= {f"bitproof_multiply_{product.kernel_name}.c", *PRIVATE_HEADERS[product.layout.kind]}
-            files |= set() if product.window is None else {"bitproof_pairs.h"}
+        files.add(f"bitproof_{product.kernel_name}.c")
+        if isinstance(product.layout, WeightLayout) and product.form in ("matrix", "pair"):
+            files |= PRIVATE_HEADERS[product.layout.kind]
+            files |= {"bitproof_pairs.h"} if product.form == "pair" else set()
+        elif product.form == "depthwise":
+            files.add("bitproof_depthwise_fields.h")
     files |= {f"bitproof_requantize_{planned.kernel}.c" for planned in plan.activations}
     files |= {f"{name}{end}" for name in _pairs(plan) for end in (".c", ".h")}
     return sorted(files)
@@ -277,10 +288,8 @@ def _pairs(plan: NetworkPlan) -> Iterator[str]:
     """Yield the names of kernels that have a header of their own."""
     if any(not product.takes[0].bytes.as_they_are for product in plan.products):
         yield "bitproof_decode"
-    if any(product.is_depthwise for product in plan.products):
-        yield "bitproof_depthwise"
-    if any(product.positions > 1 for product in plan.products):
-        yield "bitproof_convolve"
+    forms = {product.form for product in plan.products}
+    yield from (name for form, name in FILE_OF_FORM.items() if form in forms)
     yield from ("bitproof_windows", "bitproof_values")
 
 
@@ -305,11 +314,11 @@ def _product_entry(product: PlannedProduct, plan: NetworkPlan, number: int) -> P
         inputs=product.inputs,
         outputs=node.outputs,
         patch=patch,
-        positions=product.positions,
+        form=product.form,
         columns=None if columns is None or (np.diff(columns) == 1).all() else tuple(columns.tolist()),
         bits_per_weight=layout.bits,
-        layout="depthwise" if isinstance(layout, DepthwiseLayout) else layout.kind,
-        zero_point=layout.zero_point,
+        layout=layout.kind,
+        zero_point=layout.zero_point if isinstance(layout, WeightLayout) else 0,
         codes=product.takes[0].bytes,
         macs=product.macs,
         weight_bytes=product.words.nbytes,

@@ -59,10 +59,8 @@ class Core:
         machine: the QEMU machine that has it.
         flash: where code and constants go.
         ram: where everything else goes.
-        kernel_bytes: size of the code of each matrix kernel, by the layout of the weights, of those that multiply a
-            pair of windows ("pair_" before it), and of the files of convolution, depthwise convolution, windows and
-            values, as the cross compiler (gcc 12.2) compiles them with
-            -O2.
+        kernel_bytes: size of the code of each kernel that multiplies, and of what walks over windows and values, by the
+            name of its file behind "bitproof_", as the cross compiler (gcc 12.2) makes it with -O2.
         requantize_bytes: likewise of each requantizing kernel, by its method, what it takes from libgcc included.
     """
 
@@ -98,21 +96,12 @@ STACK_BYTES = 2048
 
 
 def _products(
-    ternary: int,
-    u2: int,
-    u4: int,
-    u8: int,
-    *,
-    pairs: tuple[int, int, int, int],
-    convolve: int,
-    depthwise: int,
-    windows: int,
-    values: int,
+    ternary: int, u2: int, u4: int, u8: int, *, pairs: tuple[int, int, int, int], **others: int
 ) -> Mapping[str, int]:
-    products = {"ternary": ternary, "u2": u2, "u4": u4, "u8": u8}
-    both = dict(zip((f"pair_{kind}" for kind in products), pairs, strict=True))
-    others = {"convolve": convolve, "depthwise": depthwise, "windows": windows, "values": values}
-    return {**products, **both, **others}
+    matrices = {"ternary": ternary, "u2": u2, "u4": u4, "u8": u8}
+    both = dict(zip(matrices, pairs, strict=True))
+    named = {f"multiply_{kind}": size for kind, size in matrices.items()}
+    return {**named, **{f"multiply_pair_{kind}": size for kind, size in both.items()}, **others}
 
 
 def _requantizations(shift: int, shift_64: int, rounding: int, thresholds: int) -> Mapping[str, int]:
@@ -151,9 +140,21 @@ CORES: Mapping[EmulatedCore, Core] = {
         Region(0x0000_0000, 256 << 10),
         Region(0x2000_0000, 16 << 10),
         _products(
-            1224, 1196, 800, 576, pairs=(1244, 1212, 820, 588), convolve=1752, depthwise=820, windows=584, values=656
+            1224,
+            1196,
+            800,
+            576,
+            pairs=(1252, 1224, 832, 600),
+            convolve=2336,
+            squares=1260,
+            depthwise=932,
+            depthwise_2=304,
+            depthwise_4=304,
+            depthwise_8=260,
+            windows=584,
+            values=656,
         ),
-        _requantizations(64, 340, 124, 116),
+        _requantizations(128, 408, 124, 116),
     ),
     "cortex-m3": Core(
         _CORTEX_M,
@@ -162,9 +163,21 @@ CORES: Mapping[EmulatedCore, Core] = {
         _MPS2_FLASH,
         _MPS2_RAM,
         _products(
-            896, 1024, 628, 444, pairs=(924, 1052, 656, 472), convolve=1484, depthwise=664, windows=464, values=612
+            896,
+            1024,
+            628,
+            444,
+            pairs=(936, 1068, 672, 484),
+            convolve=1972,
+            squares=960,
+            depthwise=800,
+            depthwise_2=232,
+            depthwise_4=232,
+            depthwise_8=208,
+            windows=464,
+            values=612,
         ),
-        _requantizations(64, 152, 88, 100),
+        _requantizations(112, 252, 88, 100),
     ),
     "cortex-m4": Core(
         _CORTEX_M,
@@ -173,9 +186,21 @@ CORES: Mapping[EmulatedCore, Core] = {
         _MPS2_FLASH,
         _MPS2_RAM,
         _products(
-            692, 632, 488, 392, pairs=(520, 468, 364, 296), convolve=1472, depthwise=672, windows=464, values=604
+            692,
+            628,
+            464,
+            384,
+            pairs=(544, 488, 380, 464),
+            convolve=1948,
+            squares=1076,
+            depthwise=800,
+            depthwise_2=632,
+            depthwise_4=636,
+            depthwise_8=600,
+            windows=464,
+            values=604,
         ),
-        _requantizations(64, 156, 88, 100),
+        _requantizations(112, 256, 88, 100),
     ),
     "cortex-m7": Core(
         _CORTEX_M,
@@ -184,9 +209,21 @@ CORES: Mapping[EmulatedCore, Core] = {
         _MPS2_FLASH,
         _MPS2_RAM,
         _products(
-            696, 632, 488, 392, pairs=(516, 468, 368, 296), convolve=1472, depthwise=668, windows=464, values=612
+            696,
+            628,
+            468,
+            384,
+            pairs=(540, 488, 380, 464),
+            convolve=1964,
+            squares=1076,
+            depthwise=792,
+            depthwise_2=624,
+            depthwise_4=628,
+            depthwise_8=604,
+            windows=464,
+            values=612,
         ),
-        _requantizations(60, 152, 92, 100),
+        _requantizations(108, 256, 92, 100),
     ),
     "cortex-m33": Core(
         _CORTEX_M,
@@ -195,9 +232,21 @@ CORES: Mapping[EmulatedCore, Core] = {
         Region(0x1000_0000, 4 << 20),
         Region(0x3800_0000, 4 << 20),
         _products(
-            692, 632, 488, 392, pairs=(516, 468, 364, 296), convolve=1476, depthwise=664, windows=464, values=612
+            692,
+            628,
+            464,
+            384,
+            pairs=(540, 488, 380, 464),
+            convolve=1952,
+            squares=1076,
+            depthwise=800,
+            depthwise_2=632,
+            depthwise_4=640,
+            depthwise_8=604,
+            windows=464,
+            values=612,
         ),
-        _requantizations(64, 152, 88, 100),
+        _requantizations(112, 252, 88, 100),
     ),
     "cortex-m55": Core(
         _CORTEX_M,
@@ -206,9 +255,21 @@ CORES: Mapping[EmulatedCore, Core] = {
         Region(0x0000_0000, 512 << 10),
         Region(0x2100_0000, 2 << 20),
         _products(
-            748, 680, 532, 416, pairs=(520, 468, 364, 296), convolve=1484, depthwise=668, windows=468, values=672
+            748,
+            652,
+            496,
+            412,
+            pairs=(544, 488, 380, 464),
+            convolve=1992,
+            squares=1096,
+            depthwise=800,
+            depthwise_2=636,
+            depthwise_4=640,
+            depthwise_8=592,
+            windows=468,
+            values=672,
         ),
-        _requantizations(60, 152, 88, 100),
+        _requantizations(120, 272, 88, 100),
     ),
     "rv32imac": Core(
         _RV32,
@@ -217,9 +278,21 @@ CORES: Mapping[EmulatedCore, Core] = {
         Region(0x8000_0000, 4 << 20),  # the board's RAM in two halves: QEMU starts at its first address
         Region(0x8040_0000, 4 << 20),
         _products(
-            1292, 1320, 824, 564, pairs=(1284, 1332, 840, 576), convolve=1780, depthwise=808, windows=508, values=592
+            1288,
+            1316,
+            824,
+            564,
+            pairs=(1296, 1348, 860, 604),
+            convolve=2400,
+            squares=1432,
+            depthwise=1048,
+            depthwise_2=212,
+            depthwise_4=212,
+            depthwise_8=180,
+            windows=508,
+            values=588,
         ),
-        _requantizations(68, 200, 96, 108),
+        _requantizations(140, 372, 96, 108),
     ),
 }
 

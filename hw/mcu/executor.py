@@ -130,9 +130,9 @@ class CExecutor(ABC):
         """
         number, entry = _entry(self.manifest.products, node, "product")
         raw = _raw(codes, entry.inputs, entry.codes, lambda numbers: entry.placed(entry.in_c(numbers), turn))
-        calls, macs = -(-len(codes) // entry.positions), entry.positions * entry.inputs * entry.outputs
+        calls, macs = len(raw) // entry.call_inputs, entry.call_inputs * entry.call_outputs
         output = self._output(Command(Mode.MULTIPLY, number, calls, raw, macs=macs))
-        return entry.taken(_array(output, "<i4", (calls, entry.positions * entry.outputs)), turn, len(codes))
+        return entry.taken(_array(output, "<i4", (calls, entry.call_outputs)), turn, len(codes))
 
     def requantize(self, node: str, first: int, last: int) -> Codes:
         """Run the activation *node* on the accumulators *first* to *last*; return shape (last - first + 1, channels).

@@ -37,5 +37,5 @@ def flip_weight_bit(folder: Path, *, node: str, row: int, column: int) -> str:
     image[start : start + WORD_BYTES] = flipped.to_bytes(WORD_BYTES, "little")
     path.write_bytes(image)
     mask = (1 << entry.bits_per_weight) - 1
-    old, new = ((word_of_fields >> bit & mask) - entry.zero_point for word_of_fields in (fields, flipped))
+    old, new = (entry.weight_of(word_of_fields >> bit & mask) for word_of_fields in (fields, flipped))
     return f"weight [{row}, {column}] of layer {entry.name}: {old} -> {new}"

@@ -72,7 +72,7 @@ class HostExecutor(CExecutor):
         manifest = self.manifest
         if command.mode == Mode.MULTIPLY:
             product = manifest.products[command.number]
-            inputs, outputs = (product.positions * size for size in (product.inputs, product.outputs))
+            inputs, outputs = product.call_inputs, product.call_outputs
         elif command.mode in (Mode.REQUANTIZE, Mode.REQUANTIZE_AT):
             outputs = manifest.activations[command.number].outputs
             inputs = ACCUMULATOR_BYTES * outputs

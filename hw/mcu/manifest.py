@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from bitproof.export.program.order import Order, from_stored, to_stored
 from bitproof.hw.mcu.byte_codes import ByteCodes
 from bitproof.hw.mcu.cores import CoreName
+from bitproof.hw.mcu.forms import POSITIONS, QUAD, Form
 from bitproof.hw.mcu.weight_layout import DepthwiseLayout, LayoutKind, WeightLayout
 from bitproof.pipeline import Codes, IntegrityError, StageError
 from bitproof.pipeline.record import Record
 
 FILE = "manifest.json"
 FORMAT: Literal[4] = 4
-QUAD = 4
-"""Columns of a convolution that are laid out together."""
 OUTSIDE = -1
 """The offset of what lies in the memory of the caller."""
 
@@ -35,12 +34,13 @@ class ProductEntry(Record):
     Attributes:
         inputs: bytes that a unit takes: those of a vector, or what a window shows.
         outputs: accumulators that it gives.
-        positions: how many vectors, or windows, it multiplies at once.
+        form: what it multiplies at once, see :data:`bitproof.hw.mcu.forms.Form`.
         patch: of a convolution: groups, channels of a group, height and width of the kernel. A window shows its bytes
             tap after tap, all channels of each.
         columns: of a matrix: for each byte the column that it meets; None: the one of its number.
         bits_per_weight: width of a field in flash.
         layout: how the fields are packed, see :mod:`bitproof.hw.mcu.weight_layout`.
+        zero_point: the field of the weight 0.
         codes: what the bytes that it takes stand for.
         macs: multiply-accumulates of one sample.
         symbol: the C array that holds the words.
@@ -49,7 +49,7 @@ class ProductEntry(Record):
     name: str
     inputs: int
     outputs: int
-    positions: int
+    form: Form
     patch: tuple[int, int, int, int] | None
     columns: tuple[int, ...] | None
     bits_per_weight: int
@@ -72,7 +72,7 @@ class ProductEntry(Record):
         if not (0 <= row < self.outputs and 0 <= column < each):
             raise StageError(f"no weight [{row}, {column}] in a matrix of {self.outputs} rows, {each} columns")
         if self.layout == "depthwise":
-            return DepthwiseLayout(self.bits_per_weight, taps, groups, self.zero_point).locate(row, column)
+            return DepthwiseLayout(self.bits_per_weight, height, width, groups).locate(row, column)
         row_columns = self.inputs
         if self.patch is not None:
             member, i, j = column // taps, column % taps // width, column % width
@@ -85,12 +85,47 @@ class ProductEntry(Record):
         word, bit = layout.locate(row, column)
         return group * layout.words + word, bit
 
+    @property
+    def positions(self) -> int:
+        """How many vectors, or windows, it multiplies at once."""
+        return POSITIONS[self.form]
+
+    @property
+    def call_inputs(self) -> int:
+        """Bytes that one call takes: those of all positions; windows that overlap share them."""
+        if self.form != "square" or self.patch is None:
+            return self.positions * self.inputs
+        *_, height, width = self.patch
+        return (height + 1) * (width + 1)
+
+    @property
+    def call_outputs(self) -> int:
+        """Accumulators that it gives."""
+        return self.positions * self.outputs
+
+    def shown(self, calls: Codes) -> Codes:
+        """Return what each position shows of *calls*, shape (calls, call inputs): shape (calls, positions, inputs)."""
+        if self.form == "square" and self.patch is not None:
+            *_, height, width = self.patch
+            images = calls.reshape(len(calls), height + 1, width + 1)
+            places = ((row, column) for row in (0, 1) for column in (0, 1))
+            windows = [images[:, row : row + height, column : column + width] for row, column in places]
+            return np.stack(windows, axis=1).reshape(len(calls), self.positions, -1)
+        return calls.reshape(len(calls), self.positions, self.inputs)
+
     def placed(self, vectors: Codes, turn: int) -> Codes:
-        """Return *vectors*, shape (N, inputs), as calls of the unit take them: shape (calls, positions * inputs).
+        """Return *vectors*, shape (N, inputs), as calls of the unit take them: shape (calls, call inputs).
 
         In turn 0 they follow one another, the last call is filled up with the first; in each further turn those of a
-        call stand one position on, so that in as many turns as positions each has been at every position.
+        call stand one position on, so that in as many turns as positions each has been at every position. Of windows
+        that overlap a call shows one vector, and around it codes of another.
         """
+        if self.form == "square" and self.patch is not None:
+            *_, height, width = self.patch
+            calls = np.resize(np.roll(vectors, 1, axis=0), (len(vectors), height + 1, width + 1))
+            row, column = divmod(turn, 2)
+            calls[:, row : row + height, column : column + width] = vectors.reshape(-1, height, width)
+            return calls.reshape(len(vectors), -1)
         missing = np.resize(vectors, (-len(vectors) % self.positions, self.inputs))
         calls = np.concatenate([vectors, missing]).reshape(-1, self.positions, self.inputs)
         return np.roll(calls, turn, axis=1).reshape(len(calls), -1)
@@ -98,7 +133,15 @@ class ProductEntry(Record):
     def taken(self, made: Codes, turn: int, count: int) -> Codes:
         """Return the accumulators, shape (*count*, outputs), of what the calls of :meth:`placed` *made*."""
         calls = made.reshape(-1, self.positions, self.outputs)
+        if self.form == "square":
+            return calls[:, turn]
         return np.roll(calls, -turn, axis=1).reshape(-1, self.outputs)[:count]
+
+    def weight_of(self, field: int) -> int:
+        """Return the weight that a *field* stands for."""
+        if self.layout == "depthwise":
+            return field - (field >> (self.bits_per_weight - 1) << self.bits_per_weight)
+        return field - self.zero_point
 
     def in_c(self, codes: Codes) -> Codes:
         """Return *codes*, shape (N, inputs), in the order in which the unit takes them.
@@ -245,13 +288,13 @@ class Manifest(Record):
     @property
     def most_codes(self) -> int:
         """Codes of the input, or of what a layer takes or gives, whichever are most."""
-        takes = (entry.positions * entry.inputs for entry in self.products)
+        takes = (entry.call_inputs for entry in self.products)
         return max((self.inputs, *takes, *(entry.outputs for entry in self.activations)))
 
     @property
     def most_accumulators(self) -> int:
         """Outputs, or accumulators of a layer, whichever are most."""
-        gives = (entry.positions * entry.outputs for entry in self.products)
+        gives = (entry.call_outputs for entry in self.products)
         return max((self.outputs, *gives, *(entry.inputs for entry in self.activations)))
 
     @property

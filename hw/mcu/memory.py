@@ -15,7 +15,6 @@ from bitproof.export.integer import IntegerModel
 from bitproof.hw.mcu.cores import HOST, STACK_BYTES, Core, CoreName, EmulatedCore, core_of, require_board_memory
 from bitproof.hw.mcu.plan import NetworkPlan, finish_of, plan_network
 from bitproof.hw.mcu.steps import PlannedJoin, PlannedMove, PlannedProduct, PlannedStep, PlannedSum
-from bitproof.hw.mcu.weight_layout import WeightLayout
 from bitproof.pipeline import TooLargeError
 
 HARNESS_BYTES = 1664
@@ -163,9 +162,9 @@ def _code_bytes(plan: NetworkPlan, core: EmulatedCore) -> int:
     kernels = core_of(core).kernel_bytes
     code = HARNESS_BYTES + sum(STEP_BYTES[type(step) is PlannedProduct and step.window is None] for step in plan.steps)
     code += sum(GROUP_BYTES * product.groups for product in plan.products if product.groups > 1)
-    code += sum(kernels[name] for name in {p.kernel_name for p in plan.products if isinstance(p.layout, WeightLayout)})
-    code += kernels["depthwise"] if any(product.is_depthwise for product in plan.products) else 0
-    code += kernels["convolve"] if any(product.positions > 1 for product in plan.products) else 0
+    code += sum(kernels[name] for name in {product.kernel_name for product in plan.products})
+    forms = {product.form for product in plan.products}
+    code += sum(kernels[walk] for form, walk in (("pair", "convolve"), ("depthwise", "depthwise")) if form in forms)
     if any(not (type(step) is PlannedProduct and step.window is None) for step in plan.steps):
         code += kernels["windows"] + kernels["values"]
     else:
@@ -180,7 +179,7 @@ def _code_bytes(plan: NetworkPlan, core: EmulatedCore) -> int:
 
 def _ram_bytes(plan: NetworkPlan) -> int:
     """Return the vectors of the harness, the arena of the network, and the stack that the linker keeps free."""
-    takes = [product.positions * product.inputs for product in plan.products]
+    takes = [product.call_inputs for product in plan.products]
     gives = [product.positions * product.node.outputs for product in plan.products]
     channels = [planned.node.channels for planned in plan.activations]
     codes = _whole_words(max(plan.model.inputs, *takes, *channels, 0))

@@ -51,6 +51,7 @@ from bitproof.hw.mcu.steps import (
     PlannedSum,
     PlannedSumPool,
     Rescaling,
+    depthwise_layout,
 )
 from bitproof.hw.mcu.storage import NUMBER_BYTES, Storage, Stored, only_relabels, plan_storage, takes_signed
 from bitproof.hw.mcu.weight_layout import TERNARY_SECOND_ROW, WeightLayout
@@ -261,8 +262,7 @@ class _Planner:
         else:
             self._require_last(step, source)
             shown = _padded(node.window, step)
-            depthwise = node.groups > 1 and node.groups == node.channels == node.outputs
-            groups = 1 if depthwise else node.groups
+            groups = node.groups if depthwise_layout(node, source.bytes) is None else 1
             outside = _byte_of_zero(step, source.bytes) if shown.padded else 0
             window = CWindow.over(source.shape, shown, groups=groups, outside=outside)
             if step.max_pool is not None:

@@ -118,10 +118,9 @@ def _vectors(plan: NetworkPlan) -> int:
 def _check(number: int, product: PlannedProduct, entry: ProductEntry) -> ProductCheck:
     codes, node = entry.codes, product.node
     least = min(1, codes.count - 1)
-    given = codes.from_bytes(least + draw(number, entry.positions * entry.inputs, codes.count - least))
+    given = codes.from_bytes(least + draw(number, entry.call_inputs, codes.count - least))
     taken = np.empty((entry.positions, entry.inputs), dtype=np.int64)
-    # In the order of the integer model.
-    taken[:, entry.in_c(np.arange(entry.inputs)[None])[0]] = given.reshape(taken.shape)
+    taken[:, entry.in_c(np.arange(entry.inputs)[None])[0]] = entry.shown(given[None])[0]  # in the integer model's order
     groups = node.groups if isinstance(node, Conv) else 1
     weights = node.weights.reshape(groups, node.outputs // groups, -1)
     made = (weights @ taken.reshape(entry.positions, groups, -1, 1)).reshape(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -11,14 +12,17 @@ import numpy as np
 from bitproof.export.integer import Conv, Interval, MatMul, Shape, Window
 from bitproof.hw.mcu.activation import PlannedActivation
 from bitproof.hw.mcu.byte_codes import ByteCodes
+from bitproof.hw.mcu.forms import POSITIONS, QUAD, Form
 from bitproof.hw.mcu.storage import NUMBER_BYTES, Stored
 from bitproof.hw.mcu.weight_layout import DepthwiseLayout, WeightLayout, Words
 from bitproof.pipeline import Codes
 
-POSITIONS = 2
-"""Positions of a convolution that are multiplied at once."""
-PAIR_HEAD_WORDS = 2
-QUAD = 4
+DILATIONS = ("dilation_height", "dilation_width")
+MEMBERS = (
+    *("height", "width", "channels", "rows", "columns", "kernel_height", "kernel_width"),
+    *("stride_height", "stride_width", *DILATIONS, "top", "left", "groups", "outside", "size"),
+)
+"""Of ``bitproof_window``, in their order."""
 NOWHERE = 0xFFFF_FFFF
 """Stands for what no stored code is moved to: the code 0."""
 
@@ -38,6 +42,11 @@ class CWindow:
     def over(cls, shape: Shape, window: Window, *, groups: int = 1, outside: int = 0, number_bytes: int = 1) -> CWindow:
         """Return *window* over a value of *shape*, whose padding is stored as *outside*."""
         return cls(shape, window.output_sizes(shape[1:]), window, groups, outside, number_bytes)
+
+    @property
+    def named(self) -> Mapping[str, int]:
+        """The members of the structure, by their names."""
+        return dict(zip(MEMBERS, self.fields, strict=True))
 
     @property
     def fields(self) -> tuple[int, ...]:
@@ -116,6 +125,17 @@ class PlannedStep:
         return 0
 
 
+def depthwise_layout(node: MatMul | Conv, codes: ByteCodes) -> DepthwiseLayout | None:
+    """Return the layout of *node* if each output sees one channel, stored as *codes*, and each channel has one output.
+
+    None: it is no such convolution, or its weights have no such layout; its groups are then a matrix each.
+    """
+    if not isinstance(node, Conv) or node.groups == 1 or not node.groups == node.channels == node.outputs:
+        return None
+    *height, width = node.window.kernel
+    return DepthwiseLayout.of(node.weights.reshape(node.outputs, prod(height), width), codes.count - 1)
+
+
 @dataclass(frozen=True)
 class PlannedProduct(PlannedStep):
     """A product with weights: of a matrix, or of a convolution, whose groups are a matrix each.
@@ -144,9 +164,8 @@ class PlannedProduct(PlannedStep):
 
     @property
     def is_depthwise(self) -> bool:
-        """Each output channel sees one input channel, and each input channel has one output."""
-        node = self.node
-        return isinstance(node, Conv) and node.groups > 1 and node.groups == node.channels == node.outputs
+        """``bitproof_depthwise.h`` takes it."""
+        return depthwise_layout(self.node, self.takes[0].bytes) is not None
 
     @property
     def kernel(self) -> tuple[int, int]:
@@ -182,11 +201,12 @@ class PlannedProduct(PlannedStep):
     @cached_property
     def layout(self) -> WeightLayout | DepthwiseLayout:
         """Of each of the matrices."""
+        depthwise = depthwise_layout(self.node, self.takes[0].bytes)
+        if depthwise is not None:
+            return depthwise
         rows, columns = self.matrices[0].shape
         weights = self.node.weights.reshape(self.node.outputs, -1)
         layout = WeightLayout.of(self.node.name, weights, self.node.weight_type)
-        if self.is_depthwise:
-            return DepthwiseLayout(layout.bits, columns, rows, layout.zero_point)
         return WeightLayout(layout.kind, rows, columns, layout.zero_point)
 
     @cached_property
@@ -205,15 +225,53 @@ class PlannedProduct(PlannedStep):
         return self.node.groups if isinstance(self.node, Conv) else 1
 
     @property
+    def form(self) -> Form:
+        """By what it is multiplied at once."""
+        if self.window is None:
+            return "matrix"
+        if self.is_depthwise:
+            return "depthwise"
+        return "square" if self._has_squares else "pair"
+
+    @property
+    def _has_squares(self) -> bool:
+        """``bitproof_squares.h`` takes it."""
+        if self.window is None or self.pool is None or self.layout.bits != 8:
+            return False
+        window, pool = self.window.named, self.pool.named
+        ones = (window[key] for key in ("channels", "stride_height", "stride_width", *DILATIONS))
+        twos = (pool[key] for key in ("kernel_height", "kernel_width", "stride_height", "stride_width"))
+        return (
+            window["kernel_height"] == window["kernel_width"] == 3
+            and all(size == 1 for size in ones)
+            and all(size == 2 for size in twos)
+            and all(pool[key] == 1 for key in DILATIONS)
+            and pool["top"] == pool["left"] == 0
+        )
+
+    @property
     def positions(self) -> int:
         """How many vectors, or positions, a unit multiplies at once."""
-        return 1 if self.window is None or self.is_depthwise else POSITIONS
+        return POSITIONS[self.form]
+
+    @property
+    def call_inputs(self) -> int:
+        """Bytes of all positions that are multiplied at once; windows that overlap share them."""
+        if self.form == "square":
+            return (self.kernel[0] + 1) * (self.kernel[1] + 1)
+        return self.positions * self.inputs
 
     @property
     def kernel_name(self) -> str:
-        """What the kernel is called in C, behind its prefix."""
-        assert isinstance(self.layout, WeightLayout), "not depthwise"
-        return f"{'pair_' if self.positions > 1 else ''}{self.layout.kind}"
+        """What the file of the kernel is called, behind its prefix."""
+        match self.form:
+            case "square":
+                return "squares"
+            case "depthwise":
+                return f"depthwise_{self.layout.bits}"
+            case "matrix" | "pair":
+                assert isinstance(self.layout, WeightLayout), "not depthwise"
+                return f"multiply_{'pair_' if self.form == 'pair' else ''}{self.layout.kind}"
 
     @property
     def quads(self) -> int:
@@ -243,16 +301,22 @@ class PlannedProduct(PlannedStep):
         """Of one vector, or of the positions that are multiplied at once; of these a pool keeps the largest alone."""
         if self.is_direct:
             return 0
-        if self.is_depthwise:
+        if self.form == "depthwise":
             return self.node.outputs * (1 if self.pool is None else 2)
         return self.node.outputs * (self.positions if self.pool is None else 1)
 
     @property
     def shown(self) -> int:
-        """What the windows show that are multiplied at once: bytes, or lanes of 16 bits of one group."""
-        if self.window is None:
-            return 0
-        return self.inputs if self.is_depthwise else NUMBER_BYTES * (PAIR_HEAD_WORDS + POSITIONS * 2 * self.quads)
+        """What the windows show that are multiplied at once: bytes, or lanes of 16 bits of a group and sums."""
+        match self.form:
+            case "matrix":
+                return 0
+            case "depthwise":
+                return self.inputs
+            case "square":
+                return NUMBER_BYTES * (self.positions + 2 * (self.kernel[0] + 1))
+            case "pair":
+                return NUMBER_BYTES * (self.positions + 2 * self.positions * self.quads)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,8 @@ LayoutKind = Literal["ternary", "u2", "u4", "u8"]
 Words = NDArray[np.uint32]
 
 ROWS_PER_BLOCK = 4
+CHANNELS_PER_BLOCK = 4
+LANE_BITS = 16
 TERNARY_ROTATIONS = (0, 2, 8, 10)
 TERNARY_SECOND_ROW = 12
 """Bit distance of the two rows that share a word; a partial sum of the first row must stay below 2**12."""
@@ -54,26 +56,59 @@ def field_of(name: str, kind: IntegerType) -> tuple[int, int]:
 class DepthwiseLayout:
     """Where the weight of each tap and channel of a depthwise convolution is; see ``bitproof_depthwise.h``.
 
+    Fields are two's complement: the kernel takes them on top of 16 bits, where they need no extension of their signs.
+
     Attributes:
         bits: width of a field.
-        taps: of the kernel.
+        height: of the kernel.
+        width: of the kernel.
         channels: of the image.
-        zero_point: the field that stands for weight 0.
     """
 
     bits: int
-    taps: int
+    height: int
+    width: int
     channels: int
-    zero_point: int
+
+    @classmethod
+    def of(cls, weights: Codes, largest_byte: int) -> DepthwiseLayout | None:
+        """Return the narrowest layout that holds *weights*, shape (channels, height, width); None: there is none.
+
+        A sum with bytes of at most *largest_byte* has to fit int32 on top of the unused bits of 16.
+        """
+        channels, height, width = weights.shape
+        flat = weights.reshape(channels, -1)
+        largest = (
+            int(np.maximum(np.maximum(flat, 0).sum(axis=1), np.maximum(-flat, 0).sum(axis=1)).max()) * largest_byte
+        )
+        for bits in (2, 4, 8):
+            limit = 1 << (bits - 1)
+            if -limit <= flat.min() and flat.max() < limit and largest << (LANE_BITS - bits) < 1 << 31:
+                return cls(bits, height, width, channels)
+        return None
+
+    @property
+    def kind(self) -> Literal["depthwise"]:
+        """What it is called."""
+        return "depthwise"
+
+    @property
+    def taps_per_word(self) -> int:
+        """Taps of a row of the kernel that a word holds, of four channels each."""
+        return LANE_BITS // (2 * self.bits)
 
     @property
     def words(self) -> int:
-        """Number of words: whole words for each tap."""
-        return self.taps * self._words_of_tap
+        """Number of words: whole blocks of four channels, whole words for each row of the kernel."""
+        return -(-self.channels // CHANNELS_PER_BLOCK) * self._words_of_block
 
     @property
-    def _words_of_tap(self) -> int:
-        return -(-self.channels * self.bits // 32)
+    def _words_of_row(self) -> int:
+        return -(-self.width // self.taps_per_word)
+
+    @property
+    def _words_of_block(self) -> int:
+        return self.height * self._words_of_row
 
     def locate(self, channel: int, tap: int) -> tuple[int, int]:
         """Return the word and the lowest bit of the field of the weight of *tap* in *channel*.
@@ -81,24 +116,35 @@ class DepthwiseLayout:
         Raises:
             StageError: there is no such weight.
         """
-        if not (0 <= channel < self.channels and 0 <= tap < self.taps):
-            raise StageError(f"no weight [{channel}, {tap}] among {self.taps} taps of {self.channels} channels")
-        word, field = divmod(channel, 32 // self.bits)
-        return tap * self._words_of_tap + word, field * self.bits
+        taps = self.height * self.width
+        if not (0 <= channel < self.channels and 0 <= tap < taps):
+            raise StageError(f"no weight [{channel}, {tap}] among {taps} taps of {self.channels} channels")
+        words, bits = self._positions(np.array([channel]), np.array([tap]))
+        return int(words[0]), int(bits[0])
+
+    def _positions(self, channels: Codes, taps: Codes) -> tuple[Codes, Codes]:
+        block, lane = np.divmod(channels, CHANNELS_PER_BLOCK)
+        row, column = np.divmod(taps, self.width)
+        word_of_row, place = np.divmod(column, self.taps_per_word)
+        word = block * self._words_of_block + row * self._words_of_row + word_of_row
+        half, odd = np.divmod(lane, 2)
+        return word, LANE_BITS * (half + 1) - self.bits * (2 * place + odd + 1)
 
     def pack(self, weights: Codes) -> Words:
         """Pack *weights*, shape (channels, taps), into :attr:`words` words; unused fields are 0."""
-        padded = np.zeros((self.taps, self._words_of_tap * 32 // self.bits), dtype=np.int64)
-        padded[:, : self.channels] = weights.T + self.zero_point
-        fields = padded.reshape(self.words, -1) << (self.bits * np.arange(32 // self.bits, dtype=np.int64))
-        packed: Words = fields.sum(axis=1).astype(np.uint32)
-        return packed
+        channels, taps = (axis.reshape(-1) for axis in np.indices(weights.shape))
+        word, bit = self._positions(channels, taps)
+        packed = np.zeros(self.words, dtype=np.int64)
+        np.add.at(packed, word, (weights.reshape(-1) & ((1 << self.bits) - 1)) << bit)
+        return packed.astype(np.uint32)
 
     def unpack(self, packed: Words) -> Codes:
         """Undo :meth:`pack`: return the weights, shape (channels, taps)."""
-        shifts = self.bits * np.arange(32 // self.bits, dtype=np.int64)
-        fields = (packed.astype(np.int64)[:, None] >> shifts) & ((1 << self.bits) - 1)
-        return fields.reshape(self.taps, -1)[:, : self.channels].T - self.zero_point
+        channels, taps = (axis.reshape(-1) for axis in np.indices((self.channels, self.height * self.width)))
+        word, bit = self._positions(channels, taps)
+        fields = packed.astype(np.int64)[word] >> bit & ((1 << self.bits) - 1)
+        signed = fields - ((fields >> (self.bits - 1)) << self.bits)
+        return signed.reshape(self.channels, self.height * self.width)
 
 
 @dataclass(frozen=True, slots=True)

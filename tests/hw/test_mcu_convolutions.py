@@ -11,6 +11,7 @@ from mcu_host import compile_host, host_executor
 
 from bitproof.export.integer import INPUT, Conv, IntegerModel, IntegerType, MaxPool, Window, run, trace
 from bitproof.export.proofs import prove_matrix_units
+from bitproof.hw.mcu.forms import Form
 from bitproof.hw.mcu.manifest import ProductEntry
 from bitproof.hw.mcu.plan import plan_network
 
@@ -41,6 +42,100 @@ def convolutions(kind: IntegerType, *, input_bits: int = 4) -> IntegerModel:
     return build.model()
 
 
+def first_layer(codes: IntegerType) -> IntegerModel:
+    """One channel, kernels of 3 x 3, a max pool of 2 x 2 behind it that leaves out the last row, a matrix."""
+    build = Builder((1, 7, 8), input=codes)
+    place = window(3, padding=1)
+    first = add_conv(build, INPUT, 6, place, IntegerType(8, signed=True))
+    build.threshold(build.add(MaxPool("max0", window(2, stride=2)), first), 15)
+    add_conv(build, build.nodes[-1].name, 3, window(3), IntegerType(8, signed=True))
+    return build.model()
+
+
+@pytest.mark.parametrize("lanes", [0, 1])
+@pytest.mark.parametrize("kind", [IntegerType(8, signed=False), IntegerType(4, signed=True)], ids=str)
+def test_a_first_layer_of_one_channel_equals_the_integer_model(kind: IntegerType, lanes: int, tmp_path: Path) -> None:
+    model = first_layer(kind)
+    executor, codes = host_executor(model, tmp_path / "host", lanes=lanes), graph_codes(model, 30)
+    assert [entry.form for entry in executor.manifest.products] == ["square", "pair"]
+    np.testing.assert_array_equal(executor(codes), run(model, codes), strict=True)
+    made = executor.trace(codes[:6])["act2"]
+    np.testing.assert_array_equal(made, trace(model, codes[:6])["act2"])
+    proof, _ = prove_matrix_units(model, executor, seed=0)
+    assert proof.holds
+    assert "each at every of 4 places" in proof.method
+
+
+WRONG_SQUARES = [
+    (1, "of.d = bitproof_low_high_add(inner, even, of.d)", "of.d = bitproof_low_high_add(inner, odd, of.d)"),
+    (1, "shown[2] = sum_of_three(rows[3], left)", "shown[2] = sum_of_three(rows[0], left)"),
+    (0, "of.c += field * lower[column]", "of.c += field * upper[column]"),
+]
+
+
+@pytest.mark.parametrize(("lanes", "right", "wrong"), WRONG_SQUARES)
+def test_a_kernel_that_mixes_up_the_four_places_is_found(tmp_path: Path, lanes: int, right: str, wrong: str) -> None:
+    model = first_layer(IntegerType(8, signed=False))
+    executor = host_executor(model, tmp_path / "host", lanes=lanes)
+    with_text(executor.folder / "bitproof_squares.c", right, wrong)
+    compile_host(executor.folder, executor.manifest, lanes=lanes)
+    assert [proof.holds for proof in prove_matrix_units(model, executor, seed=0)] == [False, True]
+
+
+def with_text(path: Path, right: str, wrong: str) -> None:
+    """Replace the only *right* in the file *path* by *wrong*."""
+    text = path.read_text()
+    assert text.count(right) == 1
+    path.write_text(text.replace(right, wrong))
+
+
+def depthwise(kind: IntegerType) -> IntegerModel:
+    """Kernels of 3 columns and of others, 5 and 8 channels, every option of a window, a pool, bipolar codes."""
+    build = Builder((5, 8, 9), input=IntegerType(4, signed=True))
+    first = build.threshold(add_conv(build, INPUT, 5, window(3, padding=1), kind, 5), 15)
+    second = build.threshold(add_conv(build, first, 8, window(1), kind), 1, lowest=-1, step=2)
+    third = add_conv(build, second, 8, Window((2, 5), (1, 2), (1, 2), (0, 2), (2, 1)), kind, 8)
+    third = build.threshold(build.add(MaxPool("max", window(2, stride=2, padding=1)), third), 15)
+    add_conv(build, third, 8, window(3, padding=2, dilation=2), kind, 8)
+    return build.model()
+
+
+@pytest.mark.parametrize("lanes", [0, 1])
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_depthwise_layers_equal_the_integer_model(bits: int, lanes: int, tmp_path: Path) -> None:
+    model = depthwise(IntegerType(bits, signed=True))
+    executor, codes = host_executor(model, tmp_path / "host", lanes=lanes), graph_codes(model, 30)
+    assert [entry.form for entry in executor.manifest.products] == ["depthwise", "pair", "depthwise", "depthwise"]
+    assert executor.manifest.products[0].bits_per_weight == bits
+    expected, made = trace(model, codes[:6]), executor.trace(codes[:6])
+    for name, values in made.items():
+        np.testing.assert_array_equal(values.reshape(6, -1), expected[name].reshape(6, -1), err_msg=name)
+    assert all(proof.holds for proof in prove_matrix_units(model, executor, seed=0))
+
+
+def test_depthwise_weights_that_no_signed_byte_holds_are_a_matrix_for_each_channel(tmp_path: Path) -> None:
+    model = depthwise(IntegerType(8, signed=False))
+    executor, codes = host_executor(model, tmp_path / "host", lanes=1), graph_codes(model, 30)
+    assert {entry.form for entry in executor.manifest.products} == {"pair"}
+    np.testing.assert_array_equal(executor(codes), run(model, codes), strict=True)
+    assert all(proof.holds for proof in prove_matrix_units(model, executor, seed=0))
+
+
+WRONG_DEPTHWISE = [
+    (1, "s2 = bitproof_high_high_add(fields, even, s2)", "s2 = bitproof_high_high_add(fields, odd, s2)"),
+    (0, "(lane & 1u) * bits", "(lane & 2u) * bits"),
+]
+
+
+@pytest.mark.parametrize(("lanes", "right", "wrong"), WRONG_DEPTHWISE)
+def test_a_depthwise_kernel_that_mixes_up_channels_is_found(tmp_path: Path, lanes: int, right: str, wrong: str) -> None:
+    model = depthwise(IntegerType(4, signed=True))
+    executor = host_executor(model, tmp_path / "host", lanes=lanes)
+    with_text(executor.folder / "bitproof_depthwise_fields.h", right, wrong)
+    compile_host(executor.folder, executor.manifest, lanes=lanes)
+    assert [proof.holds for proof in prove_matrix_units(model, executor, seed=0)] == [False, True, False, False]
+
+
 CASES = [(IntegerType(bits, signed=True), lanes) for bits in (2, 4, 8) for lanes in (0, 1)]
 CASES.append((IntegerType(8, signed=False), 1))
 
@@ -67,10 +162,7 @@ def test_every_width_of_weights_equals_the_integer_model(kind: IntegerType, lane
 def test_a_kernel_that_mixes_up_the_two_places_is_found(tmp_path: Path, lanes: int, right: str, wrong: str) -> None:
     model = convolutions(IntegerType(4, signed=True))
     executor = host_executor(model, tmp_path / "host", lanes=lanes)
-    header = executor.folder / "bitproof_pairs.h"
-    text = header.read_text()
-    assert text.count(right) == 1
-    header.write_text(text.replace(right, wrong))
+    with_text(executor.folder / "bitproof_pairs.h", right, wrong)
     compile_host(executor.folder, executor.manifest, lanes=lanes)
     assert not any(proof.holds for proof in prove_matrix_units(model, executor, seed=0))
 
@@ -78,14 +170,14 @@ def test_a_kernel_that_mixes_up_the_two_places_is_found(tmp_path: Path, lanes: i
 def test_each_vector_is_at_every_place_of_a_pair() -> None:
     """So a weight that is wrong at the second place alone is seen in one of the turns."""
     vectors = np.arange(9).reshape(3, 3)
-    placed = [unit(positions=2).placed(vectors, turn).reshape(-1, 2, 3) for turn in (0, 1)]
+    placed = [unit("pair").placed(vectors, turn).reshape(-1, 2, 3) for turn in (0, 1)]
     for vector in vectors:
         places = {int(place) for calls in placed for _, place in np.argwhere((calls == vector).all(axis=2))}
         assert places == {0, 1}
 
 
 def test_what_the_calls_of_a_unit_made_is_taken_from_where_the_vectors_were() -> None:
-    entry = unit(positions=2)
+    entry = unit("pair")
     vectors = np.arange(15).reshape(5, 3)
     for turn in (0, 1):
         calls = entry.placed(vectors, turn)
@@ -94,7 +186,7 @@ def test_what_the_calls_of_a_unit_made_is_taken_from_where_the_vectors_were() ->
         assert entry.taken(made, turn, 5).tolist() == [[3 * row] * 4 for row in range(5)]
 
 
-def unit(positions: int) -> ProductEntry:
+def unit(form: Form) -> ProductEntry:
     """A unit of 3 inputs and 4 outputs."""
     model = convolutions(IntegerType(4, signed=True))
     codes = plan_network(model).products[0].takes[0].bytes
@@ -102,7 +194,7 @@ def unit(positions: int) -> ProductEntry:
         name="conv",
         inputs=3,
         outputs=4,
-        positions=positions,
+        form=form,
         patch=(1, 3, 1, 1),
         columns=None,
         bits_per_weight=4,

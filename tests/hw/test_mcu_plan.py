@@ -17,7 +17,7 @@ from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Reshape, 
 from bitproof.hw.mcu import GenerateC, Manifest, weight_layout
 from bitproof.hw.mcu.naming import prefix_of
 from bitproof.hw.mcu.plan import plan_network, ternary_run
-from bitproof.hw.mcu.weight_layout import LayoutKind, WeightLayout
+from bitproof.hw.mcu.weight_layout import DepthwiseLayout, LayoutKind, WeightLayout
 from bitproof.pipeline import IntegrityError, StageContext, StageError
 
 
@@ -40,6 +40,39 @@ def test_packing_keeps_every_weight_where_locate_says(
     word, bit = layout.locate(rows - 1, columns - 1)
     field = int(packed[word]) >> bit & ((1 << layout.bits) - 1)
     assert field - layout.zero_point == weights[-1, -1]
+
+
+@given(
+    channels=st.integers(1, 9),
+    height=st.integers(1, 4),
+    width=st.integers(1, 6),
+    bits=st.integers(1, 8),
+    seed=st.integers(0, 99),
+)
+def test_packing_keeps_every_depthwise_weight_where_locate_says(
+    channels: int, height: int, width: int, bits: int, seed: int
+) -> None:
+    kind = IntegerType(bits, signed=True)
+    drawn = np.random.default_rng(seed).integers(kind.minimum, kind.maximum, (channels, height, width), endpoint=True)
+    layout = DepthwiseLayout.of(drawn, 255)
+    assert layout is not None
+    weights = drawn.reshape(channels, -1)
+    packed = layout.pack(weights)
+    assert len(packed) == layout.words
+    assert (layout.unpack(packed) == weights).all()
+    word, bit = layout.locate(channels - 1, height * width - 1)
+    field = int(packed[word]) >> bit & ((1 << layout.bits) - 1)
+    assert field == weights[-1, -1] & ((1 << layout.bits) - 1)
+
+
+def test_a_depthwise_sum_fits_on_top_of_the_unused_bits() -> None:
+    """128 * 255 * 257 taps times 2**8 is below 2**31; with one tap more it is not: the next wider field is taken."""
+    for least, taps, bits in ((-128, 257, 8), (-8, 257, 4), (-2, 257, 2), (-8, 258, 8), (-2, 258, 4)):
+        layout = DepthwiseLayout.of(np.full((1, 1, taps), least, dtype=np.int64), 255)
+        assert layout is not None
+        assert layout.bits == bits
+    for weight, taps in ((-128, 258), (128, 1)):
+        assert DepthwiseLayout.of(np.full((1, 1, taps), weight, dtype=np.int64), 255) is None
 
 
 def test_ternary_weights_of_any_type_share_words() -> None:

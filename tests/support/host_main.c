@@ -6,7 +6,6 @@
 #include "network_under_test.h"
 
 static const unsigned product_inputs[] = NETWORK_PRODUCT_INPUTS;
-static const unsigned product_positions[] = NETWORK_PRODUCT_POSITIONS;
 static const unsigned product_outputs[] = NETWORK_PRODUCT_OUTPUTS;
 static const unsigned channels[] = NETWORK_ACTIVATION_CHANNELS;
 
@@ -37,10 +36,10 @@ static int trace_row(FILE *input, FILE *output) {
 /* Every buffer has exactly the size that the header promises to be enough, so that a sanitizer sees one byte more. */
 static int one_row(char mode, unsigned layer, unsigned row, int first, FILE *input, FILE *output) {
     const size_t codes_size = mode == 'r'   ? NETWORK_INPUTS
-                              : mode == 'm' ? product_positions[layer] * product_inputs[layer]
+                              : mode == 'm' ? product_inputs[layer]
                                             : channels[layer];
     const size_t accumulators_size = mode == 'r'   ? NETWORK_OUTPUTS
-                                     : mode == 'm' ? product_positions[layer] * product_outputs[layer]
+                                     : mode == 'm' ? product_outputs[layer]
                                                    : channels[layer];
     uint8_t *const codes = malloc(codes_size);
     int32_t *const accumulators = malloc(accumulators_size * sizeof(int32_t));

@@ -51,7 +51,7 @@ class HostExecutor:
     def multiply(self, node: str, codes: Codes, turn: int = 0) -> Codes:
         layer, entry = _numbered(self.manifest.products, node)
         calls = entry.placed(entry.in_c(entry.codes.to_bytes(codes)), turn)
-        made = self._run("m", layer, len(calls), 0, calls, "<i4", entry.positions * entry.outputs)
+        made = self._run("m", layer, len(calls), 0, calls, "<i4", entry.call_outputs)
         return entry.taken(made, turn, len(codes))
 
     def requantize(self, node: str, first: int, last: int) -> Codes:

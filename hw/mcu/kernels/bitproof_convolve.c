@@ -3,8 +3,6 @@
 
 #include "bitproof_pairs.h"
 
-#define LEAST_SUM (-2147483647 - 1)
-
 /* One position of a window. */
 typedef struct {
     uint32_t row;
@@ -13,32 +11,31 @@ typedef struct {
 
 #if BITPROOF_LANES
 
-#define WORDS_PER_QUAD 4u
-
 static inline uint32_t *begin_of(uint32_t *shown, uint32_t quads, uint32_t which) {
     (void)quads;
     return shown + BITPROOF_PAIR_HEAD + which;
 }
 
-static inline void put_quad(uint32_t quad, uint32_t *to) {
-    to[0] = bitproof_even_bytes(quad);
-    to[2] = bitproof_odd_bytes(quad);
+static inline uint32_t *put_quad(uint32_t quad, uint32_t *to) {
+    *to = bitproof_even_bytes(quad);
+    to += 2;
+    *to = bitproof_odd_bytes(quad);
+    return to + 2;
 }
 
 #else
-
-#define WORDS_PER_QUAD 1u
 
 static inline uint32_t *begin_of(uint32_t *shown, uint32_t quads, uint32_t which) {
     return shown + BITPROOF_PAIR_HEAD + which * quads;
 }
 
-static inline void put_quad(uint32_t quad, uint32_t *to) {
+static inline uint32_t *put_quad(uint32_t quad, uint32_t *to) {
     uint8_t *const bytes = (uint8_t *)to;
     bytes[0] = (uint8_t)quad;
     bytes[1] = (uint8_t)(quad >> 8);
     bytes[2] = (uint8_t)(quad >> 16);
     bytes[3] = (uint8_t)(quad >> 24);
+    return to + 1;
 }
 
 #endif
@@ -50,15 +47,20 @@ typedef struct {
 } cursor;
 
 static inline void put(cursor *at, uint32_t quad) {
-    put_quad(quad, at->to);
-    at->to += WORDS_PER_QUAD;
+    at->to = put_quad(quad, at->to);
     at->sum = bitproof_add_bytes(quad, at->sum);
 }
 
 /* Put `count` bytes, and zeros up to the next multiple of four. */
 static inline void put_bytes(const uint8_t *from, uint32_t count, cursor *at) {
-    for (; count >= 4u; count -= 4u, from += 4) {
+    for (; count >= 8u; count -= 8u, from += 8) {
         put(at, bitproof_load4(from));
+        put(at, bitproof_load4(from + 4));
+    }
+    if (count >= 4u) {
+        put(at, bitproof_load4(from));
+        from += 4;
+        count -= 4u;
     }
     if (count > 0u) {
         const uint32_t second = count > 1u ? (uint32_t)from[1] << 8 : 0u;
@@ -71,7 +73,7 @@ static inline void put_bytes(const uint8_t *from, uint32_t count, cursor *at) {
  * The same of a row of the kernel, tap after tap, whose first lies in column `x`. `row`: that of the image, from the
  * first channel of the group; NULL: it lies outside.
  */
-static void put_taps(const bitproof_window *window, const uint8_t *row, uint32_t x, cursor *at) {
+static BITPROOF_OUT_OF_LINE void put_taps(const bitproof_window *window, const uint8_t *row, uint32_t x, cursor *at) {
     const uint32_t members = window->channels / window->groups;
     uint32_t quad = 0;
     uint32_t held = 0;
@@ -98,30 +100,57 @@ static void put_taps(const bitproof_window *window, const uint8_t *row, uint32_t
     }
 }
 
-/* Lay what the window at a place shows of a group beside the other: whole rows of it where they lie in the image. */
-static void show(const bitproof_window *window, const uint8_t *image, place at, uint32_t group, uint32_t *to,
-                 uint32_t *sum_of_bytes) {
-    /* Modulo 2^32: what lies before the first row or column is larger than any height or width. */
-    const uint32_t x = at.column * window->stride_width - window->left;
-    const uint32_t row_bytes = window->kernel_width * window->channels;
-    const uint32_t pitch = window->width * window->channels;
-    const int whole = window->dilation_width == 1u && window->groups == 1u && x < window->width &&
-                      window->kernel_width <= window->width - x;
-    const uint32_t rows_in_one = whole ? window->height : 0u;
-    cursor next = {to, 0};
-    uint32_t y = at.row * window->stride_height - window->top;
-    uint32_t i;
-    for (i = window->kernel_height; i > 0u; --i, y += window->dilation_height) {
-        if (y < rows_in_one) {
-            put_bytes(image + (y * pitch + x * window->channels), row_bytes, &next);
-        } else {
-            const uint8_t *const row = image + group * (window->channels / window->groups);
-            cursor copied = next; /* whose address is taken, so that `next` stays in registers */
-            put_taps(window, y < window->height ? row + y * pitch : 0, x, &copied);
-            next = copied;
-        }
+static inline void put_outside(const bitproof_window *window, uint32_t quads, cursor *at) {
+    if (quads > 0u) {
+        const uint32_t quad = window->outside * 0x01010101u;
+        do {
+            put(at, quad);
+        } while (--quads > 0u);
     }
-    *sum_of_bytes = next.sum;
+}
+
+static inline uint32_t least(uint32_t one, uint32_t other) { return one < other ? one : other; }
+
+/*
+ * Lay what the windows at two places show of a group side by side. A row of the kernel is taken as what lies before the
+ * image, in it and behind it; tap after tap where the taps of a row do not lie side by side, or do not begin with a
+ * word.
+ */
+static void show(const bitproof_window *window, const bitproof_products *products, const uint8_t *const images[2],
+                 const place at[2], uint32_t group, uint32_t *shown) {
+    const uint32_t channels = window->channels;
+    const uint32_t taps = window->kernel_width;
+    const uint32_t pitch = window->width * channels;
+    const int is_aligned = channels % 4u == 0u;
+    const int is_dense = window->dilation_width == 1u && window->groups == 1u;
+    uint32_t which;
+    for (which = 0; which < 2u; ++which) {
+        const uint8_t *const image = images[which];
+        const uint32_t start = at[which].column * window->stride_width;
+        const uint32_t before = start < window->left ? least(window->left - start, taps) : 0u;
+        const uint32_t first = start + before - window->left;
+        const uint32_t inside = first < window->width ? least(taps - before, window->width - first) : 0u;
+        const int by_rows = is_dense && (is_aligned || inside == taps);
+        /* Modulo 2^32: what lies before the first row is larger than any height. */
+        uint32_t y = at[which].row * window->stride_height - window->top;
+        cursor next = {begin_of(shown, products->quads, which), 0};
+        uint32_t i;
+        for (i = window->kernel_height; i > 0u; --i, y += window->dilation_height) {
+            if (by_rows && y < window->height) {
+                put_outside(window, before * channels / 4u, &next);
+                put_bytes(image + (y * pitch + first * channels), inside * channels, &next);
+                put_outside(window, (taps - before - inside) * channels / 4u, &next);
+            } else if (by_rows && is_aligned) {
+                put_outside(window, taps * channels / 4u, &next);
+            } else {
+                const uint8_t *const row = image + group * (channels / window->groups);
+                cursor copied = next; /* whose address is taken, so that `next` stays in registers */
+                put_taps(window, y < window->height ? row + y * pitch : 0, start - window->left, &copied);
+                next = copied;
+            }
+        }
+        shown[which] = next.sum;
+    }
 }
 
 static void clear(const bitproof_products *products, uint32_t *shown) {
@@ -131,14 +160,14 @@ static void clear(const bitproof_products *products, uint32_t *shown) {
     }
 }
 
-/* The sums at two places of the images `first` and `second`; see bitproof_multiplies_pair for where they are stored. */
-static void multiply_at(const bitproof_window *window, const bitproof_products *products, const uint8_t *const image[2],
-                        const place at[2], uint32_t *shown, int32_t *sums, uint32_t second) {
+/* The sums at two places, each of an image of its own; see bitproof_multiplies_pair for where they are stored. */
+static void multiply_at(const bitproof_window *window, const bitproof_products *products,
+                        const uint8_t *const images[2], const place at[2], uint32_t *shown, int32_t *sums,
+                        uint32_t second) {
     const uint32_t rows = products->matrices[0].rows;
     uint32_t group;
     for (group = 0; group < window->groups; ++group, sums += rows) {
-        show(window, image[0], at[0], group, begin_of(shown, products->quads, 0), &shown[0]);
-        show(window, image[1], at[1], group, begin_of(shown, products->quads, 1), &shown[1]);
+        show(window, products, images, at, group, shown);
         products->multiply(&products->matrices[group], shown, sums, second);
     }
 }
@@ -179,11 +208,9 @@ static void pool_at(const bitproof_window *window, const bitproof_window *pool, 
     const uint8_t *const images[2] = {image, image};
     place at[2];
     uint32_t found = 0;
+    uint32_t how = BITPROOF_LARGER;
     uint32_t i;
     uint32_t j;
-    for (i = 0; i < products->outputs; ++i) {
-        sums[i] = LEAST_SUM;
-    }
     for (i = 0; i < pool->kernel_height; ++i) {
         const uint32_t y = row * pool->stride_height + i * pool->dilation_height - pool->top;
         for (j = 0; y < window->rows && j < pool->kernel_width; ++j) {
@@ -192,7 +219,8 @@ static void pool_at(const bitproof_window *window, const bitproof_window *pool, 
                 at[found].row = y;
                 at[found].column = x;
                 if (++found == 2u) {
-                    multiply_at(window, products, images, at, shown, sums, 0);
+                    multiply_at(window, products, images, at, shown, sums, how);
+                    how = BITPROOF_LARGEST;
                     found = 0;
                 }
             }
@@ -200,7 +228,7 @@ static void pool_at(const bitproof_window *window, const bitproof_window *pool, 
     }
     if (found > 0u) {
         at[1] = at[0];
-        multiply_at(window, products, images, at, shown, sums, 0);
+        multiply_at(window, products, images, at, shown, sums, how);
     }
 }
 

@@ -55,8 +55,9 @@
     uint32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];                                                   \
     (void)matrix;                                                                                                      \
     for (; groups > 0u; --groups) {                                                                                    \
-        const uint32_t w0 = words[0], w1 = words[1], w2 = words[2], w3 = words[3];                                     \
-        words += 4;                                                                                                    \
+        uint32_t w0, w1, w2, w3;                                                                                       \
+        BITPROOF_TAKE_TWO(words, 2, w0, w1);                                                                           \
+        BITPROOF_TAKE_TWO(words, 2, w2, w3);                                                                           \
         QUADS;                                                                                                         \
         codes += (columns_per_word);                                                                                   \
     }                                                                                                                  \

@@ -44,9 +44,12 @@ void bitproof_multiply_u8(const bitproof_matrix *matrix, const uint8_t *codes, i
  * being 0, all bytes of the first, then all of the second. Bytes are 0 where the matrix has no column: `quads` is as
  * many fours of columns as there are in whole words of weights.
  *
- * sums: the sums of the first window; from sums[second] on those of the second. If `second` is 0, sums[row] becomes the
- * largest of what it is and of the sums of both.
+ * sums: the sums of the first window; from sums[second] on those of the second. If `second` is BITPROOF_LARGER, only
+ * the larger of each two is stored; if it is BITPROOF_LARGEST, the largest of these and of what was stored.
  */
+#define BITPROOF_LARGER 0u
+#define BITPROOF_LARGEST 0xFFFFFFFFu
+
 typedef void (*bitproof_multiplies_pair)(const bitproof_matrix *matrix, const uint32_t *shown, int32_t *sums,
                                          uint32_t second);
 

@@ -24,9 +24,27 @@ static inline uint32_t bitproof_load4(const uint8_t *codes) {
     return (uint32_t)codes[0] | ((uint32_t)codes[1] << 8) | ((uint32_t)codes[2] << 16) | ((uint32_t)codes[3] << 24);
 }
 
+/* Not above 2^bits - 1 and not below 0; `bits` is a literal. */
+#if defined(__ARM_FEATURE_SAT)
+#define BITPROOF_SATURATE(code, bits) __asm__("usat %0, %1, %0" : "+r"(code) : "i"(bits))
+#else
+#define BITPROOF_SATURATE(code, bits)                                                                                  \
+    do {                                                                                                               \
+        (code) = (code) < 0 ? 0 : (code);                                                                              \
+        (code) = (code) > (1 << (bits)) - 1 ? (1 << (bits)) - 1 : (code);                                              \
+    } while (0)
+#endif
+
 static inline uint32_t bitproof_rotate_right(uint32_t word, unsigned count) {
     return (word >> count) | (word << ((32u - count) & 31u));
 }
+
+/* What is seldom needed is kept out of loops, whose registers it would take. */
+#if defined(__GNUC__)
+#define BITPROOF_OUT_OF_LINE __attribute__((noinline))
+#else
+#define BITPROOF_OUT_OF_LINE
+#endif
 
 /*
  * GCC's first scheduling pass moves all masked fields of a word ahead of the products and spills them; without it the
@@ -72,6 +90,27 @@ static inline uint32_t bitproof_dual_multiply_add(uint32_t a, uint32_t b, uint32
     return result;
 }
 
+/* sum + a.low * b.low, modulo 2^32; halves are signed. */
+static inline uint32_t bitproof_low_low_add(uint32_t a, uint32_t b, uint32_t sum) {
+    uint32_t result;
+    __asm__("smlabb %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+    return result;
+}
+
+/* sum + a.low * b.high. */
+static inline uint32_t bitproof_low_high_add(uint32_t a, uint32_t b, uint32_t sum) {
+    uint32_t result;
+    __asm__("smlabt %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+    return result;
+}
+
+/* sum + a.high * b.high. */
+static inline uint32_t bitproof_high_high_add(uint32_t a, uint32_t b, uint32_t sum) {
+    uint32_t result;
+    __asm__("smlatt %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+    return result;
+}
+
 /* The two words at `*from`, which is moved on by `step` words of at most 63. */
 #define BITPROOF_TAKE_TWO(from, step, first, second)                                                                   \
     __asm__("ldrd %0, %1, [%2], %3"                                                                                    \
@@ -88,6 +127,21 @@ static inline uint32_t bitproof_add_bytes(uint32_t quad, uint32_t sum) {
 #else
 
 static inline uint32_t bitproof_in_register(uint32_t mask) { return mask; }
+
+/* The low half of a word, its sign extended, modulo 2^32. */
+static inline uint32_t bitproof_low(uint32_t word) { return (uint32_t)(int32_t)(int16_t)(uint16_t)word; }
+
+static inline uint32_t bitproof_low_low_add(uint32_t a, uint32_t b, uint32_t sum) {
+    return sum + bitproof_low(a) * bitproof_low(b);
+}
+
+static inline uint32_t bitproof_low_high_add(uint32_t a, uint32_t b, uint32_t sum) {
+    return sum + bitproof_low(a) * bitproof_low(b >> 16);
+}
+
+static inline uint32_t bitproof_high_high_add(uint32_t a, uint32_t b, uint32_t sum) {
+    return sum + bitproof_low(a >> 16) * bitproof_low(b >> 16);
+}
 
 #define BITPROOF_TAKE_TWO(from, step, first, second)                                                                   \
     do {                                                                                                               \

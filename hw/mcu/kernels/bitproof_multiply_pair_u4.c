@@ -4,8 +4,13 @@
 
 #if BITPROOF_LANES
 
+#define STEPS                                                                                                          \
+    do {                                                                                                               \
+        BITPROOF_PAIR_STEP(BITPROOF_PAIR_QUAD(4, 0); BITPROOF_PAIR_QUAD(4, 1));                                        \
+    } while (words != end)
+
 void bitproof_multiply_pair_u4(const bitproof_matrix *matrix, const uint32_t *shown, int32_t *sums, uint32_t second) {
-    BITPROOF_PAIR_KERNEL(8u, 0x000F000Fu, BITPROOF_PAIR_QUAD(4, 0); BITPROOF_PAIR_QUAD(4, 1))
+    BITPROOF_PAIR_KERNEL(8u, 0x000F000Fu, STEPS)
 }
 
 #else

@@ -4,8 +4,18 @@
 
 #if BITPROOF_LANES
 
+/* Two words at a time, the odd one first. */
+#define STEPS                                                                                                          \
+    if ((of_block & 4u) != 0u) {                                                                                       \
+        BITPROOF_PAIR_STEP(BITPROOF_PAIR_QUAD(8, 0));                                                                  \
+    }                                                                                                                  \
+    while (words != end) {                                                                                             \
+        BITPROOF_PAIR_STEP(BITPROOF_PAIR_QUAD(8, 0));                                                                  \
+        BITPROOF_PAIR_STEP(BITPROOF_PAIR_QUAD(8, 0));                                                                  \
+    }
+
 void bitproof_multiply_pair_u8(const bitproof_matrix *matrix, const uint32_t *shown, int32_t *sums, uint32_t second) {
-    BITPROOF_PAIR_KERNEL(4u, 0x00FF00FFu, BITPROOF_PAIR_QUAD(8, 0))
+    BITPROOF_PAIR_KERNEL(4u, 0x00FF00FFu, STEPS)
 }
 
 #else

@@ -11,13 +11,14 @@
 
 static inline int32_t bitproof_larger(int32_t one, int32_t other) { return one > other ? one : other; }
 
-/* Store the sums of one row for both windows, or the largest, see bitproof_multiplies_pair. */
+/* Store the sums of one row for both windows, or the larger, see bitproof_multiplies_pair. */
 static inline void bitproof_store_pair(int32_t *sums, uint32_t second, uint32_t of_first, uint32_t of_second) {
-    if (second != 0u) {
+    if (second == BITPROOF_LARGER || second == BITPROOF_LARGEST) {
+        const int32_t larger = bitproof_larger((int32_t)of_first, (int32_t)of_second);
+        sums[0] = second == BITPROOF_LARGEST ? bitproof_larger(sums[0], larger) : larger;
+    } else {
         sums[0] = (int32_t)of_first;
         sums[second] = (int32_t)of_second;
-    } else {
-        sums[0] = bitproof_larger(sums[0], bitproof_larger((int32_t)of_first, (int32_t)of_second));
     }
 }
 
@@ -44,8 +45,16 @@ static inline void bitproof_store_pair(int32_t *sums, uint32_t second, uint32_t 
     BITPROOF_PAIR_LANES(2 * (quad) * (bits));                                                                          \
     BITPROOF_PAIR_LANES(2 * (quad) * (bits) + (bits))
 
-/* The body of a kernel: QUADS(q) for every quad of a word. */
-#define BITPROOF_PAIR_KERNEL(columns_per_word, field_mask, QUADS)                                                      \
+/* A word of each of the two rows; QUADS: for every quad of a word. */
+#define BITPROOF_PAIR_STEP(QUADS)                                                                                      \
+    do {                                                                                                               \
+        uint32_t w0, w1;                                                                                               \
+        BITPROOF_TAKE_TWO(words, 4, w0, w1);                                                                           \
+        QUADS;                                                                                                         \
+    } while (0)
+
+/* The body of a kernel; STEPS: from `words` to `end`. */
+#define BITPROOF_PAIR_KERNEL(columns_per_word, field_mask, STEPS)                                                      \
     const uint32_t mask = bitproof_in_register(field_mask);                                                            \
     const uint32_t of_block = 4u * ((matrix->columns + (columns_per_word)-1u) / (columns_per_word));                   \
     const uint32_t of_first = 0u - matrix->zero_point * shown[0];                                                      \
@@ -58,23 +67,19 @@ static inline void bitproof_store_pair(int32_t *sums, uint32_t second, uint32_t 
         const uint32_t *const end = words + of_block;                                                                  \
         uint32_t a0 = of_first, a1 = of_first, b0 = of_second, b1 = of_second;                                         \
         shown = lanes;                                                                                                 \
-        do {                                                                                                           \
-            uint32_t w0, w1;                                                                                           \
-            BITPROOF_TAKE_TWO(words, 4, w0, w1);                                                                       \
-            QUADS;                                                                                                     \
-        } while (words != end);                                                                                        \
+        STEPS;                                                                                                         \
         words -= back;                                                                                                 \
         back = of_block - back;                                                                                        \
         bitproof_store_pair(sums, second, a0, b0);                                                                     \
-        if (left == 1u) {                                                                                              \
+        if (left < 2u) {                                                                                               \
             return;                                                                                                    \
         }                                                                                                              \
         bitproof_store_pair(sums + 1, second, a1, b1);                                                                 \
-        if (left == 2u) {                                                                                              \
-            return;                                                                                                    \
-        }                                                                                                              \
         sums += 2;                                                                                                     \
         left -= 2u;                                                                                                    \
+        if (left == 0u) {                                                                                              \
+            return;                                                                                                    \
+        }                                                                                                              \
     }
 
 #else

@@ -7,8 +7,8 @@
  *   1     run `count` samples                   uint8 [count][inputs]       int32 [count][outputs]
  *   2     activation `layer` on accumulators    -                           uint8 [count][channels]
  *         first, first + 1, ... (`count` rows)
- *   3     product `layer`, on as many vectors   uint8 [count][positions]    int32 [count][positions]
- *         as it multiplies at once                    [its inputs]                [its outputs]
+ *   3     product `layer`, on all positions     uint8 [count][its inputs]   int32 [count][its outputs]
+ *         that it multiplies at once
  *   4     as 1, each between two markers        as 1                        as 1; then stack.bin: uint32 [1]
  *   5     activation `layer`                    int32 [count][channels]     uint8 [count][channels]
  *   6     as 1, step by step                    as 1                        for each sample what each step leaves
@@ -42,7 +42,6 @@ typedef struct {
 } command;
 
 static const uint32_t product_inputs[] = NETWORK_PRODUCT_INPUTS;
-static const uint32_t product_positions[] = NETWORK_PRODUCT_POSITIONS;
 static const uint32_t product_outputs[] = NETWORK_PRODUCT_OUTPUTS;
 static const uint32_t activation_channels[] = NETWORK_ACTIVATION_CHANNELS;
 /* Not the constant itself in a comparison: where it is 0, the compiler takes "layer < 0u" for a mistake. */
@@ -94,9 +93,8 @@ static uint32_t run_steps_counted(int32_t stack) {
 
 static uint32_t sample(const command *order, int32_t input, int32_t output) {
     const uint32_t by_layer = order->mode == MULTIPLY;
-    const uint32_t positions = by_layer ? product_positions[order->layer] : 1u;
-    const uint32_t inputs = positions * (by_layer ? product_inputs[order->layer] : NETWORK_INPUTS);
-    const uint32_t outputs = positions * (by_layer ? product_outputs[order->layer] : NETWORK_OUTPUTS);
+    const uint32_t inputs = by_layer ? product_inputs[order->layer] : NETWORK_INPUTS;
+    const uint32_t outputs = by_layer ? product_outputs[order->layer] : NETWORK_OUTPUTS;
     uint32_t status;
     if (!semihosting_read(input, codes, inputs)) {
         return EXIT_FILE;
