@@ -101,8 +101,9 @@ from pathlib import Path
 from bitproof.export.integer import IntegerType, load
 from bitproof.hw.finn import hardware_layers
 from bitproof.hw.finn.child import main
-from bitproof.hw.finn.supported import Hardware, hardware_of
-narrow = lambda model: Hardware(IntegerType(1, signed=False), model.inputs, hardware_of(model).nodes, ())
+from dataclasses import replace
+from bitproof.hw.finn.walk import hardware_of
+narrow = lambda model: replace(hardware_of(model), input=IntegerType(1, signed=False))
 hardware_layers.hardware_of = narrow
 sys.exit(main(sys.argv[1:]))
 """
@@ -127,6 +128,7 @@ def test_a_fall_back_to_hls_is_an_error(tmp_path: Path) -> None:
 
 def test_an_error_inside_finn_reaches_the_caller(tmp_path: Path) -> None:
     (tmp_path / "hw.onnx").write_bytes(b"not a graph")
+    (tmp_path / "graph.json").write_text('{"input_shape": [4], "output_shape": [1], "output_bias": []}')
     executor = FinnExecutor(Artifact("finn", "finn-graph", tmp_path, ""), tmp_path)
     with pytest.raises(StageError, match=r"(?s)^finn-hw: python.* ended with code 1; its log is .*DecodeError"):
         executor(np.zeros((1, 4), dtype=np.int64))
