@@ -25,6 +25,7 @@ from qonnx.custom_op.registry import getCustomOp
 from qonnx.transformation.general import GiveReadableTensorNames, GiveUniqueNodeNames
 
 from bitproof.export.integer import IntegerType
+from bitproof.hw.finn.fifo_depths import Slowest, set_fifo_depths
 from bitproof.hw.finn.window_reducer import DOMAIN
 from bitproof.hw.rtl.modules import FOLDER, WindowReducer
 from bitproof.hw.rtl.providers import (
@@ -56,7 +57,7 @@ def generate_rtl(path: Path, out: Path, *, part: str, clock_ns: int, fifo_depth:
     Raises:
         StageError: a node is not RTL, or has streams that the stitcher does not connect.
     """
-    graph = insert_converters(ModelWrapper(str(path)), part, fifo_depth)
+    graph, slowest = insert_converters(ModelWrapper(str(path)), part, fifo_depth)
     graph = graph.transform(PrepareIP(part, float(clock_ns)))
     for name in ("rtl", "data"):
         (out / name).mkdir()
@@ -72,26 +73,25 @@ def generate_rtl(path: Path, out: Path, *, part: str, clock_ns: int, fifo_depth:
         "sources": sources,
         "input_stream": graph.graph.input[0].name,
         "output_stream": graph.graph.output[0].name,
+        "slowest_node": slowest.node,
+        "slowest_cycles": slowest.cycles,
     }
     (out / NODES).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
 
 
-def insert_converters(graph: ModelWrapper, part: str, fifo_depth: int) -> ModelWrapper:
+def insert_converters(graph: ModelWrapper, part: str, fifo_depth: int) -> tuple[ModelWrapper, Slowest]:
     """Put a width converter where two streams differ, and a FIFO of at least *fifo_depth* words between all nodes."""
-    for node in graph.graph.node:
-        inst = getCustomOp(node)
-        inst.set_nodeattr("outFIFODepths", [fifo_depth])
-        inst.set_nodeattr("inFIFODepths", [fifo_depth] * len(inst.get_nodeattr("inFIFODepths")))
+    for transformation in (InsertDWC(), SpecializeLayers(part), GiveUniqueNodeNames()):
+        graph = graph.transform(transformation)
+    slowest = set_fifo_depths(graph, fifo_depth)
     for transformation in (
-        InsertDWC(),
-        SpecializeLayers(part),
         InsertFIFO(create_shallow_fifos=True),
         SpecializeLayers(part),
         GiveUniqueNodeNames(),
         GiveReadableTensorNames(),
     ):
         graph = graph.transform(transformation)
-    return graph
+    return graph, slowest
 
 
 def _describe(node: NodeProto) -> dict[str, Any]:

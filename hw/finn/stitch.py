@@ -27,7 +27,7 @@ class StitchRtl(Stage):
     directory.
 
     Attributes:
-        fifo_depth: least depth of the FIFOs, in words.
+        fifo_depth: least depth of the FIFOs, in words; one is deeper where the throughput needs it.
     """
 
     name: ClassVar[str] = "rtl"
@@ -75,6 +75,8 @@ class StitchRtl(Stage):
             files=tuple(f"rtl/{name}" for name in (*generated["sources"], f"{TOP}.sv")),
             nodes=nodes,
             **streams,
+            slowest_node=str(generated["slowest_node"]),
+            slowest_cycles=int(generated["slowest_cycles"]),
             input_shape=tuple(summary["input_shape"]),
             output_shape=tuple(summary["output_shape"]),
             output_bias=tuple(summary["output_bias"]),

@@ -91,6 +91,8 @@ class RtlDescription(Record):
         output_stream: name of the stream that the host empties.
         input_shape: shape of the input codes as the model counts them, channels first; in the stream they are last.
         output_shape: the same of the outputs.
+        slowest_node: name of the node that takes the most cycles from sample to sample.
+        slowest_cycles: how many, computed: no design is faster.
         estimates: FINN's estimates, from the graph the RTL was made from.
         output_bias: what the program that reads the outputs adds to them, one number each; empty: nothing.
     """
@@ -105,6 +107,8 @@ class RtlDescription(Record):
     output_stream: str
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
+    slowest_node: str
+    slowest_cycles: int
     estimates: Mapping[str, int]
     output_bias: tuple[int, ...] = ()
 

@@ -116,6 +116,8 @@ class RtlExecutor:
             "part": description.part,
             "clock_ns": description.clock_ns,
             "cycles_per_image": measured.initiation_interval,
+            "slowest_node": description.slowest_node,
+            "slowest_node_cycles": description.slowest_cycles,
             "latency_cycles": measured.latency_cycles,
             "images_per_s_at_clock": round(1e9 / (description.clock_ns * measured.initiation_interval)),
             **({"output_bias": "added to what the RTL gives"} if description.output_bias else {}),

@@ -154,7 +154,7 @@ def simulator_for(description: RtlDescription, artifact: Path, *, cache: Path, w
     sources["rtl/bench.sv"] = bench_module(units)
     executable = compiled_bench(sources, cache=cache, workdir=workdir)
     # While every node works on one sample, nothing may enter or leave.
-    idle_limit = START_UP_CYCLES + (len(description.nodes) + 1) * description.estimates["initiation_interval"]
+    idle_limit = START_UP_CYCLES + (len(description.nodes) + 1) * description.slowest_cycles
     return Simulator(executable, units, idle_limit)
 
 

@@ -12,7 +12,7 @@ from bitproof.hw.finn.patches import PATCHES, Patch, apply_patches
 from bitproof.hw.finn.stitch import StitchRtl
 from bitproof.hw.rtl.bench import bench_module, bench_units
 from bitproof.hw.rtl.description import RtlDescription, RtlNode, RtlPort, read_description
-from bitproof.hw.rtl.providers import Op
+from bitproof.hw.rtl.providers import PROVIDERS, Op
 from bitproof.hw.rtl.stream import StreamLayout
 from bitproof.hw.rtl.top import top_module, weight_stream_bits
 from bitproof.pipeline import ConfigError, InputError, StageError
@@ -38,7 +38,7 @@ def make_node(
 
 def described(*nodes: RtlNode, files: tuple[str, ...] = (), **estimates: int) -> RtlDescription:
     ends = {"input_stream": nodes[0].inputs[0].stream, "output_stream": nodes[-1].outputs[0].stream}
-    shapes = {"input_shape": (8,), "output_shape": (6,)}
+    shapes = {"input_shape": (8,), "output_shape": (6,), "slowest_node": "mvau", "slowest_cycles": 8}
     return RtlDescription.model_validate(
         {
             "part": "p",
@@ -259,3 +259,9 @@ def test_memories_are_laid_out_as_they_are_drawn() -> None:
     fields = [threshold_field(search, 0, index) for index in range(7)]
     assert [field.file[-5] for field in fields] == list("2120212")
     assert [field.word for field in fields] == [0, 0, 1, 0, 2, 1, 3]
+
+
+def test_the_page_has_the_table_of_modules() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "finn.md").read_text()
+    rows = [f"| `{op}` | {provider.origin} | {provider.why} |" for op, provider in PROVIDERS.items()]
+    assert "\n".join(rows) in page
