@@ -6,6 +6,7 @@ FINN itself falls back to HLS without an error, or ends with one that names no l
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
@@ -101,12 +102,33 @@ def require_window(node: Node, source: Shape, window: Window) -> None:
     Raises:
         StageError: it does not.
     """
-    padded = tuple(b + size + e for b, size, e in zip(window.begin, source[:2], window.end, strict=True))
-    if any(stride > size for stride, size in zip(window.strides, padded, strict=True)):
+    height, width = (b + size + e for b, size, e in zip(window.begin, source[:2], window.end, strict=True))
+    if window.strides[0] > height or window.strides[1] > width:
         raise StageError(
-            f"layer {node.name!r} has strides {window.strides} on an image of {padded[0]} x {padded[1]}; {TARGET} "
+            f"layer {node.name!r} has strides {window.strides} on an image of {height} x {width}; {TARGET} "
             "takes strides up to its size. With one window on an axis, any stride gives the same: use 1"
         )
+    if prod(window.kernel) > 1 and _leaps(width, window):
+        raise StageError(
+            f"layer {node.name!r} has strides {window.strides} over a kernel of {window.kernel[0]} x "
+            f"{window.kernel[1]}; from row to row FINN's window generator leaps over more codes than it holds. Use a "
+            "stride of at most the kernel's height"
+        )
+
+
+def _leaps(width: int, window: Window) -> bool:
+    """Tell whether the generator would leap from the last window of a row to the next row beyond what its memory holds.
+
+    It keeps the codes from the first tap of a window to its last, and, with strides, those that it may take early.
+    """
+    (tall, wide), (down, across), (below, beside) = window.kernel, window.strides, window.dilations
+    span = (wide - 1) * beside + 1
+    held = (tall - 1) * below * width + span
+    early = max(0, across - 1 - tall * wide) + max(0, (down - 1) * width - tall * wide)
+    columns = (width - span) // across + 1
+    unseen = width % (span + (columns - 1) * across)
+    leap = unseen + span + (down - 1) * width + 1 - held
+    return abs(leap) > held + early
 
 
 def require_max_pool(node: MaxPool, window: Window, codes: IntegerType) -> None:

@@ -15,6 +15,7 @@ from rtl_builds import RtlBuild, build_rtl
 
 from bitproof.export.divergence import Cause, explain
 from bitproof.export.integer import Conv, IntegerModel, IntegerType, Threshold, run
+from bitproof.export.integer.flip import choose_weight
 from bitproof.export.proofs import prove_matrix_units, prove_requantization
 from bitproof.hw.finn import FinnExecutor
 from bitproof.hw.finn.fault import flip_threshold_bit, flip_weight_bit
@@ -129,10 +130,18 @@ def test_one_flipped_bit_is_seen_and_explained(build: RtlBuild, cache: Path, tmp
     executor = RtlExecutor(weight, tmp_path, cache)
     (proof,) = (proof for proof in prove_matrix_units(build.model, executor, 0) if not proof.holds)
     assert proof.layer == node.name
-    assert (run(build.model, codes) != executor(codes)).any()
     found = explain(executor, build.model, codes).divergence
     assert found is not None
     assert (found.layer, found.finding.cause) == (node.name, Cause.WRONG_WEIGHT)
+
+
+def test_one_flipped_bit_changes_what_images_give(build: RtlBuild, cache: Path, tmp_path: Path) -> None:
+    codes = random_and_extreme_codes(build.model, 40)
+    chosen = choose_weight(build.model, codes, node=None, index=())
+    assert chosen.visible
+    broken = copied(build.rtl, tmp_path / "last")
+    flip_weight_bit(broken.path, node=chosen.node, row=chosen.row, column=chosen.column)
+    assert (run(build.model, codes) != RtlExecutor(broken, tmp_path, cache)(codes)).any()
 
 
 def test_one_flipped_threshold_bit_is_found(build: RtlBuild, cache: Path, tmp_path: Path) -> None:
