@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cases_of_graphs  # noqa: F401  it registers its cases
 import numpy as np
 import onnx
 import pytest
 from foreign_files import FILES
 from qonnx_files import QonnxFile, random_mlp
+from small_graphs import CASES
 
 from bitproof.cli import run_command_line
 from bitproof.export.integer import MatMul
@@ -212,8 +214,9 @@ def test_the_table_names_layers_targets_and_reasons(tmp_path: Path, capsys: pyte
     assert run_command_line(["lint", str(free_scales(tmp_path / "model.onnx"))]) == 0
     out = capsys.readouterr().out
     assert all(word in out for word in ("fc0", "matmul", "by order", "takes it", "- act0: float32 may decide"))
-    onnx.save_model(FILES["channels-last"](), tmp_path / "images.onnx")
-    assert run_command_line(["lint", str(tmp_path / "images.onnx")]) == 0
+    branches = CASES["Add of accumulators with biases, a batch norm behind it"]()
+    path = branches.file.save(tmp_path / "sum" / "m.onnx", branches.inputs, branches.output, branches.outputs)
+    assert run_command_line(["lint", str(path)]) == 0
     assert "refuses" in capsys.readouterr().out
 
 
