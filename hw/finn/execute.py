@@ -1,47 +1,103 @@
-"""The execution of integer codes by FINN's hardware layers, with FINN's own Python execution, all samples at once.
+"""The execution of integer codes by FINN's hardware layers, each with FINN's own Python, many samples at once.
 
 Runs in the child process only.
 """
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import numpy as np
+from finn.custom_op.fpgadataflow.hwcustomop import HWCustomOp
+from numpy.typing import NDArray
+from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
-from qonnx.core.onnx_exec import execute_onnx
 from qonnx.custom_op.registry import getCustomOp
 
-from bitproof.pipeline import StageError
+from bitproof.hw.finn.window_reducer import DOMAIN
+from bitproof.pipeline import Codes, StageError
 
+ELEMENTS_AT_ONCE = 1 << 21
+"""Of the largest tensor: bounds the memory that windows and the comparisons with all thresholds take."""
 SAMPLES_AT_ONCE = 2500
-"""Bounds the memory that the comparisons with all thresholds take."""
+
+Tensor = NDArray[np.float32]
 
 
 def execute_graph(graph: Path, inputs: Path, outputs: Path) -> None:
-    """Run the codes in the file *inputs*, shape (N, inputs), through *graph*; write the output codes to *outputs*.
+    """Run the codes in the file *inputs* through *graph* and write the output codes to *outputs*.
+
+    Both have the shape (N, codes) and the order of the streams.
 
     Raises:
         StageError: an output is not an integer.
     """
-    codes = np.load(inputs, allow_pickle=False)
+    np.save(outputs, run_graph(ModelWrapper(str(graph)), np.load(inputs, allow_pickle=False)), allow_pickle=False)
+
+
+def run_graph(wrapper: ModelWrapper, codes: Codes) -> Codes:
+    """Return what *wrapper* makes of *codes*, shape (N, inputs) and order of the input stream, shape (N, outputs).
+
+    Raises:
+        StageError: an output is not an integer.
+    """
+    largest = max(prod(wrapper.get_tensor_shape(node.output[0])) for node in wrapper.graph.node)
+    at_once = max(1, min(SAMPLES_AT_ONCE, ELEMENTS_AT_ONCE // largest))
     pieces = []
-    for start in range(0, len(codes), SAMPLES_AT_ONCE):
-        piece = codes[start : start + SAMPLES_AT_ONCE]
-        wrapper = ModelWrapper(str(graph))
-        _widen(wrapper, len(piece))
-        source, target = wrapper.graph.input[0].name, wrapper.graph.output[0].name
-        values = execute_onnx(wrapper, {source: piece.astype(np.float32)})[target]
+    for start in range(0, len(codes), at_once):
+        values = _run(wrapper, codes[start : start + at_once].astype(np.float32))
         integers = values.astype(np.int64)
         if (integers != values).any():
-            raise StageError(f"FINN's execution of {graph.name} returned values that are not integers")
-        pieces.append(integers)
-    np.save(outputs, np.concatenate(pieces), allow_pickle=False)
+            raise StageError("FINN's execution of its graph returned values that are not integers")
+        pieces.append(integers.reshape(len(integers), -1))
+    return np.concatenate(pieces)
 
 
-def _widen(wrapper: ModelWrapper, samples: int) -> None:
-    """Let every layer take *samples* input vectors instead of one."""
+def _run(wrapper: ModelWrapper, values: Tensor) -> Tensor:
+    context: dict[str, Tensor] = {item.name: wrapper.get_initializer(item.name) for item in wrapper.graph.initializer}
+    context[wrapper.graph.input[0].name] = values
     for node in wrapper.graph.node:
-        getCustomOp(node).set_nodeattr("numInputVectors", [samples])
-        for tensor in (node.input[0], node.output[0]):
-            wrapper.set_tensor_shape(tensor, [samples, wrapper.get_tensor_shape(tensor)[-1]])
+        inst = getCustomOp(node)
+        given = context[node.input[0]].reshape(-1, *inst.get_normal_input_shape()[1:])
+        context[node.input[0]] = given
+        context[node.output[0]] = np.zeros((len(given), *inst.get_normal_output_shape()[1:]), dtype=np.float32)
+        _execute(inst, node, context)
+    return context[wrapper.graph.output[0].name]
+
+
+def _execute(inst: HWCustomOp, node: NodeProto, context: dict[str, Tensor]) -> None:
+    """Let FINN execute one node on all samples."""
+    attributes = inst.get_nodeattr_types()
+    before = {
+        name: inst.get_nodeattr(name) for name in ("exec_mode", "numInputVectors", "IFMChannels") if name in attributes
+    }
+    if node.domain != DOMAIN and node.op_type.endswith("_rtl"):
+        inst.set_nodeattr("exec_mode", "cppsim")  # of an RTL layer: the Python of its abstract layer
+    if node.op_type.startswith("ConvolutionInputGenerator"):
+        _execute_windows(inst, node, context)
+    else:
+        samples = len(context[node.input[0]])
+        if node.op_type.startswith(("MVAU", "Thresholding")):
+            inst.set_nodeattr("numInputVectors", [samples, *before["numInputVectors"][1:]])
+        inst.execute_node(context, None)
+    for name, value in before.items():
+        inst.set_nodeattr(name, value)
+
+
+def _execute_windows(inst: HWCustomOp, node: NodeProto, context: dict[str, Tensor]) -> None:
+    """Let FINN's window generator take the samples as channels: with more than one sample its execution mixes them."""
+    source, target = node.input[0], node.output[0]
+    given, made = context[source], context[target]
+    samples, height, width, channels = given.shape
+    _, rows, columns, taken = made.shape
+    context[source] = np.moveaxis(given, 0, -2).reshape(1, height, width, samples * channels)
+    context[target] = np.zeros((1, rows, columns, samples * taken), dtype=np.float32)
+    inst.set_nodeattr("IFMChannels", samples * channels)
+    inst.execute_node(context, None)
+    windows = context[target]
+    if node.op_type.endswith("_rtl") and inst.get_nodeattr("depthwise"):
+        by_sample = np.moveaxis(windows.reshape(rows, columns, samples, taken), 2, 0)
+    else:
+        by_sample = np.moveaxis(windows.reshape(rows, columns, -1, samples, channels), 3, 0)
+    context[source], context[target] = given, np.ascontiguousarray(by_sample.reshape(made.shape))

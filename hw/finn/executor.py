@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from bitproof.hw.finn.process import run_child
+from bitproof.hw.rtl.host_order import from_stream, to_stream
 from bitproof.hw.rtl.output_bias import add_output_bias
 from bitproof.pipeline import Artifact, Codes, InputError
 
@@ -33,17 +35,21 @@ class FinnExecutor:
 
     def __call__(self, codes: Codes) -> Codes:
         """Run *codes*, shape (N, inputs), and return the output codes, shape (N, outputs)."""
-        if codes.ndim != 2 or not len(codes):
-            raise InputError(f"finn-hw takes codes of shape (N >= 1, inputs), not {codes.shape}")
+        graph = self._described()
+        inputs_of_one = prod(graph["input_shape"])
+        if codes.ndim != 2 or not len(codes) or codes.shape[1] != inputs_of_one:
+            raise InputError(f"finn-hw takes codes of shape (N >= 1, {inputs_of_one}), not {codes.shape}")
         inputs, outputs = self._workdir / "finn-inputs.npy", self._workdir / "finn-outputs.npy"
-        np.save(inputs, codes, allow_pickle=False)
+        np.save(inputs, to_stream(codes, graph["input_shape"]), allow_pickle=False)
         outputs.unlink(missing_ok=True)
         run_child("execute", [self._graph, inputs, outputs], needed_by=self.name, scratch=self._workdir)
         result: Codes = np.load(outputs, allow_pickle=False)
-        return add_output_bias(result, self._output_bias())
+        return add_output_bias(from_stream(result, graph["output_shape"]), graph["output_bias"])
 
-    def _output_bias(self) -> tuple[int, ...]:
+    def _described(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of inputs and outputs and the bias of the outputs."""
         try:
-            return tuple(map(int, json.loads(self._summary.read_text())["output_bias"]))
+            summary = json.loads(self._summary.read_text())
+            return {name: tuple(map(int, summary[name])) for name in ("input_shape", "output_shape", "output_bias")}
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise InputError(f"{self._summary} does not describe a FINN graph: {error!r}") from error

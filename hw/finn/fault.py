@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bitproof.hw.finn.memory import Field, threshold_field, weight_field
-from bitproof.hw.rtl.description import MATRIX_UNIT, THRESHOLDING, read_description
+from bitproof.hw.rtl.description import read_description
+from bitproof.hw.rtl.providers import MATRIX_UNIT, THRESHOLDING
 
 
 def flip_weight_bit(folder: Path, *, node: str, row: int, column: int) -> str:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from bitproof.export.integer import load
 from bitproof.hw.board import Board, load_board
 from bitproof.hw.finn.process import DISTRIBUTION, run_child
-from bitproof.hw.finn.supported import require_supported
+from bitproof.hw.finn.walk import require_supported
 from bitproof.pipeline import Artifact, ConfigError, Stage, StageContext, StageError
 
 SUMMARY = "graph.json"

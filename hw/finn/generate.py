@@ -1,4 +1,4 @@
-"""Width converters, FIFOs and the RTL of every node, by FINN's code generation; stitching follows.
+"""Width converters, FIFOs and the RTL of every node, by FINN's code generation and our modules; stitching follows.
 
 Runs in the child process only. Every file is written with its final name and without paths of this machine.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from finn.custom_op.fpgadataflow.hwcustomop import HWCustomOp
 from finn.transformation.fpgadataflow.insert_dwc import InsertDWC
 from finn.transformation.fpgadataflow.insert_fifo import InsertFIFO
@@ -23,7 +24,17 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.custom_op.registry import getCustomOp
 from qonnx.transformation.general import GiveReadableTensorNames, GiveUniqueNodeNames
 
-from bitproof.hw.rtl.description import FIFO, MATRIX_UNIT, THRESHOLDING, WIDTH_CONVERTER
+from bitproof.export.integer import IntegerType
+from bitproof.hw.finn.fifo_depths import Slowest, set_fifo_depths
+from bitproof.hw.finn.window_reducer import DOMAIN
+from bitproof.hw.rtl.modules import FOLDER, WindowReducer
+from bitproof.hw.rtl.providers import (
+    FIFO,
+    MATRIX_UNIT,
+    PROVIDERS,
+    THRESHOLDING,
+    WINDOW_REDUCER,
+)
 from bitproof.pipeline import StageError
 
 NODES = "nodes.json"
@@ -31,7 +42,13 @@ UNUSED_SOURCES = ("fifo_gauge.sv",)
 """Listed by FINN, but instantiated only where FINN_SIMULATION is defined."""
 WEIGHT_MEMORY_SOURCES = ("memstream/hdl/memstream_axi.sv", "memstream/hdl/memstream.sv", "axi/hdl/axilite.sv")
 """What a matrix unit with its weights on chip needs and FINN does not list."""
-INPUT_PORT, OUTPUT_PORT = "in0_V", "out0_V"
+PARAMETERS: Mapping[str, Mapping[str, str]] = {
+    MATRIX_UNIT: {"MW": "MW", "MH": "MH", "PE": "PE", "SIMD": "SIMD"},
+    THRESHOLDING: {"PE": "PE", "NumChannels": "channels", "numSteps": "levels"},
+    WINDOW_REDUCER: {"PE": "PE", "Channels": "channels"},
+    FIFO: {"depth": "depth"},
+}
+"""What the benches need to know of each operation: FINN's attribute, and our name for it."""
 
 
 def generate_rtl(path: Path, out: Path, *, part: str, clock_ns: int, fifo_depth: int) -> None:
@@ -40,94 +57,103 @@ def generate_rtl(path: Path, out: Path, *, part: str, clock_ns: int, fifo_depth:
     Raises:
         StageError: a node is not RTL, or has streams that the stitcher does not connect.
     """
-    graph = insert_converters(ModelWrapper(str(path)), part, fifo_depth)
+    graph, slowest = insert_converters(ModelWrapper(str(path)), part, fifo_depth)
     graph = graph.transform(PrepareIP(part, float(clock_ns)))
     for name in ("rtl", "data"):
         (out / name).mkdir()
     nodes = [_describe(node) for node in graph.graph.node]
-    _require_chain(graph)
     sources: list[str] = []
     for node, entry in zip(graph.graph.node, nodes, strict=True):
         for source in _write_sources(getCustomOp(node), entry, out):
             if source not in sources:
                 sources.append(source)
     sources.sort(key=lambda name: not name.endswith("_pkg.sv"))
-    (out / NODES).write_text(json.dumps({"nodes": nodes, "sources": sources}, indent=1, sort_keys=True) + "\n")
+    described = {
+        "nodes": nodes,
+        "sources": sources,
+        "input_stream": graph.graph.input[0].name,
+        "output_stream": graph.graph.output[0].name,
+        "slowest_node": slowest.node,
+        "slowest_cycles": slowest.cycles,
+    }
+    (out / NODES).write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
 
 
-def insert_converters(graph: ModelWrapper, part: str, fifo_depth: int) -> ModelWrapper:
+def insert_converters(graph: ModelWrapper, part: str, fifo_depth: int) -> tuple[ModelWrapper, Slowest]:
     """Put a width converter where two streams differ, and a FIFO of at least *fifo_depth* words between all nodes."""
-    for node in graph.graph.node:
-        inst = getCustomOp(node)
-        inst.set_nodeattr("outFIFODepths", [fifo_depth])
-        inst.set_nodeattr("inFIFODepths", [fifo_depth] * len(inst.get_nodeattr("inFIFODepths")))
+    for transformation in (InsertDWC(), SpecializeLayers(part), GiveUniqueNodeNames()):
+        graph = graph.transform(transformation)
+    slowest = set_fifo_depths(graph, fifo_depth)
     for transformation in (
-        InsertDWC(),
-        SpecializeLayers(part),
         InsertFIFO(create_shallow_fifos=True),
         SpecializeLayers(part),
         GiveUniqueNodeNames(),
         GiveReadableTensorNames(),
     ):
         graph = graph.transform(transformation)
-    return graph
-
-
-def _require_chain(graph: ModelWrapper) -> None:
-    current = graph.graph.input[0].name
-    for node in graph.graph.node:
-        if node.input[0] != current or len(node.output) != 1:
-            raise StageError(f"{node.name} does not continue the chain at {current}; only chains are stitched")
-        current = node.output[0]
+    return graph, slowest
 
 
 def _describe(node: NodeProto) -> dict[str, Any]:
     inst = getCustomOp(node)
-    if not node.op_type.endswith("_rtl"):
-        raise StageError(f"FINN has no RTL for node {node.name}: it chose {node.op_type}")
+    if node.op_type not in PROVIDERS or (node.domain == DOMAIN) != (PROVIDERS[node.op_type].origin == "bitproof"):
+        raise StageError(f"there is no RTL for node {node.name}: FINN chose {node.op_type}")
     ports = inst.get_verilog_top_module_intf_names()
-    names = [port for port, _ in ports["s_axis"]], [port for port, _ in ports["m_axis"]]
-    if names != ([INPUT_PORT], [OUTPUT_PORT]):
-        raise StageError(f"{node.name} has streams {names}; only one input and one output are stitched")
     return {
         "name": node.name,
         "op": node.op_type,
         "module": inst.get_verilog_top_module_name(),
-        "input": _stream(inst.get_input_datatype(0), inst.get_folded_input_shape(0)),
-        "output": _stream(inst.get_output_datatype(), inst.get_folded_output_shape()),
+        "inputs": [
+            _port(
+                ports["s_axis"][index],
+                node.input[index],
+                inst.get_input_datatype(index),
+                inst.get_folded_input_shape(index),
+            )
+            for index in range(len(ports["s_axis"]))
+        ],
+        "outputs": [
+            _port(
+                ports["m_axis"][index],
+                node.output[index],
+                inst.get_output_datatype(index),
+                inst.get_folded_output_shape(index),
+            )
+            for index in range(len(ports["m_axis"]))
+        ],
         "parameters": _parameters(inst, node.op_type),
     }
 
 
-def _stream(datatype: BaseDataType, folded: tuple[int, ...]) -> dict[str, Any]:
+def _port(port: tuple[str, int], stream: str, datatype: BaseDataType, folded: tuple[int, ...]) -> dict[str, Any]:
     elements = int(folded[-1])
-    return {
+    layout = {
         "bits": int(datatype.bitwidth()),
         "signed": bool(datatype.signed()),
         "elements": elements,
-        "words": int(np.prod(folded)) // elements,
+        "words": prod(map(int, folded)) // elements,
     }
+    return {"port": port[0], "stream": stream, "layout": layout}
 
 
 def _parameters(inst: HWCustomOp, op: str) -> dict[str, int]:
-    attributes = {
-        MATRIX_UNIT: ("MW", "MH", "PE", "SIMD"),
-        THRESHOLDING: ("PE",),
-        FIFO: ("depth",),
-        WIDTH_CONVERTER: (),
-    }[op]
-    parameters = {name: int(inst.get_nodeattr(name)) for name in attributes}
+    parameters = {name: int(inst.get_nodeattr(key)) for key, name in PARAMETERS.get(op, {}).items()}
     if op == MATRIX_UNIT:
         parameters["weight_bits"] = int(inst.get_input_datatype(1).bitwidth())
     if op == THRESHOLDING:
-        parameters["channels"] = int(inst.get_nodeattr("NumChannels"))
-        parameters["levels"] = int(inst.get_nodeattr("numSteps"))
         parameters["threshold_bits"] = int(inst.get_input_datatype(1).bitwidth())
     return parameters
 
 
-def _write_sources(inst: HWCustomOp, entry: dict[str, Any], out: Path) -> list[str]:
-    """Copy the sources and memory files of one node; return the names of the sources."""
+def _write_sources(inst: HWCustomOp, entry: dict[str, Any], out: Path) -> Iterator[str]:
+    """Write the sources and memory files of one node; yield the names of the sources."""
+    if entry["op"] == WINDOW_REDUCER:
+        module = _window_reducer(inst)
+        for source in module.sources:
+            shutil.copyfile(FOLDER / source, out / "rtl" / source)
+        (out / "rtl" / f"{entry['name']}.v").write_text(module.wrapper(entry["module"]))
+        yield from (*module.sources, f"{entry['name']}.v")
+        return
     generated = Path(inst.get_nodeattr("code_gen_dir_ipgen"))
     library = Path(get_settings().finn_rtllib)
     paths = [Path(path) for path in inst.get_rtl_file_list(abspath=True) if Path(path).name not in UNUSED_SOURCES]
@@ -147,4 +173,16 @@ def _write_sources(inst: HWCustomOp, entry: dict[str, Any], out: Path) -> list[s
         if str(generated) in text:
             raise StageError(f"{path.name} of {entry['name']} holds the build path {generated}")
         (out / "rtl" / path.name).write_text(text)
-    return [path.name for path in paths]
+        yield path.name
+
+
+def _window_reducer(inst: HWCustomOp) -> WindowReducer:
+    kind = inst.get_input_datatype()
+    folded = inst.get_folded_output_shape()
+    return WindowReducer(
+        pe=int(inst.get_nodeattr("PE")),
+        taps=prod(inst.get_nodeattr("KernelSize")),
+        codes=IntegerType(int(kind.bitwidth()), bool(kind.signed())),
+        windows=prod(map(int, folded[:-1])),
+        reduction="largest" if inst.get_nodeattr("Function") == "MaxPool" else "sum",
+    )

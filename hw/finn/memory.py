@@ -72,6 +72,7 @@ def weight_field(node: RtlNode, row: int, column: int) -> Field:
     if not (0 <= row < outputs and 0 <= column < inputs):
         raise InputError(f"{node.name} has no weight [{row}, {column}]; its shape is ({outputs}, {inputs})")
     bits = parameters["weight_bits"]
+    column = column if node.columns is None else node.columns.place(column)
     word = row // pe * (inputs // simd) + column // simd
     return Field(f"data/{node.name}_memblock.dat", word, (row % pe * simd + column % simd) * bits, bits)
 

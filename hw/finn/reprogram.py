@@ -12,11 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from bitproof.export.integer import Affine, IntegerModel, MatMul, Threshold
+from bitproof.export.integer import Affine, IntegerModel, MaxPool, Pad, Product, Reshape, SumPool, Threshold, Transpose
 from bitproof.hw.finn.memory import Field, threshold_field
 from bitproof.hw.finn.supported import code_type
-from bitproof.hw.rtl.description import THRESHOLDING, RtlNode, read_description
+from bitproof.hw.rtl.description import RtlNode, read_description
+from bitproof.hw.rtl.providers import THRESHOLDING
 from bitproof.pipeline import StageError
+
+HOLDING_NOTHING = (MaxPool, SumPool, Pad, Reshape, Transpose)
+"""Operations without numbers that training changes."""
 
 
 def reprogram_thresholds(source: Path, target: Path, original: IntegerModel, model: IntegerModel) -> bool:
@@ -65,11 +69,13 @@ def _differ_in_thresholds_only(original: IntegerModel, model: IntegerModel) -> b
     if [node.name for node in original.nodes] != [node.name for node in model.nodes]:
         return False
     pairs = list(zip(original.nodes, model.nodes, strict=True))
-    weights = [(a, b) for a, b in pairs if isinstance(a, MatMul) and isinstance(b, MatMul)]
+    weights = [(a, b) for a, b in pairs if isinstance(a, Product) and isinstance(b, Product)]
+    moved = [a for a, b in pairs if type(a) is type(b) and isinstance(a, HOLDING_NOTHING)]
     shapes = [(a, b) for a, b in pairs if isinstance(a, Threshold) and isinstance(b, Threshold)]
     return (
-        len(weights) + len(shapes) == len(pairs)
+        len(weights) + len(shapes) + len(moved) == len(pairs)
         and all(np.array_equal(a.weights, b.weights) for a, b in weights)
+        and all(getattr(a, "window", None) == getattr(b, "window", None) for a, b in pairs)
         and all(a.thresholds.shape == b.thresholds.shape and a.lowest == b.lowest for a, b in shapes)
         and all(node.step == 1 and code_type(node).bits == node.levels.bit_length() for node, _ in shapes)
     )

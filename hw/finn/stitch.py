@@ -1,4 +1,4 @@
-"""The stage that makes one Verilog top of FINN's nodes: a chain of AXI-Streams, without Vivado."""
+"""The stage that makes one Verilog top of FINN's nodes and ours, connected by AXI-Streams, without Vivado."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StitchRtl(Stage):
     directory.
 
     Attributes:
-        fifo_depth: least depth of the FIFOs, in words.
+        fifo_depth: least depth of the FIFOs, in words; one is deeper where the throughput needs it.
     """
 
     name: ClassVar[str] = "rtl"
@@ -61,25 +61,35 @@ class StitchRtl(Stage):
         described = ctx.workdir / NODES
         generated: dict[str, Any] = json.loads(described.read_text())
         described.unlink()
-        covered = {entry["name"]: entry["layer"] for entry in summary["layers"]}
-        nodes = tuple(
-            RtlNode.model_validate({**entry, "covers": covered.get(entry["name"])}) for entry in generated["nodes"]
-        )
+        covered = {entry["name"]: entry for entry in summary["layers"]}
+        nodes = tuple(_node(entry, covered.get(entry["name"])) for entry in generated["nodes"])
+        streams = {name: str(generated[name]) for name in ("input_stream", "output_stream")}
         for name in generated["sources"]:
             path = ctx.workdir / "rtl" / name
             path.write_text(apply_patches(name, path.read_text()))
-        (ctx.workdir / "rtl" / f"{TOP}.sv").write_text(top_module(nodes))
+        (ctx.workdir / "rtl" / f"{TOP}.sv").write_text(top_module(nodes, **streams))
         description = RtlDescription(
             part=part,
             clock_ns=clock_ns,
             fifo_depth=self.fifo_depth,
             files=tuple(f"rtl/{name}" for name in (*generated["sources"], f"{TOP}.sv")),
             nodes=nodes,
+            **streams,
+            slowest_node=str(generated["slowest_node"]),
+            slowest_cycles=int(generated["slowest_cycles"]),
+            input_shape=tuple(summary["input_shape"]),
+            output_shape=tuple(summary["output_shape"]),
             output_bias=tuple(summary["output_bias"]),
             estimates={"initiation_interval": summary["estimated_initiation_interval"], **summary["finn_estimates"]},
         )
         _write_json(description, ctx.workdir / FILE)
         return {}
+
+
+def _node(entry: Mapping[str, Any], layer: Mapping[str, Any] | None) -> RtlNode:
+    """Return the node described by *entry*, with what it carries out of the integer model."""
+    covers = {} if layer is None else {"covers": layer["layer"], "columns": layer.get("columns")}
+    return RtlNode.model_validate({**entry, **covers})
 
 
 def _write_json(description: RtlDescription, path: Path) -> None:

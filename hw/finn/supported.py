@@ -1,45 +1,35 @@
-"""The hardware that FINN makes of a network: matrix and thresholding units in turn, checked before FINN is started.
+"""The limits of FINN's RTL layers and ours, checked before FINN is started.
 
 FINN itself falls back to HLS without an error, or ends with one that names no layer, so the limits are stated here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from math import prod
 
 import numpy as np
 
 from bitproof.export.integer import (
     EXACT_FLOAT32,
-    IntegerModel,
+    Conv,
     IntegerType,
     MatMul,
+    MaxPool,
+    Node,
+    Pad,
     Ranges,
+    Shape,
     Threshold,
+    Window,
     hull,
 )
-from bitproof.export.program.perceptron import perceptron_of
-from bitproof.export.program.schedule import schedule
-from bitproof.pipeline import StageError
+from bitproof.pipeline import Codes, StageError
 
+TARGET = "FINN's RTL"
+"""What messages call it."""
+OPERATIONS = "matmul, conv, max-pool, sum-pool, threshold, bias"
 MIN_UNIT_BITS, MAX_UNIT_BITS = 2, 8
-
-
-@dataclass(frozen=True, slots=True)
-class Hardware:
-    """What FINN builds of a network.
-
-    Attributes:
-        input: type of the input codes in hardware.
-        inputs: number of input codes.
-        nodes: one for each unit, in the order of the data; each has the name of the node that it carries out.
-        output_bias: what is added to what the hardware gives, by the program that reads it; empty for nothing.
-    """
-
-    input: IntegerType
-    inputs: int
-    nodes: tuple[MatMul | Threshold, ...]
-    output_bias: tuple[int, ...]
 
 
 def weight_type(node: MatMul) -> IntegerType:
@@ -53,37 +43,7 @@ def weight_type(node: MatMul) -> IntegerType:
 
 def code_type(node: Threshold) -> IntegerType:
     """Return the type of the output codes in hardware: the narrowest of at least 2 bits, unsigned if it can be."""
-    return _wide_enough(IntegerType.smallest_for(min(node.lowest, 0), node.highest))
-
-
-def hardware_of(model: IntegerModel) -> Hardware:
-    """Return what FINN builds of *model*.
-
-    Raises:
-        StageError: FINN's RTL layers cannot carry it out; the message names the layer and what would work.
-    """
-    layers = perceptron_of(schedule(model), "FINN's RTL").layers
-    source = _wide_enough(model.input)
-    nodes: list[MatMul | Threshold] = []
-    current = source
-    for layer in layers:
-        _require_matmul(layer.product, current)
-        nodes.append(layer.product)
-        if layer.thresholds is not None:
-            _require_activation(layer.thresholds)
-            current = code_type(layer.thresholds)
-            nodes.append(in_steps_of_one(layer.thresholds, layer.accumulators))
-    bias = layers[-1].bias
-    return Hardware(source, model.inputs, tuple(nodes), () if bias is None else tuple(bias.offsets.tolist()))
-
-
-def require_supported(model: IntegerModel) -> None:
-    """Check that FINN's RTL layers can carry out *model*.
-
-    Raises:
-        StageError: they cannot; the message names the layer and what would work.
-    """
-    hardware_of(model)
+    return wide_enough(IntegerType.smallest_for(min(node.lowest, 0), node.highest))
 
 
 def in_steps_of_one(node: Threshold, reachable: Ranges) -> Threshold:
@@ -105,11 +65,91 @@ def in_steps_of_one(node: Threshold, reachable: Ranges) -> Threshold:
     return replace(node, thresholds=rows, output=kind, lowest=kind.minimum, step=1)
 
 
-def _wide_enough(kind: IntegerType) -> IntegerType:
+def wide_enough(kind: IntegerType) -> IntegerType:
+    """Return *kind*, or the type of two bits: no unit takes fewer."""
     return IntegerType(max(kind.bits, MIN_UNIT_BITS), kind.signed)
 
 
-def _require_activation(node: Threshold) -> None:
+def sum_type(codes: IntegerType, taps: int) -> IntegerType:
+    """Return the type of a sum of *taps* codes of the type *codes*."""
+    return IntegerType.smallest_for(taps * codes.minimum, taps * codes.maximum)
+
+
+def on_two_axes(window: Window, padding: Pad | None) -> Window:
+    """Return *window* with *padding* before it, on the rows and columns of an image; a sequence is one row."""
+    begin, end = window.begin, window.end
+    if padding is not None:
+        begin = tuple(a + b for a, b in zip(begin, padding.begin, strict=True))
+        end = tuple(a + b for a, b in zip(end, padding.end, strict=True))
+    if len(window.kernel) == 2:
+        return Window(window.kernel, window.strides, begin, end, window.dilations)
+    return Window((1, *window.kernel), (1, *window.strides), (0, *begin), (0, *end), (1, *window.dilations))
+
+
+def require_plain(places: Codes, moving: str) -> None:
+    """Check that codes whose *places* are these stay where they are.
+
+    Raises:
+        StageError: they do not; the nodes *moving* move them.
+    """
+    if (places != np.arange(places.size)).any():
+        raise StageError(f"{TARGET} has no form for {moving}, which moves codes; it takes chains of {OPERATIONS}")
+
+
+def require_window(node: Node, source: Shape, window: Window) -> None:
+    """Check that FINN's window generator takes *window* on an image of the stream shape *source*.
+
+    Raises:
+        StageError: it does not.
+    """
+    height, width = (b + size + e for b, size, e in zip(window.begin, source[:2], window.end, strict=True))
+    if window.strides[0] > height or window.strides[1] > width:
+        raise StageError(
+            f"layer {node.name!r} has strides {window.strides} on an image of {height} x {width}; {TARGET} "
+            "takes strides up to its size. With one window on an axis, any stride gives the same: use 1"
+        )
+    if prod(window.kernel) > 1 and _leaps(width, window):
+        raise StageError(
+            f"layer {node.name!r} has strides {window.strides} over a kernel of {window.kernel[0]} x "
+            f"{window.kernel[1]}; from row to row FINN's window generator leaps over more codes than it holds. Use a "
+            "stride of at most the kernel's height"
+        )
+
+
+def _leaps(width: int, window: Window) -> bool:
+    """Tell whether the generator would leap from the last window of a row to the next row beyond what its memory holds.
+
+    It keeps the codes from the first tap of a window to its last, and, with strides, those that it may take early.
+    """
+    (tall, wide), (down, across), (below, beside) = window.kernel, window.strides, window.dilations
+    span = (wide - 1) * beside + 1
+    held = (tall - 1) * below * width + span
+    early = max(0, across - 1 - tall * wide) + max(0, (down - 1) * width - tall * wide)
+    columns = (width - span) // across + 1
+    unseen = width % (span + (columns - 1) * across)
+    leap = unseen + span + (down - 1) * width + 1 - held
+    return abs(leap) > held + early
+
+
+def require_max_pool(node: MaxPool, window: Window, codes: IntegerType) -> None:
+    """Check that the code 0, which FINN pads with, never wins over *codes*.
+
+    Raises:
+        StageError: it does.
+    """
+    if window.padded and codes.signed:
+        raise StageError(
+            f"layer {node.name!r} takes maxima with padding over {codes} codes; {TARGET} pads with the code 0, which "
+            "would win over negative ones. Use an activation without negative codes, or no padding"
+        )
+
+
+def require_activation(node: Threshold) -> None:
+    """Check that FINN's thresholding unit takes *node*.
+
+    Raises:
+        StageError: it does not.
+    """
     kind = code_type(node)
     if kind.bits > MAX_UNIT_BITS:
         raise StageError(
@@ -123,21 +163,39 @@ def _require_activation(node: Threshold) -> None:
         )
 
 
-def _require_matmul(node: MatMul, codes: IntegerType) -> None:
-    weights = weight_type(node)
+def require_one_group(node: Conv) -> None:
+    """Check that every output of *node* sees all input channels.
+
+    Raises:
+        StageError: it does not.
+    """
+    if node.groups != 1:
+        raise StageError(
+            f"layer {node.name!r} is a convolution in {node.groups} groups; {TARGET} takes convolutions of which every "
+            "output sees all input channels (groups = 1)"
+        )
+
+
+def require_product(node: Node, matrix: MatMul, codes: IntegerType) -> None:
+    """Check that FINN's matrix unit takes *matrix*, the weights of *node*, and *codes*.
+
+    Raises:
+        StageError: it does not.
+    """
+    weights = weight_type(matrix)
     if weights.bits > MAX_UNIT_BITS:
         raise StageError(
-            f"layer {node.name!r} has weights {int(node.weights.min())}..{int(node.weights.max())}, which take "
+            f"layer {node.name!r} has weights {int(matrix.weights.min())}..{int(matrix.weights.max())}, which take "
             f"{weights.bits} bits without the most negative code; FINN's RTL takes 2..{MAX_UNIT_BITS}. Quantize them "
             "to a narrow range, or to fewer bits (in a configuration: model.weight_bits)"
         )
     if codes.bits > MAX_UNIT_BITS:
         raise StageError(
             f"layer {node.name!r} takes {codes} input codes; FINN's RTL takes {MAX_UNIT_BITS} bits at most. "
-            "Quantize the input to as many (in a configuration: model.input_bits)"
+            "Quantize them to as many (in a configuration: model.input_bits, model.act_bits)"
         )
     largest_code = max(-codes.minimum, codes.maximum)
-    largest_sum = largest_code * int(np.abs(node.weights).sum(axis=1).max())
+    largest_sum = largest_code * int(np.abs(matrix.weights).sum(axis=1).max())
     if largest_sum >= EXACT_FLOAT32:
         raise StageError(
             f"layer {node.name!r} has accumulators of magnitude up to {largest_sum}; FINN's Python execution is exact "

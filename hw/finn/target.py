@@ -68,7 +68,7 @@ class FinnTarget(Target):
 
     def require_supported(self, model: IntegerModel) -> None:
         """Check what FINN's RTL layers can carry out, without starting FINN."""
-        from bitproof.hw.finn.supported import require_supported
+        from bitproof.hw.finn.walk import require_supported
 
         require_supported(model)
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bitproof.hw.rtl.description import MATRIX_UNIT, THRESHOLDING, TOP, RtlDescription, RtlNode
+from bitproof.hw.rtl.description import TOP, RtlDescription, RtlNode
+from bitproof.hw.rtl.providers import MATRIX_UNIT, THRESHOLDING
 from bitproof.hw.rtl.stream import StreamLayout
 from bitproof.hw.rtl.top import Stream, instance
 
@@ -24,7 +25,7 @@ class Unit:
         index: the bit of ``clock``, and the value of ``unit`` that selects its output.
         name: name of its instance.
         node: the node; None for the stitched top.
-        input: its input stream.
+        input: its input stream, of one sample for the top, of one vector for a unit.
         output: its output stream.
     """
 
@@ -74,7 +75,9 @@ def bench_module(units: Sequence[Unit]) -> str:
 def _instance(unit: Unit, source: Stream, target: Stream) -> str:
     clock = f"clock[{unit.index}]"
     if unit.node is not None:
-        return instance(unit.node, unit.name, clock=clock, reset_n="reset_n", source=source, target=target)
+        ((taken,), (given,)) = unit.node.inputs, unit.node.outputs
+        streams = {taken.stream: source, given.stream: target}
+        return instance(unit.node, unit.name, clock=clock, reset_n="reset_n", streams=streams)
     return (
         f"  {TOP} {unit.name} (\n    .ap_clk({clock}),\n    .ap_rst_n(reset_n),\n"
         f"    .s_axis_tdata({source.data}),\n    .s_axis_tvalid({source.valid}),\n    .s_axis_tready({source.ready}),\n"

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from bitproof.hw.rtl.bench import Unit
-from bitproof.hw.rtl.description import MATRIX_UNIT, THRESHOLDING, Op, read_description
+from bitproof.hw.rtl.description import read_description
+from bitproof.hw.rtl.host_order import from_stream, to_stream
 from bitproof.hw.rtl.output_bias import add_output_bias
+from bitproof.hw.rtl.providers import MATRIX_UNIT, THRESHOLDING, Op
 from bitproof.hw.rtl.simulator import Measurement, Simulator, Stimulus, simulator_for
 from bitproof.pipeline import Artifact, Codes, InputError, WeightSign
 from bitproof.pipeline.toolchain import VERILATOR
@@ -45,10 +47,11 @@ class RtlExecutor:
     def __call__(self, codes: Codes) -> Codes:
         """Run *codes*, shape (N, inputs), through the stitched top and return the output codes, shape (N, outputs).
 
-        A bias of the outputs, which the RTL does not hold, is added to what it gives.
+        Both are in the order of the model, channels first. A bias of the outputs, which the RTL does not hold, is added
+        to what it gives.
         """
-        accumulators = self._vectors(self._compiled().units[0], codes)[0]
-        return add_output_bias(accumulators, self._description.output_bias)
+        accumulators = self._images(codes)[0]
+        return add_output_bias(from_stream(accumulators, self._description.output_shape), self._description.output_bias)
 
     def requantize(self, node: str, first: int, last: int) -> Codes:
         """Run every accumulator from *first* to *last* through the thresholding unit of *node*, in all its channels.
@@ -91,24 +94,30 @@ class RtlExecutor:
     def multiply(self, node: str, codes: Codes) -> Codes:
         """Run *codes*, shape (N, inputs), through the matrix unit of *node* with its weight memory.
 
+        A convolution takes what one of its windows shows, shape (channels, *kernel) as a vector.
+
         Returns:
             The accumulators, shape (N, outputs).
         """
-        return self._vectors(self._unit_of(node, MATRIX_UNIT), codes)[0]
+        unit = self._unit_of(node, MATRIX_UNIT)
+        self._require_shape(unit, codes)
+        columns = None if unit.node is None else unit.node.columns
+        return self._vectors(unit, codes if columns is None else codes[:, columns.streamed])[0]
 
     def measure(self, codes: Codes) -> Mapping[str, int | float | str]:
         """Return cycles and throughput, measured without pauses on the first of *codes*, beside FINN's estimates.
 
         Fewer than 64 images are repeated: the cycles do not depend on them.
         """
-        unit = self._compiled().units[0]
-        _, measured = self._vectors(unit, np.resize(codes, (MEASURED_SAMPLES, codes.shape[1])), stall_percent=0)
+        _, measured = self._images(np.resize(codes, (MEASURED_SAMPLES, codes.shape[1])), stall_percent=0)
         description = self._description
         return {
             "simulator": f"verilator {VERILATOR.version()}",
             "part": description.part,
             "clock_ns": description.clock_ns,
             "cycles_per_image": measured.initiation_interval,
+            "slowest_node": description.slowest_node,
+            "slowest_node_cycles": description.slowest_cycles,
             "latency_cycles": measured.latency_cycles,
             "images_per_s_at_clock": round(1e9 / (description.clock_ns * measured.initiation_interval)),
             **({"output_bias": "added to what the RTL gives"} if description.output_bias else {}),
@@ -126,9 +135,18 @@ class RtlExecutor:
         wanted = self._description.unit(node, op)
         return next(unit for unit in self._compiled().units if unit.node == wanted)
 
-    def _vectors(self, unit: Unit, codes: Codes, stall_percent: int | None = None) -> tuple[Codes, Measurement]:
+    def _images(self, codes: Codes, stall_percent: int | None = None) -> tuple[Codes, Measurement]:
+        """Run *codes* in the order of the model; return the output codes in the order of the stream."""
+        top = self._compiled().units[0]
+        self._require_shape(top, codes)
+        return self._vectors(top, to_stream(codes, self._description.input_shape), stall_percent)
+
+    def _require_shape(self, unit: Unit, codes: Codes) -> None:
         if codes.ndim != 2 or codes.shape[1] != unit.input.channels or not len(codes):
             raise InputError(f"{unit.name} takes codes of shape (N >= 1, {unit.input.channels}), not {codes.shape}")
+
+    def _vectors(self, unit: Unit, codes: Codes, stall_percent: int | None = None) -> tuple[Codes, Measurement]:
+        self._require_shape(unit, codes)
         try:
             words = unit.input.pack(codes.reshape(-1, unit.input.elements))
         except ValueError as error:

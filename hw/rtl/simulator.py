@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,7 +122,7 @@ class Simulator:
         """
         source, target = workdir / f"{unit.name}.in", workdir / f"{unit.name}.out"
         stimulus.words.tofile(source)
-        arguments = {
+        arguments: dict[str, int | str | Path] = {
             "unit": unit.index,
             "input": source.resolve(),
             "input-bytes": unit.input.word_bytes,
@@ -130,27 +130,14 @@ class Simulator:
             "output": target.resolve(),
             "output-bytes": unit.output.word_bytes,
             "outputs": stimulus.outputs,
-            "words-in": unit.input.words,
             "words-out": unit.output.words,
             "stall": stall_percent,
             "seed": seed,
             "idle-limit": self.idle_limit,
         }
-        argv = [str(self.executable), *(f"+{name}={value}" for name, value in arguments.items())]
-        argv += ["+verilator+rand+reset+2", f"+verilator+seed+{seed + 1}"]
-        stdout = run_program(
-            argv,
-            needed_by=NEEDED_BY,
-            cwd=memories,
-            log=workdir / "simulation.log",
-            timeout_s=RUN_TIMEOUT_S,
-            confined=Confinement(readable=(memories.resolve(),), writable=(workdir.resolve(),)),
-        )
-        measured = json.loads(stdout.strip().splitlines()[-1])
+        measured = run_bench(self.executable, arguments, memories=memories, workdir=workdir, seed=seed)
         words = np.fromfile(target, dtype=np.uint8).reshape(-1, unit.output.word_bytes)
-        return words, Measurement(
-            int(measured["cycles"]), int(measured["latency_cycles"]), float(measured["initiation_interval"])
-        )
+        return words, measured
 
 
 def simulator_for(description: RtlDescription, artifact: Path, *, cache: Path, workdir: Path) -> Simulator:
@@ -165,7 +152,25 @@ def simulator_for(description: RtlDescription, artifact: Path, *, cache: Path, w
     for name, text in sources.items():
         require_known_tasks(name, text)
     sources["rtl/bench.sv"] = bench_module(units)
-    sources["harness.cpp"] = HARNESS.read_text()
+    executable = compiled_bench(sources, cache=cache, workdir=workdir)
+    # While every node works on one sample, nothing may enter or leave.
+    idle_limit = START_UP_CYCLES + (len(description.nodes) + 1) * description.slowest_cycles
+    return Simulator(executable, units, idle_limit)
+
+
+def compiled_bench(sources: Mapping[str, str], *, cache: Path, workdir: Path) -> Path:
+    """Return the program that the module ``bench`` in *sources* was compiled to, now or before.
+
+    Args:
+        sources: text of the Verilog files by their path, in compile order; they lie in ``rtl``.
+        cache: a folder for compiled simulators.
+        workdir: an existing folder for the log.
+
+    Raises:
+        ToolMissingError: Verilator, make or g++ is not installed.
+        StageError: they failed.
+    """
+    sources = {**sources, "harness.cpp": HARNESS.read_text()}
     folder = cache / _key(sources)
     if not _is_whole(folder):
         cache.mkdir(parents=True, exist_ok=True)
@@ -177,12 +182,39 @@ def simulator_for(description: RtlDescription, artifact: Path, *, cache: Path, w
             _commit(build / "obj" / EXECUTABLE, folder)
         finally:
             shutil.rmtree(build, ignore_errors=True)
-    # While every node works on one sample, nothing may enter or leave.
-    idle_limit = START_UP_CYCLES + (len(description.nodes) + 1) * description.estimates["initiation_interval"]
-    return Simulator((folder / EXECUTABLE).resolve(), units, idle_limit)
+    return (folder / EXECUTABLE).resolve()
 
 
-def _key(sources: dict[str, str]) -> str:
+def run_bench(
+    executable: Path, arguments: Mapping[str, int | str | Path], *, memories: Path, workdir: Path, seed: int
+) -> Measurement:
+    """Run a compiled bench with the *arguments* that ``harness.cpp`` lists; it may write into *workdir* only.
+
+    Args:
+        executable: what :func:`compiled_bench` returned.
+        arguments: by their names.
+        memories: the folder that holds ``data/``.
+        workdir: an existing folder for the files exchanged and the log.
+        seed: of the bits that the RTL leaves uninitialized.
+
+    Raises:
+        StageError: the unit is stuck, or one of its assertions failed.
+    """
+    argv = [str(executable), *(f"+{name}={value}" for name, value in arguments.items())]
+    argv += ["+verilator+rand+reset+2", f"+verilator+seed+{seed + 1}"]
+    stdout = run_program(
+        argv,
+        needed_by=NEEDED_BY,
+        cwd=memories,
+        log=workdir / "simulation.log",
+        timeout_s=RUN_TIMEOUT_S,
+        confined=Confinement(readable=(memories.resolve(),), writable=(workdir.resolve(),)),
+    )
+    measured = json.loads(stdout.strip().splitlines()[-1])
+    return Measurement(int(measured["cycles"]), int(measured["latency_cycles"]), float(measured["initiation_interval"]))
+
+
+def _key(sources: Mapping[str, str]) -> str:
     """Return the hash of the sources, in compile order, and of the tools and flags."""
     hasher = hashlib.sha256()
     versions = (VERILATOR.version(), GXX.version())
@@ -191,7 +223,7 @@ def _key(sources: dict[str, str]) -> str:
     return hasher.hexdigest()[:32]
 
 
-def _compile(sources: dict[str, str], build: Path, *, log: Path) -> None:
+def _compile(sources: Mapping[str, str], build: Path, *, log: Path) -> None:
     build, log = build.resolve(), log.resolve()
     (build / "rtl").mkdir()
     for name, text in sources.items():

@@ -51,6 +51,10 @@ class StreamLayout(Record):
         """Number of elements of one sample."""
         return self.elements * self.words
 
+    def of(self, channels: int) -> StreamLayout:
+        """Return the same words, as many as *channels* elements take."""
+        return self.model_copy(update={"words": channels // self.elements})
+
     @property
     def minimum(self) -> int:
         """Smallest integer that an element can hold."""

@@ -1,16 +1,13 @@
-"""The Verilog top of a chain of nodes: every stream of one goes into the next."""
+"""The Verilog top of a graph of nodes: every stream leaves one node and enters one other."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
-from bitproof.hw.rtl.description import FIFO, MATRIX_UNIT, THRESHOLDING, TOP, RtlNode
+from bitproof.hw.rtl.description import TOP, RtlNode, RtlPort
+from bitproof.hw.rtl.providers import AXI_LITE, MATRIX_UNIT, PROVIDERS
 from bitproof.pipeline import StageError
-
-AXI_LITE = ("AWVALID", "AWADDR", "WVALID", "WDATA", "WSTRB", "BREADY", "ARVALID", "ARADDR", "RREADY")
-"""Inputs of the configuration bus, which stays unused: weights and thresholds are fixed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +28,12 @@ class Stream:
         return f"  wire [{width_bits - 1}:0] {self.data};\n  wire {self.valid}, {self.ready};\n"
 
 
-def instance(node: RtlNode, name: str, *, clock: str, reset_n: str, source: Stream, target: Stream) -> str:
-    """Return the Verilog that instantiates *node* as *name* between *source* and *target*.
+HOST_INPUT = Stream("s_axis_tdata", "s_axis_tvalid", "s_axis_tready")
+HOST_OUTPUT = Stream("m_axis_tdata", "m_axis_tvalid", "m_axis_tready")
+
+
+def instance(node: RtlNode, name: str, *, clock: str, reset_n: str, streams: Mapping[str, Stream]) -> str:
+    """Return the Verilog that instantiates *node* as *name*; *streams* are the wires of its streams, by their name.
 
     A matrix unit comes with the memory that streams its weights.
     """
@@ -41,13 +42,10 @@ def instance(node: RtlNode, name: str, *, clock: str, reset_n: str, source: Stre
     if node.op == MATRIX_UNIT:
         weights = Stream.named(f"{name}_weights")
         before = weights.declare(weight_stream_bits(node)) + _weight_memory(node, name, weights, clock, reset_n)
-        ports += [("ap_clk2x", clock), *_stream_ports("in1_V_T", weights)]
-    if node.op == THRESHOLDING:
-        ports += [*((f"s_axilite_{port}", "'0") for port in AXI_LITE), ("in1_V_TVALID", "'0"), ("in1_V_TDATA", "'0")]
-        ports += [("in1_V_TREADY", "")]
-    if node.op == FIFO:
-        ports += [("count", ""), ("maxcount", "")]
-    ports += [*_stream_ports("in0_V_T", source), *_stream_ports("out0_V_T", target)]
+        ports += [("ap_clk2x", clock), *_stream_ports("in1_V", weights)]
+    ports += PROVIDERS[node.op].ties
+    for port in (*node.inputs, *node.outputs):
+        ports += _stream_ports(port.port, streams[port.stream])
     return before + _instantiate(node.module, name, ports)
 
 
@@ -66,7 +64,7 @@ def _weight_memory(node: RtlNode, name: str, weights: Stream, clock: str, reset_
 
 
 def _stream_ports(prefix: str, stream: Stream) -> list[tuple[str, str]]:
-    return [(f"{prefix}DATA", stream.data), (f"{prefix}VALID", stream.valid), (f"{prefix}READY", stream.ready)]
+    return [(f"{prefix}_TDATA", stream.data), (f"{prefix}_TVALID", stream.valid), (f"{prefix}_TREADY", stream.ready)]
 
 
 def _instantiate(module: str, name: str, ports: Sequence[tuple[str, str]]) -> str:
@@ -74,30 +72,52 @@ def _instantiate(module: str, name: str, ports: Sequence[tuple[str, str]]) -> st
     return f"  {module} {name} (\n    {connections}\n  );\n"
 
 
-def top_module(nodes: Sequence[RtlNode]) -> str:
-    """Return the Verilog module ``finn_top``: *nodes* in a chain, with one input and one output stream.
+def top_module(nodes: Sequence[RtlNode], input_stream: str, output_stream: str) -> str:
+    """Return the Verilog module ``finn_top``: *nodes* with their streams, of which the host fills one and empties one.
 
     Raises:
-        StageError: two neighbours disagree about the width of the stream between them.
+        StageError: a stream is not filled once and emptied once, or both ends disagree about its width.
     """
-    for producer, consumer in pairwise(nodes):
-        if producer.output.width_bits != consumer.input.width_bits:
+    fills = _ports([(node, port) for node in nodes for port in node.outputs], "filled", input_stream)
+    empties = _ports([(node, port) for node in nodes for port in node.inputs], "emptied", output_stream)
+    for stream, (node, _) in fills.items():
+        if stream not in empties and stream != output_stream:
+            raise StageError(f"nothing empties the stream {stream}, which {node.name} fills")
+    for stream, (node, _) in empties.items():
+        if stream not in fills and stream != input_stream:
+            raise StageError(f"nothing fills the stream {stream}, which {node.name} empties")
+    if input_stream not in empties or output_stream not in fills:
+        raise StageError(f"the host fills {input_stream} and empties {output_stream}; no node does the rest")
+    wires = {stream: Stream.named(stream) for stream in fills if stream != output_stream}
+    lines = []
+    for stream, wire in wires.items():
+        (producer, filled), (consumer, emptied) = fills[stream], empties[stream]
+        if filled.layout.width_bits != emptied.layout.width_bits:
             raise StageError(
-                f"{producer.name} has an output of {producer.output.width_bits} bits and {consumer.name} an input of "
-                f"{consumer.input.width_bits}; no width converter was inserted"
+                f"{producer.name} has an output of {filled.layout.width_bits} bits and {consumer.name} an input of "
+                f"{emptied.layout.width_bits}; no width converter was inserted"
             )
-    streams = [Stream("s_axis_tdata", "s_axis_tvalid", "s_axis_tready")]
-    streams += [Stream.named(f"stream_{position}") for position in range(1, len(nodes))]
-    streams.append(Stream("m_axis_tdata", "m_axis_tvalid", "m_axis_tready"))
-    header = (
+        lines.append(wire.declare(filled.layout.width_bits))
+    streams = {**wires, input_stream: HOST_INPUT, output_stream: HOST_OUTPUT}
+    lines += [instance(node, node.name, clock="ap_clk", reset_n="ap_rst_n", streams=streams) for node in nodes]
+    return "".join([_header(empties[input_stream][1], fills[output_stream][1]), *lines, "endmodule\n"])
+
+
+def _ports(ports: Sequence[tuple[RtlNode, RtlPort]], done: str, host: str) -> dict[str, tuple[RtlNode, RtlPort]]:
+    """Return node and port by stream; no stream is *done* twice, and *host* by the host alone."""
+    found: dict[str, tuple[RtlNode, RtlPort]] = {}
+    for node, port in ports:
+        if port.stream in found or port.stream == host:
+            other = "the host" if port.stream == host else found[port.stream][0].name
+            raise StageError(f"the stream {port.stream} is {done} twice, by {other} and by {node.name}")
+        found[port.stream] = (node, port)
+    return found
+
+
+def _header(source: RtlPort, target: RtlPort) -> str:
+    return (
         f"module {TOP} (\n  input ap_clk,\n  input ap_rst_n,\n"
-        f"  input [{nodes[0].input.width_bits - 1}:0] s_axis_tdata,\n  input s_axis_tvalid,\n  output s_axis_tready,\n"
-        f"  output [{nodes[-1].output.width_bits - 1}:0] m_axis_tdata,\n  output m_axis_tvalid,\n"
+        f"  input [{source.layout.width_bits - 1}:0] s_axis_tdata,\n  input s_axis_tvalid,\n  output s_axis_tready,\n"
+        f"  output [{target.layout.width_bits - 1}:0] m_axis_tdata,\n  output m_axis_tvalid,\n"
         f"  input m_axis_tready\n);\n"
     )
-    lines = [stream.declare(node.output.width_bits) for stream, node in zip(streams[1:-1], nodes, strict=False)]
-    lines += [
-        instance(node, node.name, clock="ap_clk", reset_n="ap_rst_n", source=source, target=target)
-        for node, source, target in zip(nodes, streams, streams[1:], strict=False)
-    ]
-    return "".join([header, *lines, "endmodule\n"])

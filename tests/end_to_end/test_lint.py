@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cases_of_graphs  # noqa: F401  it registers its cases
 import numpy as np
 import onnx
 import pytest
 from foreign_files import FILES
 from qonnx_files import QonnxFile, random_mlp
+from small_graphs import CASES
 
 from bitproof.cli import run_command_line
 from bitproof.export.integer import MatMul
@@ -42,11 +44,11 @@ def test_a_perceptron_deploys_everywhere(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.end_to_end
 def test_the_targets_of_a_configuration_can_be_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "images.yaml"
-    model = "{name: cnn, channels: [4], hidden: [8], weight_bits: 2, act_bits: 2}"
+    model = "{name: resnet8, width: 0.25, weight_bits: 2, act_bits: 2}"
     config.write_text(f"name: images\ndata: {{name: digits}}\nmodel: {model}\ntargets: [finn]\n")
     code, found = linted(capsys, config)
     assert code == 1
-    assert "FINN's RTL has no form for conv0 (conv)" in found["targets"][0]["why"]
+    assert "FINN's RTL has no form for add0 (add)" in found["targets"][0]["why"]
     code, found = linted(capsys, config, "--target", "onnx-int8")
     assert code == 0
     assert [target["target"] for target in found["targets"]] == ["onnx-int8"]
@@ -161,13 +163,13 @@ def test_every_node_that_cannot_be_lowered_is_listed(tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.end_to_end
-def test_convolutions_are_refused_by_name_where_a_target_lacks_them(
+def test_depthwise_convolutions_are_refused_by_name_where_a_target_lacks_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A target without convolutions names the node; which targets have them may change, FINN's RTL here has none."""
-    code, found = linted(capsys, CONFIGS / "fashion_mnist_cnn.yaml", "--target", "finn")
+    """A target without depthwise convolutions names the node; which have them may change, FINN's RTL has none yet."""
+    code, found = linted(capsys, CONFIGS / "speech_commands_ds_cnn.yaml", "--target", "finn")
     assert code == 1
-    assert "conv0 (conv)" in found["targets"][0]["why"]
+    assert "layer 'conv1' is a convolution in 64 groups" in found["targets"][0]["why"]
     assert found["unsupported"] == []
 
 
@@ -212,8 +214,9 @@ def test_the_table_names_layers_targets_and_reasons(tmp_path: Path, capsys: pyte
     assert run_command_line(["lint", str(free_scales(tmp_path / "model.onnx"))]) == 0
     out = capsys.readouterr().out
     assert all(word in out for word in ("fc0", "matmul", "by order", "takes it", "- act0: float32 may decide"))
-    onnx.save_model(FILES["channels-last"](), tmp_path / "images.onnx")
-    assert run_command_line(["lint", str(tmp_path / "images.onnx")]) == 0
+    branches = CASES["Add of accumulators with biases, a batch norm behind it"]()
+    path = branches.file.save(tmp_path / "sum" / "m.onnx", branches.inputs, branches.output, branches.outputs)
+    assert run_command_line(["lint", str(path)]) == 0
     assert "refuses" in capsys.readouterr().out
 
 
@@ -221,8 +224,8 @@ def test_the_table_names_layers_targets_and_reasons(tmp_path: Path, capsys: pyte
 def test_values_of_a_configuration_can_be_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changed = ("--set", "model.name=cnn", "--set", "model.channels=[4]", "--set", "targets=[finn]")
     code, found = linted(capsys, CONFIGS / "digits_mlp.yaml", *changed)
-    assert code == 1
-    assert "FINN's RTL has no form for conv0 (conv)" in found["targets"][0]["why"]
+    assert code == 0
+    assert found["layers"][0]["name"] == "conv0"
     random_mlp(tmp_path / "net.onnx", 3)
     code, found = linted(capsys, tmp_path / "net.onnx", "--set", "model.act_bits=1")
     assert code == 2

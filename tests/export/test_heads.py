@@ -23,7 +23,7 @@ from bitproof.export.lower import lower_file
 from bitproof.export.lowering import Lowered, origins_of
 from bitproof.export.qonnx_executor import QonnxExecutor
 from bitproof.export.qonnx_executor import execute as execute_qonnx
-from bitproof.hw.finn.supported import require_supported
+from bitproof.hw.finn.walk import require_supported
 from bitproof.pipeline import Artifact, Codes, InputError, StageContext, StageError
 from bitproof.pipeline.import_config import source_file
 
@@ -137,7 +137,7 @@ def test_heads_that_cannot_be_carried_are_refused_by_name(tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"third \(Softmax\): is not the last node"):
         lowered(two_heads(third="Softmax"), tmp_path)
     model = lowered(two_heads(), tmp_path).model
-    with pytest.raises(StageError, match=r"has no form for conv0 \(conv\), .*concat\d \(concat\);"):
+    with pytest.raises(StageError, match=r"has no form for .*concat\d \(concat\);"):
         require_supported(model)
 
 

@@ -17,7 +17,7 @@ from rtl_builds import build_rtl
 from bitproof.export.integer import Affine, IntegerModel, run
 from bitproof.export.proofs import prove_matrix_units, prove_requantization
 from bitproof.hw.finn import FinnExecutor
-from bitproof.hw.finn.supported import require_supported
+from bitproof.hw.finn.walk import require_supported
 from bitproof.hw.mcu.plan import plan_network
 from bitproof.hw.rtl.executor import RtlExecutor
 from bitproof.pipeline import InputError, StageError, compare_codes

@@ -12,7 +12,7 @@ from integer_networks import random_codes, random_network
 from bitproof.export.integer import IntegerModel, run
 from bitproof.hw.calibrate import Samples, Settings, held_out_loss, original_of, run_session
 from bitproof.hw.faults import Chip, FaultSpec, FaultyExecutor
-from bitproof.hw.finn.supported import require_supported
+from bitproof.hw.finn.walk import require_supported
 from bitproof.pipeline import Executor, InputError, StageError
 
 MODEL = replace(

@@ -101,8 +101,9 @@ from pathlib import Path
 from bitproof.export.integer import IntegerType, load
 from bitproof.hw.finn import hardware_layers
 from bitproof.hw.finn.child import main
-from bitproof.hw.finn.supported import Hardware, hardware_of
-narrow = lambda model: Hardware(IntegerType(1, signed=False), model.inputs, hardware_of(model).nodes, ())
+from dataclasses import replace
+from bitproof.hw.finn.walk import hardware_of
+narrow = lambda model: replace(hardware_of(model), input=IntegerType(1, signed=False))
 hardware_layers.hardware_of = narrow
 sys.exit(main(sys.argv[1:]))
 """
@@ -111,22 +112,53 @@ sys.exit(main(sys.argv[1:]))
 
 def test_a_fall_back_to_hls_is_an_error(tmp_path: Path) -> None:
     source = integer_artifact(random_network((16, 3), 1, source=IntegerType(1, signed=False)), tmp_path / "integer")
-    (tmp_path / "out").mkdir()
-    refusal = tmp_path / "refusal"
-    arguments = ["build", refusal, source.path, tmp_path / "out", "xc7z020clg400-1", "10", "100"]
+    assert refused_by(BINARY_INPUT, source, tmp_path).startswith(
+        "FINN turned layer 'fc0' into MVAU_hls instead of MVAU_rtl (input BINARY, "
+    )
+
+
+OTHER_WEIGHT = """
+import sys
+from dataclasses import replace
+from bitproof.hw.finn import hardware_layers
+from bitproof.hw.finn.child import main
+from bitproof.hw.finn.walk import hardware_of
+def changed(model):
+    wanted = hardware_of(model)
+    weights = wanted.layers[0].node.weights.copy()
+    weights[1, 2] = 1 - abs(weights[1, 2])
+    layer = replace(wanted.layers[0], node=replace(wanted.layers[0].node, weights=weights))
+    return replace(wanted, layers=(layer, *wanted.layers[1:]))
+hardware_layers.hardware_of = changed
+sys.exit(main(sys.argv[1:]))
+"""
+"""The child process, with one weight changed on the way to FINN."""
+
+
+def test_graphs_are_compared_when_they_are_written(tmp_path: Path) -> None:
+    source = integer_artifact(random_network((16, 3), 1), tmp_path / "integer")
+    assert refused_by(OTHER_WEIGHT, source, tmp_path).startswith("hw.onnx gives ")
+
+
+def refused_by(program: str, source: Artifact, folder: Path) -> str:
+    """Run *program* as the child process on *source*, and return why it ended."""
+    (folder / "out").mkdir()
+    refusal = folder / "refusal"
+    arguments = ["build", refusal, source.path, folder / "out", "xc7z020clg400-1", "10", "100"]
     with pytest.raises(StageError):
         run_program(
-            [sys.executable, "-c", BINARY_INPUT, *map(str, arguments)],
+            [sys.executable, "-c", program, *map(str, arguments)],
             needed_by="finn",
-            cwd=tmp_path,
-            log=tmp_path / "finn.log",
+            cwd=folder,
+            log=folder / "finn.log",
             timeout_s=120,
         )
-    assert refusal.read_text().startswith("FINN turned layer 'fc0' into MVAU_hls instead of MVAU_rtl (input BINARY, ")
+    return refusal.read_text()
 
 
 def test_an_error_inside_finn_reaches_the_caller(tmp_path: Path) -> None:
     (tmp_path / "hw.onnx").write_bytes(b"not a graph")
+    (tmp_path / "graph.json").write_text('{"input_shape": [4], "output_shape": [1], "output_bias": []}')
     executor = FinnExecutor(Artifact("finn", "finn-graph", tmp_path, ""), tmp_path)
     with pytest.raises(StageError, match=r"(?s)^finn-hw: python.* ended with code 1; its log is .*DecodeError"):
         executor(np.zeros((1, 4), dtype=np.int64))

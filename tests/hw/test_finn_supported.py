@@ -13,7 +13,8 @@ from integer_nets import UINT8, random_network
 from bitproof.export.integer import IntegerModel, IntegerType, Interval, MatMul, Node, Threshold
 from bitproof.hw.board import board_names, load_board
 from bitproof.hw.finn import BuildFinnGraph
-from bitproof.hw.finn.supported import code_type, in_steps_of_one, require_supported, weight_type
+from bitproof.hw.finn.supported import code_type, in_steps_of_one, weight_type
+from bitproof.hw.finn.walk import require_supported
 from bitproof.pipeline import ConfigError, StageError
 
 
@@ -60,7 +61,7 @@ def test_the_most_negative_code_is_never_used(weights: list[list[int]], bits: in
             model(matmul([[1, 1]]), source=IntegerType(9, signed=True)),
             (
                 "layer 'fc0' takes int9 input codes; FINN's RTL takes 8 bits at most. "
-                "Quantize the input to as many (in a configuration: model.input_bits)"
+                "Quantize them to as many (in a configuration: model.input_bits, model.act_bits)"
             ),
         ),
         (

@@ -14,8 +14,9 @@ from rtl_builds import RtlBuild, build_rtl
 from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Threshold, hull, run
 from bitproof.hw.finn.fault import flip_threshold_bit, flip_weight_bit
 from bitproof.hw.finn.memory import threshold_field, weight_field
-from bitproof.hw.rtl.description import MATRIX_UNIT, THRESHOLDING, read_description
+from bitproof.hw.rtl.description import read_description
 from bitproof.hw.rtl.executor import RtlExecutor
+from bitproof.hw.rtl.providers import MATRIX_UNIT, THRESHOLDING
 from bitproof.hw.rtl.simulator import Stimulus, simulator_for
 from bitproof.pipeline import Artifact, Codes, InputError, PointRequantizer, StageError
 

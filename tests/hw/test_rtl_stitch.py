@@ -11,7 +11,8 @@ from bitproof.hw.finn.memory import threshold_field, weight_field
 from bitproof.hw.finn.patches import PATCHES, Patch, apply_patches
 from bitproof.hw.finn.stitch import StitchRtl
 from bitproof.hw.rtl.bench import bench_module, bench_units
-from bitproof.hw.rtl.description import Op, RtlDescription, RtlNode, read_description
+from bitproof.hw.rtl.description import RtlDescription, RtlNode, RtlPort, read_description
+from bitproof.hw.rtl.providers import PROVIDERS, Op
 from bitproof.hw.rtl.stream import StreamLayout
 from bitproof.hw.rtl.top import top_module, weight_stream_bits
 from bitproof.pipeline import ConfigError, InputError, StageError
@@ -21,16 +22,44 @@ def stream(bits: int, elements: int, words: int, *, signed: bool = False) -> Str
     return StreamLayout(bits=bits, signed=signed, elements=elements, words=words)
 
 
-def make_node(name: str, op: Op, source: StreamLayout, target: StreamLayout, **parameters: int) -> RtlNode:
-    return RtlNode(name=name, op=op, module=f"{name}_module", input=source, output=target, parameters=parameters)
+def make_node(
+    name: str,
+    op: Op,
+    source: StreamLayout,
+    target: StreamLayout,
+    *,
+    ends: tuple[str, str] = ("s0", "s1"),
+    **parameters: int,
+) -> RtlNode:
+    inputs = (RtlPort(port="in0_V", stream=ends[0], layout=source),)
+    outputs = (RtlPort(port="out0_V", stream=ends[1], layout=target),)
+    return RtlNode(name=name, op=op, module=f"{name}_module", inputs=inputs, outputs=outputs, parameters=parameters)
 
 
-FIFO = make_node("fifo", "StreamingFIFO_rtl", stream(8, 2, 4), stream(8, 2, 4), depth=2)
+def described(*nodes: RtlNode, files: tuple[str, ...] = (), **estimates: int) -> RtlDescription:
+    ends = {"input_stream": nodes[0].inputs[0].stream, "output_stream": nodes[-1].outputs[0].stream}
+    shapes = {"input_shape": (8,), "output_shape": (6,), "slowest_node": "mvau", "slowest_cycles": 8}
+    return RtlDescription.model_validate(
+        {
+            "part": "p",
+            "clock_ns": 10,
+            "fifo_depth": 2,
+            "files": files,
+            "nodes": nodes,
+            "estimates": estimates,
+            **ends,
+            **shapes,
+        }
+    )
+
+
+FIFO = make_node("fifo", "StreamingFIFO_rtl", stream(8, 2, 4), stream(8, 2, 4), ends=("host_in", "codes"), depth=2)
 MVAU = make_node(
     "mvau",
     "MVAU_rtl",
     stream(8, 2, 4),
     stream(12, 3, 2, signed=True),
+    ends=("codes", "sums"),
     MW=8,
     MH=6,
     PE=3,
@@ -38,13 +67,18 @@ MVAU = make_node(
     weight_bits=2,
 )
 WIDTHS = make_node(
-    "widths", "StreamingDataWidthConverter_rtl", stream(12, 3, 2, signed=True), stream(12, 1, 6, signed=True)
+    "widths",
+    "StreamingDataWidthConverter_rtl",
+    stream(12, 3, 2, signed=True),
+    stream(12, 1, 6, signed=True),
+    ends=("sums", "narrow"),
 )
 THRESHOLDS = make_node(
     "thresholds",
     "Thresholding_rtl",
     stream(12, 1, 6, signed=True),
     stream(3, 1, 6),
+    ends=("narrow", "host_out"),
     channels=6,
     levels=7,
     PE=1,
@@ -54,12 +88,12 @@ CHAIN = (FIFO, MVAU, WIDTHS, THRESHOLDS)
 
 
 def test_top_connects_the_chain_in_order() -> None:
-    text = top_module(CHAIN)
+    text = top_module(CHAIN, "host_in", "host_out")
     assert text.startswith("module finn_top (\n  input ap_clk,\n  input ap_rst_n,\n  input [15:0] s_axis_tdata,\n")
     assert "  output [7:0] m_axis_tdata,\n" in text
-    assert "  wire [39:0] stream_2_data;\n" in text  # 3 x 12 bits, padded to whole bytes
+    assert "  wire [39:0] sums_data;\n" in text  # 3 x 12 bits, padded to whole bytes
     assert text.index("fifo_module fifo (") < text.index("mvau_module mvau (") < text.index("widths_module widths (")
-    assert ".in0_V_TDATA(stream_2_data)" in text
+    assert ".in0_V_TDATA(sums_data)" in text
     assert "mvau_module_memstream_wrapper mvau_memory (" in text
     assert text.count(".ap_clk(ap_clk)") == len(CHAIN) + 1
     assert text.endswith("endmodule\n")
@@ -71,11 +105,61 @@ def test_the_weight_stream_is_padded_to_bytes() -> None:
 
 def test_neighbours_of_different_width_are_refused() -> None:
     with pytest.raises(StageError, match=r"^mvau has an output of 40 bits and thresholds an input of 16; no width "):
-        top_module((FIFO, MVAU, THRESHOLDS))
+        top_module((FIFO, MVAU, relinked(THRESHOLDS, "sums", "host_out")), "host_in", "host_out")
+
+
+def relinked(node: RtlNode, source: str, target: str) -> RtlNode:
+    """Return *node* between two other streams."""
+    (taken,), (given,) = node.inputs, node.outputs
+    return node.model_copy(
+        update={
+            "inputs": (taken.model_copy(update={"stream": source}),),
+            "outputs": (given.model_copy(update={"stream": target}),),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ((FIFO, relinked(MVAU, "codes", "codes")), "the stream codes is filled twice, by fifo and by mvau"),
+        ((FIFO, relinked(MVAU, "host_in", "host_out")), "the stream host_in is emptied twice, by fifo and by mvau"),
+        ((relinked(FIFO, "codes", "codes"),), "the host fills host_in and empties host_out; no node does the rest"),
+        (
+            (relinked(FIFO, "host_in", "host_out"), relinked(MVAU, "lost", "x").model_copy(update={"outputs": ()})),
+            "nothing fills the stream lost, which mvau empties",
+        ),
+        ((FIFO, relinked(MVAU, "codes", "sums")), "nothing empties the stream sums, which mvau fills"),
+        ((FIFO, relinked(MVAU, "codes", "host_in")), "the stream host_in is filled twice, by the host and by mvau"),
+    ],
+)
+def test_a_stream_without_two_ends_is_refused(nodes: tuple[RtlNode, ...], message: str) -> None:
+    with pytest.raises(StageError, match=f"^{message}$"):
+        top_module(nodes, "host_in", "host_out")
+
+
+def test_a_fork_and_a_join_are_nodes_with_several_streams() -> None:
+    """The format holds graphs, not only chains."""
+    codes = stream(8, 2, 4)
+
+    def ports(prefix: str, *streams: str) -> tuple[RtlPort, ...]:
+        return tuple(RtlPort(port=f"{prefix}{i}_V", stream=name, layout=codes) for i, name in enumerate(streams))
+
+    def node(name: str, inputs: tuple[RtlPort, ...], outputs: tuple[RtlPort, ...]) -> RtlNode:
+        return RtlNode(name=name, op="StreamingFIFO_rtl", module=name, inputs=inputs, outputs=outputs, parameters={})
+
+    fork = node("fork", ports("in", "host_in"), ports("out", "left", "right"))
+    short = node("short", ports("in", "right"), ports("out", "late"))
+    join = node("join", ports("in", "left", "late"), ports("out", "host_out"))
+    text = top_module((fork, short, join), "host_in", "host_out")
+    assert ".out1_V_TDATA(right_data)" in text
+    assert ".in1_V_TVALID(late_valid)" in text
+    assert ".in0_V_TREADY(s_axis_tready)" in text
+    assert text.count("  wire [15:0] ") == 3
 
 
 def test_the_bench_gives_every_unit_its_clock() -> None:
-    description = RtlDescription(part="p", clock_ns=10, fifo_depth=2, files=(), nodes=CHAIN, estimates={})
+    description = described(*CHAIN)
     units = bench_units(description)
     assert [unit.name for unit in units] == ["top", "unit_mvau", "unit_thresholds"]
     text = bench_module(units)
@@ -151,7 +235,7 @@ def test_a_fifo_depth_out_of_range_is_refused(depth: int) -> None:
 
 
 def test_descriptions_survive_json() -> None:
-    description = RtlDescription(part="p", clock_ns=10, fifo_depth=2, files=("a",), nodes=CHAIN, estimates={"DSP": 1})
+    description = described(*CHAIN, files=("a",), DSP=1)
     assert RtlDescription.model_validate_json(description.model_dump_json()) == description
     assert (description.input, description.output) == (FIFO.input, THRESHOLDS.output)
     np.testing.assert_equal(description.output.channels, 6)
@@ -175,3 +259,9 @@ def test_memories_are_laid_out_as_they_are_drawn() -> None:
     fields = [threshold_field(search, 0, index) for index in range(7)]
     assert [field.file[-5] for field in fields] == list("2120212")
     assert [field.word for field in fields] == [0, 0, 1, 0, 2, 1, 3]
+
+
+def test_the_page_has_the_table_of_modules() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "finn.md").read_text()
+    rows = [f"| `{op}` | {provider.origin} | {provider.why} |" for op, provider in PROVIDERS.items()]
+    assert "\n".join(rows) in page

@@ -1,0 +1,93 @@
+"""Every module of ours, simulated, equals its reference under any stalls, at one word per cycle; a fault is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from module_bench import Case, ModuleBench, build_bench
+from module_cases import CASES
+
+from bitproof.hw.rtl.modules import FOLDER
+from bitproof.pipeline import StageError
+from bitproof.pipeline.toolchain import VERILATOR
+
+pytestmark = [pytest.mark.tool, pytest.mark.xdist_group("rtl_modules")]
+
+MUTANTS = [mutant for case in CASES for mutant in case.mutated()]
+
+
+def by_name(cases: list[Case]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> ModuleBench:
+    return build_bench(CASES, tmp_path_factory.mktemp("modules"))
+
+
+@pytest.mark.parametrize("stall", [0, 25, 75])
+@by_name(list(CASES))
+def test_a_module_equals_its_reference(bench: ModuleBench, case: Case, stall: int) -> None:
+    streams = case.streams(seed=stall)
+    actual, _ = bench.run(case, streams, stall=stall)
+    expected = case.module.apply(*streams)
+    assert len(actual) == len(expected)
+    for one, other in zip(expected, actual, strict=True):
+        np.testing.assert_array_equal(one, other, strict=True)
+
+
+@by_name(list(CASES))
+def test_a_module_takes_a_word_per_cycle(bench: ModuleBench, case: Case) -> None:
+    _, measured = bench.run(case, case.streams(), stall=0)
+    assert measured.initiation_interval == case.module.cycles
+
+
+def fault_is_seen(bench: ModuleBench, case: Case, memories: Mapping[str, str], *, stall: int) -> bool:
+    """Tell whether another integer leaves the module of *case*, or a word is missing."""
+    streams = case.streams()
+    try:
+        actual, _ = bench.run(case, streams, stall=stall, memories=memories)
+    except StageError as error:
+        if "the unit is stuck" not in str(error):
+            raise
+        return True
+    return any((one != other).any() for one, other in zip(case.module.apply(*streams), actual, strict=True))
+
+
+@by_name(MUTANTS)
+def test_a_changed_line_is_found(bench: ModuleBench, case: Case) -> None:
+    assert fault_is_seen(bench, case, case.module.memory_files(case.name), stall=25)
+
+
+MEMORIES = [(case, memory) for case in CASES for memory in case.module.memories]
+
+
+@pytest.mark.parametrize(("case", "memory"), MEMORIES, ids=[f"{case.name}-{name}" for case, name in MEMORIES])
+def test_a_flipped_bit_of_a_memory_is_found(bench: ModuleBench, case: Case, memory: str, tmp_path: Path) -> None:
+    files = dict(case.module.memory_files(case.name))
+    path = next(name for name in files if name.endswith(f"_{memory}.dat"))
+    lines = files[path].split()
+    middle = len(lines) // 2
+    lines[middle] = f"{int(lines[middle], 16) ^ 1 << case.flipped_bit:0{len(lines[middle])}x}"
+    assert fault_is_seen(bench, case, {**files, path: "\n".join(lines) + "\n"}, stall=0)
+
+
+def test_modules_are_free_of_lint(tmp_path: Path) -> None:
+    for case in CASES:
+        sources = [FOLDER / name for name in case.module.sources]
+        wrapper = tmp_path / f"{case.name}.sv"
+        wrapper.write_text(case.module.wrapper(case.name))
+        lint(wrapper, sources)
+    (tmp_path / "unclean.sv").write_text(
+        "module unclean (input logic a, output logic b);\n  assign b = 0;\nendmodule\n"
+    )
+    with pytest.raises(StageError, match=r"(?s)%Warning-UNUSEDSIGNAL: .*'a'"):
+        lint(tmp_path / "unclean.sv", [])
+
+
+def lint(top: Path, sources: Sequence[Path]) -> None:
+    arguments: list[str | Path] = ["--lint-only", "-Wall", "--top-module", top.stem, *sources, top]
+    VERILATOR.run(arguments, needed_by="lint", cwd=top.parent, log=top.parent / "lint.log", timeout_s=60)
