@@ -68,7 +68,7 @@ MEMORIES = [(case, memory) for case in CASES for memory in case.module.memories]
 @pytest.mark.parametrize(("case", "memory"), MEMORIES, ids=[f"{case.name}-{name}" for case, name in MEMORIES])
 def test_a_flipped_bit_of_a_memory_is_found(bench: ModuleBench, case: Case, memory: str, tmp_path: Path) -> None:
     files = dict(case.module.memory_files(case.name))
-    path = next(name for name in files if name.endswith(f"_{memory}.dat"))
+    path = case.module.memory_path(case.name, memory)
     lines = files[path].split()
     middle = len(lines) // 2
     lines[middle] = f"{int(lines[middle], 16) ^ 1 << case.flipped_bit:0{len(lines[middle])}x}"
