@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 from module_bench import Case, Draw
 
@@ -55,6 +59,11 @@ WINDOWS = (
         "largest_signed",
         WindowReducer(pe=2, taps=9, codes=signed(5), windows=3),
         mutants=(("SIGNED ? $signed(widened) >", "!SIGNED ? $signed(widened) >"),),
+    ),
+    Case(
+        "withdrawing",
+        WindowReducer(pe=1, taps=2, codes=unsigned(6), windows=3),
+        mutants=(("if (in0_V_TREADY) valid <= take && last;", "valid <= take && last;"),),
     ),
     Case("largest_of_one", WindowReducer(pe=1, taps=1, codes=signed(8), windows=7)),
     Case("largest_bit", WindowReducer(pe=5, taps=2, codes=unsigned(1), windows=2)),
@@ -204,6 +213,56 @@ def scaled_add(first: IntegerType, second: IntegerType, channels: int, pe: int, 
     return ScaledAdd(first, second, pe, 3, rng.integers(-factors, factors + 1, (2, channels)).astype(np.int64), offsets)
 
 
+@dataclass(frozen=True)
+class ForkAndJoin(Module):
+    """A stream that is duplicated and added to itself: every handshake of both modules meets one of the other."""
+
+    module: ClassVar[str] = "stream_add"
+    needs: ClassVar[tuple[str, ...]] = ("stream_duplicate.sv",)
+
+    add: Add
+
+    @property
+    def inputs(self) -> tuple[StreamLayout, ...]:
+        return self.add.inputs[:1]
+
+    @property
+    def outputs(self) -> tuple[StreamLayout, ...]:
+        return self.add.outputs
+
+    @property
+    def parameters(self) -> Mapping[str, int]:
+        return {}
+
+    def apply(self, *streams: Codes) -> tuple[Codes, ...]:
+        return (2 * streams[0],)
+
+    def wrapper(self, name: str) -> str:
+        def ports(direction: str, stream: StreamLayout) -> str:
+            way, back = ("input", "output") if direction == "in" else ("output", "input")
+            return (
+                f", {way} [{stream.width_bits - 1}:0] {direction}0_V_TDATA, {way} {direction}0_V_TVALID, "
+                f"{back} {direction}0_V_TREADY"
+            )
+
+        def connections(port: str, wires: str) -> str:
+            return ", ".join(f".{port}_V_T{end}({wires}{end})" for end in ("DATA", "VALID", "READY"))
+
+        width = self.inputs[0].width_bits
+        branches = "".join(
+            f"  wire [{width - 1}:0] branch{i}_DATA;\n  wire branch{i}_VALID, branch{i}_READY;\n" for i in (0, 1)
+        )
+        parameters = ", ".join(f".{key}({int(value)})" for key, value in self.add.parameters.items())
+        clock = ".ap_clk(ap_clk), .ap_rst_n(ap_rst_n)"
+        return (
+            f"module {name} (input ap_clk, input ap_rst_n{ports('in', self.inputs[0])}{ports('out', self.outputs[0])});"
+            f"\n{branches}  stream_duplicate #(.WIDTH({width})) fork_ ({clock}, {connections('in0', 'in0_V_T')}, "
+            f"{connections('out0', 'branch0_')}, {connections('out1', 'branch1_')});\n"
+            f"  stream_add #({parameters}) join_ ({clock}, {connections('in0', 'branch0_')}, "
+            f"{connections('in1', 'branch1_')}, {connections('out0', 'out0_V_T')});\nendmodule\n"
+        )
+
+
 JOINS = (
     Case(
         "duplicate",
@@ -227,8 +286,10 @@ JOINS = (
         Concat(unsigned(3), signed(4), signed(4), pe=2, words=(3, 2), pixels=3),
         mutants=(("second ? in1_V_TVALID : in0_V_TVALID", "1'b1"),),
     ),
+    Case("fork_and_join", ForkAndJoin(Add(signed(6), signed(6), pe=2, words=5))),
     Case("concat_of_two", Concat(unsigned(8), unsigned(2), unsigned(8), pe=1, words=(1, 1), pixels=5)),
 )
+
 
 IMAGES = (
     Case(
