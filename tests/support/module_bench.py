@@ -20,6 +20,7 @@ from bitproof.pipeline import Codes
 
 Draw = Callable[[np.random.Generator], tuple[Codes, ...]]
 LARGEST_IDLE_CYCLES = 2000
+WITHDRAWN = "a word that was offered has changed before it was taken"
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ def bench_text(cases: Sequence[Case]) -> str:
             lines.append(f"  wire {wire}_valid;\n  wire [{layout.width_bits - 1}:0] {wire}_data;\n")
             connected += [f".out{index}_V_TDATA({wire}_data)", f".out{index}_V_TVALID({wire}_valid)"]
             connected += [f".out{index}_V_TREADY(out{number}_ready)"]
+            lines.append(kept_text(wire, f"clock[{position}]", f"out{number}_ready", layout.width_bits))
             seen.append(f"out{number}_valid = {wire}_valid;")
             seen.append(f"out{number}_data = {widths['out'][index]}'({wire}_data);")
         lines.append(f"  {case.name} unit_{case.name} (" + ", ".join(connected) + ");\n")
@@ -168,6 +170,17 @@ def bench_text(cases: Sequence[Case]) -> str:
     defaults = "in_ready = 0; in1_ready = 0; out_valid = 0; out1_valid = 0; out_data = '0; out1_data = '0;"
     lines.append(f"  always_comb begin\n    {defaults}\n    case (unit)\n{''.join(chosen)}      default: begin end\n")
     return "".join([*lines, "    endcase\n  end\nendmodule\n"])
+
+
+def kept_text(wire: str, clock: str, ready: str, width_bits: int) -> str:
+    """A check of AXI-Stream's rule: a word that was offered stays as it is until it is taken."""
+    return (
+        f"  logic {wire}_waits;\n  logic [{width_bits - 1}:0] {wire}_last;\n"
+        f"  always_ff @(posedge {clock}) begin\n"
+        f"    {wire}_waits <= reset_n && {wire}_valid && !{ready};\n    {wire}_last <= {wire}_data;\n"
+        f"    if (reset_n && {wire}_waits && !({wire}_valid && {wire}_data == {wire}_last))\n"
+        f'      $fatal(1, "{wire}: {WITHDRAWN}");\n  end\n'
+    )
 
 
 def widest(streams: Sequence[tuple[StreamLayout, ...]], index: int) -> int:

@@ -3,7 +3,32 @@
 Each class describes one module: its streams, its parameters, its memory files, and what it computes.
 """
 
+from bitproof.hw.rtl.modules.encoding import BIPOLAR, Encoding, accumulator_type
+from bitproof.hw.rtl.modules.image import Padding, SelectLargest
+from bitproof.hw.rtl.modules.join import Add, Concat, Duplicate, ScaledAdd
+from bitproof.hw.rtl.modules.matrix import MatrixUnit
 from bitproof.hw.rtl.modules.module import FOLDER, Memory, Module
-from bitproof.hw.rtl.modules.window import WindowReducer
+from bitproof.hw.rtl.modules.requantizer import MultiplyShiftUnit, Place, RoundingShiftUnit, requantizer_of
+from bitproof.hw.rtl.modules.window import DepthwiseUnit, WindowReducer
 
-__all__ = ["FOLDER", "Memory", "Module", "WindowReducer"]
+__all__ = [
+    "BIPOLAR",
+    "FOLDER",
+    "Add",
+    "Concat",
+    "DepthwiseUnit",
+    "Duplicate",
+    "Encoding",
+    "MatrixUnit",
+    "Memory",
+    "Module",
+    "MultiplyShiftUnit",
+    "Padding",
+    "Place",
+    "RoundingShiftUnit",
+    "ScaledAdd",
+    "SelectLargest",
+    "WindowReducer",
+    "accumulator_type",
+    "requantizer_of",
+]

@@ -15,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from bitproof.export.integer import IntegerType
+from bitproof.hw.rtl.modules.encoding import Encoding
 from bitproof.hw.rtl.stream import StreamLayout
 from bitproof.pipeline import Codes, StageError
 
@@ -29,10 +30,12 @@ class Memory:
     Attributes:
         words: the integers, shape (words, elements); element 0 is in the lowest bits of a word.
         bits: width of an element, in two's complement or unsigned.
+        suffix: what the name of its file ends with; empty: the name of the memory.
     """
 
     words: Codes
     bits: int
+    suffix: str = ""
 
     def text(self) -> str:
         """Return the file for ``$readmemh``: one word in a line, in hexadecimal, without a prefix."""
@@ -72,7 +75,7 @@ class Module(ABC):
 
     @property
     def memories(self) -> Mapping[str, Memory]:
-        """The memories by their name; ``weights`` is the file of parameter ``WEIGHTS_FILE``."""
+        """The memories by their name; the file of ``weights`` is parameter ``WEIGHTS_FILE``."""
         return {}
 
     @property
@@ -94,12 +97,16 @@ class Module(ABC):
 
     def memory_files(self, name: str) -> Mapping[str, str]:
         """Return the memory files of the instance *name*: their text by their path relative to the artifact."""
-        return {memory_path(name, memory): content.text() for memory, content in self.memories.items()}
+        return {self.memory_path(name, memory): content.text() for memory, content in self.memories.items()}
+
+    def memory_path(self, name: str, memory: str) -> str:
+        """Return the path of the file of *memory* of the instance *name*, relative to the artifact."""
+        return f"data/{name}_{self.memories[memory].suffix or memory}.dat"
 
     def wrapper(self, name: str) -> str:
         """Return the Verilog module *name*, which is this one with its parameters and memory files."""
         settings = [f".{key}({_literal(value)})" for key, value in self.parameters.items()]
-        settings += [f'.{memory.upper()}_FILE("{memory_path(name, memory)}")' for memory in self.memories]
+        settings += [f'.{memory.upper()}_FILE("{self.memory_path(name, memory)}")' for memory in self.memories]
         ports = [("input", 1, "ap_clk"), ("input", 1, "ap_rst_n")]
         for direction, prefix, streams in (("input", "in", self.inputs), ("output", "out", self.outputs)):
             back = "output" if direction == "input" else "input"
@@ -123,10 +130,36 @@ class Module(ABC):
         if not holds:
             raise StageError(f"module {self.module} {why}")
 
+    def require_weights(self, weights: Codes, encoding: Encoding) -> None:
+        """Raise unless *encoding* holds every one of *weights*.
 
-def memory_path(name: str, memory: str) -> str:
-    """Return the path of a memory file of the instance *name*, relative to the artifact."""
-    return f"data/{name}_{memory}.dat"
+        Raises:
+            StageError: it does not.
+        """
+        ends = f"{int(weights.min())}..{int(weights.max())}"
+        self.require(encoding.holds(weights), f"cannot hold weights {ends} as {encoding}; take a wider encoding")
+
+    def require_accumulator(self, accumulator: IntegerType, low: int, high: int) -> None:
+        """Raise unless *accumulator* is signed and holds every sum *low*..*high*.
+
+        Raises:
+            StageError: it is not, or does not.
+        """
+        needed = IntegerType.smallest_for(min(low, -1), high)
+        self.require(
+            accumulator.signed and accumulator.holds(low, high),
+            f"has sums {low}..{high}, which {accumulator} does not hold; take {needed} or wider",
+        )
+
+
+def words_of(channels: Codes, pe: int) -> Codes:
+    """Return constants of channels, shape (channels,), by *pe* in a word."""
+    return as_int64(channels.reshape(-1, pe))
+
+
+def signed_bits(integers: Codes) -> int:
+    """Return the width of the narrowest signed type that holds all of *integers*."""
+    return IntegerType.smallest_for(min(int(integers.min()), -1), int(integers.max())).bits
 
 
 def layout(kind: IntegerType, elements: int, words: int) -> StreamLayout:

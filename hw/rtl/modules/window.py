@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from bitproof.export.integer import IntegerType
-from bitproof.hw.rtl.modules.module import Module, as_int64, layout
+from bitproof.hw.rtl.modules.encoding import Encoding, reachable_sums
+from bitproof.hw.rtl.modules.module import Memory, Module, as_int64, layout
 from bitproof.hw.rtl.stream import StreamLayout
 from bitproof.pipeline import Codes
 
@@ -73,3 +74,76 @@ class WindowReducer(Module):
         """Return the results of the windows, shape (windows, pe)."""
         windows = streams[0].reshape(-1, self.taps, self.pe)
         return (as_int64(windows.sum(axis=1) if self.reduction == "sum" else windows.max(axis=1)),)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DepthwiseUnit(Module):
+    """A convolution of each channel with taps of its own.
+
+    Attributes:
+        weights: the integers, shape (channels, taps).
+        pe: channels in a word; divides their number.
+        pixels: pixels of the output in one sample.
+        codes: how the input codes are encoded.
+        encoding: how the weights are.
+        accumulator: type of the outputs, signed; holds every sum that the weights can cause.
+    """
+
+    module: ClassVar[str] = "depthwise_unit"
+    needs: ClassVar[tuple[str, ...]] = ("constant_rom.sv", "code_product.sv")
+
+    weights: Codes
+    pe: int
+    pixels: int
+    codes: Encoding
+    encoding: Encoding
+    accumulator: IntegerType
+
+    def __post_init__(self) -> None:
+        channels = self.weights.shape[0]
+        divides = self.pe >= 1 and channels % self.pe == 0
+        self.require(divides, f"takes {channels} channels by a pe that divides them, not {self.pe}; choose a divisor")
+        self.require(self.pixels >= 1, f"takes pixels of at least 1, not {self.pixels}")
+        self.require_weights(self.weights, self.encoding)
+        self.require_accumulator(self.accumulator, *reachable_sums(self.codes, self.weights))
+
+    @property
+    def folds(self) -> int:
+        """Groups of *pe* channels."""
+        return int(self.weights.shape[0]) // self.pe
+
+    @property
+    def inputs(self) -> tuple[StreamLayout, ...]:
+        """One tap of *pe* channels in a word."""
+        return (layout(self.codes.stream, self.pe, self.pixels * self.folds * self.weights.shape[1]),)
+
+    @property
+    def outputs(self) -> tuple[StreamLayout, ...]:
+        """One sum of each of *pe* channels in a word."""
+        return (layout(self.accumulator, self.pe, self.pixels * self.folds),)
+
+    @property
+    def parameters(self) -> Mapping[str, int]:
+        """Those of ``depthwise_unit.sv``."""
+        return {
+            "PE": self.pe,
+            "TAPS": self.weights.shape[1],
+            "FOLDS": self.folds,
+            "CODE_BITS": self.codes.bits,
+            "CODE_KIND": self.codes.number,
+            "WEIGHT_BITS": self.encoding.bits,
+            "WEIGHT_KIND": self.encoding.number,
+            "ACC_BITS": self.accumulator.bits,
+        }
+
+    @property
+    def memories(self) -> Mapping[str, Memory]:
+        """Groups of channels outside, taps inside."""
+        blocks = self.encoding.elements(self.weights).reshape(self.folds, self.pe, -1)
+        return {"weights": Memory(as_int64(blocks.transpose(0, 2, 1).reshape(-1, self.pe)), self.encoding.bits)}
+
+    def apply(self, *streams: Codes) -> tuple[Codes, ...]:
+        """Return the sums, shape (words, pe)."""
+        windows = self.codes.integers(streams[0]).reshape(-1, self.folds, self.weights.shape[1], self.pe)
+        weights = self.weights.reshape(self.folds, self.pe, -1).transpose(0, 2, 1)
+        return (as_int64((windows * weights).sum(axis=2)).reshape(-1, self.pe),)
