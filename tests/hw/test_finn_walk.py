@@ -111,7 +111,7 @@ def test_shapes_alone_cost_nothing() -> None:
     assert (
         kinds(require_equal(moved)) == kinds(require_equal(flat)) == ["product fc0", "activation act0", "product fc1"]
     )
-    assert plan_network(moved).scratch_bytes == plan_network(flat).scratch_bytes
+    assert plan_network(moved).arena_bytes == plan_network(flat).arena_bytes
 
 
 def test_convolutions_come_with_their_windows() -> None:
