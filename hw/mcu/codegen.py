@@ -221,6 +221,7 @@ def _template_values(plan: NetworkPlan, banner: str, test: SelfTest) -> dict[str
         "arena_bytes": plan.arena_bytes,
         "test": test,
         "input_code": _code_of("byte", codes),
+        "input_drawn": _code_of("number", test.input_bytes),
         "multiplier": MULTIPLIER,
         "increment": INCREMENT,
         "spread_of_seeds": SPREAD,

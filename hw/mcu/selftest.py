@@ -14,6 +14,7 @@ import numpy as np
 
 from bitproof.export.integer import Conv, run
 from bitproof.export.program.order import to_stored
+from bitproof.hw.mcu.byte_codes import ByteCodes
 from bitproof.hw.mcu.manifest import ProductEntry
 from bitproof.hw.mcu.plan import NetworkPlan, in_model_order
 from bitproof.hw.mcu.steps import PlannedProduct
@@ -55,12 +56,14 @@ class SelfTest:
     """What the self-test of a network holds.
 
     Attributes:
+        input_bytes: which byte a number stands for that is drawn for an input.
         outputs: of the integer model on each vector, as they lie in memory, shape (vectors, outputs).
         output_type: the narrowest type in C that holds them.
         products: in execution order.
         memory_bytes: what the caller lends.
     """
 
+    input_bytes: ByteCodes
     outputs: Codes
     output_type: str
     products: tuple[ProductCheck, ...]
@@ -69,15 +72,17 @@ class SelfTest:
 
 def self_test_of(plan: NetworkPlan, entries: Sequence[ProductEntry]) -> SelfTest:
     """Return the self-test of the network of *plan*, whose products *entries* describe in the same order."""
-    given = np.stack([drawn_input(vector, plan.input.size, plan.input.bytes.count) for vector in range(_vectors(plan))])
-    codes = in_model_order(plan.input.bytes.from_bytes(given), plan.input)
+    allowed = plan.input.bytes.to_bytes(np.array(plan.model.allowed_codes))  # whose bytes may be more than codes
+    draws = np.stack([drawn_input(vector, plan.input.size, len(allowed)) for vector in range(_vectors(plan))])
+    codes = in_model_order(plan.input.bytes.from_bytes(allowed[draws]), plan.input)
     outputs = to_stored(run(plan.model, codes).reshape(-1, *plan.output.shape), plan.output.order)
     pairs = zip(plan.products, entries, strict=True)
     products = tuple(_check(number, *pair) for number, pair in enumerate(pairs))
     whole = NUMBER_BYTES * plan.model.outputs + plan.arena_bytes + plan.input.size
     each = (NUMBER_BYTES * check.outputs + plan.arena_bytes + check.inputs for check in products)
     memory_bytes = -(-max(whole, *each, 0) // NUMBER_BYTES) * NUMBER_BYTES
-    return SelfTest(outputs, f"int{_bits(outputs)}_t", products, memory_bytes)
+    input_bytes = ByteCodes(lowest=int(allowed[0]), step=int(np.diff(allowed).max(initial=1)), count=len(allowed))
+    return SelfTest(input_bytes, outputs, f"int{_bits(outputs)}_t", products, memory_bytes)
 
 
 def draw(seed: int, size: int, count: int) -> Codes:

@@ -35,9 +35,7 @@ static int trace_row(FILE *input, FILE *output) {
 
 /* Every buffer has exactly the size that the header promises to be enough, so that a sanitizer sees one byte more. */
 static int one_row(char mode, unsigned layer, unsigned row, int first, FILE *input, FILE *output) {
-    const size_t codes_size = mode == 'r'   ? NETWORK_INPUTS
-                              : mode == 'm' ? product_inputs[layer]
-                                            : channels[layer];
+    const size_t codes_size = mode == 'r' ? NETWORK_INPUTS : mode == 'm' ? product_inputs[layer] : channels[layer];
     const size_t accumulators_size = mode == 'r'   ? NETWORK_OUTPUTS
                                      : mode == 'm' ? product_outputs[layer]
                                                    : channels[layer];
