@@ -1,7 +1,7 @@
 """The layout of weights in flash: offset-binary fields in 32-bit words, ordered for the multiply-accumulate kernels.
 
 A field holds ``weight + zero_point`` and is never negative, so no kernel extends signs; the kernel subtracts
-``zero_point * sum(codes)`` once per layer. Rows come in blocks of four that share every load of the input codes. In a
+``zero_point * sum(codes)`` once per vector. Rows come in blocks of four that share every load of the input codes. In a
 word the fields of inputs ``i`` and ``i + 2`` lie 16 bits apart: one AND leaves both in the two halves of a register,
 as the dual multiply ``SMLAD`` takes them. The fields of one word, highest bits first, by input::
 
