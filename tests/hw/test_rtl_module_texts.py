@@ -90,7 +90,7 @@ def test_weights_lie_where_finns_matrix_unit_has_them(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for path, text in module.memory_files("fc0").items():
         (tmp_path / path).write_text(text)
-    named = SimpleNamespace(name="fc0", parameters={**module.parameters, "weight_bits": 3})
+    named = SimpleNamespace(name="fc0", columns=None, parameters={**module.parameters, "weight_bits": 3})
     node = cast("RtlNode", named)
     for (row, column), weight in np.ndenumerate(module.weights):
         assert weight_field(node, row, column).read(tmp_path) == weight

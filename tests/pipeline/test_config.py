@@ -71,7 +71,7 @@ def test_configuration_survives_its_record_in_the_run_folder(tmp_path: Path) -> 
         ),
         (
             MINIMAL.replace("onnx-int8", "'c{cores=cortex-m4}'"),
-            "cores = 'cortex-m4': Extra inputs are not permitted (options: core, flash, ram)",
+            "cores = 'cortex-m4': Extra inputs are not permitted (options: core, flash, ram, prefix)",
         ),
         (MINIMAL.replace("onnx-int8", "'finn{fps=0}'"), "fps = '0': Input should be greater than or equal to 1"),
         (MINIMAL.replace("[onnx-int8]", "[]"), "targets = ()"),
