@@ -6,9 +6,9 @@ bitproof: channels of different scale or bias are compared as fractions.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Sequence
+import math
+import os
+from collections.abc import Iterator, Sequence
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from pathlib import Path
@@ -17,16 +17,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bitproof.session_file import CLASSES, described
+
 Codes = NDArray[np.int64]
 Numbers = NDArray[Any]
-
-METADATA, FORMAT = "bitproof", 1
 OLDEST = (1, 17)
 """The first onnxruntime that has all operators of these files."""
 CPU = "CPUExecutionProvider"
 DIGITS = 2_000
 """Real numbers with square roots are compared with so many; two that differ at all differ in far fewer."""
 ROWS_AT_ONCE = 256
+MAX_THREADS = 1_024
 
 
 class OnnxSession:
@@ -42,85 +43,92 @@ class OnnxSession:
     def __init__(self, path: str | Path, *, threads: int = 1, providers: Sequence[str] = (CPU,)) -> None:
         onnxruntime = _onnxruntime()
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = _threads(threads)
         options.log_severity_level = 3
-        unknown = [name for name in providers if name not in onnxruntime.get_available_providers()]
-        if unknown or not providers:
-            raise ValueError(
-                f"this onnxruntime has no {', '.join(unknown) or 'provider that was asked for'}; it has "
-                f"{', '.join(onnxruntime.get_available_providers())}"
-            )
+        asked, file = _providers(providers, onnxruntime.get_available_providers()), _file(path)
         try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+            self._session = onnxruntime.InferenceSession(file, options, providers=asked)
         except Exception as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ValueError(f"{path} is no file that onnxruntime {onnxruntime.__version__} runs: {reason}") from error
+            raise ValueError(f"{file} is no file that onnxruntime {onnxruntime.__version__} runs: {reason}") from error
         taken = self._session.get_providers()
-        if taken[0] != providers[0]:
-            raise ValueError(f"onnxruntime fell back from {providers[0]} to {taken[0]}; ask for that, or install it")
-        held = _described(self._session, path)
-        self._input, codings = held["input"], [tuple(map(_fraction, each)) for each in held["codings"]]
-        self._answers, self._names = held["answers"], [output["tensor"] for output in held["outputs"]]
-        self._heads = [output.get("name") for output in held["outputs"]]
-        source = self._session.get_inputs()[0]
-        self.shape: tuple[int, ...] = tuple(source.shape[1:])
-        self.outputs = sum(int(np.prod(o.shape[1:])) for o in self._session.get_outputs() if o.name in self._names)
-        self._each = [coding for coding in codings for _ in range(self.outputs // len(codings))]
-        roots = np.array([float(root) ** 0.5 for _, _, root, _ in self._each])
-        self._slopes = np.array([float(scale) for scale, _, _, _ in self._each]) * roots
-        offsets, shifts = (np.array([float(coding[place]) for coding in self._each]) for place in (1, 3))
-        self._intercepts, self._magnitudes = offsets * roots + shifts, np.abs(offsets * roots) + np.abs(shifts)
-        self.pixels = self._input["pixels"] is not None
-        self.integers = range(256) if self.pixels else range(*self._input["codes"])
-        self._type = np.int8 if source.type == "tensor(int8)" else np.uint8
+        if taken[0] != asked[0]:
+            raise ValueError(f"onnxruntime fell back from {asked[0]} to {taken[0]}; ask for that, or install it")
+        self._input, self._outputs, (self._slopes, self._intercepts, self._magnitudes) = described(self._session, file)
+        self.shape = self._input.shape
+        self.outputs = len(self._outputs.codings)
+        self.pixels = self._input.pixels
+        self.integers = range(256) if self.pixels else self._input.codes
 
     def quantize(self, images: Numbers) -> Numbers:
         """Return what the file takes for *images*, shape (N, *shape) or (N, inputs) or that of one sample.
 
         Integers are codes, or pixels if the file takes those, and are only checked. Real inputs of a file that takes
         codes become the nearest code each, of two the even one, and saturate: float32, as the exported network does.
+        What float32 does not hold saturates, too; only infinity and what is no number are refused.
 
         Raises:
-            ValueError: the shape is another, an integer is no code, or real inputs cannot be quantized here.
+            ValueError: the shape is another, an integer is no code, numbers are masked, or real inputs cannot be
+                quantized here.
         """
-        given = np.asarray(images)
-        size = int(np.prod(self.shape))
-        rows = (1, *self.shape) if given.shape in (self.shape, (size,)) else (-1, *self.shape)
-        if given.shape[1:] not in (self.shape, (size,)) and rows[0] == -1:
+        rows = self._rows(images)
+        stored = np.empty(rows.shape, dtype=self._input.kind)
+        for start, group in _groups(rows):
+            stored[start : start + len(group)] = self._quantized(group)
+        return stored
+
+    def _rows(self, images: Numbers) -> Numbers:
+        """Return *images* as they are, shape (N, *shape)."""
+        expected, size = f"(N, {', '.join(map(str, self.shape))})", math.prod(self.shape)
+        try:
+            masked, given = _is_masked(images), np.asarray(images)
+        except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
             raise ValueError(
-                f"the images have the shape {given.shape}; expected (N, {', '.join(map(str, self.shape))})"
-            )
-        if given.dtype.kind == "f":
-            with np.errstate(over="ignore"):  # what is too large becomes infinite
-                values = given.astype(np.float32)
-            return self._rounded(values).reshape(rows)
-        if given.dtype.kind not in "iu":
+                f"the images, of type {type(images).__name__}, are no array: rows of different lengths, or something "
+                f"else than numbers; expected the shape {expected}"
+            ) from error
+        if masked:
+            raise ValueError("the images are masked, but the network takes every number: fill what is masked")
+        if given.shape in (self.shape, (size,)):
+            count = 1
+        elif given.shape[1:] in (self.shape, (size,)):
+            count = len(given)
+        else:
+            raise ValueError(f"the images have the shape {given.shape}; expected {expected}")
+        if given.dtype.kind not in "iuf":
             raise ValueError(f"the images are {given.dtype}; expected integers or real numbers")
+        return given.reshape(count, *self.shape)
+
+    def _quantized(self, rows: Numbers) -> Numbers:
+        if rows.dtype.kind == "f":
+            return self._rounded(rows)
         low, high, step = self.integers[0], self.integers[-1], self.integers.step
-        wrong = (given < low) | (given > high) | ((given.astype(np.int64) - low) % step != 0)
+        wrong = (rows < low) | (rows > high)
+        if step != 1:
+            wrong |= (rows.astype(np.int64) - low) % step != 0
         if wrong.any():
             what = "pixels" if self.pixels else "codes"
             steps = f" in steps of {step}" if step != 1 else ""
-            raise ValueError(f"the images hold {given[wrong][0]}; the file takes {what} {low}..{high}{steps}")
-        moved = given.astype(np.int64) + (0 if self.pixels else self._input["zero_point"])
-        return self._stored(moved).reshape(rows)
+            raise ValueError(f"the images hold {rows[wrong][0]}; the file takes {what} {low}..{high}{steps}")
+        return rows.astype(self._input.kind) if self.pixels else self._stored(rows)
 
-    def _rounded(self, values: NDArray[np.float32]) -> Numbers:
+    def _rounded(self, values: Numbers) -> Numbers:
         if self.pixels:
             raise ValueError("the file takes pixels 0..255, not real numbers: give the image as uint8")
-        if not self._input["rounds"]:
+        if not self._input.rounds:
             raise ValueError(
                 "the network calculates with real inputs before it rounds them, or rounds otherwise, which this file "
                 "does not hold: give codes"
             )
         if not np.isfinite(values).all():
             raise ValueError("the images hold a number that is not finite")
-        scale = np.float32(float(_fraction(self._input["scale"])))
-        codes = np.clip(np.rint(values / scale), self.integers[0], self.integers[-1]).astype(np.int64)
-        return self._stored(codes + self._input["zero_point"])
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and saturates
+            codes = np.rint(values.astype(np.float32) / self._input.scale)
+        return self._stored(np.clip(codes, self.integers[0], self.integers[-1]))
 
-    def _stored(self, moved: Codes) -> Numbers:
-        stored: Numbers = moved.astype(self._type)
+    def _stored(self, codes: Numbers) -> Numbers:
+        shift, kind = self._input.zero_point, self._input.kind
+        stored: Numbers = (codes.astype(np.int64) + shift).astype(kind) if shift else codes.astype(kind)
         return stored
 
     def codes(self, images: Numbers) -> Codes:
@@ -128,7 +136,7 @@ class OnnxSession:
 
         Those of several outputs stand one behind the other, in the order of :attr:`heads`.
         """
-        return self._run(images, self._names)
+        return self._run(images, self._outputs.tensors, self.outputs)
 
     def classes(self, images: Numbers) -> Codes:
         """Return the class of each of *images* (see :meth:`quantize`), int64, shape (N,).
@@ -138,12 +146,12 @@ class OnnxSession:
         Raises:
             ValueError: the network has several outputs.
         """
-        if len(self._names) > 1:
-            raise ValueError(f"the network has the outputs {', '.join(map(str, self._heads))}, and so no class")
-        if any(output.name == "classes" for output in self._session.get_outputs()):
-            return self._run(images, ["classes"])[:, 0]
+        if len(self._outputs.tensors) > 1:
+            raise ValueError(f"the network has the outputs {', '.join(self.heads)}, and so no class")
+        if self._outputs.classes:
+            return self._run(images, (CLASSES,), 1)[:, 0]
         made = self.codes(images)
-        return made[:, 0].copy() if self._answers == "indices" else self._classified(made)
+        return made[:, 0].copy() if self._outputs.indices else self._classified(made)
 
     def _classified(self, made: Codes) -> Codes:
         """Return the class that each row of *made* names.
@@ -151,7 +159,7 @@ class OnnxSession:
         In float64 a number is off by five roundings at most; what that does not tell from the largest is compared with
         :data:`DIGITS` digits.
         """
-        each = self._each
+        each = self._outputs.codings
         reals, magnitudes = made * self._slopes + self._intercepts, np.abs(made * self._slopes) + self._magnitudes
         if self.outputs == 1:
             with localcontext(prec=DIGITS):
@@ -173,20 +181,16 @@ class OnnxSession:
     @property
     def heads(self) -> tuple[str, ...]:
         """Names of the outputs of a network that has several; empty for one."""
-        return tuple(name for name in self._heads if name)
+        return self._outputs.heads
 
-    def _run(self, images: Numbers, names: list[str]) -> Codes:
-        given = self.quantize(images)
-        taken = self._session.get_inputs()[0].name
-        made: list[Codes] = []
-        if not len(given):  # which some operators of onnxruntime refuse
-            return np.zeros((0, self.outputs if names == self._names else 1), dtype=np.int64)
-        for start in range(0, len(given), ROWS_AT_ONCE):
-            rows = given[start : start + ROWS_AT_ONCE]
-            outputs = self._session.run(names, {taken: rows})
-            made.append(np.concatenate([output.astype(np.int64).reshape(len(rows), -1) for output in outputs], axis=1))
-        codes: Codes = np.concatenate(made)
-        return codes
+    def _run(self, images: Numbers, names: Sequence[str], width: int) -> Codes:
+        rows = self._rows(images)
+        made = np.empty((len(rows), width), dtype=np.int64)
+        for start, group in _groups(rows):  # none of no rows, which some operators of onnxruntime refuse
+            outputs = self._session.run(list(names), {self._input.tensor: self._quantized(group)})
+            flat = [output.reshape(len(group), -1) for output in outputs]
+            np.concatenate(flat, axis=1, out=made[start : start + len(group)])
+        return made
 
 
 def onnx_session(path: str | Path, *, threads: int = 1, providers: Sequence[str] = (CPU,)) -> OnnxSession:
@@ -194,12 +198,13 @@ def onnx_session(path: str | Path, *, threads: int = 1, providers: Sequence[str]
 
     Args:
         path: of ``model.onnx``.
-        threads: that onnxruntime uses for one operator; the codes do not depend on it.
+        threads: that onnxruntime uses for one operator, 1 to 1,024; the codes do not depend on it.
         providers: of onnxruntime; nothing else is fallen back to.
 
     Raises:
         ImportError: onnxruntime is missing or too old.
-        ValueError: the file cannot be run, is not one of bitproof's, or a provider is not there.
+        ValueError: the file cannot be run, is not one of bitproof's, or was changed so that it contradicts itself; an
+            argument is not as above, or a provider is not there.
     """
     return OnnxSession(path, threads=threads, providers=providers)
 
@@ -217,41 +222,48 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-def _described(session: Any, path: str | Path) -> dict[str, Any]:
-    """Return what the file at *path*, loaded as *session*, says of itself.
+def _threads(threads: object) -> int:
+    if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or not 1 <= threads <= MAX_THREADS:
+        raise ValueError(f"threads = {threads!r:.100}; expected a whole number from 1 to {MAX_THREADS}")
+    return int(threads)
 
-    Raises:
-        ValueError: nothing, or something else than this version reads.
-    """
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA)
-    if text is None:
-        raise ValueError(f"{path} has no metadata of bitproof; write it again by the target onnx-int8")
+
+def _providers(providers: object, available: list[str]) -> list[str]:
+    if not isinstance(providers, list | tuple) or not all(isinstance(name, str) for name in providers):
+        raise ValueError(f"providers = {providers!r:.100}; expected a list of names, for example [{CPU!r}]")
+    unknown = [name for name in providers if name not in available]
+    if unknown or not providers:
+        raise ValueError(
+            f"this onnxruntime has no {', '.join(unknown) or 'provider that was asked for'}; it has "
+            f"{', '.join(available)}"
+        )
+    return list(providers)
+
+
+def _file(path: object) -> str:
+    name = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(name, str):
+        raise ValueError(f"the path is of type {type(path).__name__}; expected the name of a file, as text or a Path")
     try:
-        held: dict[str, Any] = json.loads(text)
-        if held["format"] != FORMAT:
-            raise ValueError(f"format {held['format']}; this version reads {FORMAT}")
-        codes, names = range(*held["input"]["codes"]), {output.name for output in session.get_outputs()}
-        scale, codings = _fraction(held["input"]["scale"]), [list(map(_fraction, each)) for each in held["codings"]]
-        tensors = {output["tensor"] for output in held["outputs"]}
-        if not codes or not tensors or not tensors <= names or {len(each) for each in codings} != {4}:
-            raise ValueError("no input codes, or outputs that the file does not have")
-        if scale <= 0 or any(root < 1 for _, _, root, _ in codings):
-            raise ValueError("a scale that is not positive")
-        _ = int(held["input"]["zero_point"]), held["input"]["pixels"], held["input"]["rounds"], held["answers"]
-    except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} has metadata that bitproof did not write: {error}") from error
-    return held
+        found = Path(name).is_file()
+    except OSError as error:
+        raise ValueError(f"{name!r:.200} cannot be read: {error.strerror}") from error
+    if not found:
+        raise ValueError(f"{name!r:.200} is no file; give the path of a model.onnx that the target onnx-int8 wrote")
+    return name
 
 
-def _fraction(text: object) -> Fraction:
-    """Return the number *text*, ``p`` or ``p/q``: no exponent, which may ask for any memory.
+def _is_masked(images: object) -> bool:
+    """Tell whether *images* are masked, or a list that holds what is: numpy would leave the mask out."""
+    return isinstance(images, np.ma.MaskedArray) or (
+        isinstance(images, list | tuple) and any(_is_masked(each) for each in images)
+    )
 
-    Raises:
-        ValueError: it is something else.
-    """
-    if not isinstance(text, str) or re.fullmatch(r"-?[0-9]{1,4000}(/[0-9]{1,4000})?", text) is None:
-        raise ValueError(f"{text!r:.100} is not a fraction such as 1/3")
-    return Fraction(text)
+
+def _groups(rows: Numbers) -> Iterator[tuple[int, Numbers]]:
+    """Yield as many of *rows* as are run at once, each time with the place of the first."""
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        yield start, rows[start : start + ROWS_AT_ONCE]
 
 
 def _real(coding: Sequence[Fraction], code: int) -> Decimal:

@@ -1,7 +1,7 @@
 # A packed-int8 file served without torch, by examples/serve.py. In the root of the repository:
 #   docker build -f examples/runtime.Dockerfile -t bitproof-runtime .
 #   docker run --rm --read-only -p 127.0.0.1:8471:8471 -v "$PWD/model.onnx:/model.onnx:ro" bitproof-runtime
-# The program's folder holds all that it needs of bitproof: two modules, which import numpy and onnxruntime alone.
+# The program's folder holds all that it needs of bitproof: three modules, which import numpy and onnxruntime alone.
 FROM debian:12-slim
 # One layer: what only the installation needs (pip, the certificates that come with it) is taken away in it.
 # onnxruntime's other dependencies serve its tools for converting files, which are not used here.
@@ -13,7 +13,7 @@ RUN apt-get update -qq \
     && apt-get purge -y -qq --auto-remove python3-venv \
     && apt-get clean \
     && rm -rf /var/lib/apt/lists/*
-COPY bitproof/__init__.py bitproof/session.py /srv/bitproof/
+COPY bitproof/__init__.py bitproof/session.py bitproof/session_file.py /srv/bitproof/
 COPY examples/serve.py /srv/
 USER 10001:10001
 EXPOSE 8471

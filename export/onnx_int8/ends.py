@@ -51,7 +51,7 @@ def worth_of(pixels: str) -> Fraction:
     Raises:
         ValueError: it is not a positive fraction.
     """
-    match = re.fullmatch(r"([1-9]\d{0,8})(?:/([1-9]\d{0,8}))?", pixels)
+    match = re.fullmatch(r"([1-9][0-9]{0,8})(?:/([1-9][0-9]{0,8}))?", pixels)
     if match is None:
         raise ValueError(
             f"pixels = {pixels!r:.100} is no positive fraction: give what one of 0..255 is worth, for example 1/255, "
@@ -74,7 +74,13 @@ def codes_of_pixels(model: IntegerModel, pixels: str) -> Codes:
         if allowed != range(1 << bits) or bits > 8:
             raise StageError(f"onnx-int8: pixels = {HIGH_BITS} needs input codes 0..2^n - 1, not {_said(allowed)}")
         return np.arange(256, dtype=np.int64) >> (8 - bits)
-    if not model.rounds_input or allowed.step != 1:
+    if allowed.step != 1:
+        raise StageError(
+            f"onnx-int8: pixels = {pixels} are rounded to the nearest code, but the input codes are {_said(allowed)}, "
+            "which a comparison makes (BipolarQuant: 1 of every pixel, since none is negative): leave pixels out, and "
+            "give those codes"
+        )
+    if not model.rounds_input:
         raise StageError(
             f"onnx-int8: pixels = {pixels} are rounded to the nearest code, but the network calculates with its input "
             "before it quantizes it, or rounds otherwise: declare its pixels when it is imported, by --input uint8*"

@@ -33,6 +33,7 @@ from bitproof.export.onnx_int8.context import Context, Inputs
 from bitproof.export.onnx_int8.graph import MAX_STORED, PlainIntegers, Stored, Value, column, is_wide
 from bitproof.export.onnx_int8.products import conv, matmul, spatial, window_sums
 from bitproof.export.onnx_int8.requantization import threshold
+from bitproof.pipeline import StageError
 
 
 def affine(context: Context, node: Affine, inputs: Inputs) -> Value:
@@ -101,6 +102,21 @@ def max_pool(context: Context, node: MaxPool, inputs: Inputs) -> Value:
         floats = graph.operation("Max", [floats, least], f"{name}.apart")
     largest = graph.operation("MaxPool", [floats], f"{name}.pooled", **spatial(node.window))
     return replace(sums, tensor=graph.cast(largest, sums.type, f"{name}.largest"))
+
+
+def require_pads(node: MaxPool) -> None:
+    """Check that onnxruntime loads the window of *node*, whose padding a dilation may make as wide as its kernel.
+
+    Raises:
+        StageError: it does not.
+    """
+    window = node.window
+    if any(max(around) >= taps for *around, taps in zip(window.begin, window.end, window.kernel, strict=True)):
+        raise StageError(
+            f"onnx-int8: {node.name} ({node.op}) pads {window.begin} before and {window.end} after, with a kernel of "
+            f"{window.kernel}; onnxruntime loads padding below the size of the kernel on each axis: pad less, or by a "
+            "Pad node before it if none of its numbers is negative"
+        )
 
 
 def sum_pool(context: Context, node: SumPool, inputs: Inputs) -> Value:

@@ -15,13 +15,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from bitproof.export.integer import INPUT, IntegerModel, Node, hull, load
+from bitproof.export.integer import INPUT, IntegerModel, MaxPool, Node, hull, load
 from bitproof.export.onnx_int8.context import Construction, Context
 from bitproof.export.onnx_int8.costs import Costs, read_table, shipped_table
 from bitproof.export.onnx_int8.ends import METADATA, Ends, describe_ends, write_classes, write_input
 from bitproof.export.onnx_int8.fused import fused
 from bitproof.export.onnx_int8.graph import CONTRIB, GraphWriter, PlainIntegers, Value
-from bitproof.export.onnx_int8.operations import WRITERS
+from bitproof.export.onnx_int8.operations import WRITERS, require_pads
 from bitproof.export.program.schedule import schedule
 from bitproof.export.program.step import Step
 from bitproof.pipeline import Artifact, Stage, StageContext, StageError
@@ -111,12 +111,7 @@ def build(
     Raises:
         StageError: a layer has no form in this target; the message names it and what is supported.
     """
-    missing = [f"{node.name} ({node.op})" for node in model.nodes if type(node) not in WRITERS]
-    if missing:
-        raise StageError(f"onnx-int8 has no form for {', '.join(missing)}")
-    if model.heads and ends.classes:
-        names = ", ".join(head.name for head in model.heads)
-        raise StageError(f"onnx-int8: a network with several outputs ({names}) has no class; leave classes out")
+    _require_forms(model, ends)
     graph, known = GraphWriter(native_weights=native_weights), model.values
     ranges, sums = ({name: getattr(value, what) for name, value in known.items()} for what in ("ranges", "sums"))
     context = Context(graph, ranges, model.shapes(), sums, costs or shipped_table(), construction)
@@ -139,6 +134,22 @@ def build(
     for entry in context.activations:
         entry["time_ps"] = context.times_ps.get(entry["layer"])
     return proto, {"input": {"zero_point": shift}, "values": shown, "activations": context.activations}
+
+
+def _require_forms(model: IntegerModel, ends: Ends) -> None:
+    """Check what can be told of *model* before anything is written.
+
+    Raises:
+        StageError: a node, or the classes of *ends*, have no form.
+    """
+    missing = [f"{node.name} ({node.op})" for node in model.nodes if type(node) not in WRITERS]
+    if missing:
+        raise StageError(f"onnx-int8 has no form for {', '.join(missing)}")
+    if model.heads and ends.classes:
+        names = ", ".join(head.name for head in model.heads)
+        raise StageError(f"onnx-int8: a network with several outputs ({names}) has no class; leave classes out")
+    for node in model.nodes_of(MaxPool):
+        require_pads(node)
 
 
 @dataclass

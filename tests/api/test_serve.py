@@ -278,7 +278,7 @@ def test_the_script_prints_its_address_and_ends_cleanly(tmp_path: Path, number: 
 def test_what_cannot_be_served_is_named(tmp_path: Path, port: int, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(written(NETWORK, tmp_path))
     for arguments, reason in (
-        ([str(tmp_path / "absent.onnx")], "absent.onnx is no file that onnxruntime"),
+        ([str(tmp_path / "absent.onnx")], "absent.onnx' is no file; give the path of a model.onnx"),
         ([path, "--port", str(port)], f"127.0.0.1:{port} cannot be listened at: "),
         ([path, "--port", "65536"], "127.0.0.1:65536 cannot be listened at: "),
     ):

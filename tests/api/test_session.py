@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tracemalloc
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -151,7 +152,7 @@ def test_real_inputs_become_the_codes_of_the_exported_quantizer(options: dict[st
     for values in (ties, random, ties + np.float32(1e-7)):
         given = values.astype(np.float32)
         exported = quantizer.codes_of(run_head(onnx.load(path), quantizer, given))
-        shift = session._input["zero_point"]
+        shift = session._input.zero_point
         np.testing.assert_array_equal(session.quantize(given).astype(np.int64) - shift, exported)
 
 
@@ -181,7 +182,10 @@ def test_pixels_are_taken_as_they_are(tmp_path: Path) -> None:
         (np.full((2, 9), 256), "the images hold 256; the file takes codes 0..255"),
         (np.full((2, 9), -1), "the images hold -1; the file takes codes 0..255"),
         (np.full((2, 9), np.nan), "a number that is not finite"),
-        (np.full((2, 9), 1e300), "a number that is not finite"),
+        (np.full((2, 9), -np.inf), "a number that is not finite"),
+        ([[0] * 9, [0] * 8], r"of type list, are no array: rows of different lengths, .*; expected the shape \(N, 9\)"),
+        (np.ma.masked_equal(np.zeros((2, 9), dtype=np.uint8), 1), "the images are masked, .* fill what is masked"),
+        ([np.ma.masked_less(np.arange(9), 3)], "the images are masked, .* fill what is masked"),
         (np.full((2, 9), "1"), "expected integers or real numbers"),
         (np.zeros(()), "the images have the shape"),
     ],
@@ -190,6 +194,28 @@ def test_images_that_the_network_does_not_take_are_refused(images: NDArray[Any],
     session = bitproof.onnx_session(written(NETWORK, tmp_path))
     with pytest.raises(ValueError, match=message):
         session.codes(images)
+
+
+def test_real_inputs_beyond_float32_saturate(tmp_path: Path) -> None:
+    session = bitproof.onnx_session(written(NETWORK, tmp_path))
+    for value, code in ((1e300, 255), (-1e300, 0), (3e38, 255), (-1e-300, 0)):
+        assert session.quantize(np.full((1, 9), value)).tolist() == [[code] * 9]
+
+
+def test_rows_are_checked_and_converted_group_by_group(tmp_path: Path) -> None:
+    network = random_network((300, 8, 4))
+    session = bitproof.onnx_session(written(network, tmp_path))
+    images = np.random.default_rng(0).integers(0, 256, size=(6000, 300), dtype=np.uint8)
+    tracemalloc.start()
+    made = session.codes(images)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < images.nbytes  # the int64 form of all rows takes eight times as much
+    np.testing.assert_array_equal(made[::50], run(network, images[::50].astype(np.int64)), strict=True)
+    wide = images.astype(np.int64)
+    wide[-1, -1] = 256
+    with pytest.raises(ValueError, match="the images hold 256; the file takes codes"):
+        session.codes(wide)
 
 
 def described(model: IntegerModel, folder: Path, text: str | None) -> Path:
@@ -225,6 +251,35 @@ def test_files_that_bitproof_did_not_describe_are_refused(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="has metadata that bitproof did not write"):
         bitproof.onnx_session(described(NETWORK, tmp_path, "{"))
     assert isinstance(bitproof.onnx_session(described(NETWORK, tmp_path, text)), OnnxSession)
+
+
+@pytest.mark.parametrize("threads", ["2", 1.5, 2.0, 2**40, 1025, 0, -1, True, None])
+def test_a_number_of_threads_that_there_cannot_be_is_refused(threads: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    path = written(NETWORK, tmp_path)
+    with pytest.raises(
+        ValueError, match=rf"^threads = {re.escape(repr(threads))}; expected a whole number from 1 to 1024$"
+    ):
+        bitproof.onnx_session(path, threads=threads)
+    assert bitproof.onnx_session(path, threads=2).shape == (9,)
+
+
+@pytest.mark.parametrize("providers", ["CPUExecutionProvider", b"CPU", [b"CPU"], None, {"CPUExecutionProvider": 1}])
+def test_providers_that_are_no_list_of_names_are_refused(providers: Any, tmp_path: Path) -> None:  # noqa: ANN401
+    said = re.escape(f"providers = {providers!r}; expected a list of names, for example ['CPUExecutionProvider']")
+    with pytest.raises(ValueError, match=f"^{said}$"):
+        bitproof.onnx_session(written(NETWORK, tmp_path), providers=providers)
+
+
+def test_a_path_that_names_no_file_is_refused(tmp_path: Path) -> None:
+    held: Any = written(NETWORK, tmp_path).read_bytes()
+    with pytest.raises(ValueError, match=r"^the path is of type bytes; expected the name of a file, as text"):
+        bitproof.onnx_session(held)
+    for path in ("", str(tmp_path), tmp_path / "absent", "\0"):
+        said = re.escape(repr(str(path))[:200])
+        with pytest.raises(ValueError, match=f"^{said}.* is no file; give the path of a model.onnx"):
+            bitproof.onnx_session(path)
+    with pytest.raises(ValueError, match=r"^'x{199} cannot be read: File name too long$"):
+        bitproof.onnx_session("x" * 9999)
 
 
 def test_what_onnxruntime_cannot_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,11 @@ from bitproof.export.onnx_int8.target import OnnxInt8Target
 from bitproof.pipeline import Codes, StageError
 
 PLAIN = Ends()
+BIPOLAR = (
+    r"^onnx-int8: pixels = 1/255 are rounded to the nearest code, but the input codes are -1..1 in steps of 2, which "
+    r"a comparison makes \(BipolarQuant: 1 of every pixel, since none is negative\): leave pixels out, and give those "
+    r"codes$"
+)
 
 
 def linear(outputs: int = 4, bits: int = 8, **changes: Any) -> IntegerModel:  # noqa: ANN401  fields of the model
@@ -84,6 +89,7 @@ def test_a_table_with_one_wrong_entry_fails_its_proof_and_the_parity_of_images(t
     ("pixels", "changes", "message"),
     [
         ("1/255", {"rounds_input": False}, "calculates with its input"),
+        ("1/255", {"input": IntegerType(2, True), "input_codes": range(-1, 2, 2), "rounds_input": False}, BIPOLAR),
         ("high-bits", {"input_codes": range(200)}, "needs input codes 0..2\\^n - 1, not 0..199"),
         ("high-bits", {"input": IntegerType(8, True)}, "not -128..127"),
     ],
@@ -95,7 +101,9 @@ def test_pixels_that_are_not_rounded_to_the_codes_are_refused(
         written(linear(**changes), Ends(pixels))
 
 
-@pytest.mark.parametrize("text", ["0", "1/0", "-1/255", "1e9", "low-bits", "1/255 ", "", "1/9999999999"])
+@pytest.mark.parametrize(
+    "text", ["0", "1/0", "-1/255", "1e9", "low-bits", "1/255 ", "", "1/9999999999", "1\u0662/255", "1/25\u0665"]
+)
 def test_what_is_no_value_of_a_pixel_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="for example 1/255, or high-bits"):
         Ends(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -36,9 +37,10 @@ from bitproof.export.integer import (
 )
 from bitproof.export.integer.ir import Wiring
 from bitproof.export.onnx_int8 import OnnxInt8Executor, build
+from bitproof.export.onnx_int8.target import OnnxInt8Target
 from bitproof.export.onnx_int8.writer import FILE, LAYERS
 from bitproof.export.proofs import prove_requantization
-from bitproof.pipeline import Artifact, Codes
+from bitproof.pipeline import Artifact, Codes, StageError
 
 UINT4, INT4 = IntegerType(4, signed=False), IntegerType(4, signed=True)
 SHAPE: Shape = (4, 7, 6)
@@ -128,6 +130,9 @@ MODELS: dict[str, Callable[[], IntegerModel]] = {
     ),
     "affine of codes": lambda: model(Affine("affine0", np.array([3, -1, 0, 2]), np.array([0, 5, 9, -9]))),
     "max pool of codes": lambda: model(MaxPool("pool0", window((3, 2), (2, 2), (1, 0), (1, 1))), source=INT4),
+    "max pool dilated and padded as far as its kernel allows": lambda: model(
+        MaxPool("pool0", window((3, 2), (1, 2), (2, 1), (2, 1), (2, 2))), source=INT4
+    ),
     "max pool of sums": lambda: model(conv("conv0", 3, 1, window((2, 2))), MaxPool("pool0", window((2, 2), (2, 1)))),
     "sum pool of windows": lambda: model(SumPool("sum0", window((2, 3), (2, 2), (1, 0), (0, 1))), source=INT4),
     "sum pool of a plane": lambda: model(SumPool("sum0", window((7, 6)))),
@@ -184,6 +189,25 @@ def test_equals_the_integer_model(tmp_path: Path, name: str) -> None:
     proofs = prove_requantization(network, executor)
     assert len(proofs) == len(network.nodes_of(Threshold))
     assert all(proof.holds and proof.cases for proof in proofs)
+
+
+@pytest.mark.parametrize(("begin", "end"), [((2, 0), (0, 0)), ((0, 0), (0, 3)), ((2, 2), (2, 2))])
+def test_a_max_pool_with_padding_that_onnxruntime_does_not_load_is_refused(begin: Shape, end: Shape) -> None:
+    network = model(MaxPool("pool0", window((2, 3), (1, 1), begin, end, (2, 2))))
+    said = (
+        rf"^onnx-int8: pool0 \(max-pool\) pads {re.escape(str(begin))} before and {re.escape(str(end))} after, with a "
+        r"kernel of \(2, 3\); onnxruntime loads padding below the size of the kernel on each axis: pad less, or by a "
+        r"Pad node before it if none of its numbers is negative$"
+    )
+    with pytest.raises(StageError, match=said):
+        OnnxInt8Target().require_supported(network)
+
+
+def test_a_max_pool_padded_otherwise_as_its_refusal_says_gives_the_same(tmp_path: Path) -> None:
+    refused = model(MaxPool("pool0", window((2, 2), (1, 1), (2, 1), (1, 2), (2, 2))))
+    padded = model(Pad("pad0", (2, 1), (1, 2)), MaxPool("pool0", window((2, 2), dilations=(2, 2))))
+    codes = samples(refused)
+    np.testing.assert_array_equal(run(refused, codes), executor_of(padded, tmp_path / "out")(codes), strict=True)
 
 
 def test_one_weight_more_and_one_threshold_more_are_found(tmp_path: Path) -> None:
