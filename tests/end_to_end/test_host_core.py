@@ -42,7 +42,7 @@ def test_without_cross_tools_the_host_runs_and_the_others_are_exit_code_3(tmp_pa
     assert (check["samples"], check["differing"]) == (40, 0)
     assert [proof["holds"] for proof in ledger["proofs"] if proof["actual"] == "c:host"] == [True] * 5
     assert {entry["stage"] for entry in ledger["failures"]} == {"firmware-rv32imac", "firmware-cortex-m4"}
-    assert ledger["resources"]["c:host"].keys() == {"macs", "weight_bytes", "scratch_bytes"}
+    assert ledger["resources"]["c:host"].keys() == {"macs", "weight_bytes", "arena_bytes"}
     assert bitproof("explain", run, "--executor", "c:host").code == 0
     flipped = bitproof("explain", run, "--flip-bit", "c:host@fc0:1,2")
     assert flipped.code == 1

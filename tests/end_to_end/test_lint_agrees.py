@@ -195,7 +195,7 @@ def test_agreement_fails_where_lint_and_import_part(tmp_path: Path, capsys: pyte
 
 
 RULES = {
-    "convolutions": (["model.name=cnn", "model.channels=[4]", "targets=[finn]"], 4),
+    "branches": (["model={name: resnet8, width: 0.5}", "targets=[finn]"], 4),
     "flash": (["targets=['c{flash=2k}']"], 2),
     "more flash than there is": (["targets=['c{flash=8M}']"], 2),
 }
