@@ -228,8 +228,8 @@ class _Planner:
         activation = None
         for node in passed:
             if isinstance(node, Affine):
-                rescaling = _then(rescaling, node)
                 self._require_sums(node.name)
+                rescaling = _then(rescaling, node)
             elif isinstance(node, Threshold):
                 (source,) = self.program.model.sources(node.name)
                 activation = PlannedActivation.of(node, self.storage.values[step.makes].bytes, self._ranges(source))
