@@ -95,13 +95,16 @@ STACK_BYTES = 2048
 """RAM that the linker keeps free for the stack at least."""
 
 
-def _products(
-    ternary: int, u2: int, u4: int, u8: int, *, pairs: tuple[int, int, int, int], **others: int
-) -> Mapping[str, int]:
-    matrices = {"ternary": ternary, "u2": u2, "u4": u4, "u8": u8}
-    both = dict(zip(matrices, pairs, strict=True))
-    named = {f"multiply_{kind}": size for kind, size in matrices.items()}
-    return {**named, **{f"multiply_pair_{kind}": size for kind, size in both.items()}, **others}
+KERNELS = (
+    *("multiply_ternary", "multiply_u2", "multiply_u4", "multiply_u8"),
+    *("multiply_pair_ternary", "multiply_pair_u2", "multiply_pair_u4", "multiply_pair_u8"),
+    *("convolve", "squares", "depthwise", "depthwise_2", "depthwise_4", "depthwise_8", "windows", "values"),
+)
+"""Files of kernels, behind "bitproof_", in the order of the sizes below."""
+
+
+def _kernels(*sizes: int) -> Mapping[str, int]:
+    return dict(zip(KERNELS, sizes, strict=True))
 
 
 def _requantizations(shift: int, shift_64: int, rounding: int, thresholds: int) -> Mapping[str, int]:
@@ -139,21 +142,7 @@ CORES: Mapping[EmulatedCore, Core] = {
         "microbit",
         Region(0x0000_0000, 256 << 10),
         Region(0x2000_0000, 16 << 10),
-        _products(
-            1224,
-            1196,
-            800,
-            576,
-            pairs=(1252, 1224, 832, 600),
-            convolve=2336,
-            squares=1260,
-            depthwise=932,
-            depthwise_2=304,
-            depthwise_4=304,
-            depthwise_8=260,
-            windows=584,
-            values=656,
-        ),
+        _kernels(1224, 1196, 800, 576, 1252, 1224, 832, 600, 2336, 1260, 932, 304, 304, 260, 584, 656),
         _requantizations(128, 408, 124, 116),
     ),
     "cortex-m3": Core(
@@ -162,21 +151,7 @@ CORES: Mapping[EmulatedCore, Core] = {
         "mps2-an385",
         _MPS2_FLASH,
         _MPS2_RAM,
-        _products(
-            896,
-            1024,
-            628,
-            444,
-            pairs=(936, 1068, 672, 484),
-            convolve=1972,
-            squares=960,
-            depthwise=800,
-            depthwise_2=232,
-            depthwise_4=232,
-            depthwise_8=208,
-            windows=464,
-            values=612,
-        ),
+        _kernels(896, 1024, 628, 444, 936, 1068, 672, 484, 1972, 960, 800, 232, 232, 208, 464, 612),
         _requantizations(112, 252, 88, 100),
     ),
     "cortex-m4": Core(
@@ -185,21 +160,7 @@ CORES: Mapping[EmulatedCore, Core] = {
         "mps2-an386",
         _MPS2_FLASH,
         _MPS2_RAM,
-        _products(
-            692,
-            628,
-            464,
-            384,
-            pairs=(544, 488, 380, 464),
-            convolve=1948,
-            squares=1076,
-            depthwise=800,
-            depthwise_2=632,
-            depthwise_4=636,
-            depthwise_8=600,
-            windows=464,
-            values=604,
-        ),
+        _kernels(692, 628, 464, 384, 544, 488, 380, 464, 1948, 1076, 800, 632, 636, 600, 464, 604),
         _requantizations(112, 256, 88, 100),
     ),
     "cortex-m7": Core(
@@ -208,21 +169,7 @@ CORES: Mapping[EmulatedCore, Core] = {
         "mps2-an500",
         _MPS2_FLASH,
         _MPS2_RAM,
-        _products(
-            696,
-            628,
-            468,
-            384,
-            pairs=(540, 488, 380, 464),
-            convolve=1964,
-            squares=1076,
-            depthwise=792,
-            depthwise_2=624,
-            depthwise_4=628,
-            depthwise_8=604,
-            windows=464,
-            values=612,
-        ),
+        _kernels(696, 628, 468, 384, 540, 488, 380, 464, 1964, 1076, 792, 624, 628, 604, 464, 612),
         _requantizations(108, 256, 92, 100),
     ),
     "cortex-m33": Core(
@@ -231,21 +178,7 @@ CORES: Mapping[EmulatedCore, Core] = {
         "mps2-an505",
         Region(0x1000_0000, 4 << 20),
         Region(0x3800_0000, 4 << 20),
-        _products(
-            692,
-            628,
-            464,
-            384,
-            pairs=(540, 488, 380, 464),
-            convolve=1952,
-            squares=1076,
-            depthwise=800,
-            depthwise_2=632,
-            depthwise_4=640,
-            depthwise_8=604,
-            windows=464,
-            values=612,
-        ),
+        _kernels(692, 628, 464, 384, 540, 488, 380, 464, 1952, 1076, 800, 632, 640, 604, 464, 612),
         _requantizations(112, 252, 88, 100),
     ),
     "cortex-m55": Core(
@@ -254,21 +187,7 @@ CORES: Mapping[EmulatedCore, Core] = {
         "mps3-an547",
         Region(0x0000_0000, 512 << 10),
         Region(0x2100_0000, 2 << 20),
-        _products(
-            748,
-            652,
-            496,
-            412,
-            pairs=(544, 488, 380, 464),
-            convolve=1992,
-            squares=1096,
-            depthwise=800,
-            depthwise_2=636,
-            depthwise_4=640,
-            depthwise_8=592,
-            windows=468,
-            values=672,
-        ),
+        _kernels(748, 652, 496, 412, 544, 488, 380, 464, 1992, 1096, 800, 636, 640, 592, 468, 672),
         _requantizations(120, 272, 88, 100),
     ),
     "rv32imac": Core(
@@ -277,21 +196,7 @@ CORES: Mapping[EmulatedCore, Core] = {
         "virt",
         Region(0x8000_0000, 4 << 20),  # the board's RAM in two halves: QEMU starts at its first address
         Region(0x8040_0000, 4 << 20),
-        _products(
-            1288,
-            1316,
-            824,
-            564,
-            pairs=(1296, 1348, 860, 604),
-            convolve=2400,
-            squares=1432,
-            depthwise=1048,
-            depthwise_2=212,
-            depthwise_4=212,
-            depthwise_8=180,
-            windows=508,
-            values=588,
-        ),
+        _kernels(1288, 1316, 824, 564, 1296, 1348, 860, 604, 2400, 1432, 1048, 212, 212, 180, 508, 588),
         _requantizations(140, 372, 96, 108),
     ),
 }
