@@ -18,6 +18,7 @@ from bitproof.pipeline.import_config import ImportConfig, SourceFile
 from bitproof.pipeline.ledger import FailureEntry
 from bitproof.pipeline.plain_file import MAX_JSON_BYTES, read_bytes, read_json
 from bitproof.pipeline.stage import INPUTS
+from bitproof.pipeline.toolchain import cache_folder
 
 CONFIG = "config.json"
 
@@ -80,8 +81,8 @@ class RunFolder:
 
     @property
     def cache(self) -> Path:
-        """Compiled simulators, shared by all runs beside this one."""
-        return self.path.parent / ".cache"
+        """Compiled simulators, shared by all runs beside this one, or by all runs if the user names a folder."""
+        return cache_folder(self.path.parent / ".cache")
 
     @property
     def inputs(self) -> Path:

@@ -460,6 +460,12 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def cache_folder(beside: Path) -> Path:
+    """Return the folder for compiled programs: that of ``BITPROOF_CACHE`` in the environment, else *beside*."""
+    chosen = os.environ.get("BITPROOF_CACHE")
+    return Path(chosen).absolute() if chosen else beside
+
+
 def cpu_count() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0))

@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=3, help="kills of a whole run, spread over its stages")
     parser.addoption("--stage-kills", type=int, default=1, help="kills of the process of one stage alone")
     parser.addoption("--disks", type=int, default=2, help="sizes of a disk that becomes full during a run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let all tests, in whatever process, share their compiled simulators: several have the same design."""
+    if "BITPROOF_CACHE" not in os.environ:  # noqa: TID251  set here for every process that the tests start
+        folder = tempfile.mkdtemp(prefix="bitproof-simulators-")
+        os.environ["BITPROOF_CACHE"] = folder  # noqa: TID251
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.hookimpl(trylast=True)

@@ -35,7 +35,6 @@ def manifest_times(run: Path) -> dict[str, int]:
 @pytest.fixture
 def copy(digits_run: Path, tmp_path: Path) -> Path:
     shutil.copytree(digits_run, tmp_path / "digits_mlp")
-    shutil.copytree(digits_run.parent / ".cache", tmp_path / ".cache", dirs_exist_ok=True)
     return tmp_path / "digits_mlp"
 
 

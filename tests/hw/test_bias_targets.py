@@ -12,7 +12,7 @@ from integer_nets import random_and_extreme_codes
 from integer_nets import random_network as small_network
 from integer_networks import random_codes, random_network
 from mcu_host import host_executor
-from rtl_builds import build_rtl
+from rtl_builds import build_rtl, simulators
 
 from bitproof.export.integer import Affine, IntegerModel, run
 from bitproof.export.proofs import prove_matrix_units, prove_requantization
@@ -67,7 +67,7 @@ def test_what_finn_builds_gives_the_accumulators_to_which_the_bias_is_added(tmp_
     model = replace(plain, nodes=(*plain.nodes, Affine.bias("bias0", np.array([-5, 0, 1 << 33]))))
     built = build_rtl(model, tmp_path / "run", fps=1_000_000)
     codes = random_and_extreme_codes(model, 50)
-    executors = (FinnExecutor(built.graph, tmp_path), RtlExecutor(built.rtl, tmp_path, tmp_path / "cache"))
+    executors = (FinnExecutor(built.graph, tmp_path), RtlExecutor(built.rtl, tmp_path, simulators()))
     for executor in executors:
         np.testing.assert_array_equal(run(model, codes), executor(codes), strict=True)
     assert executors[1].measure(codes)["output_bias"] == "added to what the RTL gives"

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mcu_firmware import built_firmware
 from mcu_host import HostExecutor, compile_host, host_executor
-from rtl_builds import build_rtl
+from rtl_builds import build_rtl, simulators
 
 from bitproof.export.divergence import Cause, explain
 from bitproof.export.integer import IntegerModel, IntegerType, MatMul, run
@@ -173,13 +173,13 @@ def test_rtl_gives_the_codes_of_the_integer_model_and_shows_a_flipped_bit(name: 
     model = RTL[name]
     made = build_rtl(model, tmp_path / "run", fps=1_000_000)
     require_equal(model, FinnExecutor(made.graph, tmp_path))
-    executor = RtlExecutor(made.rtl, tmp_path, tmp_path / "cache")
+    executor = RtlExecutor(made.rtl, tmp_path, simulators())
     require_equal(model, executor)
     require_proven(model, executor)
     weight = next(n for n in model.nodes if isinstance(n, MatMul)).weights[2, 3]
     said = flip_rtl(made.rtl.path, node="fc0", row=2, column=3)
     assert f": {weight} became " in said
-    assert not prove_matrix_units(model, RtlExecutor(made.rtl, tmp_path, tmp_path / "cache"), 0)[0].holds
+    assert not prove_matrix_units(model, RtlExecutor(made.rtl, tmp_path, simulators()), 0)[0].holds
 
 
 def test_a_recoding_whose_constants_exceed_a_word_is_refused_by_name() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from image_nets import ImageNet, window
 from integer_nets import random_and_extreme_codes
-from rtl_builds import RtlBuild, build_rtl
+from rtl_builds import RtlBuild, build_rtl, simulators
 
 from bitproof.export.divergence import Cause, explain
 from bitproof.export.integer import Conv, IntegerModel, IntegerType, Threshold, run
@@ -76,8 +76,8 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("simulators")
+def cache() -> Path:
+    return simulators()
 
 
 @pytest.fixture(scope="module", params=list(CASES))

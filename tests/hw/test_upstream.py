@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from integer_nets import random_and_extreme_codes, random_network
-from rtl_builds import RtlBuild, build_rtl
+from rtl_builds import RtlBuild, build_rtl, simulators
 
 from bitproof.export.integer import run
 from bitproof.hw.finn.patches import PATCHES
@@ -42,9 +42,9 @@ def with_source(artifact: Artifact, folder: Path, name: str, old: str, new: str)
 def test_the_output_queue_of_a_matrix_unit_overflows_without_the_patch(one_fold: RtlBuild, tmp_path: Path) -> None:
     """``docs/upstream/finn-mvu-output-queue.md``: the same stalls that are harmless with the patch."""
     codes = random_and_extreme_codes(one_fold.model, 500)
-    patched = RtlExecutor(one_fold.rtl, tmp_path, tmp_path / "patched", stall_percent=80, seed=3)
+    patched = RtlExecutor(one_fold.rtl, tmp_path, simulators(), stall_percent=80, seed=3)
     np.testing.assert_array_equal(run(one_fold.model, codes), patched(codes))
     unpatched = with_source(one_fold.rtl, tmp_path / "unpatched", QUEUE.file, QUEUE.new, QUEUE.old)
-    executor = RtlExecutor(unpatched, tmp_path, tmp_path / "simulators", stall_percent=80, seed=3)
+    executor = RtlExecutor(unpatched, tmp_path, simulators(), stall_percent=80, seed=3)
     with pytest.raises(StageError, match="Overflowing output queue"):
         executor(codes)

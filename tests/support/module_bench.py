@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from rtl_builds import simulators
 
+from bitproof.hw.rtl.compile import compiled_bench
 from bitproof.hw.rtl.modules import FOLDER, Module
-from bitproof.hw.rtl.simulator import Measurement, compiled_bench, run_bench
+from bitproof.hw.rtl.simulator import Measurement, run_bench
 from bitproof.hw.rtl.stream import StreamLayout
 from bitproof.pipeline import Codes
 
@@ -117,7 +119,9 @@ def build_bench(cases: Sequence[Case], folder: Path) -> ModuleBench:
             sources[f"{case.name}_unit.sv"] = mutant_text(case)
         sources[f"{case.name}.sv"] = wrapper_of(case)
     sources["bench.sv"] = bench_text(every)
-    executable = compiled_bench({f"rtl/{name}": text for name, text in sources.items()}, cache=folder, workdir=folder)
+    executable = compiled_bench(
+        {f"rtl/{name}": text for name, text in sources.items()}, cache=simulators(), workdir=folder
+    )
     return ModuleBench(executable, every, folder)
 
 

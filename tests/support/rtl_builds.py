@@ -10,6 +10,12 @@ from bitproof.hw.finn import BuildFinnGraph
 from bitproof.hw.finn.stitch import StitchRtl
 from bitproof.pipeline import Artifact, Stage
 from bitproof.pipeline.stage import execute
+from bitproof.pipeline.toolchain import cache_folder
+
+
+def simulators() -> Path:
+    """The folder of compiled simulators that all tests share."""
+    return cache_folder(Path("set by conftest.py"))
 
 
 @dataclass(frozen=True)
