@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,12 @@ def test_what_was_kept_is_used_unless_a_byte_of_it_was_changed(tmp_path: Path, m
     assert (tmp_path / "compile.log").is_file()
     goals: list[tuple[str, ...]] = []
     make = compiler._make
-    monkeypatch.setattr(
-        "bitproof.hw.rtl.compile._make", lambda names, *rest: (goals.append(tuple(names)), make(names, *rest))
-    )
+
+    def noted(names: Sequence[str], build: Path, log: Path) -> None:
+        goals.append(tuple(names))
+        make(names, build, log)
+
+    monkeypatch.setattr("bitproof.hw.rtl.compile._make", noted)
     assert compiled_bench(sources(1), cache=simulators(), workdir=tmp_path) == first
     assert goals == []
     program = first.read_bytes()
