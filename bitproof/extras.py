@@ -16,7 +16,6 @@ EXTRA_OF_PACKAGE = {
     "sklearn": "train",
     "tensorboardX": "train",
     "torch": "train",
-    "torchmetrics": "train",
     "torchvision": "train",
 }
 """Which extra of the distribution installs a package that may be absent."""

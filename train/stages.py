@@ -43,7 +43,7 @@ class TrainFloat(Stage):
     name: ClassVar[str] = "train-float"
     consumes: ClassVar[str] = "dataset"
     produces: ClassVar[str] = "float-baseline"
-    distributions: ClassVar[tuple[str, ...]] = ("torch", "lightning-fabric", "numpy", "torchmetrics")
+    distributions: ClassVar[tuple[str, ...]] = ("torch", "lightning-fabric", "numpy")
 
     def run(self, source: Artifact, ctx: StageContext) -> Mapping[str, str]:
         """Write ``metrics.json``."""
@@ -60,7 +60,7 @@ class TrainQuantized(Stage):
     name: ClassVar[str] = "train"
     consumes: ClassVar[str] = "dataset"
     produces: ClassVar[str] = "checkpoint"
-    distributions: ClassVar[tuple[str, ...]] = ("torch", "lightning-fabric", "brevitas", "numpy", "torchmetrics")
+    distributions: ClassVar[tuple[str, ...]] = ("torch", "lightning-fabric", "brevitas", "numpy")
 
     def run(self, source: Artifact, ctx: StageContext) -> Mapping[str, str]:
         """Write ``checkpoint.pt`` and ``metrics.json``."""
