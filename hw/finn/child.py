@@ -9,8 +9,27 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from bitproof.pipeline import StageError
+
+TORCH = ("torch", "torch.nn", "torch.nn.functional")
+
+
+def leave_torch_out() -> None:
+    """Let empty modules stand for torch, whose import takes longer than what a command does.
+
+    FINN imports it for the Python execution of LayerNorm, a layer that is never built here. Whatever asks these modules
+    for anything raises AttributeError; libraries that ask whether an array is a tensor learn that it is none.
+    """
+    for name in TORCH:
+        module = ModuleType(name, "Empty: see bitproof.hw.finn.child.")
+        module.__path__ = []
+        sys.modules[name] = module
+        parent, _, own = name.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], own, module)
+    vars(sys.modules["torch"])["Tensor"] = type("Tensor", (), {})
 
 
 def build(model: str, out: str, part: str, clock_ns: str, cycles: str) -> None:
@@ -40,6 +59,7 @@ COMMANDS: Mapping[str, Callable[..., None]] = {"build": build, "generate": gener
 def main(arguments: Sequence[str]) -> int:
     """Carry out one command and return the exit status."""
     command, refusal, *rest = arguments
+    leave_torch_out()
     try:
         COMMANDS[command](*rest)
     except StageError as error:

@@ -167,3 +167,22 @@ def test_an_error_inside_finn_reaches_the_caller(tmp_path: Path) -> None:
 def test_a_folder_without_a_graph_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no FINN graph \(hw.onnx is missing\)$"):
         FinnExecutor(Artifact("finn", "finn-graph", tmp_path, ""), tmp_path)
+
+
+def test_finn_imports_no_torch_and_a_layer_that_needs_it_says_so(tmp_path: Path) -> None:
+    """In a process of its own: this one has torch."""
+    script = """
+import sys
+from bitproof.hw.finn.child import TORCH, leave_torch_out
+leave_torch_out()
+import bitproof.hw.finn.execute, bitproof.hw.finn.generate, bitproof.hw.finn.hardware_layers
+from finn.custom_op.fpgadataflow import layernorm
+assert {name for name in sys.modules if name.split(".")[0] == "torch"} == set(TORCH)
+try:
+    layernorm.torch.from_numpy
+except AttributeError as error:
+    print(error)
+"""
+    argv = [sys.executable, "-P", "-c", script]
+    said = run_program(argv, needed_by="test", cwd=tmp_path, log=tmp_path / "log", timeout_s=120)
+    assert said.splitlines()[-1] == "module 'torch' has no attribute 'from_numpy'"
