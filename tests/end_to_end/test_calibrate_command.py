@@ -13,7 +13,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from bitproof_command import bitproof
+from bitproof_command import bitproof, bitproof_without_scheduler
 from default_signals import with_default_signals
 
 from bitproof.pipeline.ledger import canonical_sha256, json_schema
@@ -42,7 +42,7 @@ def residual(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("residual")
     model = "{name: resnet8, width: 0.5, weight_bits: 3, act_bits: 4, granularity: channel}"
     options = ("--set", "name=digits_resnet8", "--set", "train.epochs=6", "--set", "gates.float_vs_quantized=100")
-    outcome = bitproof(
+    outcome = bitproof_without_scheduler(
         "run", CONFIG, "--runs", runs, *options, "--set", f"model={model}", "--set", "targets=[onnx-int8]"
     )
     assert outcome.code == 0, outcome.err
@@ -94,7 +94,7 @@ def test_a_chip_is_repaired_recorded_verified_and_survives_the_next_run(copy: Pa
     bytes_before = (copy / "ledger.json").read_bytes()
     assert bitproof("run", CONFIG, "--runs", copy.parent, *QUICK).code == 0
     assert (copy / "ledger.json").read_bytes() == bytes_before
-    changed = bitproof("run", CONFIG, "--runs", copy.parent, *QUICK, "--set", "seed=1")
+    changed = bitproof_without_scheduler("run", CONFIG, "--runs", copy.parent, *QUICK, "--set", "seed=1")
     assert changed.code == 0, changed.err
     assert "the calibration on integer was dropped: the integer model has changed" in changed.err
     assert ledger_of(copy)["calibrations"] == []
@@ -190,7 +190,7 @@ def test_bad_input_ends_with_a_clear_message(copy: Path) -> None:
 
 def test_a_run_of_which_a_part_was_made_again_is_not_calibrated_until_it_is_finished(copy: Path) -> None:
     part = ("run", CONFIG, "--runs", copy.parent, *QUICK, "--set", "train.epochs=1", "--until", "train")
-    assert bitproof(*part).code == 0
+    assert bitproof_without_scheduler(*part).code == 0
     before = (copy / "ledger.json").read_bytes()
     finish = f"bitproof run {copy / 'config.json'} --runs {copy.parent}"
     told = f"artifact 'train' at {copy / 'train'} is not the one in the ledger; finish the run: {finish}"
@@ -199,7 +199,7 @@ def test_a_run_of_which_a_part_was_made_again_is_not_calibrated_until_it_is_fini
         assert outcome.code == code, outcome.err
         assert told in outcome.err.splitlines()[-1]
     assert (copy / "ledger.json").read_bytes() == before
-    assert bitproof(*finish.split()[1:]).code == 0
+    assert bitproof_without_scheduler(*finish.split()[1:]).code == 0
     assert bitproof("verify", copy, "--quick").code == 0
     assert bitproof("calibrate", copy, *FAULTS, "--evaluations", "16").code == 0
 
