@@ -271,6 +271,34 @@ def calibrate(
 
 
 @app.command()
+def bitstream(
+    run_path: RunPath,
+    board: Annotated[str | None, typer.Option(help="A PYNQ board; default: that of the target finn.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write and check the Vivado project of a run, and build its bitstream if Vivado is installed."""
+    from bitproof.commands.bitstream import make_bitstream
+
+    make_bitstream(run_path, board=board, as_json=as_json)
+
+
+@app.command()
+def bundle(
+    run_path: RunPath,
+    board: Annotated[str | None, typer.Option(help="A PYNQ board; default: that of the target finn.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder that holds the bundles.")] = Path("dist"),
+    bit: Annotated[
+        Path | None, typer.Option(help="A bit file, its .hwh beside it; default: that of the run.", metavar="FILE.bit")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the folder that goes onto a board: driver, vectors, ledger, self-test, notebook, bitstream."""
+    from bitproof.commands.bundle import make_bundle
+
+    make_bundle(run_path, board=board, out=out, bit=bit, as_json=as_json)
+
+
+@app.command()
 def report(run_path: RunPath, as_json: Json = False) -> None:
     """Write the report of a run again and say where it is."""
     from bitproof.commands.report import make_report
