@@ -2,11 +2,12 @@
 CONFIG ?= configs/fashion_mnist_mlp.yaml
 RUNS ?= runs
 BITPROOF := .venv/bin/bitproof
+BOARD_OPTION = $(if $(BOARD),--board $(BOARD))
 RUN = $(BITPROOF) run $(CONFIG) --runs $(RUNS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup doctor pipeline data train-float train export integer onnx-int8 finn rtl firmware parity report verify \
-        import lint explain calibrate bench-estimators bench-calibration bench-onnx-web bench-integer bench-mcu bench-onnx bench-onnx-versions \
+        import lint explain calibrate bitstream bundle deploy bench-estimators bench-calibration bench-onnx-web bench-integer bench-mcu bench-onnx bench-onnx-versions \
         bench-runtime-image bench-rtl-modules test test-fast soak check format clean
 
 help: ## list the targets
@@ -70,6 +71,16 @@ explain: setup ## say where the executors of the run of CONFIG part: make explai
 
 calibrate: setup ## tune the run of CONFIG on a device: make calibrate OPTIONS="--executor onnx-int8"
 	@$(BITPROOF) calibrate $(RUNS)/$(notdir $(basename $(CONFIG))) $(OPTIONS)
+
+bitstream: setup ## write, check and (with Vivado) build the PYNQ design of the run of CONFIG: make bitstream BOARD=pynq-z1
+	@$(BITPROOF) bitstream $(RUNS)/$(notdir $(basename $(CONFIG))) $(BOARD_OPTION)
+
+bundle: setup ## write dist/NAME, the folder that goes onto a board: make bundle OPTIONS="--bit design.bit"
+	@$(BITPROOF) bundle $(RUNS)/$(notdir $(basename $(CONFIG))) $(BOARD_OPTION) $(OPTIONS)
+
+deploy: setup ## upload the run of CONFIG to a board, run it there, compare: make deploy BOARD_HOST=xilinx@192.168.2.99
+	@$(if $(BOARD_HOST),,$(error deploy needs a board: make deploy BOARD_HOST=xilinx@192.168.2.99))
+	@$(BITPROOF) deploy $(RUNS)/$(notdir $(basename $(CONFIG))) --to $(BOARD_HOST) $(BOARD_OPTION) $(OPTIONS)
 
 bench-estimators: setup ## measure the gradient estimators (hours; resumes where it was stopped)
 	@.venv/bin/python -m benchmarks.estimators

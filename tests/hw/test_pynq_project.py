@@ -10,7 +10,8 @@ import pytest
 from bitproof_command import bitproof
 from pynq_boards import PynqCase
 
-from bitproof.hw.pynq.accelerator import accelerator_module
+from benchmarks.lab.yosys import YOSYS
+from bitproof.hw.pynq.accelerator import SHELL, accelerator_module
 from bitproof.hw.pynq.bitstream import Built, bitstream_in, build_bitstream, what_is_built
 from bitproof.hw.pynq.board import bitproof_driver as driver
 from bitproof.hw.pynq.check_project import check_project
@@ -18,7 +19,7 @@ from bitproof.hw.pynq.design import BoardStream, board_names, board_stream, desi
 from bitproof.hw.pynq.project import write_project
 from bitproof.hw.rtl.stream import StreamLayout
 from bitproof.pipeline import ConfigError, InputError, StageError, ToolMissingError
-from bitproof.pipeline.toolchain import TCLSH, VIVADO
+from bitproof.pipeline.toolchain import TCLSH, VERILATOR, VIVADO
 
 pytestmark = [
     pytest.mark.tool,
@@ -166,6 +167,29 @@ def test_words_are_padded_to_a_width_of_the_dma() -> None:
 def test_a_word_that_fits_gets_no_padding() -> None:
     stream = BoardStream(bits=8, signed=False, elements=4, words=2, beat_bytes=4)
     assert "assign m_axis_tdata = target_data;" in accelerator_module(stream, stream)
+
+
+@pytest.mark.parametrize("words", [(1, 1), (3, 2), (16, 10)])
+def test_our_module_is_free_of_lint(words: tuple[int, int], tmp_path: Path) -> None:
+    parameters = (f"-GIN_WORDS={words[0]}", f"-GOUT_WORDS={words[1]}")
+    VERILATOR.run(
+        ["--lint-only", "-Wall", *parameters, *SHELL],
+        needed_by="lint",
+        cwd=tmp_path,
+        log=tmp_path / "lint.log",
+        timeout_s=120,
+    )
+
+
+@pytest.mark.skipif(YOSYS.find() is None, reason=f"{YOSYS.name} is missing: {YOSYS.install}")
+def test_our_module_synthesizes_for_the_board(tmp_path: Path) -> None:
+    shutil.copy(SHELL[0], tmp_path)  # the file system of Yosys is the working directory
+    script = tmp_path / "synthesize.ys"
+    script.write_text(
+        f"read_slang --threads 1 --top batch_end -G IN_WORDS=3 -G OUT_WORDS=2 {SHELL[0].name}\n"
+        "synth_xilinx -family xc7 -noiopad -noclkbuf -flatten -top batch_end\ncheck -assert\n"
+    )
+    YOSYS.run(["-q", script.name], needed_by="synthesis", cwd=tmp_path, log=tmp_path / "log", timeout_s=3600)
 
 
 def test_the_command_needs_a_run(tmp_path: Path) -> None:

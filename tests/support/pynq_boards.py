@@ -14,13 +14,15 @@ from image_nets import ImageNet, window
 from integer_nets import random_and_extreme_codes
 from rtl_builds import build_rtl
 
-from bitproof.export.integer import IntegerModel, IntegerType, MatMul, run
+from bitproof.export.integer import IntegerModel, IntegerType, run
 from bitproof.hw.finn.fault import flip_weight_bit
 from bitproof.hw.pynq.bitstream import prepare_bitstream
 from bitproof.hw.pynq.bundle import Bitstream, write_bundle
 from bitproof.hw.pynq.check_project import check_project
 from bitproof.hw.pynq.design import Design, design_of
 from bitproof.hw.pynq.simulated.fabric import hardware_description, simulated_bitstream
+from bitproof.hw.rtl.description import read_description
+from bitproof.hw.rtl.providers import MATRIX_UNIT
 from bitproof.pipeline import Artifact, Codes
 
 IMAGES = 40
@@ -64,9 +66,15 @@ class PynqCase:
     def flipped(self, folder: Path) -> Artifact:
         """The RTL with one bit of a weight of the last layer flipped."""
         shutil.copytree(self.rtl.path, folder)
-        last = self.model.nodes_of(MatMul)[-1]
-        flip_weight_bit(folder, node=last.name, row=0, column=1)
+        flip_last_weight(folder)
         return replace(self.rtl, path=folder)
+
+
+def flip_last_weight(folder: Path) -> None:
+    """Flip one bit of a weight of class 0 in the RTL in *folder*."""
+    last = read_description(folder).units(MATRIX_UNIT)[-1]
+    assert last.covers is not None
+    flip_weight_bit(folder, node=last.covers, row=0, column=1)
 
 
 def make_pynq_case(folder: Path) -> PynqCase:
