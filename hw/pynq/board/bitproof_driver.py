@@ -3,9 +3,9 @@
 It runs on the board and needs pynq and numpy only. ``design.json`` beside it says how codes lie in the words of the
 streams. Every wait has a time limit; what the hardware does in the meantime is in the error.
 
->>> from bitproof_driver import Accelerator              # doctest: +SKIP
->>> with Accelerator(".") as accelerator:                # doctest: +SKIP
-...     outputs = accelerator.run(codes)
+    from bitproof_driver import Accelerator
+    with Accelerator(".") as accelerator:
+        outputs = accelerator.run(codes)
 """
 
 from __future__ import annotations

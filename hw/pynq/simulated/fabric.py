@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import xml.etree.ElementTree as ET
 import zipfile
 from pathlib import Path
 
@@ -19,6 +20,18 @@ from bitproof.pipeline import Artifact
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The date of every member of an archive: the same files give the same bytes."""
+SYSTEM = "ps"
+CLOCKS = {
+    f"PCW_{name}": value
+    for clock in range(4)
+    for name, value in {
+        f"FPGA_FCLK{clock}_ENABLE": str(int(clock == 0)),
+        f"FCLK{clock}_PERIPHERAL_CLKSRC": "IO PLL",
+        f"FCLK{clock}_PERIPHERAL_DIVISOR0": "5" if clock == 0 else "1",
+        f"FCLK{clock}_PERIPHERAL_DIVISOR1": "2" if clock == 0 else "1",
+    }.items()
+}
+"""Parameters of the clocks that Vivado works out, and pynq reads: 1000 MHz divided by 10."""
 MODULE = Path(__file__).parent / "pynq.py"
 """The module that a driver imports instead of the package ``pynq``."""
 
@@ -82,15 +95,47 @@ def fabric_bench(source: BoardStream, target: BoardStream) -> str:
 
 
 def hardware_description(made: BlockDesign) -> str:
-    """Return the ``hwh`` of the block design *made* as far as the simulated board reads one: addresses of registers."""
-    ranges = [
-        f'   <MEMRANGE INSTANCE="{segment.partition("/")[0]}" BASEVALUE="0x{offset:08X}" '
-        f'HIGHVALUE="0x{offset + size - 1:08X}" MEMTYPE="REGISTER"/>\n'
-        for space, segment, offset, size in made.addresses
-        if space == "ps/Data"
-    ]
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>\n<EDKSYSTEM VERSION="1.2" NAME="simulated">\n <MODULES>\n'
-        '  <MODULE FULLNAME="/ps" INSTANCE="ps" MODTYPE="processing_system7">\n  <MEMORYMAP>\n'
-        f"{''.join(ranges)}  </MEMORYMAP>\n  </MODULE>\n </MODULES>\n</EDKSYSTEM>\n"
-    )
+    """Return the ``hwh`` of the block design *made*, as far as pynq reads one: cells, buses, parameters, addresses."""
+    registers = [entry for entry in made.addresses if entry[0] == f"{SYSTEM}/Data"]
+    system = ET.Element("EDKSYSTEM", VERSION="1.2")
+    ET.SubElement(system, "SYSTEMINFO", NAME="bitproof")
+    ET.SubElement(system, "EXTERNALPORTS")
+    ET.SubElement(system, "EXTERNALINTERFACES")
+    modules = ET.SubElement(system, "MODULES")
+    for name, vlnv in made.cells.items():
+        kind = vlnv.split(":")[2]
+        module = ET.SubElement(modules, "MODULE", FULLNAME=f"/{name}", INSTANCE=name, MODTYPE=kind, VLNV=vlnv)
+        parameters = ET.SubElement(module, "PARAMETERS")
+        written = {**(CLOCKS if name == SYSTEM else {}), **made.parameters.get(name, {})}
+        for key, value in written.items():
+            ET.SubElement(parameters, "PARAMETER", NAME=key, VALUE=value)
+        buses = ET.SubElement(module, "BUSINTERFACES")
+        for master, slave in made.interfaces:
+            for role, pin in (("MASTER", master), ("SLAVE", slave)):
+                cell, _, bus = pin.partition("/")
+                if cell == name:
+                    protocol = "axis" if "AXIS" in bus.upper() else "aximm"
+                    found = ET.SubElement(buses, "BUSINTERFACE", BUSNAME=master.replace("/", "_"), NAME=bus)
+                    found.set("TYPE", role)
+                    found.set("VLNV", f"xilinx.com:interface:{protocol}:1.0")
+        if name == SYSTEM:
+            _add_memory_map(module, registers)
+    ET.indent(system, " ")
+    return ET.tostring(system, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _add_memory_map(module: ET.Element, registers: list[tuple[str, str, int, int]]) -> None:
+    ranges = ET.SubElement(module, "MEMORYMAP")
+    for _, segment, offset, size in registers:
+        cell, bus, block = segment.split("/")
+        ET.SubElement(
+            ranges,
+            "MEMRANGE",
+            ADDRESSBLOCK=block,
+            BASEVALUE=f"0x{offset:08X}",
+            HIGHVALUE=f"0x{offset + size - 1:08X}",
+            INSTANCE=cell,
+            MASTERBUSINTERFACE="M_AXI_GP0",
+            MEMTYPE="REGISTER",
+            SLAVEBUSINTERFACE=bus,
+        )

@@ -102,8 +102,10 @@ class MMIO:
 
     def write(self, offset: int, data: int) -> None:
         """Write the register at *offset*."""
-        if not 0 <= offset < self._length:
-            raise ValueError(f"offset {offset} is outside of the registers")
+        if not 0 <= offset < self._length or offset % 4:
+            raise ValueError(f"offset {offset} is outside of the registers, or between them")
+        if type(data) is not int:  # pynq 3.0.1 asks for the type itself: no NumPy integer
+            raise ValueError("Data type must be int or bytes.")
         _fabric[0].write(self._base, offset, data)
 
 
