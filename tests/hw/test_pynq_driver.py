@@ -90,6 +90,23 @@ def test_all_codes_are_equal_in_batches_that_do_not_divide_them(
     np.testing.assert_array_equal(pynq_case.expected[:10], np.concatenate(streamed), strict=True)
 
 
+def test_a_stream_that_is_left_early_leaves_nothing_behind(
+    pynq_case: PynqCase, accelerator: driver.Accelerator
+) -> None:
+    batches = [pynq_case.codes[first : first + 5] for first in range(0, 20, 5)]
+    stream = accelerator.stream(batches)
+    np.testing.assert_array_equal(pynq_case.expected[:5], next(stream))
+    with pytest.raises(
+        driver.DriverError, match=r"^a stream of batches is being read; read it to its end, or close it"
+    ):
+        accelerator.run(pynq_case.codes)
+    np.testing.assert_array_equal(pynq_case.expected[5:10], next(stream))  # the refused run harmed nothing
+    stream.close()
+    registers = simulated.MMIO(driver.DMA_ADDRESS, driver.REGISTER_RANGE)
+    assert registers.read(driver.RECEIVE + driver.STATUS) == simulated.HALTED
+    np.testing.assert_array_equal(pynq_case.expected, accelerator.run(pynq_case.codes))
+
+
 def test_pauses_of_the_memory_change_nothing(pynq_case: PynqCase, tmp_path: Path) -> None:
     folder = pynq_case.bundle(tmp_path / "stalled", pynq_case.bitstream(stall_percent=60))
     with driver.Accelerator(folder, batch=IMAGES) as accelerator:

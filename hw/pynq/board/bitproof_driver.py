@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable
     from types import TracebackType
 
 DMA_NAME, DMA_ADDRESS = "dma", 0x4040_0000
@@ -187,7 +187,7 @@ class Accelerator:
         largest = MAX_TRANSFER_BYTES // max(self.input.image_bytes, self.output.image_bytes)
         if not 1 <= batch <= largest:
             raise DriverError(f"batch = {batch} images is not possible; allowed: 1..{largest}")
-        self.batch = batch
+        self.batch, self._busy = batch, False
         self.overlay = Overlay(str(folder / BITSTREAM))
         self._require_design(MMIO)
         self._dma = Dma(MMIO(DMA_ADDRESS, REGISTER_RANGE), timeout_s)
@@ -217,9 +217,12 @@ class Accelerator:
         self.close()
 
     def close(self) -> None:
-        """Give the buffers back; they lie in memory that nothing else can use."""
-        for buffer in (self._source, self._target):
-            buffer.freebuffer()
+        """Stop what is under way, and give the buffers back; they lie in memory that nothing else can use."""
+        try:
+            self._stop()
+        finally:
+            for buffer in (self._source, self._target):
+                buffer.freebuffer()
 
     def run(self, codes: np.ndarray) -> np.ndarray:
         """Run *codes*, shape (N, inputs) or (N, *input_shape), and return the output codes, int64 (N, outputs).
@@ -234,7 +237,7 @@ class Accelerator:
         batches = (codes[first : first + self.batch] for first in range(0, len(codes), self.batch))
         return np.concatenate(list(self.stream(batches)))
 
-    def stream(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def stream(self, batches: Iterable[np.ndarray]) -> Generator[np.ndarray, None, None]:
         """Yield the output codes of each of *batches*; the next is packed while the fabric works on one.
 
         Raises:
@@ -242,14 +245,18 @@ class Accelerator:
             TransferError: the hardware did not finish.
         """
         working = 0
-        for codes in batches:
-            packed = self._packed(codes)
-            done = self._finish(working) if working else None
-            working = self._start(packed)
-            if done is not None:
-                yield self._unpacked(done)
-        if working:
-            yield self._unpacked(self._finish(working))
+        try:
+            for codes in batches:
+                packed = self._packed(codes)
+                done = self._finish(working) if working else None
+                working = self._start(packed)
+                if done is not None:
+                    yield self._unpacked(done)
+            if working:
+                yield self._unpacked(self._finish(working))
+        finally:
+            if working:  # whoever reads the batches may leave before the last one
+                self._stop()
 
     def measure(self, codes: np.ndarray, repeats: int = 20) -> dict[str, float | int]:
         """Measure latency with single images and throughput with whole batches, *repeats* times each.
@@ -301,14 +308,23 @@ class Accelerator:
         streamed = self.output.unpack(content).reshape(len(content), *channels_last)
         return np.moveaxis(streamed, -1, 1).reshape(len(content), -1) + self._bias
 
+    def _stop(self) -> None:
+        if self._busy:
+            self._busy = False
+            self._dma.reset()
+
     def _start(self, packed: np.ndarray) -> int:
+        if self._busy:
+            raise DriverError("a stream of batches is being read; read it to its end, or close it, before another run")
         self._source[: packed.size] = packed.reshape(-1)
         self._source.flush()
+        self._busy = True
         self._dma.start(self._source, packed.size, self._target, len(packed) * self.output.image_bytes)
         return len(packed)
 
     def _finish(self, images: int) -> np.ndarray:
         size = images * self.output.image_bytes
         self._dma.finish(images * self.input.image_bytes, size)
+        self._busy = False
         self._target.invalidate()
         return np.array(self._target[:size]).reshape(images, -1)

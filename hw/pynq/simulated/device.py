@@ -25,12 +25,17 @@ _spec.loader.exec_module(model)
 class Clocks:
     """The clocks of the processing system, which a PC has not: what an Overlay asks for is kept."""
 
-    asked: ClassVar[dict[int, tuple[int, int]]] = {}
+    asked: ClassVar[dict[int, tuple[float, ...]]] = {}
 
     @classmethod
-    def set_pl_clk(cls, index: int, divisor0: int = 0, divisor1: int = 0) -> None:
-        """Keep both divisors of a clock; 0: it is not used."""
-        cls.asked[index] = (int(divisor0), int(divisor1))
+    def set_device(cls, device: object) -> None:
+        """Take the clocks of *device* (pynq 4.0.0): there are none."""
+        del device
+
+    @classmethod
+    def set_pl_clk(cls, index: int, *divisors: int, clk_mhz: float = 0) -> None:
+        """Keep what is asked of a clock: divisors, or from pynq 4.0.0 on the frequency."""
+        cls.asked[index] = (*divisors, clk_mhz)
 
 
 pynq.overlay.Clocks = Clocks
