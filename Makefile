@@ -2,12 +2,13 @@
 CONFIG ?= configs/fashion_mnist_mlp.yaml
 RUNS ?= runs
 BITPROOF := .venv/bin/bitproof
+BOARD_OPTION = $(if $(BOARD),--board $(BOARD))
 RUN = $(BITPROOF) run $(CONFIG) --runs $(RUNS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup doctor pipeline data train-float train export integer onnx-int8 finn rtl firmware parity report verify \
-        import lint explain calibrate bench-estimators bench-calibration bench-onnx-web bench-integer bench-mcu bench-onnx bench-onnx-versions \
-        bench-runtime-image bench-rtl-modules test test-fast soak check format clean
+        import lint explain calibrate bitstream bundle deploy bench-estimators bench-calibration bench-onnx-web bench-integer bench-mcu bench-onnx bench-onnx-versions \
+        bench-runtime-image bench-rtl-modules bench-pynq test test-fast soak check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +72,16 @@ explain: setup ## say where the executors of the run of CONFIG part: make explai
 calibrate: setup ## tune the run of CONFIG on a device: make calibrate OPTIONS="--executor onnx-int8"
 	@$(BITPROOF) calibrate $(RUNS)/$(notdir $(basename $(CONFIG))) $(OPTIONS)
 
+bitstream: setup ## write, check and (with Vivado) build the PYNQ design of the run of CONFIG: make bitstream BOARD=pynq-z1
+	@$(BITPROOF) bitstream $(RUNS)/$(notdir $(basename $(CONFIG))) $(BOARD_OPTION)
+
+bundle: setup ## write dist/NAME, the folder that goes onto a board: make bundle OPTIONS="--bit design.bit"
+	@$(BITPROOF) bundle $(RUNS)/$(notdir $(basename $(CONFIG))) $(BOARD_OPTION) $(OPTIONS)
+
+deploy: setup ## upload the run of CONFIG to a board, run it there, compare: make deploy BOARD_HOST=xilinx@192.168.2.99
+	@$(if $(BOARD_HOST),,$(error deploy needs a board: make deploy BOARD_HOST=xilinx@192.168.2.99))
+	@$(BITPROOF) deploy $(RUNS)/$(notdir $(basename $(CONFIG))) --to $(BOARD_HOST) $(BOARD_OPTION) $(OPTIONS)
+
 bench-estimators: setup ## measure the gradient estimators (hours; resumes where it was stopped)
 	@.venv/bin/python -m benchmarks.estimators
 
@@ -94,6 +105,10 @@ bench-mcu: setup ## count instructions, flash and RAM of generated C in QEMU (10
 
 bench-rtl-modules: setup ## synthesize our SystemVerilog modules with Yosys and count their cells (needs bitproof[synth]; 10 minutes)
 	@.venv/bin/python -m benchmarks.rtl_modules
+
+bench-pynq: setup ## run the PYNQ driver of the run of CONFIG under pynq 3.0.1 and 4.0.0, and as 32-bit ARM (root; 10 minutes)
+	@.venv/bin/python -m benchmarks.pynq_versions $(RUNS)/$(notdir $(basename $(CONFIG)))
+	@.venv/bin/python -m benchmarks.pynq_arm $(RUNS)/$(notdir $(basename $(CONFIG)))
 
 bench-integer: setup ## measure lowering, proofs, interpreter and imports (8 minutes)
 	@.venv/bin/python -m benchmarks.integer

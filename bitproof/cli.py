@@ -271,6 +271,65 @@ def calibrate(
 
 
 @app.command()
+def bitstream(
+    run_path: RunPath,
+    board: Annotated[str | None, typer.Option(help="A PYNQ board; default: that of the target finn.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write and check the Vivado project of a run, and build its bitstream if Vivado is installed."""
+    from bitproof.commands.bitstream import make_bitstream
+
+    make_bitstream(run_path, board=board, as_json=as_json)
+
+
+@app.command()
+def bundle(
+    run_path: RunPath,
+    board: Annotated[str | None, typer.Option(help="A PYNQ board; default: that of the target finn.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder that holds the bundles.")] = Path("dist"),
+    bit: Annotated[
+        Path | None, typer.Option(help="A bit file, its .hwh beside it; default: that of the run.", metavar="FILE.bit")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the folder that goes onto a board: driver, vectors, ledger, self-test, notebook, bitstream."""
+    from bitproof.commands.bundle import make_bundle
+
+    make_bundle(run_path, board=board, out=out, bit=bit, as_json=as_json)
+
+
+@app.command()
+def deploy(
+    run_path: RunPath,
+    to: Annotated[str, typer.Option("--to", help="The board.", metavar="USER@HOST[:PORT]")],
+    board: Annotated[str | None, typer.Option(help="A PYNQ board; default: that of the target finn.")] = None,
+    bit: Annotated[
+        Path | None, typer.Option(help="A bit file, its .hwh beside it; default: that of the run.", metavar="FILE.bit")
+    ] = None,
+    ask_password: Annotated[
+        bool, typer.Option("--ask-password", help="Ask for the user's password, for SSH and sudo; default: keys alone.")
+    ] = False,
+    known_hosts: Annotated[Path | None, typer.Option(help="File of host keys; default: that of ssh.")] = None,
+    keys: Annotated[
+        list[Path] | None, typer.Option("--key", help="A private key; default: those of ssh and of its agent.")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Most images of one transfer.", min=1)] = 1000,
+    dma_timeout: Annotated[float, typer.Option(help="Seconds to wait for the DMA.", min=0.1)] = 10.0,
+    repeats: Annotated[int, typer.Option(help="How often to measure; 0: do not.", min=0)] = 20,
+    as_json: Json = False,
+) -> None:
+    """Upload a run to a PYNQ board, run it there, compare its codes, and record them in the ledger."""
+    from dataclasses import replace
+
+    from bitproof.commands.deploy import deploy_run
+    from bitproof.hw.pynq.deploy import Login, SelfTest
+
+    login = replace(Login.parse(to), known_hosts=known_hosts, keys=tuple(keys or ()))
+    test = SelfTest(batch=batch, timeout_s=dma_timeout, repeats=repeats)
+    deploy_run(run_path, login, board=board, bit=bit, test=test, ask_password=ask_password, as_json=as_json)
+
+
+@app.command()
 def report(run_path: RunPath, as_json: Json = False) -> None:
     """Write the report of a run again and say where it is."""
     from bitproof.commands.report import make_report

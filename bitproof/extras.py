@@ -5,6 +5,7 @@ from __future__ import annotations
 from bitproof.pipeline.errors import ToolMissingError
 
 EXTRA_OF_PACKAGE = {
+    "asyncssh": "deploy",
     "brevitas": "train",
     "finn": "fpga",
     "lightning_fabric": "train",

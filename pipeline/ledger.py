@@ -251,6 +251,47 @@ class CalibrationEntry(Record):
     made_from: Sha256
 
 
+class DeploymentEntry(Record):
+    """One run on a board: nobody can derive it again without that board.
+
+    Attributes:
+        executor: what ran, for example ``pynq:pynq-z1``.
+        vectors: which vectors, *samples* of them.
+        compared: output codes, *differing* of which are not those of the integer model.
+        first: the first that differs, or null.
+        outputs_sha256: of what the board gave.
+        design_id: number of the design, which the fabric says.
+        bundle_sha256: digest of the bundle's SHA256SUMS.
+        made_from: digest of the RTL artifact.
+        timing: measured there.
+        tools: versions there; ``pynq`` is ``simulated`` if there was no board.
+    """
+
+    executor: str
+    vectors: str
+    samples: Annotated[int, Field(ge=1)]
+    compared: Annotated[int, Field(ge=1)]
+    differing: Annotated[int, Field(ge=0)]
+    first: dict[str, int] | None
+    outputs_sha256: Sha256
+    design_id: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+    bundle_sha256: Sha256
+    made_from: Sha256
+    timing: dict[str, float | int]
+    tools: dict[str, str]
+
+    def summary(self) -> str:
+        """Say in one line what came out."""
+        head = f"{self.executor} against integer on {self.vectors}"
+        if self.first is None:
+            return f"{head}: {self.compared} codes, all equal"
+        at = self.first
+        return (
+            f"{head}: {self.differing} of {self.compared} codes differ, first at image {at['sample']}, class "
+            f"{at['output']}: expected code {at['expected']}, got {at['actual']}"
+        )
+
+
 class Ledger(Record):
     """Everything a run leaves that another program may rely on.
 
@@ -271,6 +312,7 @@ class Ledger(Record):
     failures: tuple[FailureEntry, ...] = ()
     gates: dict[str, float | str] = Field(default={})
     calibrations: tuple[CalibrationEntry, ...] = ()
+    deployments: tuple[DeploymentEntry, ...] = ()
     heads: dict[str, tuple[int, int]] = Field(default={})
     layers: tuple[LayerEntry, ...] = ()
     costs: tuple[CostEntry, ...] = ()
@@ -337,6 +379,24 @@ def recorded_calibrations(path: Path, integer_sha256: str | None = None) -> tupl
     ledger = _readable(path)
     entries = () if ledger is None else ledger.calibrations
     return tuple(entry for entry in entries if integer_sha256 in (None, entry.made_from))
+
+
+def record_deployment(path: Path, entry: DeploymentEntry) -> Ledger:
+    """Write the ledger at *path* again with *entry*, in the place of that of the same executor, and return it.
+
+    Raises:
+        IntegrityError: there is no readable ledger.
+    """
+    ledger = read_ledger(path)
+    others = [other for other in ledger.deployments if other.executor != entry.executor]
+    deployments = [other.model_dump(mode="json") for other in (*others, entry)]
+    return write_ledger({**ledger.model_dump(mode="json"), "deployments": deployments}, path)
+
+
+def recorded_deployments(path: Path, rtl_sha256: str | None) -> tuple[DeploymentEntry, ...]:
+    """Return the deployments of the RTL artifact *rtl_sha256* in the ledger at *path*; None: there is no RTL."""
+    ledger = _readable(path)
+    return () if ledger is None else tuple(e for e in ledger.deployments if e.made_from == rtl_sha256)
 
 
 def _readable(path: Path) -> Ledger | None:

@@ -488,6 +488,14 @@ QEMU_ARM = Tool("qemu-system-arm", "7.2", f"{APT} qemu-system-arm", CORTEX_M)
 RISCV_GCC = Tool("riscv64-unknown-elf-gcc", "12.2", f"{APT} gcc-riscv64-unknown-elf", RV32)
 QEMU_RISCV32 = Tool("qemu-system-riscv32", "7.2", f"{APT} qemu-system-misc", RV32)
 SSH_KEYGEN = Tool("ssh-keygen", "8.1", f"{APT} openssh-client", "sign and verify --signed-by")
+TCLSH = Tool("tclsh", "8.6", f"{APT} tcl", "bitstream (the check of its Tcl)")
+VIVADO = Tool(
+    "vivado",
+    "2022.2",
+    "Vivado ML Standard 2022.2 or 2023.2 from AMD (no Vitis HLS is needed), then: source .../settings64.sh",
+    "bitstream",
+    version_flag="-version",
+)
 PYTHON_H = PythonHeader("Python.h", "3.11", f"{APT} python{sys.version_info[0]}.{sys.version_info[1]}-dev", COMPILED)
 
 TOOLS = (VERILATOR, MAKE, GXX, GCC, ARM_GCC, QEMU_ARM, RISCV_GCC, QEMU_RISCV32, PYTHON_H)

@@ -11,10 +11,14 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from bitproof_command import bitproof
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from pynq_boards import PynqCase
 
 # Where a launcher left it ignored, every program that a test runs seems to end with code 0.
 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -63,3 +67,11 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory, digits_command: list[ob
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["ok"] is True
     return runs / "digits_mlp"
+
+
+@pytest.fixture(scope="session")
+def pynq_case(tmp_path_factory: pytest.TempPathFactory) -> PynqCase:
+    """Build the network of the tests of PYNQ once; those tests are in the group ``pynq``."""
+    from pynq_boards import make_pynq_case
+
+    return make_pynq_case(tmp_path_factory.mktemp("pynq"))

@@ -35,7 +35,9 @@ def imports_of(path: Path) -> set[str]:
                 names.update(f"bitproof.{alias.name}" for alias in node.names)
             else:
                 names.add(node.module or "")
-    return {f"ours:{name.removeprefix('bitproof.')}" if name.startswith("bitproof") else name for name in names}
+    return {
+        f"ours:{name.removeprefix('bitproof.')}" if name.partition(".")[0] == "bitproof" else name for name in names
+    }
 
 
 def ours(path: Path) -> set[str]:

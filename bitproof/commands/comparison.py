@@ -15,7 +15,7 @@ from bitproof.pipeline.toolchain import HOST_COMPILERS, TOOLS
 
 OF_THE_MACHINE = ("created_by", "tools.")
 """Fields that say which programs were used: another machine has others."""
-NEVER_DERIVED = ("sha256", "previous", "accuracy.float", "calibrations")
+NEVER_DERIVED = ("sha256", "previous", "accuracy.float", "calibrations", "deployments")
 """The seal is checked when the ledger is read, calibrations are measured again; the others are stated."""
 
 
@@ -65,6 +65,7 @@ def compare_with_derivation(derivation: Derivation, ledger: Ledger, *, trust_cod
     stated += [f"{stage}: {what}" for stage, what in derivation.plan.network.stated if stage in derivation.taken_over]
     inputs = derivation.plan.inputs.items()
     stated += [f"inputs.{name}: it is what {file.path.name} held, SHA-256 {file.sha256}" for name, file in inputs]
+    stated += [f"deployments[{entry.executor}]: {entry.summary()}" for entry in ledger.deployments]
     if ledger.previous is not None:
         stated.append(f"previous: that it replaced a ledger with the SHA-256 {ledger.previous}")
     return Comparison(tuple(files), tuple(fields), tuple(stated))

@@ -18,6 +18,7 @@ from bitproof.pipeline.ledger import (
     head_of,
     read_ledger,
     recorded_calibrations,
+    recorded_deployments,
     write_ledger,
 )
 from bitproof.pipeline.run_folder import RunFolder, config_to_json
@@ -69,6 +70,7 @@ def record_ledger(run: RunFolder) -> Ledger:
         "gates": config.gates.model_dump(),
         "heads": {name: (place.start, place.stop) for name, place in model.head_places.items()},
         "calibrations": recorded_calibrations(run.ledger, run.artifact("integer").sha256),
+        "deployments": recorded_deployments(run.ledger, {a.stage: a.sha256 for a in artifacts}.get("rtl")),
     }
     return write_ledger(content, run.ledger)
 
@@ -133,6 +135,7 @@ def judge(ledger: Ledger, config_targets: tuple[str, ...]) -> list[str]:
     """
     strict = ledger.gates.get("float_reference") == "strict"
     reasons = [_reason(ledger, check) for check in ledger.checks if not check.ok]
+    reasons += [entry.summary() for entry in ledger.deployments if entry.differing]
     empty = [name for name in ("checks", "proofs") if not getattr(ledger, name)]
     reasons += [f"the ledger holds no {name}: nothing was compared or proven" for name in empty]
     reasons += [

@@ -15,6 +15,7 @@ import typer
 from bitproof.check import CheckResult, compare, open_executor, run_vectors
 from bitproof.commands.comparison import as_json as comparison_as_json
 from bitproof.commands.comparison import compare_with_derivation, report_differs
+from bitproof.commands.deployment_entry import deployment_contradictions
 from bitproof.commands.derivation import Derivation, derivation_of
 from bitproof.commands.parity import judge, require_ledger
 from bitproof.commands.recorded_artifacts import artifact_problems, finish_command
@@ -65,6 +66,7 @@ def verify_run(
         raise IntegrityError("\n".join(problems))
     typer.echo(f"{len(ledger.artifacts)} artifacts unchanged", err=True)
     reasons = [*_missing(run, plan, ledger), *judge(ledger, tuple(executor.name for executor in plan.executors))]
+    reasons += deployment_contradictions(ledger)
     if quick:
         _conclude(
             ledger,

@@ -19,7 +19,7 @@ from bitproof.commands import run as run_command
 from bitproof.pipeline.run_folder import RunFolder
 from bitproof.plan import RunPlan
 
-STARTS_NOTHING = ("calibrate", "explain", "lint", "report", "verify")
+STARTS_NOTHING = ("bitstream", "bundle", "calibrate", "deploy", "explain", "lint", "report", "verify")
 """Commands without Snakemake: what they do in a process of their own, they do in this one."""
 
 

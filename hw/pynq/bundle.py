@@ -1,0 +1,101 @@
+"""The deployment bundle: one folder with all that a board needs, and the SHA-256 of each file in it."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitproof.hw.pynq.board import bitproof_driver as driver
+from bitproof.hw.pynq.design import Design
+from bitproof.hw.pynq.project import design_json
+from bitproof.pipeline import Codes, InputError
+from bitproof.pipeline.artifact import sha256_of_bytes
+from bitproof.pipeline.plain_file import read_bytes
+
+FOLDER = Path(__file__).parent / "board"
+BOARD_FILES = ("bitproof_driver.py", "selftest.py", "selftest.sh", "demo.ipynb")
+SUMS, VECTORS, LEDGER, HARDWARE = "SHA256SUMS", "vectors.npz", "ledger.json", "bitproof.hwh"
+BUNDLED = (*BOARD_FILES, driver.DESIGN, VECTORS, LEDGER, driver.BITSTREAM, HARDWARE)
+"""Every name that a bundle may hold beside SHA256SUMS: none leaves its folder."""
+MAX_FILE_BYTES = 1 << 28
+TYPES = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Bitstream:
+    """A bit file and its description."""
+
+    bit: bytes
+    hwh: bytes
+
+
+def write_bundle(
+    folder: Path, design: Design, *, inputs: Codes, expected: Codes, ledger: bytes, bitstream: Bitstream | None
+) -> None:
+    """Write the bundle of *design* to *folder* by a rename; one that is there is replaced. The same bytes every time.
+
+    Args:
+        folder: where it goes.
+        design: what it runs.
+        inputs: golden vectors, shape (N, inputs).
+        expected: the integer model's output codes, shape (N, outputs).
+        ledger: the run's ledger.
+        bitstream: None: there is none yet, and the bundle cannot run.
+
+    Raises:
+        InputError: *folder* holds something else than a bundle.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / SUMS).is_file():
+        raise InputError(f"{folder} is not empty and holds no bundle; give another folder: --out FOLDER")
+    files = {name: (FOLDER / name).read_bytes() for name in BOARD_FILES}
+    files |= {driver.DESIGN: design_json(design).encode(), VECTORS: _npz(inputs, expected), LEDGER: ledger}
+    if bitstream is not None:
+        files |= {driver.BITSTREAM: bitstream.bit, HARDWARE: bitstream.hwh}
+    sums = "".join(f"{sha256_of_bytes(files[name])}  {name}\n" for name in sorted(files))
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for name, content in {**files, SUMS: sums.encode()}.items():
+        (partial / name).write_bytes(content)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def read_bundle(folder: Path) -> dict[str, bytes]:
+    """Return the files of the bundle in *folder* by their names, SHA256SUMS included and last.
+
+    Raises:
+        InputError: it is none, a file is damaged, or a name is not one that a bundle has.
+    """
+    try:
+        sums = read_bytes(folder / SUMS, MAX_FILE_BYTES)
+        files = {}
+        for line in sums.decode("ascii").splitlines():
+            match = re.fullmatch(r"([0-9a-f]{64})  (\S+)", line)
+            if match is None or match.group(2) not in BUNDLED:
+                raise InputError(f"{folder / SUMS}: {line!r} names no file of a bundle; bundle the run again")
+            files[match.group(2)] = read_bytes(folder / match.group(2), MAX_FILE_BYTES)
+            if sha256_of_bytes(files[match.group(2)]) != match.group(1):
+                raise InputError(f"{folder / match.group(2)} was changed after it was bundled; bundle the run again")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} is no bundle: {error}; make one with bitproof bundle RUN") from error
+    return {**files, SUMS: sums}
+
+
+def _npz(inputs: Codes, expected: Codes) -> bytes:
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, inputs=_narrow(inputs), expected=_narrow(expected))
+    return content.getvalue()
+
+
+def _narrow(codes: Codes) -> NDArray[np.integer]:
+    """Return *codes* in the narrowest type that holds them."""
+    least, largest = int(codes.min()), int(codes.max())
+    kind = next(kind for kind in TYPES if np.iinfo(kind).min <= least and largest <= np.iinfo(kind).max)
+    return codes.astype(kind)

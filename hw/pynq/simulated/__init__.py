@@ -1,0 +1,1 @@
+"""A PYNQ board on a PC: the module ``pynq`` with what a driver uses of it, and a fabric that Verilator simulates."""
