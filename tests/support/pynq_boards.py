@@ -12,7 +12,7 @@ from pathlib import Path
 
 from image_nets import ImageNet, window
 from integer_nets import random_and_extreme_codes
-from rtl_builds import build_rtl
+from rtl_builds import build_rtl, simulators
 
 from bitproof.export.integer import IntegerModel, IntegerType, run
 from bitproof.hw.finn.fault import flip_weight_bit
@@ -83,4 +83,4 @@ def make_pynq_case(folder: Path) -> PynqCase:
     design = design_of(build.rtl, name="small", board="pynq-z1")
     prepare_bitstream(build.rtl, design, folder / "vivado")
     (folder / "work").mkdir()
-    return PynqCase(model, build.rtl, design, folder / "vivado", folder / "simulators", folder / "work")
+    return PynqCase(model, build.rtl, design, folder / "vivado", simulators(), folder / "work")

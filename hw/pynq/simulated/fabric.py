@@ -13,8 +13,9 @@ from bitproof.hw.pynq.board import bitproof_driver as driver
 from bitproof.hw.pynq.check_project import BlockDesign
 from bitproof.hw.pynq.design import BoardStream, Design
 from bitproof.hw.rtl.bench import BENCH
+from bitproof.hw.rtl.compile import compiled_bench
 from bitproof.hw.rtl.description import read_description
-from bitproof.hw.rtl.simulator import START_UP_CYCLES, compiled_bench
+from bitproof.hw.rtl.simulator import START_UP_CYCLES
 from bitproof.hw.rtl.tasks import require_known_tasks
 from bitproof.pipeline import Artifact
 
