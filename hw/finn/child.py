@@ -39,7 +39,10 @@ COMMANDS: Mapping[str, Callable[..., None]] = {"build": build, "generate": gener
 
 def main(arguments: Sequence[str]) -> int:
     """Carry out one command and return the exit status."""
+    from bitproof.hw.finn.own_operations import register_operations
+
     command, refusal, *rest = arguments
+    register_operations()
     try:
         COMMANDS[command](*rest)
     except StageError as error:
