@@ -50,7 +50,8 @@ def _fold_ours(graph: ModelWrapper, node: NodeProto, target_cycles: int) -> None
     before = graph.find_producer(node.input[0])
     by_channel = before is not None and before.op_type == WINDOWS and node.op_type in (DEPTHWISE_UNIT, WINDOW_REDUCER)
     followers = [layer, getCustomOp(before)] if by_channel else [layer]
-    for lanes in _divisors(layer.divisible):
+    in_turn = by_channel or layer.taps == 1
+    for lanes in layer.lanes if in_turn else layer.lanes[-1:]:
         layer.set_nodeattr("PE", lanes)
         if by_channel:
             followers[1].set_nodeattr("SIMD", lanes)
@@ -68,7 +69,7 @@ def _fold_matrix(layer: HWCustomOp, target_cycles: int) -> None:
         layer.set_nodeattr("SIMD", simd)
         if layer.get_exp_cycles() <= target_cycles:
             return
-    for lanes in _divisors(layer.divisible):
+    for lanes in layer.lanes:
         layer.set_nodeattr("PE", lanes)
         if layer.get_exp_cycles() <= target_cycles:
             return

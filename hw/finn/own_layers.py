@@ -55,6 +55,16 @@ class OwnLayer(HWCustomOp):  # type: ignore[misc]  # finn ships no types
         """What PE divides."""
 
     @property
+    def lanes(self) -> tuple[int, ...]:
+        """What PE can be, ascending."""
+        return tuple(lanes for lanes in range(1, self.divisible + 1) if self.divisible % lanes == 0)
+
+    @property
+    def taps(self) -> int:
+        """Of a window, which arrive one after the other for each group of lanes."""
+        return 1
+
+    @property
     def repeats(self) -> int:
         """How many samples of the module one sample of the network is."""
         return 1

@@ -102,6 +102,11 @@ class DepthwiseUnit(_WithWeights):
         """The number of channels."""
         return int(self.integers("Weights").shape[0])
 
+    @property
+    def taps(self) -> int:
+        """Of a window."""
+        return int(self.integers("Weights").shape[1])
+
     def bench_parameters(self) -> dict[str, int]:
         """Return sizes, lanes and encodings."""
         channels, taps = self.integers("Weights").shape
@@ -136,6 +141,11 @@ class WindowReducer(OwnLayer):
     def divisible(self) -> int:
         """The number of channels."""
         return self.number("Channels")
+
+    @property
+    def taps(self) -> int:
+        """Of a window."""
+        return self.number("Taps")
 
     def bench_parameters(self) -> dict[str, int]:
         """Return channels and lanes."""

@@ -183,7 +183,7 @@ class StepLayers:
         within = not window.padded and window.dilations == (1, 1)
         point = within and window.kernel == window.strides == (1, 1)
         if node.groups == node.channels == node.outputs > 1:
-            if not point:
+            if not point and not image_is_window(source, window):
                 yield self._windows(node, source, window, by_channel=True)
             weights, stream = node.weights.reshape(node.outputs, taps), self.stream
             require_product(node, weights, IntegerType(2, signed=True) if stream.bipolar else stream.kind)
@@ -212,7 +212,8 @@ class StepLayers:
             )
             source = padded_shape(source, window)
             window = replace(window, begin=(0, 0), end=(0, 0))
-        yield self._windows(node, source, window, by_channel=True)
+        if not image_is_window(source, window):
+            yield self._windows(node, source, window, by_channel=True)
         kind, taken = self.stream.kind, self.stream
         shape = (*window.output_sizes(source[:2]), source[2])
         function: Function = "max" if isinstance(node, MaxPool) else "sum"
@@ -306,6 +307,15 @@ def weight_encoding(weights: Codes, codes: Encoding) -> Encoding:
     if codes.kind == "bipolar" and (np.abs(weights) == 1).all():
         return BIPOLAR
     return Encoding.of(IntegerType.smallest_for(min(int(weights.min()), -1), max(int(weights.max()), 0)))
+
+
+def image_is_window(source: Shape, window: Window) -> bool:
+    """Tell whether the stream of an image is that of its one window, each tap with all channels in a word.
+
+    It is so for any image, but then no channels can be taken one after the other. That is asked for where FINN's window
+    generator has no form: one window of two taps, for which its counters would have no bits.
+    """
+    return not window.padded and window.kernel == source[:2] and prod(window.kernel) == 2
 
 
 def all_channels(node: Conv) -> Codes:

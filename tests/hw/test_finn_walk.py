@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from fractions import Fraction
 from itertools import permutations
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from agreement import random_codes
 from hardware_layers import interpret
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from image_nets import ImageNet, window
 from integer_graphs import on_a_line, pooled_groups, residual_network
 from integer_nets import random_and_extreme_codes
+from random_graphs import SEARCH, Graph, graphs
 
 from bitproof.export.integer import (
     Add,
@@ -33,6 +38,7 @@ from bitproof.export.integer import (
     run,
 )
 from bitproof.export.integer.ir import Wiring
+from bitproof.export.lower import lower_file
 from bitproof.export.program.schedule import schedule
 from bitproof.hw.finn.layers import Activation, Arithmetic, Frame, Hardware, Product, Windows
 from bitproof.hw.finn.walk import hardware_of
@@ -350,3 +356,17 @@ def test_padding_that_never_wins_is_taken() -> None:
     hardware = require_equal(net.model)
     assert isinstance(net.nodes[2], MaxPool)
     assert [layer.window.begin for layer in hardware.layers if isinstance(layer, Windows)] == [(0, 0), (1, 1)]
+
+
+@SEARCH
+@given(graph=graphs())
+def test_random_graphs_equal_the_model_or_move_codes(graph: Graph) -> None:
+    with TemporaryDirectory() as folder:
+        network = lower_file(graph.save(Path(folder))).model
+    try:
+        hardware = hardware_of(network)
+    except StageError as error:
+        assert re.search(r"which moves codes on the way|any stride gives the same: use 1", str(error))  # noqa: PT017
+        return
+    codes = random_codes(network, 1)
+    np.testing.assert_array_equal(run(network, codes), interpret(hardware, codes), strict=True)

@@ -105,7 +105,8 @@ def test_every_layer_has_the_module_of_the_table(made: Simulated) -> None:
     assert OPERATIONS[made.name] <= ops
     assert (made.name == "joined") == bool(ops & {MULTIPLY_SHIFT, ROUNDING_SHIFT})
     for node in description.nodes:
-        ours = (made.build.rtl.path / "rtl" / f"{node.name}.v").read_text().count(") unit (") == 1
+        wrapper = made.build.rtl.path / "rtl" / f"{node.name}.v"
+        ours = wrapper.is_file() and ") unit (" in wrapper.read_text()
         assert ours == (PROVIDERS[node.op].origin == "bitproof")
 
 
