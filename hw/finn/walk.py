@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -17,7 +17,6 @@ from bitproof.export.integer import (
     IntegerType,
     MatMul,
     MaxPool,
-    Node,
     Shape,
 )
 from bitproof.export.program.program import Program
@@ -55,15 +54,23 @@ class _Walk:
 
     Attributes:
         program: what is walked through.
+        steps: those that compute.
+        given: name of the stored value that the host gives.
         streams: those of the stored values, by their names.
         layers: those made so far.
         kinds: types of all streams, by their names.
     """
 
     program: Program
+    steps: tuple[Step, ...] = field(init=False)
+    given: str = field(init=False)
     streams: dict[str, Stream] = field(default_factory=dict)
     layers: list[Layer] = field(default_factory=list)
     kinds: dict[str, IntegerType] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.steps = _computing(self.program)
+        self.given = self.program.values[self.steps[0].takes[0]].storage
 
     def hardware(self) -> Hardware:
         """Walk from the input to the output.
@@ -71,50 +78,47 @@ class _Walk:
         Raises:
             StageError: there is no way, or a layer on it has no form.
         """
-        program = self.program
-        steps = _computing(program)
+        program, first, last = self.program, self.steps[0], self.steps[-1]
         source = wide_enough(program.model.input)
-        given = program.values[steps[0].takes[0]].storage
-        self.streams[given] = Stream(INPUT, source)
+        self.streams[self.given] = Stream(INPUT, source)
         self.kinds[INPUT] = source
-        bias = _output_bias(program, steps[-1])
-        bipolar = _bits(program, steps)
-        for step in steps:
-            self._add(
-                step, given, steps[0], step.after if step is not steps[-1] or not bias else step.after[:-1], bipolar
-            )
+        bias, bits = _output_bias(program, last), _bits(program, self.steps)
+        for step in self.steps:
+            self._require_places(step)
+            taken = tuple(self.streams[program.values[name].storage] for name in step.takes)
+            made = StepLayers(program, step, taken, self.given, bits)
+            for layer in made.layers(step.after[:-1] if bias and step is last else step.after):
+                self.layers.append(layer)
+                self.kinds[layer.makes] = made.stream.kind
+            self.streams[step.makes] = made.stream
         if not any(isinstance(layer, Product | Depthwise) for layer in self.layers):
             raise StageError(f"the network has no matrix product; {TARGET} is made for networks with one at least")
-        inputs = input_shape(program, steps[0], steps[0].takes[0])
-        outputs = output_shape(program, steps[-1].makes)
-        layers = (*self._forked(stream_shape(inputs)),)
-        return Hardware(source, inputs, outputs, layers, bias)
+        inputs = input_shape(program, first, first.takes[0])
+        outputs = output_shape(program, last.makes)
+        return Hardware(source, inputs, outputs, tuple(self._forked(stream_shape(inputs))), bias)
 
-    def _add(self, step: Step, given: str, first: Step, after: tuple[Node, ...], bipolar: frozenset[str]) -> None:
-        """Append the layers of *step*; the host gives the value *given*, in the order in which *first* takes it."""
-        program = self.program
-        taken = [program.values[name].storage for name in step.takes]
-        for name in taken:
-            if name not in self.streams:
-                moving = [s.main for s in program.steps if s.makes == name]
+    def _require_places(self, step: Step) -> None:
+        """Check that the codes which *step* takes lie where layers left them, or the host.
+
+        Raises:
+            StageError: they do not.
+        """
+        program, first = self.program, self.steps[0]
+        for name in step.takes:
+            held = program.values[name].storage
+            if held not in self.streams:
+                moving = [other.main for other in program.steps if other.makes == held]
                 raise StageError(
-                    f"{TARGET} has no form for {named(moving) or name}, which moves codes on the way; move them at the "
+                    f"{TARGET} has no form for {named(moving) or held}, which moves codes on the way; move them at the "
                     "input"
                 )
-        turned = given in taken
-        if turned and step is not first:
-            name = next(name for name in step.takes if program.values[name].storage == given)
-            one, other = (input_order(program, *reader)[0] for reader in ((first, first.takes[0]), (step, name)))
-            if not np.array_equal(one, other):
-                raise StageError(
-                    f"layers {first.name!r} and {step.name!r} take the input in different orders; {TARGET} takes it in "
-                    "one. Let both take it in the same shape"
-                )
-        made = StepLayers(program, step, tuple(self.streams[name] for name in taken), given, bipolar)
-        for layer in made.layers(after):
-            self.layers.append(layer)
-            self.kinds[layer.makes] = made.stream.kind
-        self.streams[step.makes] = made.stream
+            if held == self.given and step is not first:
+                one, other = (input_order(program, *taken)[0] for taken in ((first, first.takes[0]), (step, name)))
+                if not np.array_equal(one, other):
+                    raise StageError(
+                        f"layers {first.name!r} and {step.name!r} take the input in different orders; {TARGET} takes "
+                        "it in one. Let both take it in the same shape"
+                    )
 
     def _forked(self, inputs: Shape) -> Iterator[Layer]:
         """Yield the layers, with forks where several take one stream."""
@@ -176,18 +180,9 @@ def _bits(program: Program, steps: Sequence[Step]) -> frozenset[str]:
     )
 
 
-def _takes_bits(step: Step, taken: object) -> bool:
-    """Tell whether *step* takes bipolar codes as bits: no code 0 is put around them."""
-    if step.padding is not None:
+def _takes_bits(step: Step, taken: Callable[[str], bool]) -> bool:
+    """Tell whether *step* takes bipolar codes as bits: no code 0 is put around them, and products alone take maxima."""
+    main = step.main
+    if step.padding is not None or (isinstance(main, Conv | MaxPool) and main.window.padded):
         return False
-    if isinstance(step.main, MatMul):
-        return True
-    if isinstance(step.main, Conv):
-        return not step.main.window.padded
-    return (
-        isinstance(step.main, MaxPool)
-        and not step.main.window.padded
-        and not step.after
-        and callable(taken)
-        and bool(taken(step.makes))
-    )
+    return isinstance(main, MatMul | Conv) or (isinstance(main, MaxPool) and not step.after and taken(step.makes))

@@ -1,6 +1,6 @@
 """FINN's graphs and RTL of many networks in one child process, in place of one process each.
 
-``python finn_child_many.py FOLDER...``: each folder holds an integer model in ``model``; ``graph`` and ``rtl`` are made.
+``python finn_child_many.py FOLDER...``: each folder holds an integer model in ``model`` and gets ``graph`` and ``rtl``.
 """
 
 from __future__ import annotations
