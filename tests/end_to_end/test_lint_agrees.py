@@ -198,7 +198,7 @@ def test_agreement_fails_where_lint_and_import_part(tmp_path: Path, capsys: pyte
 
 
 RULES = {
-    "sums": (["model={name: mlp, hidden: [1600, 8], weight_bits: 8, act_bits: 8}", "targets=[finn]"], 4),
+    "sums": (["model={name: cnn, channels: [160, 4], weight_bits: 8, act_bits: 8}", "targets=[finn]"], 4),
     "flash": (["targets=['c{flash=2k}']"], 2),
     "more flash than there is": (["targets=['c{flash=8M}']"], 2),
 }
