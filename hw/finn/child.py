@@ -60,6 +60,9 @@ def main(arguments: Sequence[str]) -> int:
     """Carry out one command and return the exit status."""
     command, refusal, *rest = arguments
     leave_torch_out()
+    from bitproof.hw.finn.own_operations import register_operations
+
+    register_operations()
     try:
         COMMANDS[command](*rest)
     except StageError as error:

@@ -15,7 +15,7 @@ from onnx import NodeProto
 from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.custom_op.registry import getCustomOp
 
-from bitproof.hw.finn.window_reducer import DOMAIN
+from bitproof.hw.finn.own_layers import DOMAIN
 from bitproof.pipeline import Codes, StageError
 
 ELEMENTS_AT_ONCE = 1 << 21
@@ -56,23 +56,31 @@ def run_graph(wrapper: ModelWrapper, codes: Codes) -> Codes:
 
 def _run(wrapper: ModelWrapper, values: Tensor) -> Tensor:
     context: dict[str, Tensor] = {item.name: wrapper.get_initializer(item.name) for item in wrapper.graph.initializer}
+    streams = {value.name for value in (*wrapper.graph.input, *wrapper.graph.value_info)} - context.keys()
     context[wrapper.graph.input[0].name] = values
     for node in wrapper.graph.node:
         inst = getCustomOp(node)
-        given = context[node.input[0]].reshape(-1, *inst.get_normal_input_shape()[1:])
-        context[node.input[0]] = given
-        context[node.output[0]] = np.zeros((len(given), *inst.get_normal_output_shape()[1:]), dtype=np.float32)
+        for index, tensor in enumerate(node.input):
+            if tensor in streams:
+                context[tensor] = context[tensor].reshape(-1, *inst.get_normal_input_shape(index)[1:])
+        samples = len(context[node.input[0]])
+        for index, tensor in enumerate(node.output):
+            shape = (samples, *inst.get_normal_output_shape(index)[1:])
+            context[tensor] = np.zeros(shape, dtype=np.float32)
         _execute(inst, node, context)
     return context[wrapper.graph.output[0].name]
 
 
 def _execute(inst: HWCustomOp, node: NodeProto, context: dict[str, Tensor]) -> None:
     """Let FINN execute one node on all samples."""
+    if node.domain == DOMAIN:
+        inst.execute_node(context, None)
+        return
     attributes = inst.get_nodeattr_types()
     before = {
         name: inst.get_nodeattr(name) for name in ("exec_mode", "numInputVectors", "IFMChannels") if name in attributes
     }
-    if node.domain != DOMAIN and node.op_type.endswith("_rtl"):
+    if node.op_type.endswith("_rtl"):
         inst.set_nodeattr("exec_mode", "cppsim")  # of an RTL layer: the Python of its abstract layer
     if node.op_type.startswith("ConvolutionInputGenerator"):
         _execute_windows(inst, node, context)

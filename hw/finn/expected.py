@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bitproof.hw.finn.layers import Activation, Hardware, Product, Reduction, Windows
+from bitproof.hw.finn.layers import Activation, Depthwise, Hardware, Layer, Product, Windows
+from bitproof.hw.finn.own_attributes import own_op
 from bitproof.hw.rtl.host_order import Columns
-from bitproof.hw.rtl.providers import MATRIX_UNIT, PADDING, THRESHOLDING, WINDOW_REDUCER, WINDOWS, Op
+from bitproof.hw.rtl.providers import MATRIX_UNIT, PADDING, THRESHOLDING, WINDOWS, Op
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +18,15 @@ class Expected:
         layer: the node of the integer model.
         rtl: the layer that stands for RTL.
         columns: of a matrix unit: how the columns that it takes lie in the model's.
+        groups: of a convolution in a matrix unit.
+        bipolar: of an activation: its codes are bits.
     """
 
     layer: str
     rtl: Op
     columns: Columns | None = None
+    groups: int = 1
+    bipolar: bool = False
 
     @property
     def op(self) -> str:
@@ -29,29 +34,30 @@ class Expected:
         return self.rtl.removesuffix("_rtl")
 
 
-def windows_tensor(name: str) -> str:
-    """Return the name of the tensor that holds the windows of the layer *name*."""
-    return f"{name}.windows"
-
-
-def padded_tensor(name: str) -> str:
-    """Return the name of the tensor that holds the padded image of the layer *name*."""
-    return f"{name}.padded"
+def padded_tensor(windows: str) -> str:
+    """Return the name of the tensor that holds the padded image of which *windows* are the windows."""
+    return f"{windows}.padded"
 
 
 def expected_layers(wanted: Hardware) -> dict[str, Expected]:
     """Return what FINN has to make of *wanted*, by the tensor that it gives."""
     found: dict[str, Expected] = {}
     for layer in wanted.layers:
-        name = layer.name
-        if isinstance(layer, Windows):
-            if layer.window.padded:
-                found[padded_tensor(name)] = Expected(name, PADDING)
-            found[windows_tensor(name)] = Expected(name, WINDOWS)
-        elif isinstance(layer, Product):
-            found[name] = Expected(name, MATRIX_UNIT, layer.columns)
-        elif isinstance(layer, Activation):
-            found[name] = Expected(name, THRESHOLDING)
-        elif isinstance(layer, Reduction):
-            found[name] = Expected(name, WINDOW_REDUCER)
+        if isinstance(layer, Windows) and layer.window.padded:
+            found[padded_tensor(layer.makes)] = Expected(layer.name, PADDING)
+        found[layer.makes] = _expected(layer)
     return found
+
+
+def _expected(layer: Layer) -> Expected:
+    if isinstance(layer, Windows):
+        return Expected(layer.name, WINDOWS)
+    if isinstance(layer, Product):
+        op = MATRIX_UNIT if layer.logic is None else own_op(layer)
+        return Expected(layer.name, op, layer.columns, layer.groups)
+    if isinstance(layer, Depthwise):
+        channels, taps = layer.weights.shape
+        return Expected(layer.name, own_op(layer), Columns(channels=channels, positions=taps))
+    if isinstance(layer, Activation):
+        return Expected(layer.name, THRESHOLDING, bipolar=layer.bipolar)
+    return Expected(layer.name, own_op(layer))

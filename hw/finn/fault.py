@@ -6,11 +6,11 @@ from pathlib import Path
 
 from bitproof.hw.finn.memory import Field, threshold_field, weight_field
 from bitproof.hw.rtl.description import read_description
-from bitproof.hw.rtl.providers import MATRIX_UNIT, THRESHOLDING
+from bitproof.hw.rtl.providers import PRODUCTS, THRESHOLDING
 
 
 def flip_weight_bit(folder: Path, *, node: str, row: int, column: int) -> str:
-    """Flip the lowest bit of weight [*row*, *column*] of the matrix unit of *node*, in the artifact copy *folder*.
+    """Flip the lowest bit of weight [*row*, *column*] of the product *node*, in the artifact copy *folder*.
 
     Returns:
         What was changed, with the old and the new weight.
@@ -18,7 +18,7 @@ def flip_weight_bit(folder: Path, *, node: str, row: int, column: int) -> str:
     Raises:
         InputError: there is no such weight.
     """
-    unit = read_description(folder).unit(node, MATRIX_UNIT)
+    unit = read_description(folder).unit(node, *PRODUCTS)
     return _flip(weight_field(unit, row, column), folder, f"weight [{row}, {column}] of {unit.name}")
 
 

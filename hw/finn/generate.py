@@ -24,16 +24,14 @@ from qonnx.core.modelwrapper import ModelWrapper
 from qonnx.custom_op.registry import getCustomOp
 from qonnx.transformation.general import GiveReadableTensorNames, GiveUniqueNodeNames
 
-from bitproof.export.integer import IntegerType
 from bitproof.hw.finn.fifo_depths import Slowest, set_fifo_depths
-from bitproof.hw.finn.window_reducer import DOMAIN
-from bitproof.hw.rtl.modules import FOLDER, WindowReducer
+from bitproof.hw.finn.own_layers import DOMAIN, OwnLayer
+from bitproof.hw.rtl.modules import FOLDER
 from bitproof.hw.rtl.providers import (
     FIFO,
     MATRIX_UNIT,
     PROVIDERS,
     THRESHOLDING,
-    WINDOW_REDUCER,
 )
 from bitproof.pipeline import StageError
 
@@ -45,7 +43,6 @@ WEIGHT_MEMORY_SOURCES = ("memstream/hdl/memstream_axi.sv", "memstream/hdl/memstr
 PARAMETERS: Mapping[str, Mapping[str, str]] = {
     MATRIX_UNIT: {"MW": "MW", "MH": "MH", "PE": "PE", "SIMD": "SIMD"},
     THRESHOLDING: {"PE": "PE", "NumChannels": "channels", "numSteps": "levels"},
-    WINDOW_REDUCER: {"PE": "PE", "Channels": "channels"},
     FIFO: {"depth": "depth"},
 }
 """What the benches need to know of each operation: FINN's attribute, and our name for it."""
@@ -137,6 +134,8 @@ def _port(port: tuple[str, int], stream: str, datatype: BaseDataType, folded: tu
 
 
 def _parameters(inst: HWCustomOp, op: str) -> dict[str, int]:
+    if isinstance(inst, OwnLayer):
+        return inst.bench_parameters()
     parameters = {name: int(inst.get_nodeattr(key)) for key, name in PARAMETERS.get(op, {}).items()}
     if op == MATRIX_UNIT:
         parameters["weight_bits"] = int(inst.get_input_datatype(1).bitwidth())
@@ -147,11 +146,13 @@ def _parameters(inst: HWCustomOp, op: str) -> dict[str, int]:
 
 def _write_sources(inst: HWCustomOp, entry: dict[str, Any], out: Path) -> Iterator[str]:
     """Write the sources and memory files of one node; yield the names of the sources."""
-    if entry["op"] == WINDOW_REDUCER:
-        module = _window_reducer(inst)
+    if isinstance(inst, OwnLayer):
+        module = inst.module()
         for source in module.sources:
             shutil.copyfile(FOLDER / source, out / "rtl" / source)
         (out / "rtl" / f"{entry['name']}.v").write_text(module.wrapper(entry["module"]))
+        for memory, text in module.memory_files(entry["name"]).items():
+            (out / memory).write_text(text)
         yield from (*module.sources, f"{entry['name']}.v")
         return
     generated = Path(inst.get_nodeattr("code_gen_dir_ipgen"))
@@ -164,8 +165,8 @@ def _write_sources(inst: HWCustomOp, entry: dict[str, Any], out: Path) -> Iterat
         paths.append(generated / f"{entry['module']}_memstream_wrapper.v")
         shutil.copyfile(generated / "memblock.dat", out / "data" / f"{entry['name']}_memblock.dat")
     if entry["op"] == THRESHOLDING:
-        for memory in sorted(generated.glob("*_threshs_*.dat")):
-            shutil.copyfile(memory, out / "data" / memory.name)
+        for threshold_file in sorted(generated.glob("*_threshs_*.dat")):
+            shutil.copyfile(threshold_file, out / "data" / threshold_file.name)
     for path in paths:
         text = path.read_text()
         text = text.replace(f"{generated}/memblock.dat", f"data/{entry['name']}_memblock.dat")
@@ -174,15 +175,3 @@ def _write_sources(inst: HWCustomOp, entry: dict[str, Any], out: Path) -> Iterat
             raise StageError(f"{path.name} of {entry['name']} holds the build path {generated}")
         (out / "rtl" / path.name).write_text(text)
         yield path.name
-
-
-def _window_reducer(inst: HWCustomOp) -> WindowReducer:
-    kind = inst.get_input_datatype()
-    folded = inst.get_folded_output_shape()
-    return WindowReducer(
-        pe=int(inst.get_nodeattr("PE")),
-        taps=prod(inst.get_nodeattr("KernelSize")),
-        codes=IntegerType(int(kind.bitwidth()), bool(kind.signed())),
-        windows=prod(map(int, folded[:-1])),
-        reduction="largest" if inst.get_nodeattr("Function") == "MaxPool" else "sum",
-    )

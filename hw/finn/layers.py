@@ -1,7 +1,8 @@
-"""The layers that hardware is built of, one for each module with a stream in and a stream out.
+"""The layers that hardware is built of, one for each module, in a graph of named streams.
 
 Streams are channels last: all channels of a position, then those of the next one, row by row. So is every shape here:
-(height, width, channels), or (channels,) for a vector.
+(height, width, channels), or (channels,) for a vector. A layer makes one stream and names those that it takes; a
+:class:`Fork` makes two.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import Literal, TypeAlias
 
-from bitproof.export.integer import IntegerType, MatMul, Shape, Threshold, Window
+from bitproof.export.integer import IntegerType, MatMul, Ranges, Shape, Threshold, Window
 from bitproof.hw.rtl.host_order import Columns
+from bitproof.hw.rtl.modules import Encoding, MultiplyShiftUnit, RoundingShiftUnit
+from bitproof.pipeline import Codes
 
 Function: TypeAlias = Literal["max", "sum"]
 
@@ -25,96 +28,199 @@ def stream_shape(shape: Shape) -> Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Windows:
+class Layer:
+    """What every layer has.
+
+    Attributes:
+        name: of the node of the integer model that it belongs to.
+        takes: names of the streams that it takes.
+        makes: name of the stream that it makes, and of the tensor.
+        shape: of that stream.
+    """
+
+    name: str
+    takes: tuple[str, ...]
+    makes: str
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Frame(Layer):
+    """An image with a frame of one code, of our own module: FINN's puts the code 0 around an image.
+
+    Attributes:
+        source: shape of the image.
+        window: its padding is the frame.
+        code: of the frame.
+        kind: type of the codes.
+    """
+
+    source: Shape
+    window: Window
+    code: int
+    kind: IntegerType
+
+
+@dataclass(frozen=True, slots=True)
+class Windows(Layer):
     """The windows of an image, one after the other, with the code 0 around the image.
 
     Attributes:
-        name: of the node of the integer model that looks through them.
         source: shape of the image.
         window: where they lie, on two axes.
         by_channel: each channel's window alone, for a pool; otherwise position by position, all channels.
     """
 
-    name: str
     source: Shape
     window: Window
     by_channel: bool
 
-    @property
-    def padded(self) -> Shape:
-        """Shape of the image with its padding."""
-        height, width, channels = self.source
-        above, left = self.window.begin
-        below, right = self.window.end
-        return (above + height + below, left + width + right, channels)
-
-    @property
-    def shape(self) -> Shape:
-        """Of the output: for each window its codes."""
-        height, width = self.window.output_sizes(self.source[:2])
-        return (height, width, prod(self.window.kernel) * self.source[2])
-
 
 @dataclass(frozen=True, slots=True)
-class Product:
+class Product(Layer):
     """A matrix product of what arrives with the weights, vector by vector.
 
     Attributes:
         node: the weights, their columns in the order of the stream.
-        shape: of the output.
         columns: how the stream's columns lie in the model's; None: they are the same.
+        groups: of a convolution: the weights between two groups are 0 here and not there in the model.
+        logic: how codes and weights are encoded in our matrix unit; None: FINN's serves it.
     """
 
     node: MatMul
-    shape: Shape
     columns: Columns | None
+    groups: int = 1
+    logic: tuple[Encoding, Encoding] | None = None
 
-    @property
-    def name(self) -> str:
-        """Of the node of the integer model."""
-        return self.node.name
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Depthwise(Layer):
+    """A convolution of each channel with taps of its own.
+
+    Attributes:
+        weights: shape (channels, taps).
+        codes: how the codes are encoded.
+        encoding: how the weights are.
+    """
+
+    weights: Codes
+    codes: Encoding
+    encoding: Encoding
 
 
 @dataclass(frozen=True, slots=True)
-class Activation:
+class Activation(Layer):
     """Thresholds on each channel.
 
     Attributes:
         node: the thresholds.
-        shape: of the output.
+        bipolar: the codes 0 and 1 of *node* are the bits of bipolar codes.
     """
 
     node: Threshold
-    shape: Shape
+    bipolar: bool
 
-    @property
-    def name(self) -> str:
-        """Of the node of the integer model."""
-        return self.node.name
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arithmetic(Layer):
+    """An activation by constants that equal its thresholds on every accumulator that is reached.
+
+    Attributes:
+        unit: the constants, with all channels in a word.
+        reachable: the accumulators of each channel.
+    """
+
+    unit: MultiplyShiftUnit | RoundingShiftUnit
+    reachable: Ranges
 
 
 @dataclass(frozen=True, slots=True)
-class Reduction:
+class Reduction(Layer):
     """The largest code, or the sum, of each window of each channel.
 
     Attributes:
-        name: of the node of the integer model.
         function: what is made of a window.
         taps: number of codes of a window.
-        shape: of the output.
         source: type of the codes.
-        output: type of what is made of them.
     """
 
-    name: str
     function: Function
     taps: int
-    shape: Shape
     source: IntegerType
-    output: IntegerType
 
 
-Layer: TypeAlias = Windows | Product | Activation | Reduction
+@dataclass(frozen=True, slots=True, eq=False)
+class Sum(Layer):
+    """The sum of two streams, each channel with a factor of either and an offset.
+
+    Attributes:
+        sources: types of both.
+        factors: shape (2, channels).
+        offsets: shape (channels,).
+    """
+
+    sources: tuple[IntegerType, IntegerType]
+    factors: Codes
+    offsets: Codes
+
+    @property
+    def plain(self) -> bool:
+        """It multiplies by nothing and adds nothing else."""
+        return bool((self.factors == 1).all() and not self.offsets.any())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scaling(Layer):
+    """A factor and an offset for each channel.
+
+    Attributes:
+        source: type of what arrives.
+        factors: shape (channels,).
+        offsets: shape (channels,).
+    """
+
+    source: IntegerType
+    factors: Codes
+    offsets: Codes
+
+
+@dataclass(frozen=True, slots=True)
+class Junction(Layer):
+    """The channels of two streams, pixel by pixel.
+
+    Attributes:
+        sources: types of both.
+        channels: of both.
+    """
+
+    sources: tuple[IntegerType, IntegerType]
+    channels: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection(Layer):
+    """The indices of the largest codes of a vector.
+
+    Attributes:
+        source: type of the codes.
+        channels: length of the vector.
+    """
+
+    source: IntegerType
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fork(Layer):
+    """One stream in two: *makes*, and *also*.
+
+    Attributes:
+        source: type of the codes.
+        also: name of the second stream.
+    """
+
+    source: IntegerType
+    also: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +231,7 @@ class Hardware:
         input: type of the input codes in hardware.
         input_shape: shape of the input codes as the model counts them, channels first; in the stream they are last.
         output_shape: the same of the outputs.
-        layers: in the order of the data.
+        layers: each behind those that make what it takes; the last makes the outputs.
         output_bias: what is added to what the hardware gives, by the program that reads it, one integer per output in
             the model's order; empty: nothing.
     """
@@ -135,3 +241,17 @@ class Hardware:
     output_shape: Shape
     layers: tuple[Layer, ...]
     output_bias: tuple[int, ...]
+
+
+def padded_shape(source: Shape, window: Window) -> Shape:
+    """Return the shape of an image of the shape *source* with the padding of *window*."""
+    height, width, channels = source
+    above, left = window.begin
+    below, right = window.end
+    return (above + height + below, left + width + right, channels)
+
+
+def windows_shape(source: Shape, window: Window) -> Shape:
+    """Return the shape of the windows of an image of the shape *source*: for each window its codes."""
+    height, width = window.output_sizes(source[:2])
+    return (height, width, prod(window.kernel) * source[2])

@@ -1,11 +1,14 @@
-"""The places of every weight and every threshold in FINN's memory files.
+"""The places of every weight and every threshold in the memory files of FINN's units and ours.
 
-A matrix unit reads one word per cycle: SIMD inputs of one group of PE outputs. With PE = 2, SIMD = 3 and weights of 2
-bits, word 0 of a matrix of 4 x 6 holds, and word 1 the same rows' columns 3 to 5, word 2 rows 2 and 3::
+A matrix unit, FINN's or ours, reads one word per cycle: SIMD inputs of one group of PE outputs. With PE = 2, SIMD = 3
+and weights of 2 bits, word 0 of a matrix of 4 x 6 holds the first columns of the first rows, word 1 the same rows'
+columns 3 to 5, word 2 rows 2 and 3::
 
     bit   11 10   9  8   7  6   5  4   3  2   1  0
         [ w[1,2] w[1,1] w[1,0] w[0,2] w[0,1] w[0,0] ]
           processing element 1   processing element 0
+
+A depthwise unit reads one tap of PE channels per cycle, the taps of a group of channels one after the other.
 
 A thresholding unit is a binary search over thresholds t0 to t6, say, in 3 stages, whose memories hold for each channel
 the thresholds that can be the pivot of the stage::
@@ -24,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bitproof.hw.rtl.description import RtlNode
+from bitproof.hw.rtl.providers import DEPTHWISE_UNIT
 from bitproof.pipeline import InputError
 
 
@@ -36,16 +40,20 @@ class Field:
         word: line of the file, counted from 0.
         bit: position of its lowest bit in the word.
         bits: its width.
+        bipolar: the bit stands for 1 or for -1.
     """
 
     file: str
     word: int
     bit: int
     bits: int
+    bipolar: bool = False
 
     def read(self, folder: Path) -> int:
         """Return the integer."""
         raw = int(self._lines(folder)[self.word], 16) >> self.bit & ((1 << self.bits) - 1)
+        if self.bipolar:
+            return 2 * raw - 1
         return raw - (1 << self.bits) if raw >> (self.bits - 1) else raw
 
     def flip_lowest_bit(self, folder: Path) -> tuple[int, int]:
@@ -62,19 +70,28 @@ class Field:
 
 
 def weight_field(node: RtlNode, row: int, column: int) -> Field:
-    """Return where matrix unit *node* keeps weight [*row*, *column*], counted as in the integer model.
+    """Return where the product *node* keeps weight [*row*, *column*], counted as in the integer model.
+
+    Of a convolution in groups, the columns are those of its group.
 
     Raises:
         InputError: it has no such weight.
     """
     parameters = node.parameters
-    outputs, inputs, pe, simd = (parameters[name] for name in ("MH", "MW", "PE", "SIMD"))
-    if not (0 <= row < outputs and 0 <= column < inputs):
-        raise InputError(f"{node.name} has no weight [{row}, {column}]; its shape is ({outputs}, {inputs})")
-    bits = parameters["weight_bits"]
+    outputs, inputs, pe, bits = (parameters[name] for name in ("MH", "MW", "PE", "weight_bits"))
+    depthwise = node.op == DEPTHWISE_UNIT
+    groups = outputs if depthwise else parameters.get("groups", 1)
+    if not (0 <= row < outputs and 0 <= column < inputs // groups):
+        raise InputError(f"{node.name} has no weight [{row}, {column}]; its shape is ({outputs}, {inputs // groups})")
+    bipolar = bool(parameters.get("bipolar_weights", 0))
+    if depthwise:
+        word = row // pe * parameters["taps"] + column
+        return Field(f"data/{node.name}_weights.dat", word, row % pe * bits, bits, bipolar)
+    simd = parameters["SIMD"]
+    column += row // (outputs // groups) * (inputs // groups)
     column = column if node.columns is None else node.columns.place(column)
     word = row // pe * (inputs // simd) + column // simd
-    return Field(f"data/{node.name}_memblock.dat", word, (row % pe * simd + column % simd) * bits, bits)
+    return Field(f"data/{node.name}_memblock.dat", word, (row % pe * simd + column % simd) * bits, bits, bipolar)
 
 
 def threshold_field(node: RtlNode, channel: int, index: int) -> Field:

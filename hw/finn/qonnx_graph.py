@@ -1,14 +1,13 @@
 """The QONNX graph that FINN builds a network from: integer operations with annotated types, channels last.
 
-FINN's own front end (QONNX import, streamlining) is not used: the integer model is already what it would arrive at.
-Runs in the child process only.
+FINN's own front end (QONNX import, streamlining) is not used: the integer model is already what it would arrive at. Our
+modules stand in it from the beginning. Runs in the child process only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import singledispatchmethod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,49 +15,46 @@ from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from qonnx.core import data_layout
 from qonnx.core.datatype import DataType
 from qonnx.core.modelwrapper import ModelWrapper
+from qonnx.custom_op.registry import getCustomOp
 
-from bitproof.export.integer import IntegerType, Shape
-from bitproof.hw.finn.expected import windows_tensor
-from bitproof.hw.finn.layers import Activation, Hardware, Product, Reduction, Windows, stream_shape
+from bitproof.export.integer import INPUT, IntegerType, Shape
+from bitproof.hw.finn.layers import Activation, Hardware, Layer, Product, Windows, stream_shape
+from bitproof.hw.finn.own_attributes import attributes_of
+from bitproof.hw.finn.own_layers import DOMAIN, qonnx_name
 from bitproof.hw.finn.supported import code_type, weight_type
-from bitproof.hw.finn.window_reducer import DOMAIN
 
-INPUT = "input"
 VIEW = "Reshape"
 """The operation that only gives a tensor another shape: no hardware is made of it."""
 QONNX_DOMAIN = "qonnx.custom_op.general"
 
 
-def qonnx_name(kind: IntegerType) -> str:
-    """Return the name that QONNX gives to *kind*."""
-    return f"{'INT' if kind.signed else 'UINT'}{kind.bits}"
-
-
-def viewed_tensor(name: str) -> str:
-    """Return the name of the tensor that holds what the layer *name* takes, in the shape in which it takes it."""
-    return f"{name}.viewed"
+def viewed_tensor(name: str, index: int = 0) -> str:
+    """Return the name of the tensor that holds what the layer that makes *name* takes, in the shape that it wants."""
+    return f"{name}.viewed{index or ''}"
 
 
 def to_qonnx(hardware: Hardware) -> ModelWrapper:
-    """Return *hardware* as a QONNX graph for one sample; each tensor has the name of the node that makes it."""
-    building = _Building(stream_shape(hardware.input_shape), qonnx_name(hardware.input))
+    """Return *hardware* as a QONNX graph for one sample; each tensor has the name of the stream that it is."""
+    building = _Building(stream_shape(hardware.input_shape), hardware.input)
     for layer in hardware.layers:
         building.add(layer)
+    output = hardware.layers[-1].makes
+    values = building.values
     graph = helper.make_graph(
         building.nodes,
         "bitproof",
-        building.values[:1],
-        building.values[-1:],
+        [values[INPUT]],
+        [values[output]],
         building.constants,
-        value_info=building.values[1:-1],
+        value_info=[value for name, value in values.items() if name not in (INPUT, output)],
     )
     opsets = [helper.make_opsetid("", 11), helper.make_opsetid(QONNX_DOMAIN, 1)]
     wrapper = ModelWrapper(helper.make_model(graph, opset_imports=opsets))
     for tensor, name in building.types.items():
         wrapper.set_tensor_datatype(tensor, DataType[name])
-    for value in building.values:
+    for name, value in values.items():
         axes = len(value.type.tensor_type.shape.dim)
-        wrapper.set_tensor_layout(value.name, data_layout.NHWC if axes > 2 else data_layout.NC)
+        wrapper.set_tensor_layout(name, data_layout.NHWC if axes > 2 else data_layout.NC)
     return wrapper
 
 
@@ -67,29 +63,45 @@ class _Building:
     """The state of one building.
 
     Attributes:
-        shape: of the current tensor, the batch left out.
-        kind: QONNX's name of its type; empty for accumulators.
+        shape: of the input, the batch left out.
+        kind: its type.
+        shapes: of all tensors so far.
+        types: QONNX's names of the types of the tensors, as far as they are known: not of accumulators.
     """
 
     shape: Shape
-    kind: str
-    current: str = INPUT
+    kind: IntegerType
     nodes: list[NodeProto] = field(default_factory=list)
     constants: list[TensorProto] = field(default_factory=list)
-    values: list[ValueInfoProto] = field(default_factory=list)
+    values: dict[str, ValueInfoProto] = field(default_factory=dict)
+    shapes: dict[str, Shape] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._make(INPUT, self.shape, self.kind)
+        self._make(INPUT, self.shape, qonnx_name(self.kind))
 
-    @singledispatchmethod
-    def add(self, layer: object) -> None:
+    def add(self, layer: Layer) -> None:
         """Append the nodes of *layer*."""
-        raise NotImplementedError(type(layer))  # every class of layer is registered below
+        if isinstance(layer, Windows):
+            self._windows(layer)
+        elif isinstance(layer, Activation):
+            self._thresholds(layer)
+        elif isinstance(layer, Product) and layer.logic is None:
+            self._product(layer)
+        else:
+            self._own(layer)
 
-    @add.register
-    def _(self, layer: Windows) -> None:
-        self._view(layer.name, layer.source)
+    def _own(self, layer: Layer) -> None:
+        own = attributes_of(layer)
+        taken = [self._view(layer, index, shape) for index, shape in enumerate(own.takes)]
+        node = helper.make_node(
+            own.op, taken, list(own.makes), name=layer.makes, domain=DOMAIN, backend="fpgadataflow", **own.attributes
+        )
+        self.nodes.append(node)
+        for index, tensor in enumerate(own.makes):
+            self._make(tensor, layer.shape, getCustomOp(node).get_output_datatype(index).name)
+
+    def _windows(self, layer: Windows) -> None:
         window = layer.window
         attributes = {
             "kernel_size": window.kernel,
@@ -99,72 +111,47 @@ class _Building:
             "depthwise": int(layer.by_channel),
             "input_shape": str((1, *layer.source)),
         }
-        self._append("Im2Col", layer.name, windows_tensor(layer.name), (), QONNX_DOMAIN, attributes)
-        self._make(windows_tensor(layer.name), layer.shape, self.kind)
+        taken = self._view(layer, 0, layer.source)
+        self._append("Im2Col", layer, [taken], QONNX_DOMAIN, attributes)
+        self._make(layer.makes, layer.shape, self.types.get(taken, ""))
 
-    @add.register
-    def _(self, layer: Product) -> None:
-        self._view(layer.name, (*layer.shape[:-1], layer.node.inputs))
-        parameter = self._parameter(layer.name, layer.node.weights.T, qonnx_name(weight_type(layer.node)))
-        self._append("MatMul", layer.name, layer.name, (parameter,), "", {})
-        self._make(layer.name, layer.shape, "")
+    def _product(self, layer: Product) -> None:
+        taken = self._view(layer, 0, (*layer.shape[:-1], layer.node.inputs))
+        parameter = self._parameter(layer.makes, layer.node.weights.T, qonnx_name(weight_type(layer.node)))
+        self._append("MatMul", layer, [taken, parameter], "", {})
+        self._make(layer.makes, layer.shape, "")
 
-    @add.register
-    def _(self, layer: Activation) -> None:
-        self._view(layer.name, layer.shape)
+    def _thresholds(self, layer: Activation) -> None:
+        taken = self._view(layer, 0, layer.shape)
         node = layer.node
-        parameter = self._parameter(layer.name, node.thresholds, "INT32")
+        parameter = self._parameter(layer.makes, node.thresholds, "INT32")
         attributes = {
             "out_dtype": qonnx_name(code_type(node)),
             "out_scale": 1.0,
             "out_bias": float(node.lowest),
             "data_layout": "NHWC" if len(layer.shape) > 1 else "NC",
         }
-        self._append("MultiThreshold", layer.name, layer.name, (parameter,), QONNX_DOMAIN, attributes)
-        self._make(layer.name, layer.shape, qonnx_name(code_type(node)))
+        self._append("MultiThreshold", layer, [taken, parameter], QONNX_DOMAIN, attributes)
+        self._make(layer.makes, layer.shape, qonnx_name(code_type(node)))
 
-    @add.register
-    def _(self, layer: Reduction) -> None:
-        channels = layer.shape[-1]
-        attributes = {
-            "backend": "fpgadataflow",
-            "Function": {"max": "MaxPool", "sum": "AccPool"}[layer.function],
-            "KernelSize": (1, layer.taps),
-            "Channels": channels,
-            "PE": channels,
-            "OutImgDims": layer.shape[:2],
-            "InputDataType": qonnx_name(layer.source),
-            "OutputDataType": qonnx_name(layer.output),
-        }
-        self._append("WindowReducer", layer.name, layer.name, (), DOMAIN, attributes)
-        self._make(layer.name, layer.shape, qonnx_name(layer.output))
-
-    def _view(self, name: str, shape: Shape) -> None:
-        """Give the current tensor the *shape* that the layer *name* takes; the codes stay where they are."""
-        if shape == self.shape:
-            return
-        viewed = viewed_tensor(name)
+    def _view(self, layer: Layer, index: int, shape: Shape) -> str:
+        """Return what *layer* takes, in the *shape* that it takes; the codes stay where they are."""
+        taken = layer.takes[index]
+        if shape == self.shapes[taken]:
+            return taken
+        viewed = viewed_tensor(layer.makes, index)
         sizes = numpy_helper.from_array(np.array([1, *shape], dtype=np.int64), f"{viewed}.shape")
         self.constants.append(sizes)
-        self.nodes.append(helper.make_node(VIEW, [self.current, sizes.name], [viewed], name=viewed))
-        self._make(viewed, shape, self.kind)
+        self.nodes.append(helper.make_node(VIEW, [taken, sizes.name], [viewed], name=viewed))
+        self._make(viewed, shape, self.types.get(taken, ""))
+        return viewed
 
-    def _append(
-        self,
-        op: str,
-        name: str,
-        output: str,
-        parameters: tuple[str, ...],
-        domain: str,
-        attributes: Mapping[str, object],
-    ) -> None:
-        node = helper.make_node(op, [self.current, *parameters], [output], name=name, domain=domain, **attributes)
-        self.nodes.append(node)
+    def _append(self, op: str, layer: Layer, taken: list[str], domain: str, attributes: Mapping[str, object]) -> None:
+        self.nodes.append(helper.make_node(op, taken, [layer.makes], name=layer.makes, domain=domain, **attributes))
 
     def _make(self, tensor: str, shape: Shape, kind: str) -> None:
-        """Let *tensor* be the current one."""
-        self.current, self.shape, self.kind = tensor, shape, kind
-        self.values.append(helper.make_tensor_value_info(tensor, TensorProto.FLOAT, [1, *shape]))
+        self.shapes[tensor] = shape
+        self.values[tensor] = helper.make_tensor_value_info(tensor, TensorProto.FLOAT, [1, *shape])
         if kind:
             self.types[tensor] = kind
 

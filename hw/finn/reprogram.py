@@ -12,14 +12,27 @@ from pathlib import Path
 
 import numpy as np
 
-from bitproof.export.integer import Affine, IntegerModel, MaxPool, Pad, Product, Reshape, SumPool, Threshold, Transpose
+from bitproof.export.integer import (
+    Add,
+    Affine,
+    Concat,
+    IntegerModel,
+    MaxPool,
+    Pad,
+    Product,
+    Reshape,
+    SumPool,
+    Threshold,
+    TopK,
+    Transpose,
+)
 from bitproof.hw.finn.memory import Field, threshold_field
 from bitproof.hw.finn.supported import code_type
 from bitproof.hw.rtl.description import RtlNode, read_description
 from bitproof.hw.rtl.providers import THRESHOLDING
 from bitproof.pipeline import StageError
 
-HOLDING_NOTHING = (MaxPool, SumPool, Pad, Reshape, Transpose)
+HOLDING_NOTHING = (Add, Concat, MaxPool, SumPool, Pad, Reshape, TopK, Transpose)
 """Operations without numbers that training changes."""
 
 
@@ -43,6 +56,8 @@ def reprogram_thresholds(source: Path, target: Path, original: IntegerModel, mod
     if not _differ_in_thresholds_only(original, model):
         return False
     description, after = read_description(source), {node.name: node for node in model.nodes_of(Threshold)}
+    if {unit.covers for unit in description.units(THRESHOLDING)} != after.keys():
+        return False  # constants of another form stand for some
     changes = [
         change
         for node in original.nodes_of(Threshold)
@@ -66,7 +81,7 @@ def reprogram_thresholds(source: Path, target: Path, original: IntegerModel, mod
 def _differ_in_thresholds_only(original: IntegerModel, model: IntegerModel) -> bool:
     if any(isinstance(node, Affine) for node in (*original.nodes, *model.nodes)):
         return False
-    if [node.name for node in original.nodes] != [node.name for node in model.nodes]:
+    if [(node.name, sources) for node, sources in original.wired()] != [(n.name, s) for n, s in model.wired()]:
         return False
     pairs = list(zip(original.nodes, model.nodes, strict=True))
     weights = [(a, b) for a, b in pairs if isinstance(a, Product) and isinstance(b, Product)]

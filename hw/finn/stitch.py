@@ -88,8 +88,11 @@ class StitchRtl(Stage):
 
 def _node(entry: Mapping[str, Any], layer: Mapping[str, Any] | None) -> RtlNode:
     """Return the node described by *entry*, with what it carries out of the integer model."""
-    covers = {} if layer is None else {"covers": layer["layer"], "columns": layer.get("columns")}
-    return RtlNode.model_validate({**entry, **covers})
+    if layer is None:
+        return RtlNode.model_validate(entry)
+    parameters = {**layer["benches"], **entry["parameters"]}
+    covers = {"covers": layer["layer"], "columns": layer.get("columns")}
+    return RtlNode.model_validate({**entry, **covers, "parameters": parameters})
 
 
 def _write_json(description: RtlDescription, path: Path) -> None:

@@ -12,10 +12,8 @@ import numpy as np
 
 from bitproof.export.integer import (
     EXACT_FLOAT32,
-    Conv,
     IntegerType,
     MatMul,
-    MaxPool,
     Node,
     Pad,
     Ranges,
@@ -28,8 +26,10 @@ from bitproof.pipeline import Codes, StageError
 
 TARGET = "FINN's RTL"
 """What messages call it."""
-OPERATIONS = "matmul, conv, max-pool, sum-pool, threshold, bias"
-MIN_UNIT_BITS, MAX_UNIT_BITS = 2, 8
+UNIT_BITS = range(2, 9)
+"""Widths of codes and of weights that FINN's matrix unit takes; ours takes the others."""
+MAX_CODE_BITS = 9
+"""Of an activation: 8 bits about a zero point take 9."""
 
 
 def weight_type(node: MatMul) -> IntegerType:
@@ -42,8 +42,13 @@ def weight_type(node: MatMul) -> IntegerType:
 
 
 def code_type(node: Threshold) -> IntegerType:
-    """Return the type of the output codes in hardware: the narrowest of at least 2 bits, unsigned if it can be."""
+    """Return the type of the output codes in hardware: the narrowest, unsigned if it can be."""
     return wide_enough(IntegerType.smallest_for(min(node.lowest, 0), node.highest))
+
+
+def as_bits(node: Threshold) -> Threshold:
+    """Return *node*, whose codes are -1 and 1, with the codes 0 and 1: the bits that stand for them."""
+    return replace(node, output=IntegerType(1, signed=False), lowest=0, step=1)
 
 
 def in_steps_of_one(node: Threshold, reachable: Ranges) -> Threshold:
@@ -66,8 +71,8 @@ def in_steps_of_one(node: Threshold, reachable: Ranges) -> Threshold:
 
 
 def wide_enough(kind: IntegerType) -> IntegerType:
-    """Return *kind*, or the type of two bits: no unit takes fewer."""
-    return IntegerType(max(kind.bits, MIN_UNIT_BITS), kind.signed)
+    """Return *kind*, or the signed type of two bits: none is narrower."""
+    return IntegerType(max(kind.bits, 2), signed=True) if kind.signed else kind
 
 
 def sum_type(codes: IntegerType, taps: int) -> IntegerType:
@@ -93,7 +98,7 @@ def require_plain(places: Codes, moving: str) -> None:
         StageError: they do not; the nodes *moving* move them.
     """
     if (places != np.arange(places.size)).any():
-        raise StageError(f"{TARGET} has no form for {moving}, which moves codes; it takes chains of {OPERATIONS}")
+        raise StageError(f"{TARGET} has no form for {moving}, which moves codes on the way; move them at the input")
 
 
 def require_window(node: Node, source: Shape, window: Window) -> None:
@@ -131,19 +136,6 @@ def _leaps(width: int, window: Window) -> bool:
     return abs(leap) > held + early
 
 
-def require_max_pool(node: MaxPool, window: Window, codes: IntegerType) -> None:
-    """Check that the code 0, which FINN pads with, never wins over *codes*.
-
-    Raises:
-        StageError: it does.
-    """
-    if window.padded and codes.signed:
-        raise StageError(
-            f"layer {node.name!r} takes maxima with padding over {codes} codes; {TARGET} pads with the code 0, which "
-            "would win over negative ones. Use an activation without negative codes, or no padding"
-        )
-
-
 def require_activation(node: Threshold) -> None:
     """Check that FINN's thresholding unit takes *node*.
 
@@ -151,10 +143,10 @@ def require_activation(node: Threshold) -> None:
         StageError: it does not.
     """
     kind = code_type(node)
-    if kind.bits > MAX_UNIT_BITS:
+    if kind.bits > MAX_CODE_BITS:
         raise StageError(
             f"layer {node.name!r} has codes {node.lowest}..{node.highest}, which take {kind.bits} bits; FINN's RTL "
-            f"takes {MAX_UNIT_BITS} at most. Quantize them to as many (in a configuration: model.act_bits)"
+            f"takes {MAX_CODE_BITS} at most. Quantize them to as many (in a configuration: model.act_bits)"
         )
     if int(np.abs(node.thresholds).max()) >= EXACT_FLOAT32:
         raise StageError(
@@ -163,39 +155,33 @@ def require_activation(node: Threshold) -> None:
         )
 
 
-def require_one_group(node: Conv) -> None:
-    """Check that every output of *node* sees all input channels.
+def require_exact(node: Node, reached: Ranges) -> None:
+    """Check that FINN's Python, which holds integers in float32 tensors, is exact for what *node* makes.
 
     Raises:
-        StageError: it does not.
+        StageError: it is not.
     """
-    if node.groups != 1:
+    largest = max(interval.magnitude for interval in reached)
+    if largest >= EXACT_FLOAT32:
         raise StageError(
-            f"layer {node.name!r} is a convolution in {node.groups} groups; {TARGET} takes convolutions of which every "
-            "output sees all input channels (groups = 1)"
+            f"layer {node.name!r} has sums of magnitude up to {largest}; FINN's Python execution is exact below 2^24. "
+            "Use fewer inputs, or fewer bits in weights or activations"
         )
 
 
-def require_product(node: Node, matrix: MatMul, codes: IntegerType) -> None:
-    """Check that FINN's matrix unit takes *matrix*, the weights of *node*, and *codes*.
+def fits_finn(matrix: MatMul, codes: IntegerType) -> bool:
+    """Tell whether FINN's matrix unit takes *matrix* and *codes*."""
+    return weight_type(matrix).bits in UNIT_BITS and codes.bits in UNIT_BITS
+
+
+def require_product(node: Node, weights: Codes, codes: IntegerType) -> None:
+    """Check that sums of *weights*, shape (outputs, inputs), and *codes* are exact in FINN's Python.
 
     Raises:
-        StageError: it does not.
+        StageError: they are not.
     """
-    weights = weight_type(matrix)
-    if weights.bits > MAX_UNIT_BITS:
-        raise StageError(
-            f"layer {node.name!r} has weights {int(matrix.weights.min())}..{int(matrix.weights.max())}, which take "
-            f"{weights.bits} bits without the most negative code; FINN's RTL takes 2..{MAX_UNIT_BITS}. Quantize them "
-            "to a narrow range, or to fewer bits (in a configuration: model.weight_bits)"
-        )
-    if codes.bits > MAX_UNIT_BITS:
-        raise StageError(
-            f"layer {node.name!r} takes {codes} input codes; FINN's RTL takes {MAX_UNIT_BITS} bits at most. "
-            "Quantize them to as many (in a configuration: model.input_bits, model.act_bits)"
-        )
     largest_code = max(-codes.minimum, codes.maximum)
-    largest_sum = largest_code * int(np.abs(matrix.weights).sum(axis=1).max())
+    largest_sum = largest_code * int(np.abs(weights).sum(axis=1).max())
     if largest_sum >= EXACT_FLOAT32:
         raise StageError(
             f"layer {node.name!r} has accumulators of magnitude up to {largest_sum}; FINN's Python execution is exact "

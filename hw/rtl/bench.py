@@ -1,4 +1,4 @@
-"""The test bench module: the stitched top and every matrix and thresholding unit alone, each on a clock of its own.
+"""The test bench module: the stitched top and every product and activation alone, each on a clock of its own.
 
 One model is compiled instead of one per unit, because compiling takes far longer than simulating. Only the clock of the
 unit under test runs, so the others cost next to nothing and keep their state out of the way.
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bitproof.hw.rtl.description import TOP, RtlDescription, RtlNode
-from bitproof.hw.rtl.providers import MATRIX_UNIT, THRESHOLDING
+from bitproof.hw.rtl.providers import PRODUCTS, REQUANTIZERS
 from bitproof.hw.rtl.stream import StreamLayout
 from bitproof.hw.rtl.top import Stream, instance
 
@@ -37,14 +37,14 @@ class Unit:
 
 
 def bench_units(description: RtlDescription) -> tuple[Unit, ...]:
-    """Return the units of the bench: the stitched top, the matrix units, the thresholding units."""
-    nodes = (*description.units(MATRIX_UNIT), *description.units(THRESHOLDING))
+    """Return the units of the bench: the stitched top, the products, the activations."""
+    nodes = (node for op in (*PRODUCTS, *REQUANTIZERS) for node in description.units(op))
     alone = (Unit(i, f"unit_{node.name}", node, node.input, node.output) for i, node in enumerate(nodes, start=1))
     return (Unit(0, "top", None, description.input, description.output), *alone)
 
 
-def bench_module(units: Sequence[Unit]) -> str:
-    """Return the Verilog module ``bench`` with all *units*."""
+def bench_module(units: Sequence[Unit], monitors: str = "") -> str:
+    """Return the Verilog module ``bench`` with all *units*, and the *monitors* of the top."""
     input_bits = max(unit.input.width_bits for unit in units)
     output_bits = max(unit.output.width_bits for unit in units)
     header = (
@@ -67,6 +67,7 @@ def bench_module(units: Sequence[Unit]) -> str:
             f"      {unit.index}: begin in_ready = {source.ready}; out_valid = {target.valid}; "
             f"out_data = {output_bits}'({target.data}); end\n"
         )
+    lines.append(monitors)
     lines.append("  always_comb begin\n    in_ready = 0; out_valid = 0; out_data = '0;\n    case (unit)\n")
     lines += [*cases, "      default: begin end\n    endcase\n  end\nendmodule\n"]
     return "".join(lines)

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from bitproof.hw.rtl.host_order import Columns
-from bitproof.hw.rtl.providers import MATRIX_UNIT, THRESHOLDING, Op
+from bitproof.hw.rtl.providers import PRODUCTS, REQUANTIZERS, Op
 from bitproof.hw.rtl.stream import StreamLayout
 from bitproof.pipeline import InputError
 from bitproof.pipeline.record import Record
@@ -47,8 +47,9 @@ class RtlNode(Record):
         module: the Verilog module that was generated for it.
         inputs: its input ports.
         outputs: its output ports.
-        parameters: what else the benches need: MW, MH, PE, SIMD, weight_bits for a matrix unit; channels, PE, levels,
-            threshold_bits for thresholding; depth for a FIFO.
+        parameters: what else the benches need: MW, MH, PE, weight_bits, bipolar and bipolar_weights for a product,
+            SIMD and groups for a matrix unit, taps for a depthwise unit; channels, PE for an activation, with levels,
+            threshold_bits, bipolar for thresholding; depth for a FIFO. *bipolar*: codes are bits, 1 for +1, 0 for -1.
         covers: name of the node of the integer model that it carries out; None for a FIFO or a width converter.
         columns: of a matrix unit: how the columns that it takes lie in the model's; None: they are the same.
     """
@@ -66,15 +67,21 @@ class RtlNode(Record):
     def input(self) -> StreamLayout:
         """The stream into a node that has one, with the words that one vector takes if the node is a unit."""
         (port,) = self.inputs
-        taken = {MATRIX_UNIT: "MW", THRESHOLDING: "channels"}.get(self.op)
-        return port.layout if taken is None else port.layout.of(self.parameters[taken])
+        return port.layout.of(self._vector("MW")) if self.alone else port.layout
 
     @property
     def output(self) -> StreamLayout:
         """The stream out of a node that has one, with the words of one vector if the node is a unit."""
         (port,) = self.outputs
-        given = {MATRIX_UNIT: "MH", THRESHOLDING: "channels"}.get(self.op)
-        return port.layout if given is None else port.layout.of(self.parameters[given])
+        return port.layout.of(self._vector("MH")) if self.alone else port.layout
+
+    @property
+    def alone(self) -> bool:
+        """The benches run it alone, too: it is a unit, with weights or with the constants of an activation."""
+        return self.op in (*PRODUCTS, *REQUANTIZERS)
+
+    def _vector(self, side: str) -> int:
+        return self.parameters[side if self.op in PRODUCTS else "channels"]
 
 
 class RtlDescription(Record):
@@ -126,15 +133,16 @@ class RtlDescription(Record):
         """Return the nodes that do *op*, in execution order."""
         return tuple(node for node in self.nodes if node.op == op)
 
-    def unit(self, node: str, op: Op) -> RtlNode:
-        """Return the node that does *op* for *node*, a node of the integer model.
+    def unit(self, node: str, *ops: Op) -> RtlNode:
+        """Return the node that does one of *ops* for *node*, a node of the integer model.
 
         Raises:
             InputError: there is none.
         """
-        units = {unit.covers or unit.name: unit for unit in self.units(op)}
+        units = {unit.covers or unit.name: unit for unit in self.nodes if unit.op in ops}
         if node not in units:
-            raise InputError(f"there is no {op} for {node!r}; the RTL has one for {', '.join(units) or 'nothing'}")
+            sought = " or ".join(ops)
+            raise InputError(f"there is no {sought} for {node!r}; the RTL has one for {', '.join(units) or 'nothing'}")
         return units[node]
 
 

@@ -11,7 +11,8 @@ from bitproof.hw.rtl.bench import Unit
 from bitproof.hw.rtl.description import read_description
 from bitproof.hw.rtl.host_order import from_stream, to_stream
 from bitproof.hw.rtl.output_bias import add_output_bias
-from bitproof.hw.rtl.providers import MATRIX_UNIT, THRESHOLDING, Op
+from bitproof.hw.rtl.progress import read_progress
+from bitproof.hw.rtl.providers import PRODUCTS, REQUANTIZERS, THRESHOLDING, Op
 from bitproof.hw.rtl.simulator import Measurement, Simulator, Stimulus, simulator_for
 from bitproof.pipeline import Artifact, Codes, InputError, WeightSign
 from bitproof.pipeline.toolchain import VERILATOR
@@ -20,7 +21,7 @@ MEASURED_SAMPLES = 64
 
 
 class RtlExecutor:
-    """The RTL that FINN generated, stitched to one top and simulated cycle by cycle."""
+    """The RTL of FINN's layers and ours, stitched to one top and simulated cycle by cycle."""
 
     name = "rtl"
     weight_sign: WeightSign = "lowered"
@@ -59,11 +60,11 @@ class RtlExecutor:
         Raises:
             InputError: the unit's input type does not hold one of them.
         """
-        unit = self._thresholding(node, first, last)
+        unit = self._activation(node, first, last)
         accumulators = np.arange(first, last + 1, dtype=np.int64)[:, None]
         words = unit.input.pack(np.repeat(accumulators, unit.input.elements, axis=1))
         stimulus = Stimulus(words, repeat=unit.input.words, outputs=len(words) * unit.output.words)
-        return self._simulate(unit, stimulus)[0]
+        return _codes(unit, self._simulate(unit, stimulus)[0])
 
     def requantize_at(self, node: str, accumulators: Codes) -> Codes:
         """Run *accumulators*, shape (N, channels), through the thresholding unit of *node*.
@@ -71,19 +72,24 @@ class RtlExecutor:
         Raises:
             InputError: the unit takes another number of channels, or its input type does not hold one of them.
         """
-        unit = self._thresholding(node, int(accumulators.min(initial=0)), int(accumulators.max(initial=0)))
-        return self._vectors(unit, accumulators)[0]
+        unit = self._activation(node, int(accumulators.min(initial=0)), int(accumulators.max(initial=0)))
+        return _codes(unit, self._vectors(unit, accumulators)[0])
 
     def why_monotone(self, node: str, lows: Codes, highs: Codes) -> str:
         """Say why the codes of the thresholding unit of *node* are decided by the ends of their runs."""
-        del node, lows, highs  # the input type is wide enough, or the simulation refuses them
+        del lows, highs  # the input type is wide enough, or the simulation refuses them
+        if self._description.unit(node, *REQUANTIZERS).op != THRESHOLDING:
+            return (
+                "a product with a factor that is not negative, a sum and a shift, none of which wraps on what is "
+                "reached: each step keeps the order of accumulators"
+            )
         return (
             "a search in a table, one comparison per stage: an accumulator takes the way of the ends of its run, which "
             "pass each comparison on that way on either side of it"
         )
 
-    def _thresholding(self, node: str, first: int, last: int) -> Unit:
-        unit = self._unit_of(node, THRESHOLDING)
+    def _activation(self, node: str, first: int, last: int) -> Unit:
+        unit = self._unit_of(node, *REQUANTIZERS)
         if not unit.input.minimum <= first <= last <= unit.input.maximum:
             raise InputError(
                 f"accumulators {first}..{last} do not fit the input of {unit.name}, "
@@ -99,10 +105,15 @@ class RtlExecutor:
         Returns:
             The accumulators, shape (N, outputs).
         """
-        unit = self._unit_of(node, MATRIX_UNIT)
+        unit = self._unit_of(node, *PRODUCTS)
         self._require_shape(unit, codes)
         columns = None if unit.node is None else unit.node.columns
-        return self._vectors(unit, codes if columns is None else codes[:, columns.streamed])[0]
+        streamed = codes if columns is None else codes[:, columns.streamed]
+        if _has(unit, "bipolar"):
+            if not np.isin(streamed, (-1, 1)).all():
+                raise InputError(f"{unit.name} takes the codes -1 and 1; given {streamed.min()}..{streamed.max()}")
+            streamed = (streamed + 1) // 2
+        return self._vectors(unit, streamed)[0]
 
     def measure(self, codes: Codes) -> Mapping[str, int | float | str]:
         """Return cycles and throughput, measured without pauses on the first of *codes*, beside FINN's estimates.
@@ -111,6 +122,7 @@ class RtlExecutor:
         """
         _, measured = self._images(np.resize(codes, (MEASURED_SAMPLES, codes.shape[1])), stall_percent=0)
         description = self._description
+        fifos = read_progress(description, measured.lines).fifos.values()
         return {
             "simulator": f"verilator {VERILATOR.version()}",
             "part": description.part,
@@ -119,6 +131,8 @@ class RtlExecutor:
             "slowest_node": description.slowest_node,
             "slowest_node_cycles": description.slowest_cycles,
             "latency_cycles": measured.latency_cycles,
+            "fifo_words": sum(fifo.depth for fifo in fifos),
+            "fifo_words_held": sum(fifo.most for fifo in fifos),
             "images_per_s_at_clock": round(1e9 / (description.clock_ns * measured.initiation_interval)),
             **({"output_bias": "added to what the RTL gives"} if description.output_bias else {}),
             **{f"finn_estimate_{name.lower()}": value for name, value in description.estimates.items()},
@@ -131,8 +145,8 @@ class RtlExecutor:
             )
         return self._simulator
 
-    def _unit_of(self, node: str, op: Op) -> Unit:
-        wanted = self._description.unit(node, op)
+    def _unit_of(self, node: str, *ops: Op) -> Unit:
+        wanted = self._description.unit(node, *ops)
         return next(unit for unit in self._compiled().units if unit.node == wanted)
 
     def _images(self, codes: Codes, stall_percent: int | None = None) -> tuple[Codes, Measurement]:
@@ -163,3 +177,12 @@ class RtlExecutor:
             seed=self._seed,
         )
         return unit.output.unpack(words).reshape(-1, unit.output.channels), measured
+
+
+def _has(unit: Unit, flag: str) -> bool:
+    return unit.node is not None and bool(unit.node.parameters.get(flag, 0))
+
+
+def _codes(unit: Unit, elements: Codes) -> Codes:
+    """Return what *elements* that leave the activation *unit* stand for."""
+    return 2 * elements - 1 if _has(unit, "bipolar") else elements

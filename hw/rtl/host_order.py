@@ -22,28 +22,35 @@ def from_stream(streamed: Codes, shape: Shape) -> Codes:
 
 
 class Columns(Record):
-    """The order in which a matrix unit takes the columns of the model's weights.
+    """The order in which a unit takes the columns of the model's weights.
 
-    The model counts them by channel, then by position; the stream by position, then by channel::
+    The model counts them by channel, then by position; the stream by position, then by channel, or, with fewer *lanes*
+    than channels, so within each group of lanes, one group after the other::
 
-        model    c0p0 c0p1 c0p2 c1p0 c1p1 c1p2
-        stream   c0p0 c1p0 c0p1 c1p1 c0p2 c1p2
+        model              c0p0 c0p1 c0p2 c1p0 c1p1 c1p2
+        stream             c0p0 c1p0 c0p1 c1p1 c0p2 c1p2
+        stream of 1 lane   c0p0 c0p1 c0p2 c1p0 c1p1 c1p2
 
     Attributes:
         channels: of the value that the product takes.
         positions: of one channel in what one product takes: taps of a kernel, or pixels of a flattened image.
+        lanes: channels of a group; 0: all.
     """
 
     channels: int = Field(ge=1)
     positions: int = Field(ge=1)
+    lanes: int = Field(0, ge=0)
 
     @property
     def streamed(self) -> Codes:
         """For each column of the stream the column of the model."""
-        columns = np.arange(self.channels * self.positions, dtype=np.int64).reshape(self.channels, self.positions)
-        return np.ascontiguousarray(columns.T).ravel()
+        columns = np.arange(self.channels * self.positions, dtype=np.int64)
+        by_group = columns.reshape(-1, self.lanes or self.channels, self.positions)
+        return np.ascontiguousarray(by_group.transpose(0, 2, 1)).ravel()
 
     def place(self, column: int) -> int:
         """Return the column of the stream that is *column* of the model."""
         channel, position = divmod(column, self.positions)
-        return position * self.channels + channel
+        lanes = self.lanes or self.channels
+        group, lane = divmod(channel, lanes)
+        return (group * self.positions + position) * lanes + lane

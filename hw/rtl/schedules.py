@@ -134,6 +134,38 @@ class Matrix(Schedule):
 
 
 @dataclass(frozen=True, slots=True)
+class Replaying(Schedule):
+    """Our matrix unit: it takes a vector while it computes the first group of rows, and keeps it for the others.
+
+    Attributes:
+        vectors: in a sample.
+        inputs: words of a vector.
+        groups: of rows: words that it gives for a vector.
+    """
+
+    vectors: int
+    inputs: int
+    groups: int
+
+    @property
+    def words(self) -> int:
+        """Words that it takes of one sample."""
+        return self.vectors * self.inputs
+
+    def run(self, there: Times) -> tuple[Times, Times]:
+        """Take a vector when the last group of the one before it is done."""
+        taken, ends, free = np.empty_like(there), [], 0
+        for first in range(0, len(there), self.inputs):
+            ready = there[first : first + self.inputs].copy()
+            ready[0] = max(int(ready[0]), free)
+            taken[first : first + self.inputs] = in_turn(ready)
+            ends.append(int(taken[first + self.inputs - 1]))
+            free = ends[-1] + self.inputs * (self.groups - 1) + 1
+        steps = self.inputs * np.arange(self.groups, dtype=np.int64)
+        return taken, (np.array(ends, dtype=np.int64)[:, None] + steps + 1).ravel()
+
+
+@dataclass(frozen=True, slots=True)
 class Padded(Schedule):
     """Padding of an image: it gives a word in every cycle, and waits for those of the image.
 

@@ -12,8 +12,10 @@ import numpy as np
 from bitproof.hw.rtl.bench import Unit, bench_module, bench_units
 from bitproof.hw.rtl.compile import NEEDED_BY, compiled_bench
 from bitproof.hw.rtl.description import RtlDescription
+from bitproof.hw.rtl.progress import MONITORS, describe_stall, monitor_text, read_progress
 from bitproof.hw.rtl.stream import Bytes
 from bitproof.hw.rtl.tasks import require_known_tasks
+from bitproof.pipeline import StageError
 from bitproof.pipeline.toolchain import Confinement, run_program
 
 START_UP_CYCLES = 10_000
@@ -43,11 +45,15 @@ class Measurement:
         cycles: clock cycles of the whole run.
         latency_cycles: from the first input word of the first sample to its last output word.
         initiation_interval: cycles between two samples, once the pipeline is full; 0 for fewer than three samples.
+        stuck: why the run ended before all outputs came; empty: it did not.
+        lines: what the monitors of the bench wrote, one line each.
     """
 
     cycles: int
     latency_cycles: int
     initiation_interval: float
+    stuck: str = ""
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +63,13 @@ class Simulator:
     Attributes:
         executable: the program.
         units: what it can run.
+        description: of the design.
         idle_limit: in how many cycles a unit transfers at least one word, unless it is stuck.
     """
 
     executable: Path
     units: tuple[Unit, ...]
+    description: RtlDescription
     idle_limit: int
 
     def run(
@@ -95,7 +103,11 @@ class Simulator:
             "seed": seed,
             "idle-limit": self.idle_limit,
         }
-        measured = run_bench(self.executable, arguments, memories=memories, workdir=workdir, seed=seed)
+        measured = measure_bench(self.executable, arguments, memories=memories, workdir=workdir, seed=seed)
+        if measured.stuck and unit.node is None:
+            stall = describe_stall(self.description, read_progress(self.description, measured.lines))
+            raise StageError(f"{NEEDED_BY}: {measured.stuck}; {stall}")
+        require_outputs(measured)
         words = np.fromfile(target, dtype=np.uint8).reshape(-1, unit.output.word_bytes)
         return words, measured
 
@@ -111,14 +123,38 @@ def simulator_for(description: RtlDescription, artifact: Path, *, cache: Path, w
     sources = {name: (artifact / name).read_text() for name in description.files}
     for name, text in sources.items():
         require_known_tasks(name, text)
-    sources["rtl/bench.sv"] = bench_module(units)
+    monitors = monitor_text(description, top=units[0].name, clock="clock[0]")
+    sources["rtl/bench.sv"] = MONITORS + bench_module(units, monitors)
     executable = compiled_bench(sources, cache=cache, workdir=workdir)
     # While every node works on one sample, nothing may enter or leave.
     idle_limit = START_UP_CYCLES + (len(description.nodes) + 1) * description.slowest_cycles
-    return Simulator(executable, units, idle_limit)
+    return Simulator(executable, units, description, idle_limit)
 
 
 def run_bench(
+    executable: Path, arguments: Mapping[str, int | str | Path], *, memories: Path, workdir: Path, seed: int
+) -> Measurement:
+    """Run a compiled bench as :func:`measure_bench` does, to its last output.
+
+    Raises:
+        StageError: the unit is stuck, or one of its assertions failed.
+    """
+    measured = measure_bench(executable, arguments, memories=memories, workdir=workdir, seed=seed)
+    require_outputs(measured)
+    return measured
+
+
+def require_outputs(measured: Measurement) -> None:
+    """Check that all outputs came.
+
+    Raises:
+        StageError: they did not.
+    """
+    if measured.stuck:
+        raise StageError(f"{NEEDED_BY}: {measured.stuck}")
+
+
+def measure_bench(
     executable: Path, arguments: Mapping[str, int | str | Path], *, memories: Path, workdir: Path, seed: int
 ) -> Measurement:
     """Run a compiled bench with the *arguments* that ``harness.cpp`` lists; it may write into *workdir* only.
@@ -131,7 +167,7 @@ def run_bench(
         seed: of the bits that the RTL leaves uninitialized.
 
     Raises:
-        StageError: the unit is stuck, or one of its assertions failed.
+        StageError: one of its assertions failed.
     """
     argv = [str(executable), *(f"+{name}={value}" for name, value in arguments.items())]
     argv += ["+verilator+rand+reset+2", f"+verilator+seed+{seed + 1}"]
@@ -143,5 +179,12 @@ def run_bench(
         timeout_s=RUN_TIMEOUT_S,
         confined=Confinement(readable=(memories.resolve(),), writable=(workdir.resolve(),)),
     )
-    measured = json.loads(stdout.strip().splitlines()[-1])
-    return Measurement(int(measured["cycles"]), int(measured["latency_cycles"]), float(measured["initiation_interval"]))
+    *lines, last = stdout.strip().splitlines()
+    measured = json.loads(last)
+    return Measurement(
+        int(measured["cycles"]),
+        int(measured["latency_cycles"]),
+        float(measured["initiation_interval"]),
+        str(measured["stuck"]),
+        tuple(lines),
+    )

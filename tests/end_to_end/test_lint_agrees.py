@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cases_of_graphs  # noqa: F401  it registers its cases
 import numpy as np
 import onnx
 import pytest
 from bitproof_command import Outcome, bitproof_without_scheduler
 from foreign_files import FILES, ForeignFile, weights
 from qonnx_files import QonnxFile, random_mlp
+from small_graphs import CASES as GRAPHS
 
 from bitproof.cli import run_command_line
 from bitproof.targets import require_target
@@ -186,16 +188,17 @@ def require_right(name: str, imported: Outcome, runs: Path) -> None:
 def test_agreement_fails_where_lint_and_import_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The negative control: what lint says of a file that FINN takes, against the import of one that it refuses."""
     random_mlp(tmp_path / "takes.onnx", 3)
-    branches(tmp_path / "refuses.onnx")
+    moved = GRAPHS["Transpose of the spatial axes"]()
+    refuses = moved.file.save(tmp_path / "moved" / "m.onnx", moved.inputs, moved.output, moved.outputs)
     fine = Lint(capsys, tmp_path / "takes.onnx", "--target", "finn")
-    refused, imported = both(capsys, tmp_path / "refuses.onnx", tmp_path / "runs", ("finn",))
+    refused, imported = both(capsys, refuses, tmp_path / "runs", ("finn",))
     require_agreement(refused, imported, tmp_path / "runs")
     with pytest.raises(AssertionError):
         require_agreement(fine, imported, tmp_path / "runs")
 
 
 RULES = {
-    "branches": (["model={name: resnet8, width: 0.5}", "targets=[finn]"], 4),
+    "sums": (["model={name: cnn, channels: [160, 4], weight_bits: 8, act_bits: 8}", "targets=[finn]"], 4),
     "flash": (["targets=['c{flash=2k}']"], 2),
     "more flash than there is": (["targets=['c{flash=8M}']"], 2),
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hardware_layers import interpret
 from integer_nets import random_and_extreme_codes
 from integer_nets import random_network as small_network
 from integer_networks import random_codes, random_network
@@ -17,7 +18,8 @@ from rtl_builds import build_rtl, simulators
 from bitproof.export.integer import Affine, IntegerModel, run
 from bitproof.export.proofs import prove_matrix_units, prove_requantization
 from bitproof.hw.finn import FinnExecutor
-from bitproof.hw.finn.walk import require_supported
+from bitproof.hw.finn.layers import Scaling
+from bitproof.hw.finn.walk import hardware_of
 from bitproof.hw.mcu.plan import plan_network
 from bitproof.hw.rtl.executor import RtlExecutor
 from bitproof.pipeline import InputError, StageError, compare_codes
@@ -52,13 +54,14 @@ def test_c_refuses_sums_over_32_bits_and_takes_a_bias_inside(tmp_path: Path) -> 
     np.testing.assert_array_equal(executor(codes), run(inside, codes), strict=True)
 
 
-def test_finn_refuses_a_bias_inside_and_names_it() -> None:
-    model = with_bias(0, 0, 0)
-    require_supported(model)
+def test_a_bias_inside_is_a_layer_of_the_hardware() -> None:
+    model = with_bias(1, 0, -1)
     first, *rest, bias = model.nodes
-    inside = replace(model, nodes=(first, Affine.bias("early", np.zeros(7, dtype=np.int64)), *rest, bias))
-    with pytest.raises(StageError, match=r"layer 'early' adds a bias inside of the network"):
-        require_supported(inside)
+    inside = replace(model, nodes=(first, Affine.bias("early", np.arange(7) - 3), *rest, bias))
+    hardware, codes = hardware_of(inside), random_codes(inside, 20)
+    assert [layer.name for layer in hardware.layers if isinstance(layer, Scaling)] == ["early"]
+    assert hardware.output_bias == (1, 0, -1)
+    np.testing.assert_array_equal(interpret(hardware, codes), run(inside, codes), strict=True)
 
 
 @pytest.mark.tool

@@ -111,7 +111,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_a_fall_back_to_hls_is_an_error(tmp_path: Path) -> None:
-    source = integer_artifact(random_network((16, 3), 1, source=IntegerType(1, signed=False)), tmp_path / "integer")
+    source = integer_artifact(random_network((16, 3), 1), tmp_path / "integer")
     assert refused_by(BINARY_INPUT, source, tmp_path).startswith(
         "FINN turned layer 'fc0' into MVAU_hls instead of MVAU_rtl (input BINARY, "
     )

@@ -50,24 +50,9 @@ def test_the_most_negative_code_is_never_used(weights: list[list[int]], bits: in
     ("network", "message"),
     [
         (
-            model(matmul([[-128, 1]])),
+            model(matmul([[1, 1]]), threshold(1023, lowest=-37)),
             (
-                "layer 'fc0' has weights -128..1, which take 9 bits without the most negative code; "
-                "FINN's RTL takes 2..8. Quantize them to a narrow range, or to fewer bits "
-                "(in a configuration: model.weight_bits)"
-            ),
-        ),
-        (
-            model(matmul([[1, 1]]), source=IntegerType(9, signed=True)),
-            (
-                "layer 'fc0' takes int9 input codes; FINN's RTL takes 8 bits at most. "
-                "Quantize them to as many (in a configuration: model.input_bits, model.act_bits)"
-            ),
-        ),
-        (
-            model(matmul([[1, 1]]), threshold(255, lowest=-37)),
-            (
-                "layer 'act0' has codes -37..218, which take 9 bits; FINN's RTL takes 8 at most. "
+                "layer 'act0' has codes -37..986, which take 11 bits; FINN's RTL takes 9 at most. "
                 "Quantize them to as many (in a configuration: model.act_bits)"
             ),
         ),
@@ -97,7 +82,7 @@ def test_a_layer_that_has_no_rtl_is_named(network: IntegerModel, message: str) -
     [
         (threshold(3, lowest=-2), (-2, [0, 1, 2])),  # as many as the type has: as it is
         (threshold(14, lowest=-7), (-7, list(range(14)))),  # 4 bits, of thresholds and of the type
-        (threshold(1), (0, [0, 8, 8])),  # 2 bits at least; nothing reaches 8
+        (threshold(1), (0, [0])),
         (threshold(3, lowest=-1), (-4, [-5, -5, -5, 0, 1, 2, 8])),  # 3 bits for -1..2; everything reaches -5
         (replace(threshold(1, lowest=-1), step=2), (-2, [-5, 0, 0])),  # bipolar: from -1 to 1 at once
         (threshold(2, lowest=1), (0, [-5, 0, 1])),

@@ -31,6 +31,7 @@ from bitproof.hw.rtl.description import RtlNode
 from bitproof.hw.rtl.modules import (
     BIPOLAR,
     FOLDER,
+    Affine,
     Concat,
     DepthwiseUnit,
     Encoding,
@@ -90,7 +91,9 @@ def test_weights_lie_where_finns_matrix_unit_has_them(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for path, text in module.memory_files("fc0").items():
         (tmp_path / path).write_text(text)
-    named = SimpleNamespace(name="fc0", columns=None, parameters={**module.parameters, "weight_bits": 3})
+    named = SimpleNamespace(
+        name="fc0", op="MatrixUnit", columns=None, parameters={**module.parameters, "weight_bits": 3}
+    )
     node = cast("RtlNode", named)
     for (row, column), weight in np.ndenumerate(module.weights):
         assert weight_field(node, row, column).read(tmp_path) == weight
@@ -197,6 +200,14 @@ REFUSALS: dict[str, tuple[Callable[[], Module], str]] = {
     "types of a concatenation": (
         lambda: Concat(UINT4, INT4, INT4, pe=1, words=(1, 1), pixels=1),
         r"^module stream_concat joins uint4 into int4, which does not hold it; take a wider output$",
+    ),
+    "factors of one stream": (
+        lambda: Affine(INT4, 1, 1, np.ones(2, dtype=np.int64), np.zeros(3, dtype=np.int64)),
+        r"^module stream_affine takes as many factors as offsets, 3, not \(2,\)$",
+    ),
+    "lanes of one stream": (
+        lambda: Affine(INT4, 2, 1, np.ones(3, dtype=np.int64), np.zeros(3, dtype=np.int64)),
+        r"^module stream_affine takes 3 channels by a pe that divides them, not 2; choose a divisor$",
     ),
     "factors": (
         lambda: ScaledAdd(INT4, INT4, 1, 1, np.ones((2, 2), dtype=np.int64), np.zeros(3, dtype=np.int64)),

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from image_nets import window
 
 from bitproof.export.integer import Shape
+from bitproof.hw.rtl.joint_schedules import Alternating, Together
 from bitproof.hw.rtl.schedules import (
     Matrix,
     Regular,
+    Replaying,
     Schedule,
     in_turn,
     occupancy,
@@ -32,6 +34,8 @@ def module(name: str) -> Schedule:
         "matrix": Matrix(vectors=4, inputs=3, groups=5),
         "matrix of one group": Matrix(vectors=4, inputs=3, groups=1),
         "matrix of one word": Matrix(vectors=4, inputs=1, groups=3),
+        "matrix in logic": Replaying(vectors=4, inputs=3, groups=5),
+        "matrix in logic of one group": Replaying(vectors=4, inputs=3, groups=1),
         "padding": padded((3, 4), (1, 2), (0, 1), 2),
         "windows": sliding((7, 8), KERNEL, 2, by_channel=False, memory=memory),
         "windows by channel": sliding((7, 8), KERNEL, 2, by_channel=True, memory=memory),
@@ -46,6 +50,8 @@ PERIODS = {
     "matrix": 4 * 3 * 5,
     "matrix of one group": 12,
     "matrix of one word": 12,
+    "matrix in logic": 4 * 3 * 5,
+    "matrix in logic of one group": 12,
     "padding": 4 * 7 * 2,
     "shifted windows": 7 * 8 * 2 + 1,
 }
@@ -108,3 +114,19 @@ def test_what_lies_between_two_modules_is_counted() -> None:
 def test_words_are_taken_in_turn() -> None:
     assert in_turn(np.array([0, 0, 5, 5])).tolist() == [0, 1, 5, 6]
     assert in_turn(np.array([0, 0, 5, 5]), every=3).tolist() == [0, 3, 6, 9]
+
+
+def test_a_sum_waits_for_both_and_a_concatenation_for_one_after_the_other() -> None:
+    early, late = np.array([0, 1, 2, 3]), np.array([5, 5, 9, 9])
+    taken, given = Together(2).run(early, late)
+    assert [times.tolist() for times in (*taken, given)] == [[5, 6, 9, 10], [5, 6, 9, 10], [6, 7, 10, 11]]
+    taken, given = Alternating(2, (2, 1)).run(early, np.array([5, 9]))
+    assert [times.tolist() for times in (*taken, given)] == [[0, 1, 6, 7], [5, 9], [1, 2, 6, 7, 8, 10]]
+    assert (Together(7).period, Alternating(4, (2, 1)).period) == (7, 12)
+    assert (Together(7).words, Alternating(4, (2, 1)).words) == ((7, 7), (8, 4))
+
+
+def test_a_matrix_in_logic_keeps_a_vector_for_the_other_groups() -> None:
+    taken, given = Replaying(vectors=2, inputs=2, groups=3).run(np.zeros(4, dtype=np.int64))
+    assert taken.tolist() == [0, 1, 6, 7]
+    assert given.tolist() == [2, 4, 6, 8, 10, 12]

@@ -198,7 +198,7 @@ def test_inputs_that_do_not_fit_are_refused(serial: RtlBuild, cache: Path, tmp_p
         executor(np.tile([0, 256], (1, 8)))
     with pytest.raises(InputError, match=r"^accumulators -9000..5 do not fit the input of .*, -8192..8191$"):
         executor.requantize("act0", -9000, 5)
-    with pytest.raises(InputError, match=r"^there is no MVAU_rtl for 'fc3'; the RTL has one for fc0, fc1, fc2$"):
+    with pytest.raises(InputError, match=r"^there is no MVAU_rtl or .* for 'fc3'; the RTL has one for fc0, fc1, fc2$"):
         executor.multiply("fc3", np.zeros((1, 3), dtype=np.int64))
     with pytest.raises(InputError, match=r"^stall_percent = 100 is not possible; allowed: 0..99$"):
         RtlExecutor(serial.rtl, tmp_path, cache, stall_percent=100)
@@ -210,7 +210,7 @@ def test_a_unit_that_owes_an_output_is_stuck(serial: RtlBuild, cache: Path, tmp_
     simulator = simulator_for(read_description(serial.rtl.path), serial.rtl.path, cache=cache, workdir=tmp_path)
     top = simulator.units[0]
     stimulus = Stimulus(np.zeros((top.input.words, top.input.word_bytes), dtype=np.uint8), 1, top.output.words + 1)
-    with pytest.raises(StageError, match=r"harness: the unit is stuck: 3 of 4 output words came, 8 of 8 input words"):
+    with pytest.raises(StageError, match=r"the unit is stuck: 3 of 4 output words came, 8 of 8 input words .*fc0\) in"):
         simulator.run(top, stimulus, memories=serial.rtl.path, workdir=tmp_path, stall_percent=0, seed=0)
 
 

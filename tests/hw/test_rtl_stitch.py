@@ -6,85 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rtl_nodes import CHAIN, FIFO, MVAU, THRESHOLDS, described, make_node, relinked, stream
 
 from bitproof.hw.finn.memory import threshold_field, weight_field
 from bitproof.hw.finn.patches import PATCHES, Patch, apply_patches
 from bitproof.hw.finn.stitch import StitchRtl
 from bitproof.hw.rtl.bench import bench_module, bench_units
 from bitproof.hw.rtl.description import RtlDescription, RtlNode, RtlPort, read_description
-from bitproof.hw.rtl.providers import PROVIDERS, Op
-from bitproof.hw.rtl.stream import StreamLayout
+from bitproof.hw.rtl.providers import PROVIDERS
 from bitproof.hw.rtl.top import top_module, weight_stream_bits
 from bitproof.pipeline import ConfigError, InputError, StageError
-
-
-def stream(bits: int, elements: int, words: int, *, signed: bool = False) -> StreamLayout:
-    return StreamLayout(bits=bits, signed=signed, elements=elements, words=words)
-
-
-def make_node(
-    name: str,
-    op: Op,
-    source: StreamLayout,
-    target: StreamLayout,
-    *,
-    ends: tuple[str, str] = ("s0", "s1"),
-    **parameters: int,
-) -> RtlNode:
-    inputs = (RtlPort(port="in0_V", stream=ends[0], layout=source),)
-    outputs = (RtlPort(port="out0_V", stream=ends[1], layout=target),)
-    return RtlNode(name=name, op=op, module=f"{name}_module", inputs=inputs, outputs=outputs, parameters=parameters)
-
-
-def described(*nodes: RtlNode, files: tuple[str, ...] = (), **estimates: int) -> RtlDescription:
-    ends = {"input_stream": nodes[0].inputs[0].stream, "output_stream": nodes[-1].outputs[0].stream}
-    shapes = {"input_shape": (8,), "output_shape": (6,), "slowest_node": "mvau", "slowest_cycles": 8}
-    return RtlDescription.model_validate(
-        {
-            "part": "p",
-            "clock_ns": 10,
-            "fifo_depth": 2,
-            "files": files,
-            "nodes": nodes,
-            "estimates": estimates,
-            **ends,
-            **shapes,
-        }
-    )
-
-
-FIFO = make_node("fifo", "StreamingFIFO_rtl", stream(8, 2, 4), stream(8, 2, 4), ends=("host_in", "codes"), depth=2)
-MVAU = make_node(
-    "mvau",
-    "MVAU_rtl",
-    stream(8, 2, 4),
-    stream(12, 3, 2, signed=True),
-    ends=("codes", "sums"),
-    MW=8,
-    MH=6,
-    PE=3,
-    SIMD=2,
-    weight_bits=2,
-)
-WIDTHS = make_node(
-    "widths",
-    "StreamingDataWidthConverter_rtl",
-    stream(12, 3, 2, signed=True),
-    stream(12, 1, 6, signed=True),
-    ends=("sums", "narrow"),
-)
-THRESHOLDS = make_node(
-    "thresholds",
-    "Thresholding_rtl",
-    stream(12, 1, 6, signed=True),
-    stream(3, 1, 6),
-    ends=("narrow", "host_out"),
-    channels=6,
-    levels=7,
-    PE=1,
-    threshold_bits=13,
-)
-CHAIN = (FIFO, MVAU, WIDTHS, THRESHOLDS)
 
 
 def test_top_connects_the_chain_in_order() -> None:
@@ -106,17 +37,6 @@ def test_the_weight_stream_is_padded_to_bytes() -> None:
 def test_neighbours_of_different_width_are_refused() -> None:
     with pytest.raises(StageError, match=r"^mvau has an output of 40 bits and thresholds an input of 16; no width "):
         top_module((FIFO, MVAU, relinked(THRESHOLDS, "sums", "host_out")), "host_in", "host_out")
-
-
-def relinked(node: RtlNode, source: str, target: str) -> RtlNode:
-    """Return *node* between two other streams."""
-    (taken,), (given,) = node.inputs, node.outputs
-    return node.model_copy(
-        update={
-            "inputs": (taken.model_copy(update={"stream": source}),),
-            "outputs": (given.model_copy(update={"stream": target}),),
-        }
-    )
 
 
 @pytest.mark.parametrize(

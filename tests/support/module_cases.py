@@ -13,6 +13,7 @@ from bitproof.export.integer import IntegerType, Interval, Threshold
 from bitproof.hw.rtl.modules import (
     BIPOLAR,
     Add,
+    Affine,
     Concat,
     DepthwiseUnit,
     Duplicate,
@@ -213,6 +214,12 @@ def scaled_add(first: IntegerType, second: IntegerType, channels: int, pe: int, 
     return ScaledAdd(first, second, pe, 3, rng.integers(-factors, factors + 1, (2, channels)).astype(np.int64), offsets)
 
 
+def affine(codes: IntegerType, channels: int, pe: int, factors: int) -> Affine:
+    rng = np.random.default_rng(channels)
+    offsets = rng.integers(-200, 200, channels).astype(np.int64)
+    return Affine(codes, pe, 3, rng.integers(-factors, factors + 1, channels).astype(np.int64), offsets)
+
+
 @dataclass(frozen=True)
 class ForkAndJoin(Module):
     """A stream that is duplicated and added to itself: every handshake of both modules meets one of the other."""
@@ -281,6 +288,8 @@ JOINS = (
     Case("add_unsigned", Add(unsigned(8), unsigned(8), pe=1, words=7)),
     Case("scaled_add", scaled_add(unsigned(4), signed(6), 6, 2, 7), mutants=(("if (take) fold", "if (advance) fold"),)),
     Case("scaled_add_narrow", scaled_add(signed(3), signed(3), 3, 3, 1)),
+    Case("affine", affine(signed(6), 6, 2, 7), mutants=(("if (take) fold", "if (advance) fold"),)),
+    Case("affine_unsigned", affine(unsigned(4), 3, 3, 1)),
     Case(
         "concat",
         Concat(unsigned(3), signed(4), signed(4), pe=2, words=(3, 2), pixels=3),

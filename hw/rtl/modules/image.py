@@ -42,7 +42,7 @@ class Padding(Module):
         sizes = (self.pe, self.folds, *self.size)
         self.require(min(sizes) >= 1, f"takes (pe, folds, height, width) of at least 1, not {sizes}")
         self.require(min(*self.begin, *self.end) >= 0, f"pads by 0 pixels or more, not {self.begin} and {self.end}")
-        self.require(self.codes.bits <= 31, f"takes codes of at most 31 bits, not {self.codes}")
+        self.require(-(1 << 31) <= self.code < 1 << 31, f"pads with a code of at most 32 bits, not {self.code}")
         holds = self.codes.holds(self.code, self.code)
         self.require(holds, f"pads with {self.code}, which {self.codes} does not hold")
 

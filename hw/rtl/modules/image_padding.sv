@@ -5,10 +5,10 @@
 //
 // PE                        >= 1  channels in a word
 // FOLDS                     >= 1  words of a pixel: channels / PE
-// BITS                      1..32 width of a code
+// BITS                      >= 1  width of a code
 // HEIGHT, WIDTH             >= 1  pixels
 // TOP, BOTTOM, LEFT, RIGHT  >= 0  pixels of the frame
-// CODE                            the code of the frame, in all channels; its lowest BITS bits count
+// CODE                            the code of the frame, in all channels, of at most 32 bits; its sign is extended
 //
 // Gives a word in every cycle. The output is registered.
 module image_padding #(

@@ -1,4 +1,4 @@
-"""Modules with two inputs or two outputs: fork, sum and concatenation of branches."""
+"""Modules of branches: fork, sum and concatenation, and the scaling of one."""
 
 from __future__ import annotations
 
@@ -182,6 +182,83 @@ class ScaledAdd(_Join):
         first, second = (stream.reshape(-1, len(self.offsets)) for stream in streams)
         sums = first * self.factors[0] + second * self.factors[1] + self.offsets
         return (as_int64(sums).reshape(-1, self.pe),)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Affine(Module):
+    """``codes * factors[c] + offsets[c]`` of channel c.
+
+    Attributes:
+        codes: type of the input.
+        pe: channels in a word; divides their number.
+        pixels: pixels of one sample.
+        factors: shape (channels,).
+        offsets: shape (channels,).
+    """
+
+    module: ClassVar[str] = "stream_affine"
+    needs: ClassVar[tuple[str, ...]] = ("constant_rom.sv", "code_product.sv")
+
+    codes: IntegerType
+    pe: int
+    pixels: int
+    factors: Codes
+    offsets: Codes
+
+    def __post_init__(self) -> None:
+        channels = len(self.offsets)
+        divides = self.pe >= 1 and channels % self.pe == 0
+        self.require(divides, f"takes {channels} channels by a pe that divides them, not {self.pe}; choose a divisor")
+        self.require(
+            self.factors.shape == (channels,), f"takes as many factors as offsets, {channels}, not {self.factors.shape}"
+        )
+
+    @property
+    def output(self) -> IntegerType:
+        """The narrowest signed type that holds every output of every channel."""
+        ends = np.stack([self.factors * end + self.offsets for end in (self.codes.minimum, self.codes.maximum)])
+        return IntegerType.smallest_for(min(int(ends.min()), -1), int(ends.max()))
+
+    @property
+    def inputs(self) -> tuple[StreamLayout, ...]:
+        """The codes."""
+        return (layout(self.codes, self.pe, self.pixels * len(self.offsets) // self.pe),)
+
+    @property
+    def outputs(self) -> tuple[StreamLayout, ...]:
+        """What is made of them."""
+        return (layout(self.output, self.pe, self.pixels * len(self.offsets) // self.pe),)
+
+    @property
+    def memories(self) -> Mapping[str, Memory]:
+        """The factors and the offsets."""
+        return {
+            "factors": Memory(words_of(self.factors, self.pe), signed_bits(self.factors)),
+            "offsets": Memory(words_of(self.offsets, self.pe), signed_bits(self.offsets)),
+        }
+
+    @property
+    def parameters(self) -> Mapping[str, int]:
+        """Those of ``stream_affine.sv``."""
+        return {
+            "PE": self.pe,
+            "FOLDS": len(self.offsets) // self.pe,
+            "IN_BITS": self.codes.bits,
+            "SIGNED": self.codes.signed,
+            "FACTOR_BITS": signed_bits(self.factors),
+            "OFFSET_BITS": signed_bits(self.offsets),
+            "OUT_BITS": self.output.bits,
+        }
+
+    def apply(self, *streams: Codes) -> tuple[Codes, ...]:
+        """Return what is made of the codes, shape (words, pe)."""
+        codes = streams[0].reshape(-1, len(self.offsets))
+        return (as_int64(codes * self.factors + self.offsets).reshape(-1, self.pe),)
+
+
+def type_of_both(one: IntegerType, two: IntegerType) -> IntegerType:
+    """Return the narrowest type that holds all that either holds."""
+    return IntegerType.smallest_for(min(one.minimum, two.minimum), max(one.maximum, two.maximum))
 
 
 @dataclass(frozen=True, slots=True)
