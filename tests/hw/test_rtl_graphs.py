@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hardware_graphs import GRAPHS
 from integer_nets import random_and_extreme_codes
-from rtl_builds import RtlBuild, build_rtl
+from rtl_builds import RtlBuild, build_rtl, simulators
 
 from bitproof.export.divergence import Cause, explain
 from bitproof.export.integer import Conv, IntegerModel, Threshold, run
@@ -70,7 +70,7 @@ class Simulated:
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Simulated:
     name = str(request.param)
     folder = tmp_path_factory.mktemp("graph")
-    return Simulated(name, build_rtl(GRAPHS[name], folder / "run", fps=FPS, fifo_depth=2), folder / "simulators")
+    return Simulated(name, build_rtl(GRAPHS[name], folder / "run", fps=FPS, fifo_depth=2), simulators())
 
 
 def copied(artifact: Artifact, folder: Path) -> Artifact:

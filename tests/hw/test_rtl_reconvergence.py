@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hardware_graphs import reconvergent_network
 from integer_nets import random_and_extreme_codes
-from rtl_builds import RtlBuild, build_rtl
+from rtl_builds import RtlBuild, build_rtl, simulators
 
 from bitproof.export.integer import run
 from bitproof.hw.rtl.description import RtlNode, read_description
@@ -28,8 +28,8 @@ MODEL = reconvergent_network()
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("simulators")
+def cache() -> Path:
+    return simulators()
 
 
 @pytest.fixture(scope="module")

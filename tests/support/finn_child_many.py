@@ -8,8 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from bitproof.hw.finn.child import build, generate
-from bitproof.hw.finn.own_operations import register_operations
+from bitproof.hw.finn.child import build, generate, leave_torch_out
 
 PART, CLOCK_NS, CYCLES, FIFO_DEPTH = "xc7z020clg400-1", "10", "2000", "2"
 
@@ -24,6 +23,9 @@ def make(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    leave_torch_out()
+    from bitproof.hw.finn.own_operations import register_operations
+
     register_operations()
     for argument in sys.argv[1:]:
         make(Path(argument))
