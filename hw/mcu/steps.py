@@ -212,8 +212,9 @@ class PlannedProduct(PlannedStep):
     @cached_property
     def _packing(self) -> WeightLayout:
         """The layout of all weights as one matrix; each group has one of its kind."""
-        weights = self.node.weights.reshape(self.node.outputs, -1)
-        return WeightLayout.of(self.node.name, weights, self.node.weight_type, self.takes[0].bytes.count - 1)
+        weights, largest = self.node.weights.reshape(self.node.outputs, -1), self.takes[0].bytes.count - 1
+        slides = self.window is not None
+        return WeightLayout.of(self.node.name, weights, self.node.weight_type, largest, slides=slides)
 
     @property
     def run(self) -> int:

@@ -47,8 +47,12 @@ ROTATIONS: Mapping[LayoutKind, tuple[int, ...]] = {"ternary": (0, 2, 8, 10), "u1
 SECOND_ROW: Mapping[LayoutKind, int] = {"ternary": 12, "u1": 15}
 """Bit distance of the two rows that share a word; a partial sum of the first row must stay below 2**distance."""
 BITS: Mapping[LayoutKind, int] = {"binary": 1, "u1": 1, "ternary": 2, "u2": 2, "u4": 4, "u8": 8}
-LEAST_BINARY_COLUMNS = 128
-"""From which width on it pays to pack codes of one bit and to count ones, as measured on a Cortex-M4."""
+LEAST_BINARY: Mapping[bool, int] = {False: 128, True: 512}
+"""From how many columns on codes of one bit are packed and ones counted: of a matrix, and (True) of a convolution,
+whose other kernel unpacks a weight once for two windows.
+
+On a Cortex-M4 it pays from 128 and about 800 columns on, on cores without dual products from fewer.
+"""
 
 
 def field_of(name: str, kind: IntegerType) -> tuple[int, int]:
@@ -182,10 +186,12 @@ class WeightLayout:
     step: int = 1
 
     @classmethod
-    def of(cls, name: str, weights: Codes, kind: IntegerType, largest_code: int) -> WeightLayout:
+    def of(
+        cls, name: str, weights: Codes, kind: IntegerType, largest_code: int, *, slides: bool = False
+    ) -> WeightLayout:
         """Return the narrowest layout that holds *weights*, shape (rows, columns), of the layer *name*, all of *kind*.
 
-        The bytes of its codes are *largest_code* at most.
+        The bytes of its codes are *largest_code* at most; *slides*: it is a convolution.
 
         Raises:
             StageError: a weight needs more than 8 bits.
@@ -194,7 +200,7 @@ class WeightLayout:
         low, high = int(weights.min()), int(weights.max())
         is_ternary = low >= -1 and high <= 1
         if (is_ternary or kind.bits <= 8) and bool(((weights == low) | (weights == high)).all()):
-            counted = largest_code <= 1 and columns >= LEAST_BINARY_COLUMNS
+            counted = largest_code <= 1 and columns >= LEAST_BINARY[slides]
             return cls("binary" if counted else "u1", rows, columns, -low, max(1, high - low))
         if is_ternary:
             return cls("ternary", rows, columns, 1)

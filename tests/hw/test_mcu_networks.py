@@ -26,7 +26,17 @@ from zoo_exports import lowered_network
 from zoo_networks import initialized, small
 
 from bitproof.export.divergence import Cause, explain
-from bitproof.export.integer import INPUT, Conv, IntegerModel, MatMul, run, trace
+from bitproof.export.integer import (
+    INPUT,
+    Conv,
+    IntegerModel,
+    IntegerType,
+    MatMul,
+    MaxPool,
+    Reshape,
+    run,
+    trace,
+)
 from bitproof.export.lower import lower_file
 from bitproof.export.proofs import prove_matrix_units, prove_requantization
 from bitproof.export.proofs.matrix_units import as_matrix, basis_vectors
@@ -56,12 +66,31 @@ def require_equal(model: IntegerModel, folder: Path, *, lanes: int = 1, samples:
     return executor
 
 
+def one_bit(seed: int = 0) -> IntegerModel:
+    """Weights of -1 and 1 in every layer, of 8-bit codes, bipolar ones, these padded, and 4-bit ones."""
+    build = Builder((3, 8, 8), seed, IntegerType(8, signed=False), signs=True)
+    first = build.threshold(build.conv(INPUT, 64, window(3, padding=1)), 1, lowest=-1, step=2)
+    second = build.threshold(build.conv(first, 18, window(3)), 1, lowest=-1, step=2)
+    third = build.threshold(build.conv(second, 12, window(3, padding=1), groups=2), 15)
+    depth = build.threshold(build.conv(third, 12, window(3), groups=12), 100)
+    pooled = build.add(MaxPool("max", window(2, stride=2)), depth)
+    build.matmul(build.add(Reshape("flat", (12, 2, 2), (48,)), pooled), 5)
+    return build.model()
+
+
 NETWORKS: dict[str, Callable[[], IntegerModel]] = {
     "residual": residual_network,
     "every operation": every_operation,
     "groups": pooled_groups,
     "line": on_a_line,
+    "one bit": one_bit,
 }
+
+
+def test_which_kernels_a_network_of_one_bit_takes() -> None:
+    kernels = [product.kernel_name for product in plan_network(one_bit()).products]
+    pair = "multiply_pair"
+    assert kernels == [f"{pair}_u1", f"{pair}_binary", f"{pair}_u1", "depthwise_2", "multiply_u1"]
 
 
 @pytest.mark.tool
@@ -155,6 +184,9 @@ def test_what_takes_accumulators_is_refused_by_name() -> None:
         ("every operation", "cortex-m7"),
         ("residual", "cortex-m33"),
         ("groups", "cortex-m55"),
+        ("one bit", "cortex-m4"),
+        ("one bit", "cortex-m3"),
+        ("one bit", "rv32imac"),
         ("every operation", "rv32imac"),
         ("residual", "rv32imac"),
         ("line", "host"),

@@ -17,7 +17,7 @@ from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Reshape, 
 from bitproof.hw.mcu import GenerateC, Manifest, weight_layout
 from bitproof.hw.mcu.naming import prefix_of
 from bitproof.hw.mcu.plan import plan_network
-from bitproof.hw.mcu.weight_layout import LEAST_BINARY_COLUMNS, DepthwiseLayout, LayoutKind, WeightLayout
+from bitproof.hw.mcu.weight_layout import LEAST_BINARY, DepthwiseLayout, LayoutKind, WeightLayout
 from bitproof.pipeline import IntegrityError, StageContext, StageError
 
 
@@ -55,7 +55,7 @@ def test_two_different_weights_take_one_bit_each(
 ) -> None:
     weights = np.random.default_rng(seed).choice(np.array(ends, dtype=np.int64), size=(rows, columns))
     layout = WeightLayout.of("fc0", weights, IntegerType(8, signed=True), largest_code)
-    counted = largest_code == 1 and columns >= LEAST_BINARY_COLUMNS
+    counted = largest_code == 1 and columns >= LEAST_BINARY[False]
     assert (layout.kind, layout.bits) == ("binary" if counted else "u1", 1)
     packed = layout.pack(weights)
     assert len(packed) == layout.words

@@ -76,9 +76,27 @@ static inline uint32_t bitproof_in_register(uint32_t mask) {
             : "=&r"(first), "=&r"(second), "+r"(from)                                                                  \
             : "i"(4 * (step)), "m"(*(const uint32_t(*)[2])(from)))
 
+/*
+ * a * b + sum, modulo 2^32, one after the other: a compiler that adds products to each other first unpacks all fields
+ * before, and spills them.
+ */
+static inline uint32_t bitproof_multiply_add(uint32_t a, uint32_t b, uint32_t sum) {
+    uint32_t result;
+    __asm__("mla %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+    return result;
+}
+
 #else
 
 static inline uint32_t bitproof_in_register(uint32_t mask) { return mask; }
+
+static inline uint32_t bitproof_multiply_add(uint32_t a, uint32_t b, uint32_t sum) {
+    sum += a * b;
+#if defined(__GNUC__)
+    __asm__("" : "+r"(sum));
+#endif
+    return sum;
+}
 
 #define BITPROOF_TAKE_TWO(from, step, first, second)                                                                   \
     do {                                                                                                               \
@@ -140,6 +158,16 @@ static inline uint32_t bitproof_high_high_add(uint32_t a, uint32_t b, uint32_t s
     return result;
 }
 
+/* Four words at `*from`, which is moved on; they are declared here, in registers that one load can fill. */
+#define BITPROOF_TAKE_FOUR(from, a, b, c, d)                                                                           \
+    register uint32_t a __asm__("r4");                                                                                 \
+    register uint32_t b __asm__("r5");                                                                                 \
+    register uint32_t c __asm__("r6");                                                                                 \
+    register uint32_t d __asm__("r8");                                                                                 \
+    __asm__("ldmia %4!, {%0, %1, %2, %3}"                                                                              \
+            : "=r"(a), "=r"(b), "=r"(c), "=r"(d), "+r"(from)                                                           \
+            : "m"(*(const uint32_t(*)[4])(from)))
+
 /* sum + the four bytes of a word. */
 static inline uint32_t bitproof_add_bytes(uint32_t quad, uint32_t sum) {
     uint32_t result;
@@ -148,6 +176,13 @@ static inline uint32_t bitproof_add_bytes(uint32_t quad, uint32_t sum) {
 }
 
 #else
+
+#define BITPROOF_TAKE_FOUR(from, a, b, c, d)                                                                           \
+    const uint32_t a = (from)[0];                                                                                      \
+    const uint32_t b = (from)[1];                                                                                      \
+    const uint32_t c = (from)[2];                                                                                      \
+    const uint32_t d = (from)[3];                                                                                      \
+    (from) += 4
 
 /* The low half of a word, its sign extended, modulo 2^32. */
 static inline uint32_t bitproof_low(uint32_t word) { return (uint32_t)(int32_t)(int16_t)(uint16_t)word; }
@@ -201,19 +236,8 @@ static inline uint32_t bitproof_even_lanes(uint32_t quad) { return bitproof_rota
 
 static inline uint32_t bitproof_odd_lanes(uint32_t quad) { return bitproof_rotate_right(quad, 24) & 0x00FF00FFu; }
 
-/* One after the other: a compiler that adds products to each other first unpacks all fields before, and spills them. */
 static inline uint32_t bitproof_add_products(uint32_t fields, uint32_t lanes, uint32_t sum) {
-#if defined(__thumb2__)
-    uint32_t result;
-    __asm__("mla %0, %1, %2, %3" : "=r"(result) : "r"(fields), "r"(lanes), "r"(sum));
-    return result;
-#else
-    sum += fields * lanes;
-#if defined(__GNUC__)
-    __asm__("" : "+r"(sum));
-#endif
-    return sum;
-#endif
+    return bitproof_multiply_add(fields, lanes, sum);
 }
 
 #endif

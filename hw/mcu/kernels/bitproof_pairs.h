@@ -268,14 +268,14 @@ static BITPROOF_IN_LINE bitproof_sums_of_block bitproof_take_runs(const uint32_t
 /* From products with fields to products with weights. */
 static BITPROOF_IN_LINE bitproof_sums_of_block bitproof_weigh(bitproof_sums_of_block of, uint32_t step,
                                                               uint32_t of_first, uint32_t of_second) {
-    of.a0 = step * of.a0 + of_first;
-    of.a1 = step * of.a1 + of_first;
-    of.a2 = step * of.a2 + of_first;
-    of.a3 = step * of.a3 + of_first;
-    of.b0 = step * of.b0 + of_second;
-    of.b1 = step * of.b1 + of_second;
-    of.b2 = step * of.b2 + of_second;
-    of.b3 = step * of.b3 + of_second;
+    of.a0 = bitproof_multiply_add(step, of.a0, of_first);
+    of.a1 = bitproof_multiply_add(step, of.a1, of_first);
+    of.a2 = bitproof_multiply_add(step, of.a2, of_first);
+    of.a3 = bitproof_multiply_add(step, of.a3, of_first);
+    of.b0 = bitproof_multiply_add(step, of.b0, of_second);
+    of.b1 = bitproof_multiply_add(step, of.b1, of_second);
+    of.b2 = bitproof_multiply_add(step, of.b2, of_second);
+    of.b3 = bitproof_multiply_add(step, of.b3, of_second);
     return of;
 }
 
