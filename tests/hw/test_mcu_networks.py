@@ -15,6 +15,7 @@ from integer_graphs import (
     every_operation,
     graph_codes,
     on_a_line,
+    one_bit,
     pooled_groups,
     residual_network,
     window,
@@ -30,10 +31,7 @@ from bitproof.export.integer import (
     INPUT,
     Conv,
     IntegerModel,
-    IntegerType,
     MatMul,
-    MaxPool,
-    Reshape,
     run,
     trace,
 )
@@ -64,18 +62,6 @@ def require_equal(model: IntegerModel, folder: Path, *, lanes: int = 1, samples:
     for name, values in made.items():
         np.testing.assert_array_equal(values.reshape(6, -1), expected[name].reshape(6, -1), err_msg=name)
     return executor
-
-
-def one_bit(seed: int = 0) -> IntegerModel:
-    """Weights of -1 and 1 in every layer, of 8-bit codes, bipolar ones, these padded, and 4-bit ones."""
-    build = Builder((3, 8, 8), seed, IntegerType(8, signed=False), signs=True)
-    first = build.threshold(build.conv(INPUT, 64, window(3, padding=1)), 1, lowest=-1, step=2)
-    second = build.threshold(build.conv(first, 18, window(3)), 1, lowest=-1, step=2)
-    third = build.threshold(build.conv(second, 12, window(3, padding=1), groups=2), 15)
-    depth = build.threshold(build.conv(third, 12, window(3), groups=12), 100)
-    pooled = build.add(MaxPool("max", window(2, stride=2)), depth)
-    build.matmul(build.add(Reshape("flat", (12, 2, 2), (48,)), pooled), 5)
-    return build.model()
 
 
 NETWORKS: dict[str, Callable[[], IntegerModel]] = {
@@ -164,6 +150,16 @@ def why_refused(model: IntegerModel) -> str | None:
 def test_the_built_in_networks_equal_the_integer_model(name: str, tmp_path: Path) -> None:
     instance = small(name)
     model = lowered_network(tmp_path / "net", instance, initialized(instance))[1].model
+    require_equal(model, tmp_path / "host", samples=20)
+
+
+@pytest.mark.tool
+@pytest.mark.slow
+@NAMED_TENSORS
+def test_the_binary_network_equals_the_integer_model(tmp_path: Path) -> None:
+    instance = small("cnv", weight_bits=1, act_bits=1)
+    model = lowered_network(tmp_path / "net", instance, initialized(instance))[1].model
+    assert {product.layout.bits for product in plan_network(model).products[1:-1]} == {1}
     require_equal(model, tmp_path / "host", samples=20)
 
 

@@ -168,3 +168,15 @@ def on_a_line(seed: int = 0) -> IntegerModel:
     total = build.threshold(build.add(Add("sum"), branch, other))
     build.conv(build.add(MaxPool("max", window(2, stride=2, axes=1)), total), 2, window(2, axes=1))
     return build.model()
+
+
+def one_bit(seed: int = 0) -> IntegerModel:
+    """Weights of -1 and 1 in every layer, of 8-bit codes, bipolar ones, these padded, and 4-bit ones."""
+    build = Builder((3, 8, 8), seed, IntegerType(8, signed=False), signs=True)
+    first = build.threshold(build.conv(INPUT, 64, window(3, padding=1)), 1, lowest=-1, step=2)
+    second = build.threshold(build.conv(first, 18, window(3)), 1, lowest=-1, step=2)
+    third = build.threshold(build.conv(second, 12, window(3, padding=1), groups=2), 15)
+    depth = build.threshold(build.conv(third, 12, window(3), groups=12), 100)
+    pooled = build.add(MaxPool("max", window(2, stride=2)), depth)
+    build.matmul(build.add(Reshape("flat", (12, 2, 2), (48,)), pooled), 5)
+    return build.model()
