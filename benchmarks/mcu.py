@@ -1,7 +1,7 @@
 """The cost of generated C: executed instructions, flash and RAM of networks on emulated microcontrollers.
 
 ``python -m benchmarks.mcu [KEY...]`` builds the firmware of every network (or of those named) for a Cortex-M4, and of
-some for every core, runs it in QEMU, compares its outputs with the integer model, counts the executed instructions of
+some for other cores, runs it in QEMU, compares its outputs with the integer model, counts the executed instructions of
 one inference, and writes ``benchmarks/results/mcu.json``. Counts do not depend on the machine; weights are drawn or
 initialized, not trained, and the kernels hardly depend on them.
 """
@@ -16,6 +16,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -45,6 +46,8 @@ from bitproof.pipeline.config import ModelConfig
 COMMAND = "make bench-mcu"
 PAGE = Path(__file__).parent.parent / "docs" / "c.md"
 SEED, SAMPLES = 0, 8
+LAYER = "conv 14x14x8 -> 16, pool"
+BINARY = "conv 6x6x256 -> 64"
 KINDS: Mapping[str, tuple[int, int]] = {"w8": (8, 8), "w4": (4, 4), "ternary": (2, 4), "w1": (1, 4)}
 """Bits of weights and of activations; ternary weights are -1, 0 and 1, those of one bit -1 and 1."""
 GOALS = {
@@ -58,6 +61,7 @@ GOALS = {
     ("mlp 784-64-32-10", "w8"): 100_000,
     ("mlp 784-64-32-10", "w4"): 92_000,
     ("mlp 784-64-32-10", "w1"): 37_000,
+    (f"{LAYER}, cortex-m3", "w4"): 520_000,
     ("resnet8 w8a8", "w8"): 22_371_000,
     ("ds-cnn w8a8", "w8"): 5_769_000,
     ("mobilenet-v1 w8a8", "w8"): 19_274_000,
@@ -84,10 +88,11 @@ class _Chain:
         drawn = self.generator.integers(low, -low, shape, endpoint=True)
         return (2 * (drawn > 0) - 1 if bits == 1 else drawn), IntegerType(max(2, bits), signed=True)
 
-    def conv(self, outputs: int, bits: int, *, pool: bool, act_bits: int) -> None:
-        """Add a convolution of 3 x 3 that keeps the size, its activation, and a max pool of 2 x 2."""
+    def conv(self, outputs: int, bits: int, *, pool: bool, act_bits: int, padding: int = 1) -> None:
+        """Add a convolution of 3 x 3, its activation, and a max pool of 2 x 2; with *padding* 1 it keeps the size."""
         weights, kind = self._weights((outputs, self.codes.shape[1], 3, 3), bits)
-        self._add(Conv(f"conv{len(self.nodes)}", weights, kind, Window((3, 3), (1, 1), (1, 1), (1, 1), (1, 1)), 1))
+        place = Window((3, 3), (1, 1), (padding, padding), (padding, padding), (1, 1))
+        self._add(Conv(f"conv{len(self.nodes)}", weights, kind, place, 1))
         self._activation(act_bits)
         if pool:
             self._add(MaxPool(f"pool{len(self.nodes)}", Window((2, 2), (2, 2), (0, 0), (0, 0), (1, 1))))
@@ -135,6 +140,20 @@ def _conv(weight_bits: int, act_bits: int) -> IntegerModel:
     return chain.model("conv")
 
 
+def _layer(weight_bits: int, act_bits: int) -> IntegerModel:
+    """The second convolution of the small network, 225,792 multiply-accumulates."""
+    chain = _Chain((8, 14, 14), act_bits)
+    chain.conv(16, weight_bits, pool=True, act_bits=act_bits)
+    return chain.model("layer")
+
+
+def _binary(weight_bits: int, act_bits: int) -> IntegerModel:
+    """A wide convolution of codes of *act_bits*, such as of CNV at one bit: 2,304 columns, 64 rows, 16 positions."""
+    chain = _Chain((256, 6, 6), act_bits)
+    chain.conv(64, weight_bits, pool=False, act_bits=act_bits, padding=0)
+    return chain.model("binary")
+
+
 def _mlp(weight_bits: int, act_bits: int) -> IntegerModel:
     chain = _Chain((784,))
     chain.matmul(64, weight_bits, act_bits)
@@ -164,14 +183,27 @@ def _of_8_bits(subject: Subject) -> Subject:
 TINY = ("resnet8", "ds-cnn", "mobilenet-v1", "autoencoder")
 """The networks of MLPerf Tiny."""
 DRAWN = {"small cnn": _small_cnn, "conv 16x16x32 -> 32, pool": _conv, "mlp 784-64-32-10": _mlp}
+WITHOUT_DSP: tuple[EmulatedCore, ...] = ("cortex-m3", "cortex-m0", "rv32imac")
+ONE_BIT: Mapping[str, tuple[int, int]] = {"w1a1": (1, 1), "w1a2": (1, 2)}
+"""Codes of one bit are packed and ones are counted; of two bits they stay bytes."""
 WORKS: dict[tuple[str, str], Callable[[], IntegerModel]] = {
     **{(name, kind): partial(make, *bits) for name, make in DRAWN.items() for kind, bits in KINDS.items()},
     ("cnn w8w2a4", "own"): _whole(ONNX_WORKS["cnn w8w2a4"].subject),
     ("mlp w2a4 (default)", "own"): _whole(ONNX_WORKS["mlp w2a4 (default)"].subject),
+    **{
+        (f"{LAYER}, {core}", kind): partial(_layer, *KINDS[kind])
+        for core in WITHOUT_DSP
+        for kind in ("w4", "ternary", "w1")
+    },
+    **{
+        (f"{BINARY}, {core}", kind): partial(_binary, *bits)
+        for core in ("cortex-m4", "cortex-m3")
+        for kind, bits in ONE_BIT.items()
+    },
     **{(f"{name} w4a4", "w4"): _whole(WHOLE[name]) for name in ("resnet8", "ds-cnn", "mobilenet-v1")},
     **{(f"{name} w8a8", "w8"): _whole(_of_8_bits(WHOLE[name])) for name in TINY},
 }
-PORTED = tuple((name, kind) for name in ("small cnn", "mlp 784-64-32-10") for kind in ("w8", "w4", "ternary"))
+PORTED = tuple((name, kind) for name in ("small cnn", "mlp 784-64-32-10") for kind in KINDS)
 """What is measured on every core."""
 
 
@@ -235,14 +267,14 @@ def _ports(name: str, kind: str) -> Iterator[Row]:
 
 def _rows(name: str, kind: str, model: IntegerModel) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
-        cost = _cost(model, Path(folder))
+        cost = _cost(model, Path(folder), core_of(name))
     goal = GOALS.get((name, kind))
     counted = int(cost["instructions_per_inference"])
     bound = plan_network(model).storage.lower_bound_bytes
     yield Row(
         name,
         f"instructions_{kind}",
-        "executed instructions of one inference, Cortex-M4, -O2",
+        f"executed instructions of one inference, {core_of(name)}, -O2",
         counted,
         goal=None if goal is None else f"<= {goal:,}",
         met=None if goal is None else counted <= goal,
@@ -253,7 +285,13 @@ def _rows(name: str, kind: str, model: IntegerModel) -> Iterator[Row]:
     yield Row(name, f"ram_bytes_{kind}", "bytes", int(cost["ram_bytes"]), note=note)
 
 
-def _cost(model: IntegerModel, folder: Path, core: EmulatedCore = "cortex-m4") -> Mapping[str, int | float | str]:
+def core_of(name: str) -> EmulatedCore:
+    """Return the core that the network *name* is measured on: the one behind its last comma, or a Cortex-M4."""
+    last = name.rpartition(", ")[2]
+    return next((core for core in get_args(EmulatedCore) if core == last), "cortex-m4")
+
+
+def _cost(model: IntegerModel, folder: Path, core: EmulatedCore) -> Mapping[str, int | float | str]:
     """Build the firmware, compare it with the integer model, and measure it.
 
     Raises:

@@ -24,7 +24,7 @@ from bitproof.hw.mcu.layout import laid_out
 from bitproof.hw.mcu.manifest import OUTSIDE, ActivationEntry, Manifest, ProductEntry, ValueEntry
 from bitproof.hw.mcu.memory import require_memory
 from bitproof.hw.mcu.package import SOURCES, write_package
-from bitproof.hw.mcu.plan import NetworkPlan, finish_of, plan_network, ternary_run
+from bitproof.hw.mcu.plan import NetworkPlan, finish_of, plan_network
 from bitproof.hw.mcu.selftest import FNV_BASIS, FNV_PRIME, INCREMENT, MULTIPLIER, SPREAD, SelfTest, self_test_of
 from bitproof.hw.mcu.step_entries import place_of, step_entries
 from bitproof.hw.mcu.steps import (
@@ -46,6 +46,8 @@ HERE = Path(__file__).parent
 KERNEL_HEADERS = ("bitproof_kernels.h", "bitproof_lanes.h", "bitproof_platform.h")
 """Of what the kernels take, in every network."""
 PRIVATE_HEADERS: Mapping[LayoutKind, frozenset[str]] = {
+    "binary": frozenset(("bitproof_binary.h", "bitproof_blocks.h")),
+    "u1": frozenset(("bitproof_blocks.h", "bitproof_bits.h")),
     "ternary": frozenset(("bitproof_blocks.h", "bitproof_ternary.h")),
     **dict.fromkeys(("u2", "u4", "u8"), frozenset(("bitproof_blocks.h", "bitproof_fields.h"))),
 }
@@ -216,7 +218,7 @@ def _template_values(plan: NetworkPlan, banner: str, test: SelfTest) -> dict[str
         "is_table": lambda codes: isinstance(codes, tuple),
         "first_channel": lambda join, place: sum(taken.channels for taken in join.takes[:place]),
         "layout_name": _layout_name,
-        "ternary_run": lambda product: ternary_run(product.layout, product.takes[0].bytes),
+        "constant": lambda number: f"{number % (1 << 32)}u",
         "reach_of": lambda activation: hull(activation.reachable),
         "arena_bytes": plan.arena_bytes,
         "test": test,
@@ -277,7 +279,8 @@ def _kernel_files(plan: NetworkPlan) -> list[str]:
         files.add(f"bitproof_{product.kernel_name}.c")
         if isinstance(product.layout, WeightLayout) and product.form in ("matrix", "pair"):
             files |= PRIVATE_HEADERS[product.layout.kind]
-            files |= {"bitproof_pairs.h"} if product.form == "pair" else set()
+            if product.form == "pair":
+                files.add("bitproof_pairs.h")
         elif product.form == "depthwise":
             files.add("bitproof_depthwise_fields.h")
     files |= {f"bitproof_requantize_{planned.kernel}.c" for planned in plan.activations}
@@ -320,6 +323,7 @@ def _product_entry(product: PlannedProduct, plan: NetworkPlan, number: int) -> P
         bits_per_weight=layout.bits,
         layout=layout.kind,
         zero_point=layout.zero_point if isinstance(layout, WeightLayout) else 0,
+        step=layout.step if isinstance(layout, WeightLayout) else 1,
         codes=product.takes[0].bytes,
         macs=product.macs,
         weight_bytes=product.words.nbytes,

@@ -96,8 +96,9 @@ STACK_BYTES = 2048
 
 
 KERNELS = (
-    *("multiply_ternary", "multiply_u2", "multiply_u4", "multiply_u8"),
-    *("multiply_pair_ternary", "multiply_pair_u2", "multiply_pair_u4", "multiply_pair_u8"),
+    *("multiply_binary", "multiply_u1", "multiply_ternary", "multiply_u2", "multiply_u4", "multiply_u8"),
+    *("multiply_pair_binary", "multiply_pair_u1", "multiply_pair_ternary"),
+    *("multiply_pair_u2", "multiply_pair_u4", "multiply_pair_u8"),
     *("convolve", "squares", "depthwise", "depthwise_2", "depthwise_4", "depthwise_8", "windows", "values"),
 )
 """Files of kernels, behind "bitproof_", in the order of the sizes below."""
@@ -142,7 +143,9 @@ CORES: Mapping[EmulatedCore, Core] = {
         "microbit",
         Region(0x0000_0000, 256 << 10),
         Region(0x2000_0000, 16 << 10),
-        _kernels(1224, 1196, 800, 576, 1252, 1224, 832, 600, 2336, 1260, 932, 304, 304, 260, 584, 656),
+        _kernels(
+            924, 1308, 1224, 1164, 768, 568, 1008, 2736, 1904, 820, 628, 1288, 2416, 1260, 932, 304, 304, 260, 584, 656
+        ),
         _requantizations(128, 408, 124, 116),
     ),
     "cortex-m3": Core(
@@ -151,7 +154,9 @@ CORES: Mapping[EmulatedCore, Core] = {
         "mps2-an385",
         _MPS2_FLASH,
         _MPS2_RAM,
-        _kernels(896, 1024, 628, 444, 936, 1068, 672, 484, 1972, 960, 800, 232, 232, 208, 464, 612),
+        _kernels(
+            956, 972, 896, 1044, 616, 428, 932, 1796, 1312, 588, 484, 1024, 2192, 960, 800, 232, 232, 208, 464, 612
+        ),
         _requantizations(112, 252, 88, 100),
     ),
     "cortex-m4": Core(
@@ -160,7 +165,9 @@ CORES: Mapping[EmulatedCore, Core] = {
         "mps2-an386",
         _MPS2_FLASH,
         _MPS2_RAM,
-        _kernels(692, 628, 464, 384, 544, 488, 380, 464, 1948, 1076, 800, 632, 636, 600, 464, 604),
+        _kernels(
+            880, 1052, 692, 628, 464, 384, 888, 1240, 996, 488, 380, 464, 1964, 1076, 800, 632, 636, 600, 464, 604
+        ),
         _requantizations(112, 256, 88, 100),
     ),
     "cortex-m7": Core(
@@ -169,7 +176,9 @@ CORES: Mapping[EmulatedCore, Core] = {
         "mps2-an500",
         _MPS2_FLASH,
         _MPS2_RAM,
-        _kernels(696, 628, 468, 384, 540, 488, 380, 464, 1964, 1076, 792, 624, 628, 604, 464, 612),
+        _kernels(
+            940, 1052, 696, 628, 468, 384, 908, 1240, 996, 488, 380, 464, 1980, 1076, 792, 624, 628, 604, 464, 612
+        ),
         _requantizations(108, 256, 92, 100),
     ),
     "cortex-m33": Core(
@@ -178,7 +187,9 @@ CORES: Mapping[EmulatedCore, Core] = {
         "mps2-an505",
         Region(0x1000_0000, 4 << 20),
         Region(0x3800_0000, 4 << 20),
-        _kernels(692, 628, 464, 384, 540, 488, 380, 464, 1952, 1076, 800, 632, 640, 604, 464, 612),
+        _kernels(
+            908, 1052, 692, 628, 464, 384, 904, 1240, 996, 488, 380, 464, 1968, 1076, 800, 632, 640, 604, 464, 612
+        ),
         _requantizations(112, 252, 88, 100),
     ),
     "cortex-m55": Core(
@@ -187,7 +198,9 @@ CORES: Mapping[EmulatedCore, Core] = {
         "mps3-an547",
         Region(0x0000_0000, 512 << 10),
         Region(0x2100_0000, 2 << 20),
-        _kernels(748, 652, 496, 412, 544, 488, 380, 464, 1992, 1096, 800, 636, 640, 592, 468, 672),
+        _kernels(
+            896, 1136, 748, 652, 496, 412, 932, 1240, 996, 488, 380, 464, 2008, 1096, 800, 636, 640, 592, 468, 672
+        ),
         _requantizations(120, 272, 88, 100),
     ),
     "rv32imac": Core(
@@ -196,7 +209,9 @@ CORES: Mapping[EmulatedCore, Core] = {
         "virt",
         Region(0x8000_0000, 4 << 20),  # the board's RAM in two halves: QEMU starts at its first address
         Region(0x8040_0000, 4 << 20),
-        _kernels(1288, 1316, 824, 564, 1296, 1348, 860, 604, 2400, 1432, 1048, 212, 212, 180, 508, 588),
+        _kernels(
+            968, 1488, 1288, 1280, 808, 552, 1016, 2904, 1864, 792, 620, 1172, 2532, 1432, 1048, 212, 212, 180, 508, 588
+        ),
         _requantizations(140, 372, 96, 108),
     ),
 }

@@ -19,7 +19,7 @@ from bitproof.pipeline import Codes, IntegrityError, StageError
 from bitproof.pipeline.record import Record
 
 FILE = "manifest.json"
-FORMAT: Literal[4] = 4
+FORMAT: Literal[5] = 5
 OUTSIDE = -1
 """The offset of what lies in the memory of the caller."""
 
@@ -40,7 +40,7 @@ class ProductEntry(Record):
         columns: of a matrix: for each byte the column that it meets; None: the one of its number.
         bits_per_weight: width of a field in flash.
         layout: how the fields are packed, see :mod:`bitproof.hw.mcu.weight_layout`.
-        zero_point: the field of the weight 0.
+        zero_point, step: a weight is ``step * field - zero_point``.
         codes: what the bytes that it takes stand for.
         macs: multiply-accumulates of one sample.
         symbol: the C array that holds the words.
@@ -55,6 +55,7 @@ class ProductEntry(Record):
     bits_per_weight: int
     layout: LayoutKind | Literal["depthwise"]
     zero_point: int
+    step: int
     codes: ByteCodes
     macs: int
     weight_bytes: int
@@ -80,7 +81,7 @@ class ProductEntry(Record):
             column = i * row_columns + j * members + member
         elif self.columns is not None:
             column = self.columns.index(column)
-        layout = WeightLayout(self.layout, self.outputs // groups, height * row_columns, self.zero_point)
+        layout = WeightLayout(self.layout, self.outputs // groups, height * row_columns, self.zero_point, self.step)
         group, row = divmod(row, layout.rows)
         word, bit = layout.locate(row, column)
         return group * layout.words + word, bit
@@ -141,7 +142,7 @@ class ProductEntry(Record):
         """Return the weight that a *field* stands for."""
         if self.layout == "depthwise":
             return field - (field >> (self.bits_per_weight - 1) << self.bits_per_weight)
-        return field - self.zero_point
+        return self.step * field - self.zero_point
 
     def in_c(self, codes: Codes) -> Codes:
         """Return *codes*, shape (N, inputs), in the order in which the unit takes them.
@@ -241,7 +242,7 @@ class Manifest(Record):
         values: what each step leaves.
     """
 
-    format: Literal[4] = FORMAT
+    format: Literal[5] = FORMAT
     generator: str
     target: str
     core: CoreName

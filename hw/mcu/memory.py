@@ -19,9 +19,9 @@ from bitproof.pipeline import TooLargeError
 
 HARNESS_BYTES = 1664
 """Start-up, semihosting, commands of the test firmware, and the checks of the network's own entry."""
-STEP_BYTES = {True: 132, False: 288}
+STEP_BYTES = {True: 136, False: 296}
 """Functions, calls and descriptors of a step: of a matrix product, and of any other."""
-GROUP_BYTES = 20
+GROUP_BYTES = 24
 """The descriptor of the matrix of one group."""
 STORE_BYTES = 64
 """What stores numbers as they are."""

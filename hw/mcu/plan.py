@@ -54,7 +54,6 @@ from bitproof.hw.mcu.steps import (
     depthwise_layout,
 )
 from bitproof.hw.mcu.storage import NUMBER_BYTES, Storage, Stored, only_relabels, plan_storage, takes_signed
-from bitproof.hw.mcu.weight_layout import TERNARY_SECOND_ROW, WeightLayout
 from bitproof.pipeline import Codes, StageError
 
 POOLED = (Conv,)
@@ -130,14 +129,6 @@ def finish_of(step: PlannedStep) -> Finish | None:
     if isinstance(step, PlannedProduct):
         return None if step.is_direct else step.finish
     return step.finish if isinstance(step, PlannedSumPool | PlannedSum) else None
-
-
-def ternary_run(layout: WeightLayout, codes: ByteCodes) -> int:
-    """Return how many words may be accumulated before the two rows of a ternary word are told apart; else 0."""
-    if layout.kind != "ternary":
-        return 0
-    largest_sum_of_word = 2 * (codes.count - 1) * layout.columns_per_word
-    return ((1 << TERNARY_SECOND_ROW) - 1) // max(1, largest_sum_of_word)
 
 
 def plan_network(model: IntegerModel, prefix: str | None = None) -> NetworkPlan:

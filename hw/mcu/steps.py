@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
@@ -192,10 +192,12 @@ class PlannedProduct(PlannedStep):
             return (flat,)
         if self.columns is not None:
             return (flat[:, self.columns],)
+        filler = -self._packing.zero_point if self._packing.bits == 1 else 0  # one bit: the weight of the field 0
         members, height, width = self.node.weights.shape[1], *self.kernel
         taps = self.node.weights.reshape(self.node.outputs, members, height, width).transpose(0, 2, 3, 1)
         rows = taps.reshape(self.node.outputs, height, width * members)
-        filled = np.pad(rows, ((0, 0), (0, 0), (0, -(width * members) % QUAD)))
+        more = -(width * members) % QUAD
+        filled = np.pad(rows, ((0, 0), (0, 0), (0, more)), constant_values=filler)
         return tuple(np.split(filled.reshape(self.node.outputs, -1), self.groups))
 
     @cached_property
@@ -205,9 +207,20 @@ class PlannedProduct(PlannedStep):
         if depthwise is not None:
             return depthwise
         rows, columns = self.matrices[0].shape
-        weights = self.node.weights.reshape(self.node.outputs, -1)
-        layout = WeightLayout.of(self.node.name, weights, self.node.weight_type)
-        return WeightLayout(layout.kind, rows, columns, layout.zero_point)
+        return replace(self._packing, rows=rows, columns=columns)
+
+    @cached_property
+    def _packing(self) -> WeightLayout:
+        """The layout of all weights as one matrix; each group has one of its kind."""
+        weights, largest = self.node.weights.reshape(self.node.outputs, -1), self.takes[0].bytes.count - 1
+        slides = self.window is not None
+        return WeightLayout.of(self.node.name, weights, self.node.weight_type, largest, slides=slides)
+
+    @property
+    def run(self) -> int:
+        """How many words of a row are accumulated at once, see ``bitproof_kernels.h``."""
+        assert isinstance(self.layout, WeightLayout), "not depthwise"
+        return self.layout.run_of(self.takes[0].bytes.count - 1)
 
     @cached_property
     def words(self) -> Words:

@@ -13,10 +13,21 @@ A ternary word holds two rows, a and b, so that one product with an input serves
 bits, it has the fields of two inputs at bits 0 and 12 (row a, row b) and at 16 and 28::
 
     ternary  b3 b2 a7 a6 b5 b4 a3 a2 b1 b0 a5 a4 b7 b6 a1 a0
+
+Two different weights, such as -1 and 1, take one bit each, which says whether a weight is the larger one. Two rows
+share a word again: rotated right by 0, 2, 4 to 14 bits, it has row a at bits 0 and 16, row b at 15 and 31::
+
+    u1       b2 a15 b13 a14 b12 a11 b9 a10 b8 a7 b5 a6 b4 a3 b1 a2 b0 a13 b15 a12 b14 a9 b11 a8 b10 a5 b7 a4 b6 a1 b3 a0
+
+Beside codes of one bit, one row has a word alone. The fields of four inputs lie a byte apart, as the bytes of their
+codes do, so that codes are packed by shifts of whole words, and ones of both are counted::
+
+    binary   3 7 11 15 19 23 27 31 2 6 10 14 18 22 26 30 1 5 9 13 17 21 25 29 0 4 8 12 16 20 24 28
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,15 +37,22 @@ from numpy.typing import NDArray
 from bitproof.export.integer import IntegerType
 from bitproof.pipeline import Codes, StageError
 
-LayoutKind = Literal["ternary", "u2", "u4", "u8"]
+LayoutKind = Literal["binary", "u1", "ternary", "u2", "u4", "u8"]
 Words = NDArray[np.uint32]
 
 ROWS_PER_BLOCK = 4
 CHANNELS_PER_BLOCK = 4
 LANE_BITS = 16
-TERNARY_ROTATIONS = (0, 2, 8, 10)
-TERNARY_SECOND_ROW = 12
-"""Bit distance of the two rows that share a word; a partial sum of the first row must stay below 2**12."""
+ROTATIONS: Mapping[LayoutKind, tuple[int, ...]] = {"ternary": (0, 2, 8, 10), "u1": (0, 2, 4, 6, 8, 10, 12, 14)}
+SECOND_ROW: Mapping[LayoutKind, int] = {"ternary": 12, "u1": 15}
+"""Bit distance of the two rows that share a word; a partial sum of the first row must stay below 2**distance."""
+BITS: Mapping[LayoutKind, int] = {"binary": 1, "u1": 1, "ternary": 2, "u2": 2, "u4": 4, "u8": 8}
+LEAST_BINARY: Mapping[bool, int] = {False: 128, True: 512}
+"""From how many columns on codes of one bit are packed and ones counted: of a matrix, and (True) of a convolution,
+whose other kernel unpacks a weight once for two windows.
+
+On a Cortex-M4 it pays from 128 and about 800 columns on, on cores without dual products from fewer.
+"""
 
 
 def field_of(name: str, kind: IntegerType) -> tuple[int, int]:
@@ -149,30 +167,42 @@ class DepthwiseLayout:
 
 @dataclass(frozen=True, slots=True)
 class WeightLayout:
-    """Where the weight of each row and column is.
+    """Where the weight of each row and column is: ``weight = step * field - zero_point``.
 
     Attributes:
-        kind: ``u2``, ``u4``, ``u8``: fields of that many bits, one row to a word. ``ternary``: 2-bit fields 0..2 of
-            two rows to a word, so that one multiplication serves both rows.
+        kind: ``u2``, ``u4``, ``u8``: fields of that many bits, one row to a word. ``ternary``, ``u1``: 2-bit fields
+            0..2, or fields of one bit, of two rows to a word, so that one multiplication serves both rows. ``binary``:
+            fields of one bit, one row to a word, beside codes of one bit.
         rows: number of outputs of the matrix.
         columns: number of its inputs.
-        zero_point: the field that stands for weight 0.
+        zero_point: what is subtracted.
+        step: 1, but of fields of one bit: the larger weight less the smaller.
     """
 
     kind: LayoutKind
     rows: int
     columns: int
     zero_point: int
+    step: int = 1
 
     @classmethod
-    def of(cls, name: str, weights: Codes, kind: IntegerType) -> WeightLayout:
+    def of(
+        cls, name: str, weights: Codes, kind: IntegerType, largest_code: int, *, slides: bool = False
+    ) -> WeightLayout:
         """Return the narrowest layout that holds *weights*, shape (rows, columns), of the layer *name*, all of *kind*.
+
+        The bytes of its codes are *largest_code* at most; *slides*: it is a convolution.
 
         Raises:
             StageError: a weight needs more than 8 bits.
         """
         rows, columns = weights.shape
-        if int(np.abs(weights).max()) <= 1:
+        low, high = int(weights.min()), int(weights.max())
+        is_ternary = low >= -1 and high <= 1
+        if (is_ternary or kind.bits <= 8) and bool(((weights == low) | (weights == high)).all()):
+            counted = largest_code <= 1 and columns >= LEAST_BINARY[slides]
+            return cls("binary" if counted else "u1", rows, columns, -low, max(1, high - low))
+        if is_ternary:
             return cls("ternary", rows, columns, 1)
         bits, zero_point = field_of(name, kind)
         kinds: dict[int, LayoutKind] = {2: "u2", 4: "u4", 8: "u8"}
@@ -181,12 +211,12 @@ class WeightLayout:
     @property
     def bits(self) -> int:
         """Width of a field."""
-        return {"ternary": 2, "u2": 2, "u4": 4, "u8": 8}[self.kind]
+        return BITS[self.kind]
 
     @property
     def rows_per_word(self) -> int:
         """Rows that share a word."""
-        return 2 if self.kind == "ternary" else 1
+        return 2 if self.kind in SECOND_ROW else 1
 
     @property
     def columns_per_word(self) -> int:
@@ -217,9 +247,11 @@ class WeightLayout:
         groups = -(-self.columns // self.columns_per_word)
         word = (block * groups + group) * words_per_block_row + row // self.rows_per_word
         quad, lane = np.divmod(column, 4)
-        if self.kind == "ternary":
-            rotation = np.array(TERNARY_ROTATIONS)[2 * quad + lane % 2]
-            bit = (rotation + 16 * (lane // 2) + TERNARY_SECOND_ROW * (row % 2)) % 32
+        if self.kind in SECOND_ROW:
+            rotation = np.array(ROTATIONS[self.kind])[2 * quad + lane % 2]
+            bit = (rotation + 16 * (lane // 2) + SECOND_ROW[self.kind] * (row % 2)) % 32
+        elif self.kind == "binary":
+            bit = 8 * lane + 7 - quad
         else:
             bit = self.bits * (2 * quad + lane % 2) + 16 * (lane // 2)
         return word, bit
@@ -228,7 +260,7 @@ class WeightLayout:
         """Pack *weights*, shape (rows, columns), into :attr:`words` words; unused fields are 0."""
         rows, columns = (axis.reshape(-1) for axis in np.indices(weights.shape))
         word, bit = self._positions(rows, columns)
-        fields = (weights.reshape(-1) + self.zero_point) << bit
+        fields = (weights.reshape(-1) + self.zero_point) // self.step << bit
         packed = np.zeros(self.words, dtype=np.int64)
         np.add.at(packed, word, fields)
         return packed.astype(np.uint32)
@@ -238,4 +270,17 @@ class WeightLayout:
         rows, columns = (axis.reshape(-1) for axis in np.indices((self.rows, self.columns)))
         word, bit = self._positions(rows, columns)
         fields = packed.astype(np.int64)[word] >> bit & ((1 << self.bits) - 1)
-        return (fields - self.zero_point).reshape(self.rows, self.columns)
+        return (self.step * fields - self.zero_point).reshape(self.rows, self.columns)
+
+    def run_of(self, largest_code: int) -> int:
+        """Return how many words of a row may be accumulated before partial sums that share a word are told apart.
+
+        That is, with codes up to *largest_code*: of two rows to a word, while the sum of the first stays below the
+        second; of others, while the sum of a word stays below 2**16, as kernels without dual multiplies need it.
+        ``binary`` has none. 0: not even one word.
+        """
+        if self.kind == "binary":
+            return 0
+        most = (1 << SECOND_ROW.get(self.kind, LANE_BITS)) - 1
+        largest_field = 2 if self.kind == "ternary" else (1 << self.bits) - 1
+        return most // (largest_field * max(1, largest_code) * self.columns_per_word)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from integer_graphs import every_operation, pooled_groups, residual_network
+from integer_graphs import every_operation, one_bit, pooled_groups, residual_network
 from integer_networks import random_network
 from mcu_tools import CLANG, CLANG_FORMAT, CPPCHECK, MISSING, carried_out
 
@@ -37,6 +37,8 @@ NETWORKS: dict[str, tuple[Callable[[], IntegerModel], str]] = {
     "residual": (residual_network, "net"),
     "depthwise": (pooled_groups, "keyword_spotting_net"),
     "every": (every_operation, "every_operation"),
+    "one bit": (one_bit, "n"),
+    "binary": (lambda: random_network((330, 17, 3), weight_range=(-1, 1), only_ends=True, input_bits=1), "binary"),
 }
 
 

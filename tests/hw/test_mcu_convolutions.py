@@ -155,8 +155,8 @@ def test_every_width_of_weights_equals_the_integer_model(kind: IntegerType, lane
 @pytest.mark.parametrize(
     ("lanes", "right", "wrong"),
     [
-        (1, "b0 = bitproof_dual_multiply_add(field, b, b0);", "b0 = bitproof_dual_multiply_add(field, a, b0);"),
-        (0, "other[i] - matrix->zero_point * shown[1]", "other[i] - matrix->zero_point * shown[0]"),
+        (1, "b0 = bitproof_add_products(field, b, b0);", "b0 = bitproof_add_products(field, a, b0);"),
+        (0, "of_rows[2] += b0 >> 16;", "of_rows[2] += a0 >> 16;"),
     ],
 )
 def test_a_kernel_that_mixes_up_the_two_places_is_found(tmp_path: Path, lanes: int, right: str, wrong: str) -> None:
@@ -200,6 +200,7 @@ def unit(form: Form) -> ProductEntry:
         bits_per_weight=4,
         layout="u4",
         zero_point=8,
+        step=1,
         codes=codes,
         macs=12,
         weight_bytes=16,

@@ -55,6 +55,25 @@ def test_every_core_runs_ternary_rows(tmp_path: Path, core: CoreName) -> None:
     require_equal(model, executor_on(core, built_firmware(model, tmp_path, core), tmp_path / "run"))
 
 
+@pytest.mark.parametrize("core", get_args(CoreName))
+def test_every_core_runs_weights_of_one_bit(tmp_path: Path, core: CoreName) -> None:
+    model = random_network((139, 40, 9, 70, 3), weight_range=(-1, 1), only_ends=True, act_bits=(4, 7, 8))
+    executor = executor_on(core, built_firmware(model, tmp_path, core), tmp_path / "run")
+    assert {entry.layout for entry in executor.manifest.products} == {"u1"}
+    require_equal(model, executor)
+    for proof in prove_matrix_units(model, executor, 0):
+        assert proof.holds, proof
+
+
+@pytest.mark.parametrize("core", get_args(CoreName))
+def test_every_core_counts_the_ones_of_codes_of_one_bit(tmp_path: Path, core: CoreName) -> None:
+    model = random_network((330, 17, 3), weight_range=(-1, 1), only_ends=True, input_bits=1)
+    executor = executor_on(core, built_firmware(model, tmp_path, core), tmp_path / "run")
+    assert "bitproof_multiply_binary.c" in executor.manifest.sources
+    require_equal(model, executor)
+    assert all(proof.holds for proof in prove_matrix_units(model, executor, 0))
+
+
 def test_every_reachable_accumulator_is_requantized_alike(tmp_path: Path) -> None:
     for spacing, method in (("even", "multiply-shift"), ("irregular", "thresholds")):
         model = random_network((20, 6, 4), act_bits=(4,), spacing=spacing)  # type: ignore[arg-type]
@@ -142,7 +161,13 @@ def test_the_default_network_costs_what_it_should(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("bits", "low", "high", "flipped"),
-    [(2, -1, 1, "1 -> 2"), (2, -2, 1, "1 -> 0"), (4, -8, 7, "7 -> 6"), (8, -128, 127, "127 -> 126")],
+    [
+        (1, -1, 0, "0 -> -1"),
+        (2, -1, 1, "1 -> 2"),
+        (2, -2, 1, "1 -> 0"),
+        (4, -8, 7, "7 -> 6"),
+        (8, -128, 127, "127 -> 126"),
+    ],
 )
 @pytest.mark.parametrize("core", ["cortex-m4", "rv32imac", "host"])
 def test_a_flipped_weight_bit_is_that_weight_alone(

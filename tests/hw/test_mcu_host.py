@@ -11,7 +11,7 @@ import pytest
 from integer_networks import Spacing, network_for, random_codes, random_network
 from mcu_host import HostExecutor, compile_host, host_executor
 
-from bitproof.export.integer import IntegerModel, IntegerType, Threshold, hull, run
+from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Threshold, hull, run
 from bitproof.export.proofs import prove_matrix_units, prove_requantization
 from bitproof.hw.mcu.plan import plan_network
 from bitproof.pipeline import StageError, compare_codes
@@ -38,6 +38,57 @@ def test_every_weight_width_at_every_code_width(tmp_path: Path, bits: int, lanes
     executor = host_executor(model, tmp_path / "host", lanes=lanes)
     require_equal(model, executor)
     require_proven(model, executor)
+
+
+@pytest.mark.parametrize("lanes", [0, 1])
+@pytest.mark.parametrize("ends", [(-1, 1), (0, 1), (-1, 0), (-5, 3), (2, 7)])
+def test_two_different_weights_at_every_code_width(tmp_path: Path, ends: tuple[int, int], lanes: int) -> None:
+    model = random_network(
+        (131, 37, 5, 64, 36, 7, 33, 16, 3),
+        weight_type=IntegerType(4, signed=True),
+        weight_range=ends,
+        only_ends=True,
+        act_bits=(7, 4, 3, 8, 5, 6, 2),
+    )
+    executor = host_executor(model, tmp_path / "host", lanes=lanes)
+    assert {entry.layout for entry in executor.manifest.products} == {"u1"}
+    require_equal(model, executor)
+    require_proven(model, executor)
+
+
+@pytest.mark.parametrize("lanes", [0, 1])
+@pytest.mark.parametrize("ends", [(-1, 1), (0, 1)])
+def test_codes_of_one_bit_are_packed_and_counted(tmp_path: Path, ends: tuple[int, int], lanes: int) -> None:
+    widths = (1919, 896, 224, 197, 17, 211, 16, 3)  # 896 columns are packed at a time
+    model = random_network(widths, weight_range=ends, only_ends=True, act_bits=(1,), input_bits=1)
+    executor = host_executor(model, tmp_path / "host", lanes=lanes)
+    assert [entry.layout for entry in executor.manifest.products] == ["binary"] * 4 + ["u1", "binary", "u1"]
+    require_equal(model, executor)
+    require_proven(model, executor)
+    for node in model.nodes_of(MatMul):
+        codes = np.ones((1, node.inputs), dtype=np.int64)
+        np.testing.assert_array_equal(executor.multiply(node.name, codes), node.apply(codes), strict=True)
+
+
+@pytest.mark.parametrize("lanes", [0, 1])
+@pytest.mark.parametrize(("bits", "act_bits"), [(1, (4, 7, 8)), (2, (2, 5, 8)), (4, (4, 6, 8)), (8, (2, 6, 8))])
+def test_a_long_row_of_largest_codes_overflows_no_partial_sum(
+    tmp_path: Path, bits: int, act_bits: tuple[int, ...], lanes: int
+) -> None:
+    high = (1 << (bits - 1)) - 1 or 1
+    model = random_network(
+        (300, 517, 517, 517, 3),
+        weight_type=IntegerType(max(2, bits), signed=True),
+        weight_range=(-1 if bits == 1 else -high - 1, high),
+        only_ends=bits == 1,
+        act_bits=act_bits,
+    )
+    executor = host_executor(model, tmp_path / "host", lanes=lanes)
+    assert {entry.bits_per_weight for entry in executor.manifest.products} == {bits}
+    require_equal(model, executor, samples=3)
+    for node, entry in zip(model.nodes_of(MatMul), executor.manifest.products, strict=True):
+        codes = np.full((1, node.inputs), entry.codes.codes[-1], dtype=np.int64)
+        np.testing.assert_array_equal(executor.multiply(node.name, codes), node.apply(codes), strict=True)
 
 
 @pytest.mark.parametrize("lanes", [0, 1])

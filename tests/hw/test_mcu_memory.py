@@ -24,6 +24,8 @@ EIGHT = IntegerType(8, signed=True)
 NETWORKS = {
     "one product": random_network((20, 4), weight_type=EIGHT),
     "ternary, narrow input": random_network((203, 9, 150, 3), weight_range=(-1, 1), input_bits=4),
+    "one bit": random_network((70, 20, 9, 3), weight_range=(-1, 1), only_ends=True, act_bits=(8, 4)),
+    "one bit, binary": random_network((300, 20, 3), weight_range=(-1, 1), only_ends=True, input_bits=1),
     "two bits": random_network((33, 20, 7)),
     "four bits, multiply-shift": random_network(
         (20, 6, 6, 6, 4), weight_type=IntegerType(4, signed=True), input_bits=4, spacing="even"

@@ -15,6 +15,7 @@ from integer_graphs import (
     every_operation,
     graph_codes,
     on_a_line,
+    one_bit,
     pooled_groups,
     residual_network,
     window,
@@ -26,7 +27,14 @@ from zoo_exports import lowered_network
 from zoo_networks import initialized, small
 
 from bitproof.export.divergence import Cause, explain
-from bitproof.export.integer import INPUT, Conv, IntegerModel, MatMul, run, trace
+from bitproof.export.integer import (
+    INPUT,
+    Conv,
+    IntegerModel,
+    MatMul,
+    run,
+    trace,
+)
 from bitproof.export.lower import lower_file
 from bitproof.export.proofs import prove_matrix_units, prove_requantization
 from bitproof.export.proofs.matrix_units import as_matrix, basis_vectors
@@ -61,7 +69,14 @@ NETWORKS: dict[str, Callable[[], IntegerModel]] = {
     "every operation": every_operation,
     "groups": pooled_groups,
     "line": on_a_line,
+    "one bit": one_bit,
 }
+
+
+def test_which_kernels_a_network_of_one_bit_takes() -> None:
+    kernels = [product.kernel_name for product in plan_network(one_bit()).products]
+    pair = "multiply_pair"
+    assert kernels == [f"{pair}_u1", f"{pair}_binary", f"{pair}_u1", "depthwise_2", "multiply_u1"]
 
 
 @pytest.mark.tool
@@ -138,6 +153,16 @@ def test_the_built_in_networks_equal_the_integer_model(name: str, tmp_path: Path
     require_equal(model, tmp_path / "host", samples=20)
 
 
+@pytest.mark.tool
+@pytest.mark.slow
+@NAMED_TENSORS
+def test_the_binary_network_equals_the_integer_model(tmp_path: Path) -> None:
+    instance = small("cnv", weight_bits=1, act_bits=1)
+    model = lowered_network(tmp_path / "net", instance, initialized(instance))[1].model
+    assert {product.layout.bits for product in plan_network(model).products[1:-1]} == {1}
+    require_equal(model, tmp_path / "host", samples=20)
+
+
 def test_what_takes_accumulators_is_refused_by_name() -> None:
     build = Builder((2, 5, 5))
     build.conv(build.conv(INPUT, 3, window(2)), 2, window(2))
@@ -155,6 +180,9 @@ def test_what_takes_accumulators_is_refused_by_name() -> None:
         ("every operation", "cortex-m7"),
         ("residual", "cortex-m33"),
         ("groups", "cortex-m55"),
+        ("one bit", "cortex-m4"),
+        ("one bit", "cortex-m3"),
+        ("one bit", "rv32imac"),
         ("every operation", "rv32imac"),
         ("residual", "rv32imac"),
         ("line", "host"),

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from integer_networks import random_network, saved
 
 from bitproof.export.integer import IntegerModel, IntegerType, MatMul, Reshape, Threshold
 from bitproof.hw.mcu import GenerateC, Manifest, weight_layout
 from bitproof.hw.mcu.naming import prefix_of
-from bitproof.hw.mcu.plan import plan_network, ternary_run
-from bitproof.hw.mcu.weight_layout import DepthwiseLayout, LayoutKind, WeightLayout
+from bitproof.hw.mcu.plan import plan_network
+from bitproof.hw.mcu.weight_layout import LEAST_BINARY, DepthwiseLayout, LayoutKind, WeightLayout
 from bitproof.pipeline import IntegrityError, StageContext, StageError
 
 
@@ -33,13 +33,50 @@ def test_packing_keeps_every_weight_where_locate_says(
 ) -> None:
     kind = IntegerType(bits, signed)
     weights = np.random.default_rng(seed).integers(kind.minimum, kind.maximum, size=(rows, columns), endpoint=True)
-    layout = WeightLayout.of("fc0", weights, kind)
+    layout = WeightLayout.of("fc0", weights, kind, largest_code=255)
     packed = layout.pack(weights)
     assert len(packed) == layout.words
     assert (layout.unpack(packed) == weights).all()
     word, bit = layout.locate(rows - 1, columns - 1)
     field = int(packed[word]) >> bit & ((1 << layout.bits) - 1)
-    assert field - layout.zero_point == weights[-1, -1]
+    assert layout.step * field - layout.zero_point == weights[-1, -1]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    rows=st.integers(1, 9),
+    columns=st.integers(1, 200),
+    ends=st.tuples(st.integers(-128, 127), st.integers(-128, 127)),
+    largest_code=st.sampled_from([1, 2, 255]),
+    seed=st.integers(0, 99),
+)
+def test_two_different_weights_take_one_bit_each(
+    rows: int, columns: int, ends: tuple[int, int], largest_code: int, seed: int
+) -> None:
+    weights = np.random.default_rng(seed).choice(np.array(ends, dtype=np.int64), size=(rows, columns))
+    layout = WeightLayout.of("fc0", weights, IntegerType(8, signed=True), largest_code)
+    counted = largest_code == 1 and columns >= LEAST_BINARY[False]
+    assert (layout.kind, layout.bits) == ("binary" if counted else "u1", 1)
+    packed = layout.pack(weights)
+    assert len(packed) == layout.words
+    assert layout.words == (-(-rows // 4) * 4 * -(-columns // 32) if counted else -(-rows // 4) * 2 * -(-columns // 16))
+    assert (layout.unpack(packed) == weights).all()
+    places = {layout.locate(row, column) for row in range(rows) for column in range(columns)}
+    assert len(places) == weights.size
+    assert sum(int(word).bit_count() for word in packed) == (weights > weights.min()).sum(), "no other bit is set"
+
+
+@pytest.mark.parametrize("kind", ["u1", "ternary", "u2", "u4", "u8"])
+def test_a_run_keeps_every_partial_sum_in_its_part_of_the_word(kind: LayoutKind) -> None:
+    """The largest sum of a part, that of as many products as columns share it, for every largest code."""
+    layout = WeightLayout(kind, 4, 32, 0)
+    bound = 1 << {"u1": 15, "ternary": 12}.get(kind, 16)
+    field = {"u1": 1, "ternary": 2, "u2": 3, "u4": 15, "u8": 255}[kind]
+    for largest in range(1, 256):
+        run = layout.run_of(largest)
+        word = layout.columns_per_word * field * largest
+        assert word * run < bound <= word * (run + 1)
+        assert run > 0 or kind == "u8", "the other kernels rely on it"
 
 
 @given(
@@ -77,8 +114,8 @@ def test_a_depthwise_sum_fits_on_top_of_the_unused_bits() -> None:
 
 def test_ternary_weights_of_any_type_share_words() -> None:
     weights = np.array([[-1, 0, 1]], dtype=np.int64)
-    assert WeightLayout.of("fc0", weights, IntegerType(8, signed=True)).kind == "ternary"
-    assert WeightLayout.of("fc0", weights * 2, IntegerType(3, signed=True)).kind == "u4"
+    assert WeightLayout.of("fc0", weights, IntegerType(8, signed=True), 255).kind == "ternary"
+    assert WeightLayout.of("fc0", weights * 2, IntegerType(3, signed=True), 255).kind == "u4"
 
 
 @pytest.mark.parametrize(("act_bits", "run"), [(8, 1), (4, 17), (2, 85), (1, 255)])
@@ -87,7 +124,7 @@ def test_a_ternary_run_keeps_the_first_row_below_the_second(act_bits: int, run: 
     largest_sum = 2 * ((1 << act_bits) - 1) * 8
     product = plan.products[1]
     assert isinstance(product.layout, WeightLayout)
-    assert ternary_run(product.layout, product.takes[0].bytes) == run
+    assert product.run == run
     assert largest_sum * run < 4096 <= largest_sum * (run + 1)
 
 
@@ -165,10 +202,10 @@ def test_a_damaged_manifest_is_an_integrity_error(tmp_path: Path) -> None:
         Manifest.load(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["u8", "u4", "u2", "ternary"])
+@pytest.mark.parametrize("kind", ["u8", "u4", "u2", "ternary", "u1", "binary"])
 def test_the_drawing_of_a_word_is_the_layout(kind: LayoutKind) -> None:
     """The fields that the module draws, highest bits first, are where :meth:`WeightLayout.locate` says."""
-    layout = WeightLayout(kind, rows=4, columns=16, zero_point=1)
+    layout = WeightLayout(kind, rows=4, columns=32 if kind == "binary" else 16, zero_point=1)
     drawn = re.search(rf"^ +{kind} +(\S.*)$", weight_layout.__doc__ or "", re.MULTILINE)
     assert drawn is not None
     fields = [re.fullmatch(r"([ab]?)([0-9]+)", field) for field in drawn[1].split()]

@@ -41,11 +41,15 @@ def window(kernel: int, *, stride: int = 1, padding: int = 0, dilation: int = 1,
 
 @dataclass
 class Builder:
-    """Adds nodes to a graph and runs random codes through them, so that thresholds lie where the sums are."""
+    """Adds nodes to a graph and runs random codes through them, so that thresholds lie where the sums are.
+
+    Weights are -1, 0 and 1; with *signs*, -1 and 1.
+    """
 
     shape: tuple[int, ...]
     seed: int = 0
     input: IntegerType = UINT3
+    signs: bool = False
     nodes: list[Node] = field(default_factory=list)
     wiring: list[tuple[str, ...]] = field(default_factory=list)
 
@@ -64,17 +68,22 @@ class Builder:
         return node.name
 
     def conv(self, source: str, outputs: int, place: Window, groups: int = 1) -> str:
-        """Add a convolution with weights of -1, 0 and 1."""
+        """Add a convolution."""
         members = self.values[source].shape[1] // groups
-        weights = self.generator.integers(-1, 1, (outputs, members, *place.kernel), endpoint=True)
+        weights = self._weights((outputs, members, *place.kernel))
         weights.reshape(outputs, -1)[:, 0] = 1
         return self.add(Conv(f"conv{len(self.nodes)}", weights, TERNARY, place, groups), source)
 
     def matmul(self, source: str, outputs: int) -> str:
-        """Add a matrix product with weights of -1, 0 and 1."""
-        weights = self.generator.integers(-1, 1, (outputs, self.values[source].shape[1]), endpoint=True)
+        """Add a matrix product."""
+        weights = self._weights((outputs, self.values[source].shape[1]))
         weights[:, 0] = 1
         return self.add(MatMul(f"fc{len(self.nodes)}", weights, TERNARY), source)
+
+    def _weights(self, shape: tuple[int, ...]) -> Codes:
+        if self.signs:
+            return 2 * self.generator.integers(0, 1, shape, endpoint=True) - 1
+        return self.generator.integers(-1, 1, shape, endpoint=True)
 
     def threshold(self, source: str, levels: int = 3, *, lowest: int = 0, step: int = 1) -> str:
         """Add an activation whose thresholds are evenly spaced over the accumulators of each channel."""
@@ -158,4 +167,16 @@ def on_a_line(seed: int = 0) -> IntegerModel:
     other = build.conv(first, 5, window(1, axes=1))
     total = build.threshold(build.add(Add("sum"), branch, other))
     build.conv(build.add(MaxPool("max", window(2, stride=2, axes=1)), total), 2, window(2, axes=1))
+    return build.model()
+
+
+def one_bit(seed: int = 0) -> IntegerModel:
+    """Weights of -1 and 1 in every layer, of 8-bit codes, bipolar ones, these padded, and 4-bit ones."""
+    build = Builder((3, 8, 8), seed, IntegerType(8, signed=False), signs=True)
+    first = build.threshold(build.conv(INPUT, 64, window(3, padding=1)), 1, lowest=-1, step=2)
+    second = build.threshold(build.conv(first, 18, window(3)), 1, lowest=-1, step=2)
+    third = build.threshold(build.conv(second, 12, window(3, padding=1), groups=2), 15)
+    depth = build.threshold(build.conv(third, 12, window(3), groups=12), 100)
+    pooled = build.add(MaxPool("max", window(2, stride=2)), depth)
+    build.matmul(build.add(Reshape("flat", (12, 2, 2), (48,)), pooled), 5)
     return build.model()

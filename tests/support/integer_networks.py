@@ -26,11 +26,18 @@ Spacing = Literal["even", "irregular"]
 TERNARY = IntegerType(2, signed=True)
 
 
-def random_weights(generator: np.random.Generator, shape: tuple[int, int], low: int, high: int) -> Codes:
-    """Weights in [*low*, *high*]; the first row at the lowest, the second at the highest, the third dead (if any)."""
+def random_weights(
+    generator: np.random.Generator, shape: tuple[int, int], low: int, high: int, *, only_ends: bool = False
+) -> Codes:
+    """Weights in [*low*, *high*]; the first row at the lowest, the second at the highest, the third dead (if any).
+
+    With *only_ends*, each is *low* or *high*.
+    """
     weights = generator.integers(low, high, size=shape, endpoint=True)
+    if only_ends:
+        weights = np.where(2 * weights > low + high, high, low)
     for row, value in zip(range(shape[0]), (low, high, 0), strict=False):
-        weights[row] = value if low <= value <= high else low
+        weights[row] = value if low <= value <= high and not (only_ends and low < value < high) else low
     return weights
 
 
@@ -58,6 +65,7 @@ def random_network(
     *,
     weight_type: IntegerType = TERNARY,
     weight_range: tuple[int, int] | None = None,
+    only_ends: bool = False,
     act_bits: Sequence[int] = (4,),
     input_bits: int = 8,
     spacing: Spacing = "irregular",
@@ -70,7 +78,9 @@ def random_network(
     nodes: list[Node] = []
     codes: tuple[Interval, ...] = (Interval(0, (1 << input_bits) - 1),) * widths[0]
     for layer, (inputs, outputs) in enumerate(pairwise(widths)):
-        product = MatMul(f"fc{layer}", random_weights(generator, (outputs, inputs), low, high), weight_type)
+        product = MatMul(
+            f"fc{layer}", random_weights(generator, (outputs, inputs), low, high, only_ends=only_ends), weight_type
+        )
         nodes.append(product)
         if layer == len(widths) - 2:
             break

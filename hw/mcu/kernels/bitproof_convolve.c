@@ -9,45 +9,17 @@ typedef struct {
     uint32_t column;
 } place;
 
-#if BITPROOF_LANES
-
-static inline uint32_t *begin_of(uint32_t *shown, uint32_t quads, uint32_t which) {
-    (void)quads;
-    return shown + BITPROOF_PAIR_HEAD + which;
-}
-
-static inline uint32_t *put_quad(uint32_t quad, uint32_t *to) {
-    *to = bitproof_even_bytes(quad);
-    to += 2;
-    *to = bitproof_odd_bytes(quad);
-    return to + 2;
-}
-
-#else
-
-static inline uint32_t *begin_of(uint32_t *shown, uint32_t quads, uint32_t which) {
-    return shown + BITPROOF_PAIR_HEAD + which * quads;
-}
-
-static inline uint32_t *put_quad(uint32_t quad, uint32_t *to) {
-    uint8_t *const bytes = (uint8_t *)to;
-    bytes[0] = (uint8_t)quad;
-    bytes[1] = (uint8_t)(quad >> 8);
-    bytes[2] = (uint8_t)(quad >> 16);
-    bytes[3] = (uint8_t)(quad >> 24);
-    return to + 1;
-}
-
-#endif
-
-/* Where the next four bytes of a position go, and the sum of those before. */
+/* Where the lanes of the next four bytes of a position go, and the sum of those before. */
 typedef struct {
     uint32_t *to;
     uint32_t sum;
 } cursor;
 
 static inline void put(cursor *at, uint32_t quad) {
-    at->to = put_quad(quad, at->to);
+    *at->to = bitproof_even_lanes(quad);
+    at->to += 2;
+    *at->to = bitproof_odd_lanes(quad);
+    at->to += 2;
     at->sum = bitproof_add_bytes(quad, at->sum);
 }
 
@@ -116,8 +88,8 @@ static inline uint32_t least(uint32_t one, uint32_t other) { return one < other 
  * image, in it and behind it; tap after tap where the taps of a row do not lie side by side, or do not begin with a
  * word.
  */
-static void show(const bitproof_window *window, const bitproof_products *products, const uint8_t *const images[2],
-                 const place at[2], uint32_t group, uint32_t *shown) {
+static void show(const bitproof_window *window, const uint8_t *const images[2], const place at[2], uint32_t group,
+                 uint32_t *shown) {
     const uint32_t channels = window->channels;
     const uint32_t taps = window->kernel_width;
     const uint32_t pitch = window->width * channels;
@@ -133,7 +105,7 @@ static void show(const bitproof_window *window, const bitproof_products *product
         const int by_rows = is_dense && (is_aligned || inside == taps);
         /* Modulo 2^32: what lies before the first row is larger than any height. */
         uint32_t y = at[which].row * window->stride_height - window->top;
-        cursor next = {begin_of(shown, products->quads, which), 0};
+        cursor next = {shown + BITPROOF_PAIR_HEAD + which, 0};
         uint32_t i;
         for (i = window->kernel_height; i > 0u; --i, y += window->dilation_height) {
             if (by_rows && y < window->height) {
@@ -167,7 +139,10 @@ static void multiply_at(const bitproof_window *window, const bitproof_products *
     const uint32_t rows = products->matrices[0].rows;
     uint32_t group;
     for (group = 0; group < window->groups; ++group, sums += rows) {
-        show(window, products, images, at, group, shown);
+        show(window, images, at, group, shown);
+        if (products->pack != 0) {
+            products->pack(products->quads, shown);
+        }
         products->multiply(&products->matrices[group], shown, sums, second);
     }
 }

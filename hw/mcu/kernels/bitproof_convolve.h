@@ -21,12 +21,14 @@ extern "C" {
  * multiply: by the matrix of one group of channels.
  * matrices: one for each group. Their columns are the bytes that a window shows of the group: row after row of the
  *           kernel, tap after tap, channel after channel. A row is filled up to a multiple of four columns.
+ * pack:     what makes of what two windows show what `multiply` takes; NULL: it takes it as it is.
  * quads:    how many fours of bytes `multiply` takes of one position, see bitproof_multiplies_pair.
  * outputs:  how many sums there are at a position.
  * stride:   how many bytes the layer stores for one position.
  */
 typedef struct {
     bitproof_multiplies_pair multiply;
+    bitproof_packs_pair pack;
     const bitproof_matrix *matrices;
     bitproof_finishes finish;
     uint32_t quads;

@@ -12,6 +12,8 @@
 
 #if BITPROOF_LANES
 
+#define BITPROOF_FIELD_MASK(mask) bitproof_in_register(mask)
+
 #define BITPROOF_PAIR(shift, pair)                                                                                     \
     s0 = bitproof_dual_multiply_add((w0 >> (shift)) & mask, pair, s0);                                                 \
     s1 = bitproof_dual_multiply_add((w1 >> (shift)) & mask, pair, s1);                                                 \
@@ -28,6 +30,9 @@
     } while (0)
 
 #else
+
+/* Known, so that a field is taken by one instruction. */
+#define BITPROOF_FIELD_MASK(mask) (mask)
 
 #define BITPROOF_SINGLE(shift, code)                                                                                   \
     s0 += ((w0 >> (shift)) & (mask & 0xFFFFu)) * (code);                                                               \
@@ -51,7 +56,7 @@
 
 /* The body of a block function: QUADS(q) for every quad of a word. */
 #define BITPROOF_FIELD_BLOCK(columns_per_word, field_mask, QUADS)                                                      \
-    const uint32_t mask = bitproof_in_register(field_mask);                                                            \
+    const uint32_t mask = BITPROOF_FIELD_MASK(field_mask);                                                             \
     uint32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];                                                   \
     (void)matrix;                                                                                                      \
     for (; groups > 0u; --groups) {                                                                                    \

@@ -15,22 +15,31 @@ extern "C" {
 #endif
 
 /*
- * A matrix of packed weights. A field holds weight + zero_point.
+ * A matrix of packed weights: weight = step * field - zero_point, modulo 2^32.
  *
- * words: blocks of four rows; in a block, groups of columns; in a group, one word a row (ternary: one word for
+ * words: blocks of four rows; in a block, groups of columns; in a group, one word a row (ternary, u1: one word for
  *        two rows). See the layout in each kernel.
- * ternary_run: ternary only: how many words may be accumulated before the two rows must be told apart, so that
- *        2 * (largest code) * 8 * ternary_run < 4096; 0 otherwise.
+ * run:   how many words of a row may be accumulated before what shares a word is told apart, so that
+ *        run * (columns of a word) * (largest field) * (largest code) stays below 2^12 (ternary), 2^15 (u1), or 2^16;
+ *        of 8 bits it may be 0. Of `binary` 0.
+ * step:  1, but of fields of one bit: the larger weight less the smaller.
  */
 typedef struct {
     const uint32_t *words;
     uint32_t rows;
     uint32_t columns;
     uint32_t zero_point;
-    uint32_t ternary_run;
+    uint32_t run;
+    uint32_t step;
 } bitproof_matrix;
 
-/* codes: `columns` codes, any alignment. accumulators: `rows` results. */
+/*
+ * codes: `columns` codes, any alignment; 0 or 1 for `binary`. accumulators: `rows` results.
+ *
+ * Of u1 and binary the codes of some hundred columns at a time are prepared on the stack, 512 bytes at most.
+ */
+void bitproof_multiply_binary(const bitproof_matrix *matrix, const uint8_t *codes, int32_t *accumulators);
+void bitproof_multiply_u1(const bitproof_matrix *matrix, const uint8_t *codes, int32_t *accumulators);
 void bitproof_multiply_ternary(const bitproof_matrix *matrix, const uint8_t *codes, int32_t *accumulators);
 void bitproof_multiply_u2(const bitproof_matrix *matrix, const uint8_t *codes, int32_t *accumulators);
 void bitproof_multiply_u4(const bitproof_matrix *matrix, const uint8_t *codes, int32_t *accumulators);
@@ -39,10 +48,13 @@ void bitproof_multiply_u8(const bitproof_matrix *matrix, const uint8_t *codes, i
 /*
  * What two windows show, as the kernels take it: 2 + 4 * quads words.
  *
- * shown[0], shown[1]: the sums of the bytes of each. Then, BITPROOF_LANES being 1, for each four bytes b0..b3 of the
- * first and c0..c3 of the second four words: b0 | b2 << 16, c0 | c2 << 16, b1 | b3 << 16, c1 | c3 << 16. BITPROOF_LANES
- * being 0, all bytes of the first, then all of the second. Bytes are 0 where the matrix has no column: `quads` is as
- * many fours of columns as there are in whole words of weights.
+ * shown[0], shown[1]: the sums of the bytes of each. Then for each four bytes b0..b3 of the first and c0..c3 of the
+ * second four words: b0 | b2 << 16, c0 | c2 << 16, b1 | b3 << 16, c1 | c3 << 16; BITPROOF_LANES being 0, with their
+ * halves the other way round. Bytes are 0 where the matrix has no column: `quads` is as many fours of columns as there
+ * are in whole words of weights.
+ *
+ * bitproof_multiply_pair_binary takes what bitproof_pack_pair has made of it, in the same memory: behind the sums a
+ * word of each window for every 32 columns, packed as those of the weights are. What lies behind them stays.
  *
  * sums: the sums of the first window; from sums[second] on those of the second. If `second` is BITPROOF_LARGER, only
  * the larger of each two is stored; if it is BITPROOF_LARGEST, the largest of these and of what was stored.
@@ -53,6 +65,12 @@ void bitproof_multiply_u8(const bitproof_matrix *matrix, const uint8_t *codes, i
 typedef void (*bitproof_multiplies_pair)(const bitproof_matrix *matrix, const uint32_t *shown, int32_t *sums,
                                          uint32_t second);
 
+typedef void (*bitproof_packs_pair)(uint32_t quads, uint32_t *shown);
+
+void bitproof_pack_pair(uint32_t quads, uint32_t *shown);
+void bitproof_multiply_pair_binary(const bitproof_matrix *matrix, const uint32_t *shown, int32_t *sums,
+                                   uint32_t second);
+void bitproof_multiply_pair_u1(const bitproof_matrix *matrix, const uint32_t *shown, int32_t *sums, uint32_t second);
 void bitproof_multiply_pair_ternary(const bitproof_matrix *matrix, const uint32_t *shown, int32_t *sums,
                                     uint32_t second);
 void bitproof_multiply_pair_u2(const bitproof_matrix *matrix, const uint32_t *shown, int32_t *sums, uint32_t second);

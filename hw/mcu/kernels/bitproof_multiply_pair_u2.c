@@ -1,8 +1,5 @@
 /* Products of 2-bit fields, 16 columns of one row to a word, and what two windows show. */
-#include "bitproof_fields.h"
 #include "bitproof_pairs.h"
-
-#if BITPROOF_LANES
 
 #define STEPS                                                                                                          \
     do {                                                                                                               \
@@ -13,17 +10,3 @@
 void bitproof_multiply_pair_u2(const bitproof_matrix *matrix, const uint32_t *shown, int32_t *sums, uint32_t second) {
     BITPROOF_PAIR_KERNEL(16u, 0x00030003u, STEPS)
 }
-
-#else
-
-static void block(const bitproof_matrix *matrix, const uint32_t *words, const uint8_t *codes, uint32_t groups,
-                  uint32_t sums[BITPROOF_BLOCK_ROWS]) {
-    BITPROOF_FIELD_BLOCK(16, 0x00030003u, BITPROOF_QUAD(2, 0); BITPROOF_QUAD(2, 1); BITPROOF_QUAD(2, 2);
-                         BITPROOF_QUAD(2, 3));
-}
-
-void bitproof_multiply_pair_u2(const bitproof_matrix *matrix, const uint32_t *shown, int32_t *sums, uint32_t second) {
-    bitproof_walk_pair(matrix, shown, sums, second, 16u, 4u, block);
-}
-
-#endif

@@ -1,8 +1,5 @@
 /* Products of 4-bit fields, 8 columns of one row to a word, and what two windows show. */
-#include "bitproof_fields.h"
 #include "bitproof_pairs.h"
-
-#if BITPROOF_LANES
 
 #define STEPS                                                                                                          \
     do {                                                                                                               \
@@ -12,16 +9,3 @@
 void bitproof_multiply_pair_u4(const bitproof_matrix *matrix, const uint32_t *shown, int32_t *sums, uint32_t second) {
     BITPROOF_PAIR_KERNEL(8u, 0x000F000Fu, STEPS)
 }
-
-#else
-
-static void block(const bitproof_matrix *matrix, const uint32_t *words, const uint8_t *codes, uint32_t groups,
-                  uint32_t sums[BITPROOF_BLOCK_ROWS]) {
-    BITPROOF_FIELD_BLOCK(8, 0x000F000Fu, BITPROOF_QUAD(4, 0); BITPROOF_QUAD(4, 1));
-}
-
-void bitproof_multiply_pair_u4(const bitproof_matrix *matrix, const uint32_t *shown, int32_t *sums, uint32_t second) {
-    bitproof_walk_pair(matrix, shown, sums, second, 8u, 4u, block);
-}
-
-#endif

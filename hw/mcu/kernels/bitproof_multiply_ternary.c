@@ -3,6 +3,6 @@
 
 void bitproof_multiply_ternary(const bitproof_matrix *matrix, const uint8_t *codes, int32_t *accumulators) {
     const bitproof_block block =
-        matrix->ternary_run > 1u ? bitproof_ternary_block_of_runs : bitproof_ternary_block_of_single_words;
+        matrix->run > 1u ? bitproof_ternary_block_of_runs : bitproof_ternary_block_of_single_words;
     bitproof_walk_blocks(matrix, codes, accumulators, 8u, 2u, block);
 }

@@ -2,7 +2,7 @@
  * Private to the kernels: products over ternary weights, as fields 0, 1, 2, with 8 columns of two rows to a word.
  *
  * The field of the first row lies 12 bits below that of the second, so one product with a code serves both rows:
- * code * (first + 4096 * second). The two sums are told apart after `ternary_run` words, before that of the first row
+ * code * (first + 4096 * second). The two sums are told apart after `run` words, before that of the first row
  * can reach 4096. A group holds the words of rows (0, 1) and of rows (2, 3).
  *
  * In a word rotated right by r the mask 0x30033003 leaves both rows of column i in the low half and of column i + 2
@@ -105,12 +105,12 @@ static inline void bitproof_ternary_block_of_single_words(const bitproof_matrix 
     sums[3] = s3;
 }
 
-/* Smaller codes: the rows are told apart after `ternary_run` words. */
+/* Smaller codes: the rows are told apart after `run` words. */
 static inline void bitproof_ternary_block_of_runs(const bitproof_matrix *matrix, const uint32_t *words,
                                                   const uint8_t *codes, uint32_t groups,
                                                   uint32_t sums[BITPROOF_BLOCK_ROWS]) {
     while (groups > 0u) {
-        const uint32_t run = groups < matrix->ternary_run ? groups : matrix->ternary_run;
+        const uint32_t run = groups < matrix->run ? groups : matrix->run;
         const uint32_t *const end = words + 2u * run;
         uint32_t both01 = 0;
         uint32_t both23 = 0;
