@@ -1,0 +1,81 @@
+"""Changes to a copy of stitched RTL, so that Yosys' SystemVerilog front end takes it and small FPGAs hold it.
+
+Each is a function from text to text, with its reason; a text that it was not written for stops the build. The RTL
+artifact itself stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from bitproof.pipeline import StageError
+
+
+def _replaced(file: str, text: str, old: str, new: str, why: str) -> str:
+    """Return *text* with *old*, which occurs exactly once, replaced by *new*.
+
+    Raises:
+        StageError: it does not occur exactly once.
+    """
+    count = text.count(old)
+    if count != 1:
+        raise StageError(
+            f"{file} holds {old.strip()!r} {count} times, expected once. It is patched for open FPGAs because {why}. "
+            "Install finn-plus==1.6.1, or adapt hw/synth/patches.py"
+        )
+    return text.replace(old, new)
+
+
+def without_net_types(file: str, text: str) -> str:
+    """Return *text* without its two settings of the default net type.
+
+    They stand within a module, where the front end does not allow them; nothing in the file needs an implicit net.
+    """
+    why = "a directive is not allowed within a module"
+    for kind in ("none", "wire"):
+        text = _replaced(file, text, f"`default_nettype {kind}\n", "\n", why)
+    return text
+
+
+def with_memory_for_fifos(file: str, text: str) -> str:
+    """Return the FIFO *text* with distributed memory where it has shift registers of more than 4 words.
+
+    AMD's FPGAs have shift registers that are read at any place; others would spend a flip-flop on every bit.
+    """
+    why = "FPGAs of Lattice and Gowin have no addressable shift registers"
+    text = _replaced(file, text, '\t\tDEPTH <= 33?                      "shift" :\n', _SHALLOW, why)
+    return _replaced(file, text, '\t\tDEPTH <=   64 && DATA_WIDTH < 12? "shift" :\n', "", why)
+
+
+_SHALLOW = '\t\tDEPTH <= 5?                       "shift" :\n'
+
+
+def without_empty_slices(file: str, text: str) -> str:
+    """Return the thresholding unit *text* without slices that are empty in its first stage.
+
+    They stand where the stage does not come to: ``ptr[M-1:M]``. The front end looks at them all the same.
+    """
+    why = "a slice from bit M-1 down to bit M is not synthesizable"
+    return _replaced(
+        *(file, text, "p.ptr[M-1:SN+1] < 2**stage - SCOPE_REDUCE"),
+        *("(p.ptr[M-1:0] >> (SN+1)) < 2**stage - SCOPE_REDUCE", why),
+    )
+
+
+PATCHES: Mapping[str, tuple[Callable[[str, str], str], ...]] = {
+    "fifo.sv": (without_net_types, with_memory_for_fifos),
+    "vpc.sv": (without_net_types,),
+    "thresholding.sv": (without_empty_slices,),
+}
+"""By the name of the file, in their order."""
+
+
+def patched(file: str, text: str) -> str:
+    """Return the *text* of the RTL file *file* as Yosys is to read it.
+
+    Raises:
+        StageError: a patch does not apply.
+    """
+    for patch in PATCHES.get(file, ()):
+        text = patch(file, text)
+    return text
