@@ -167,7 +167,7 @@ def network_sources(description: RtlDescription, folder: Path) -> dict[str, str]
         StageError: a patch does not apply.
     """
     gone = replaced_files(description)
-    sources = dict(plain_units(description))
+    sources = {name: patched(name, text) for name, text in plain_units(description).items()}
     for path in description.files:
         name = Path(path).name
         if name not in gone:
@@ -188,6 +188,7 @@ def commands(family: Family, network: Sequence[str], shell: Sequence[str]) -> tu
     The network's cells in the complete netlist are those that are simulated by themselves.
     """
     complete = (
+        "setattr -unset src",  # as long as all the rest
         *(f"write_json {FOR_ROUTING}", f"write_verilog -noattr {COMPLETE}"),
         "tee -q -o complete.stat.json stat -json",
     )

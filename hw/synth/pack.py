@@ -1,18 +1,119 @@
-"""The bitstream of a routed design, and its check: unpacked again, its size, and the device that it names."""
+"""The bitstream of a routed design, and its check: unpacked again, its size, and the device that it names.
+
+A bitstream of ECP5 that is unpacked gives settings that have to make the same bitstream, and holds the lookup tables of
+the routed design. That of Gowin gives a netlist, whose lookup tables are looked for.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
 from bitproof.hw.board import OpenFpga
-from bitproof.hw.synth.tools import ECPPACK, ECPUNPACK, GOWIN_PACK, GOWIN_UNPACK, PythonScript
+from bitproof.hw.synth.place import ROUTERS
+from bitproof.hw.synth.tools import ECPPACK, ECPUNPACK, GOWIN_PACK, GOWIN_UNPACK, TIMEOUT_S, PythonScript
+from bitproof.pipeline import StageError
 
-SUFFIXES = {"ecp5": "bit", "gowin": "fs"}
-PACKERS: dict[str, tuple[PythonScript, PythonScript]] = {
-    "ecp5": (ECPPACK, ECPUNPACK),
-    "gowin": (GOWIN_PACK, GOWIN_UNPACK),
-}
+BITSTREAMS: Mapping[str, str] = {"ecp5": "bitstream.bit", "gowin": "bitstream.fs"}
+UNPACKED, REPACKED = "unpacked", "repacked.bit"
 GOWIN_DEVICE = "GW2A-18C"
+ECP5_DEVICE = b"\xe2\x00\x00\x00"
+"""The command of a bitstream behind which its device stands (Lattice FPGA-TN-02039, table 6.3)."""
+GOWIN_DEVICE_COMMAND = "00000110"
+TABLE = re.compile(r"word: (SLICE\w\.K\w\.INIT) ([01]+)")
+EMPTY_TABLE = "1" * 16
 
 
-def bitstream_name(fpga: OpenFpga) -> str:
-    """Return the name of the file of a bitstream."""
-    return f"bitstream.{SUFFIXES[fpga.family]}"
+def pack(fpga: OpenFpga, *, needed_by: str, folder: Path, log: Path) -> Path:
+    """Pack what nextpnr left in *folder*, and check the bitstream; return its path.
+
+    Raises:
+        ToolMissingError: the packer is not installed.
+        StageError: it failed, or the bitstream is not one of this FPGA with the routed design in it.
+    """
+    routed, made = ROUTERS[fpga.family].result, BITSTREAMS[fpga.family]
+
+    def run(tool: PythonScript, *arguments: str) -> None:
+        tool.run(arguments, needed_by=needed_by, cwd=folder, log=log.resolve(), timeout_s=TIMEOUT_S)
+
+    if fpga.family == "ecp5":
+        run(ECPPACK, routed, made)
+        require_bitstream((folder / made).read_bytes(), fpga)
+        run(ECPUNPACK, made, UNPACKED)
+        require_tables((folder / routed).read_text(), (folder / UNPACKED).read_text())
+        run(ECPPACK, UNPACKED, REPACKED)
+        if (folder / REPACKED).read_bytes() != (folder / made).read_bytes():
+            raise StageError("the bitstream that was unpacked and packed again is another one")
+    else:
+        run(GOWIN_PACK, "-d", GOWIN_DEVICE, "-o", made, routed)
+        require_bitstream((folder / made).read_bytes(), fpga)
+        run(GOWIN_UNPACK, "-d", GOWIN_DEVICE, "-o", UNPACKED, made)
+    return folder / made
+
+
+def require_bitstream(content: bytes, fpga: OpenFpga) -> None:
+    """Check size and device of a bitstream.
+
+    Raises:
+        StageError: they are others.
+    """
+    if len(content) != fpga.bitstream_bytes:
+        raise StageError(
+            f"the bitstream has {len(content)} bytes; one of {fpga.device} has {fpga.bitstream_bytes}. The packer is "
+            "of another version than the board's file (hw/boards) was written for"
+        )
+    named = idcode_of(content) if fpga.family == "ecp5" else gowin_idcode_of(content.decode())
+    if named != int(fpga.idcode, 16):
+        raise StageError(f"the bitstream is for the device {named:#010x}; {fpga.device} is {fpga.idcode}")
+
+
+def idcode_of(content: bytes) -> int:
+    """Return the device that a bitstream of ECP5 names.
+
+    Raises:
+        StageError: it names none.
+    """
+    place = content.find(ECP5_DEVICE)
+    if place < 0:
+        raise StageError("the bitstream names no device")
+    return int.from_bytes(content[place + 4 : place + 8], "big")
+
+
+def gowin_idcode_of(text: str) -> int:
+    """Return the device that a bitstream of Gowin, lines of binary digits, names.
+
+    Raises:
+        StageError: it names none.
+    """
+    for line in text.splitlines():
+        if line.startswith(GOWIN_DEVICE_COMMAND):
+            return int(line[-32:], 2)
+    raise StageError("the bitstream names no device")
+
+
+def require_tables(routed: str, unpacked: str) -> None:
+    """Check that the settings *unpacked* from a bitstream of ECP5 hold the lookup tables of the *routed* ones.
+
+    Raises:
+        StageError: one differs; the message names its tile.
+    """
+    wanted, found = tables_of(routed), tables_of(unpacked)
+    for place in sorted(wanted.keys() | found.keys()):
+        if wanted.get(place, EMPTY_TABLE) != found.get(place, EMPTY_TABLE):
+            raise StageError(
+                f"the bitstream has {found.get(place, EMPTY_TABLE)} in the table {place}; the routed design has "
+                f"{wanted.get(place, EMPTY_TABLE)}"
+            )
+
+
+def tables_of(settings: str) -> dict[str, str]:
+    """Return the lookup tables in *settings*, which are a file of the packer, by tile and place."""
+    found, tile = {}, ""
+    for line in settings.splitlines():
+        match = TABLE.fullmatch(line)
+        if line.startswith(".tile"):
+            tile = line
+        elif match:
+            found[f"{tile} {match.group(1)}"] = match.group(2)
+    return found

@@ -62,10 +62,38 @@ def without_empty_slices(file: str, text: str) -> str:
     )
 
 
+def with_registers_behind_memories(file: str, text: str) -> str:
+    """Return the plain matrix unit *text* with a register more between its memories and its products.
+
+    The block memory of ECP5 takes 5.8 ns of a cycle of 10 ns to give a word, which leaves too little for a product and
+    the first level of the sums behind it.
+    """
+    why = "the block memories of ECP5 are too slow for a product within the same cycle"
+    text = _replaced(file, text, "STAGES = 2 + $clog2(SIMD);  // codes", "STAGES = 3 + $clog2(SIMD);  // codes", why)
+    text = _replaced(file, text, "    logic [PE-1:0][ACC_BITS-1:0] sums;\n", _LATE, why)
+    return _replaced(
+        *(file, text, ".codes(codes), .weights(weights[row])"),
+        *(".codes(late_codes), .weights(late_weights[row])", why),
+    )
+
+
+_LATE = """\
+    logic [SIMD-1:0][CODE_BITS-1:0] late_codes;
+    logic [PE-1:0][SIMD-1:0][WEIGHT_BITS-1:0] late_weights;
+    always_ff @(posedge ap_clk) begin
+        if (advance) begin
+            late_codes <= codes;
+            late_weights <= weights;
+        end
+    end
+    logic [PE-1:0][ACC_BITS-1:0] sums;
+"""
+
 PATCHES: Mapping[str, tuple[Callable[[str, str], str], ...]] = {
     "fifo.sv": (without_net_types, with_memory_for_fifos),
     "vpc.sv": (without_net_types,),
     "thresholding.sv": (without_empty_slices,),
+    "matrix_unit.sv": (with_registers_behind_memories,),
 }
 """By the name of the file, in their order."""
 

@@ -73,7 +73,7 @@ class Router:
 
     def arguments(self, fpga: OpenFpga, seed: int) -> Sequence[str]:
         """Return the arguments of a run with *seed*; the files are in the working directory."""
-        shared = ["--json", FOR_ROUTING, "--seed", str(seed), "--report", REPORT, "--detailed-timing-report"]
+        shared = ["--json", FOR_ROUTING, "--seed", str(seed), "--report", REPORT]
         shared += ["--timing-allow-fail", "--threads", "1"]  # a miss is read from the report; the result is there
         if fpga.family == "ecp5":
             device = [f"--{fpga.device}", "--package", fpga.package, "--speed", fpga.speed]

@@ -62,9 +62,9 @@ def test_the_netlist_equals_the_integer_model_and_a_flipped_bit_of_a_table_does_
 
 
 def flip_bit_of_table(path: Path, instance: str) -> None:
-    """Flip the bits of the first lookup table of *instance* in the netlist."""
+    """Flip the bits of the first lookup table of the products of *instance* in the netlist."""
     text = path.read_text()
-    table = re.compile(rf"\.INIT\(16'h([0-9a-f]+)\)(\s*\) \\{instance})")
+    table = re.compile(rf"\.INIT\(16'h([0-9a-f]+)\)(\s*\) \\{instance}\.unit\.rows)")
     found = table.search(text)
     assert found is not None
     flipped = f".INIT(16'h{int(found.group(1), 16) ^ 0xFFFF:x}){found.group(2)}"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bitproof.hw.board import OpenFpga, board_names, load_board
+from bitproof.hw.rtl.modules import FOLDER
 from bitproof.hw.rtl.stream import StreamLayout
 from bitproof.hw.synth.board_top import Line, board_top
 from bitproof.hw.synth.constraints import constraints
@@ -17,6 +18,7 @@ from bitproof.hw.synth.patches import (
     PATCHES,
     patched,
     with_memory_for_fifos,
+    with_registers_behind_memories,
     without_empty_slices,
     without_net_types,
 )
@@ -44,8 +46,8 @@ def fpga_of(board: str) -> OpenFpga:
 
 
 @pytest.mark.parametrize("file", list(PATCHES))
-def test_every_patch_applies_to_finns_library_once(file: str) -> None:
-    text = (library() / PATHS[file]).read_text()
+def test_every_patch_applies_to_the_sources_once(file: str) -> None:
+    text = (library() / PATHS[file] if file in PATHS else FOLDER / file).read_text()
     changed = patched(file, text)
     assert changed != text
     with pytest.raises(StageError, match=rf"^{file} holds .* 0 times, expected once. It is patched for open FPGAs "):
@@ -72,6 +74,12 @@ def test_deep_fifos_take_memory_and_shallow_ones_registers() -> None:
 def test_the_scope_of_a_stage_is_taken_by_a_shift() -> None:
     text = "a < p.ptr[M-1:SN+1] < 2**stage - SCOPE_REDUCE;"
     assert without_empty_slices("thresholding.sv", text) == "a < (p.ptr[M-1:0] >> (SN+1)) < 2**stage - SCOPE_REDUCE;"
+
+
+def test_a_matrix_unit_has_a_stage_more_behind_its_memories() -> None:
+    changed = with_registers_behind_memories("matrix_unit.sv", (FOLDER / "matrix_unit.sv").read_text())
+    assert "STAGES = 3 + $clog2(SIMD);" in changed
+    assert changed.count("late_codes") == changed.count("late_weights") == 3
 
 
 def test_a_file_without_patches_stays_as_it_is() -> None:
