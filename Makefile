@@ -7,7 +7,7 @@ RUN = $(BITPROOF) run $(CONFIG) --runs $(RUNS)
 .DEFAULT_GOAL := help
 .PHONY: help setup doctor pipeline data train-float train export integer onnx-int8 finn rtl firmware parity report verify \
         import lint explain calibrate bench-estimators bench-calibration bench-onnx-web bench-integer bench-mcu bench-onnx bench-onnx-versions \
-        bench-runtime-image bench-rtl-modules test test-fast soak check format clean
+        bench-runtime-image bench-rtl-modules bench-bitstream test test-fast soak check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,6 +94,9 @@ bench-mcu: setup ## count instructions, flash and RAM of generated C in QEMU (10
 
 bench-rtl-modules: setup ## synthesize our SystemVerilog modules with Yosys and count their cells (needs bitproof[synth]; 10 minutes)
 	@.venv/bin/python -m benchmarks.rtl_modules
+
+bench-bitstream: setup ## build bitstreams for open FPGAs and measure them (an hour; needs bitproof[synth])
+	@.venv/bin/python -m benchmarks.bitstream
 
 bench-integer: setup ## measure lowering, proofs, interpreter and imports (8 minutes)
 	@.venv/bin/python -m benchmarks.integer

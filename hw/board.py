@@ -37,7 +37,8 @@ class OpenFpga(Record):
         package: its package; empty: part of *device*.
         speed: its speed grade; empty: part of *device*.
         idcode: what the bitstream names as its device.
-        bitstream_bytes: size of the file that the packer writes.
+        bitstream_bytes: size of the file that the packer writes if the design has no block memories.
+        memory_bytes: what each block memory with contents adds to it; 0: not checked.
         crystal_hz: frequency of the clock on the board.
         clock_hz: frequency that a PLL makes of it, for the design; the constraint of place and route.
         baud: of the serial line, which is the board's USB port.
@@ -51,6 +52,7 @@ class OpenFpga(Record):
     speed: str = ""
     idcode: str
     bitstream_bytes: int = Field(ge=1)
+    memory_bytes: int = Field(0, ge=0)
     crystal_hz: int = Field(ge=1)
     clock_hz: int = Field(ge=1)
     baud: int = Field(ge=1)

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal, get_args
 from pydantic import ValidationError
 
 from bitproof.hw.synth import netlist
-from bitproof.hw.synth.netlist import FOR_ROUTING, NetlistDescription, open_fpga_of, read_netlist
+from bitproof.hw.synth.netlist import FOR_ROUTING, open_fpga_of, read_netlist
 from bitproof.hw.synth.pack import pack
 from bitproof.hw.synth.place import ROUTERS, Routed, place_and_route
 from bitproof.pipeline import Artifact, ConfigError, InputError, Stage, StageContext, StageError
@@ -108,7 +108,7 @@ class BuildBitstream(Stage):
                 break
         best = max(tried, key=lambda routed: routed.fmax_mhz)
         if self.timing == "met":
-            require_timing(best, len(tried), description)
+            require_timing(best, len(tried), description.board)
         made = pack(fpga, needed_by=needed_by, folder=ctx.scratch / f"seed{best.seed}", log=ctx.scratch / "pack.log")
         shutil.copyfile(made, ctx.workdir / made.name)
         shutil.copyfile(source.path / netlist.FILE, ctx.workdir / netlist.FILE)
@@ -125,7 +125,7 @@ class BuildBitstream(Stage):
         return {tool.name: tool.version() or "unknown" for tool in (ROUTERS[fpga.family].tool,)}
 
 
-def require_timing(best: Routed, tried: int, description: NetlistDescription) -> None:
+def require_timing(best: Routed, tried: int, board: str) -> None:
     """Check that the design runs at the frequency of its clock.
 
     Raises:
@@ -133,7 +133,7 @@ def require_timing(best: Routed, tried: int, description: NetlistDescription) ->
     """
     if not best.meets_timing:
         raise StageError(
-            f"the design for {description.board} runs at {best.fmax_mhz:g} MHz at most, its clock has "
+            f"the design for {board} runs at {best.fmax_mhz:g} MHz at most, its clock has "
             f"{best.wanted_mhz:g} MHz ({tried} seeds tried); the slowest path runs through {best.slowest_layer}, from "
             f"{best.slowest_from} to {best.slowest_to}. Try more seeds (finn{{seeds=...}}), fewer frames per second, "
             "or take the bitstream as it is (finn{timing=any})"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from bitproof.hw.board import OpenFpga, Pin
+from bitproof.hw.board import OpenFpga
 
 
 def constraints(fpga: OpenFpga) -> str:
     """Return the file of constraints that nextpnr reads for *fpga*: LPF for ECP5, CST for Gowin."""
-    return _lpf(fpga) if fpga.family == "ecp5" else _cst(fpga.pins)
+    return _lpf(fpga) if fpga.family == "ecp5" else _cst(fpga)
 
 
 def _lpf(fpga: OpenFpga) -> str:
@@ -19,9 +17,9 @@ def _lpf(fpga: OpenFpga) -> str:
     return "\n".join([*lines, f'FREQUENCY PORT "clock" {fpga.crystal_hz / 1e6:.6f} MHZ;', ""])
 
 
-def _cst(pins: Mapping[str, Pin]) -> str:
+def _cst(fpga: OpenFpga) -> str:
     """Return the constraints of Gowin; the frequency is an argument of nextpnr."""
     lines = []
-    for port, pin in pins.items():
+    for port, pin in fpga.pins.items():
         lines += [f'IO_LOC "{port}" {pin.site};', f'IO_PORT "{port}" {pin.settings};']
     return "\n".join([*lines, ""])

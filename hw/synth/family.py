@@ -13,7 +13,8 @@ from bitproof.pipeline import StageError, ToolMissingError
 MODELS = Path(__file__).parent / "models"
 """Our models of the cells that Yosys has none for."""
 MODULE = re.compile(
-    r"^(?P<attributes>\(\*[^\n]*\*\)\s*)?(?P<text>module +\\?(?P<name>[\w$]+).*?^endmodule)", re.MULTILINE | re.DOTALL
+    r"^(?P<attributes>\(\*[^\n]*\*\)\s*)?(?P<text>module +\\?(?P<name>[\w$]+).*?^[ \t]*endmodule)",
+    re.MULTILINE | re.DOTALL,
 )
 TIMING = re.compile(r"^\s*specify\b.*?\bendspecify\b", re.MULTILINE | re.DOTALL)
 COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)

@@ -15,7 +15,8 @@ from bitproof.hw.synth.board_top import SILENCE_S
 from bitproof.hw.synth.executor import packed
 from bitproof.hw.synth.frames import HEADER_BYTES, STATUSES, FrameError, image_frame, reply_bytes, reply_of
 from bitproof.hw.synth.netlist import NetlistDescription
-from bitproof.pipeline import Codes, InputError, StageError
+from bitproof.hw.synth.tools import INSTALL
+from bitproof.pipeline import Codes, InputError, StageError, ToolMissingError
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +37,35 @@ class Port(Protocol):
     def reset_input_buffer(self) -> None:
         """Drop what has come."""
         ...
+
+
+class OpenPort(Port, Protocol):
+    """A port that is closed when it is not needed any more."""
+
+    def close(self) -> None:
+        """Close it."""
+        ...
+
+
+def open_port(name: str, baud: int, *, timeout_s: float) -> OpenPort:
+    """Open the serial port *name*, such as ``/dev/ttyUSB0``; a read gives up after *timeout_s* seconds.
+
+    Raises:
+        ToolMissingError: pyserial is not installed.
+        InputError: the port is not there, or may not be opened.
+    """
+    try:
+        import serial
+    except ImportError as error:
+        raise ToolMissingError("pyserial", needed_by="bitproof board", install=INSTALL) from error
+    try:
+        opened: OpenPort = serial.Serial(name, baudrate=baud, timeout=timeout_s, write_timeout=timeout_s)
+    except (serial.SerialException, ValueError) as error:
+        raise InputError(
+            f"the serial port {name} cannot be opened: {error}. Name one that is there "
+            "(python -m serial.tools.list_ports) and that this user may use (on Debian: group dialout)"
+        ) from error
+    return opened
 
 
 class BoardExecutor:

@@ -1,7 +1,7 @@
 """The bitstream of a routed design, and its check: unpacked again, its size, and the device that it names.
 
-A bitstream of ECP5 that is unpacked gives settings that have to make the same bitstream, and holds the lookup tables of
-the routed design. That of Gowin gives a netlist, whose lookup tables are looked for.
+A bitstream of ECP5 that is unpacked gives settings that have to make the same bitstream, and hold the lookup tables and
+the block memories of the routed design. One of Gowin has to be unpacked without an error; what comes is not compared.
 """
 
 from __future__ import annotations
@@ -39,28 +39,30 @@ def pack(fpga: OpenFpga, *, needed_by: str, folder: Path, log: Path) -> Path:
 
     if fpga.family == "ecp5":
         run(ECPPACK, routed, made)
-        require_bitstream((folder / made).read_bytes(), fpga)
+        settings = (folder / routed).read_text()
+        require_bitstream((folder / made).read_bytes(), fpga, len(memories_of(settings)))
         run(ECPUNPACK, made, UNPACKED)
-        require_tables((folder / routed).read_text(), (folder / UNPACKED).read_text())
+        require_contents(settings, (folder / UNPACKED).read_text())
         run(ECPPACK, UNPACKED, REPACKED)
         if (folder / REPACKED).read_bytes() != (folder / made).read_bytes():
             raise StageError("the bitstream that was unpacked and packed again is another one")
     else:
         run(GOWIN_PACK, "-d", GOWIN_DEVICE, "-o", made, routed)
-        require_bitstream((folder / made).read_bytes(), fpga)
+        require_bitstream((folder / made).read_bytes(), fpga, 0)
         run(GOWIN_UNPACK, "-d", GOWIN_DEVICE, "-o", UNPACKED, made)
     return folder / made
 
 
-def require_bitstream(content: bytes, fpga: OpenFpga) -> None:
-    """Check size and device of a bitstream.
+def require_bitstream(content: bytes, fpga: OpenFpga, memories: int) -> None:
+    """Check size and device of a bitstream that fills so many block *memories*.
 
     Raises:
         StageError: they are others.
     """
-    if len(content) != fpga.bitstream_bytes:
+    wanted = fpga.bitstream_bytes + memories * fpga.memory_bytes
+    if len(content) < wanted or (fpga.memory_bytes and len(content) != wanted):
         raise StageError(
-            f"the bitstream has {len(content)} bytes; one of {fpga.device} has {fpga.bitstream_bytes}. The packer is "
+            f"the bitstream has {len(content)} bytes; one of {fpga.device} has {wanted} here. The packer is "
             "of another version than the board's file (hw/boards) was written for"
         )
     named = idcode_of(content) if fpga.family == "ecp5" else gowin_idcode_of(content.decode())
@@ -92,12 +94,16 @@ def gowin_idcode_of(text: str) -> int:
     raise StageError("the bitstream names no device")
 
 
-def require_tables(routed: str, unpacked: str) -> None:
-    """Check that the settings *unpacked* from a bitstream of ECP5 hold the lookup tables of the *routed* ones.
+def require_contents(routed: str, unpacked: str) -> None:
+    """Check that the settings *unpacked* from a bitstream of ECP5 hold the tables and memories of the *routed* ones.
 
     Raises:
-        StageError: one differs; the message names its tile.
+        StageError: one differs; the message names its place.
     """
+    stored, packed = memories_of(routed), memories_of(unpacked)
+    for name in sorted(stored.keys() | packed.keys()):
+        if stored.get(name) != packed.get(name):
+            raise StageError(f"the bitstream holds another content of the block memory {name} than the routed design")
     wanted, found = tables_of(routed), tables_of(unpacked)
     for place in sorted(wanted.keys() | found.keys()):
         if wanted.get(place, EMPTY_TABLE) != found.get(place, EMPTY_TABLE):
@@ -105,6 +111,19 @@ def require_tables(routed: str, unpacked: str) -> None:
                 f"the bitstream has {found.get(place, EMPTY_TABLE)} in the table {place}; the routed design has "
                 f"{wanted.get(place, EMPTY_TABLE)}"
             )
+
+
+def memories_of(settings: str) -> dict[str, tuple[str, ...]]:
+    """Return the contents of block memories in *settings*, lines of words by name."""
+    found: dict[str, list[str]] = {}
+    section = ""
+    for line in settings.splitlines():
+        if line.startswith("."):
+            section = line if line.startswith(".bram_init") else ""
+            found.update({section: []} if section else {})
+        elif section and line:
+            found[section].append(line)
+    return {name: tuple(lines) for name, lines in found.items()}
 
 
 def tables_of(settings: str) -> dict[str, str]:

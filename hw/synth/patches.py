@@ -89,10 +89,41 @@ _LATE = """\
     logic [PE-1:0][ACC_BITS-1:0] sums;
 """
 
+
+def with_registers_behind_thresholds(file: str, text: str) -> str:
+    """Return the thresholding unit *text* with a register more between its memories and its comparisons.
+
+    What goes along with a threshold through the stage waits for it, and the queue of results has a place more for each
+    stage, so that all that is under way still fits when the consumer stalls.
+    """
+    why = "the block memories of ECP5 are too slow for a comparison within the same cycle"
+    for old, new in (
+        ("MAX_PENDING = (DEEP_PIPELINE+1)*M + 3;", "MAX_PENDING = (DEEP_PIPELINE+2)*M + 3;"),
+        ("\t\t\tval_t  Thresh;\t// Read-out register\n", "\t\t\tval_t  Thresh, ThreshRead;\n"),
+        ("\t\t\t\t\t\tThresh <= Threshs[addr];\n", _LATE_THRESHOLD),
+        ("\t\t\tpipe_t  P = '{ op: NOP, default: 'x };\n", _EARLY_STATE),
+        ("\t\t\t\t\tP <= p;\n", "\t\t\t\t\tEarly <= p;\n\t\t\t\t\tP <= Early;\n"),
+        ("\t\t\t\t\tReval <= (p.op", "\t\t\t\t\tReval <= EarlyReval;\n\t\t\t\t\tEarlyReval <= (p.op"),
+        ("\t\t\t\t\tScope <= (SCOPE", "\t\t\t\t\tScope <= EarlyScope;\n\t\t\t\t\tEarlyScope <= (SCOPE"),
+        ("\t\t\t\t\tP <= '{ op: NOP, default: 'x };\n", _EARLY_RESET),
+    ):
+        text = _replaced(file, text, old, new, why)
+    return text
+
+
+_LATE_THRESHOLD = "\t\t\t\t\t\tThreshRead <= Threshs[addr];\n\t\t\t\t\t\tThresh <= ThreshRead;\n"
+_EARLY_STATE = """\
+\t\t\tpipe_t  Early = '{ op: NOP, default: 'x };
+\t\t\tlogic  EarlyReval = 'x;
+\t\t\tlogic  EarlyScope = 'x;
+\t\t\tpipe_t  P = '{ op: NOP, default: 'x };
+"""
+_EARLY_RESET = "\t\t\t\t\tP <= '{ op: NOP, default: 'x };\n\t\t\t\t\tEarly <= '{ op: NOP, default: 'x };\n"
+
 PATCHES: Mapping[str, tuple[Callable[[str, str], str], ...]] = {
     "fifo.sv": (without_net_types, with_memory_for_fifos),
     "vpc.sv": (without_net_types,),
-    "thresholding.sv": (without_empty_slices,),
+    "thresholding.sv": (without_empty_slices, with_registers_behind_thresholds),
     "matrix_unit.sv": (with_registers_behind_memories,),
 }
 """By the name of the file, in their order."""

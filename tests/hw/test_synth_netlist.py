@@ -1,4 +1,4 @@
-"""A small network through Yosys: its netlist equals the integer model, alone and behind the serial line of a board."""
+"""A small network through Yosys and nextpnr: equal codes of the netlist, alone and over a serial line; a bitstream."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from integer_nets import random_and_extreme_codes, random_network
 from rtl_builds import build_rtl, run_stage
 
 from bitproof.export.integer import IntegerModel, run
+from bitproof.hw.synth.bitstream import BuildBitstream, read_bitstream
 from bitproof.hw.synth.executor import NetlistExecutor
 from bitproof.hw.synth.netlist import NETWORK, SynthesizeNetlist, read_netlist
 from bitproof.hw.synth.simulated_board import SimulatedBoardExecutor
-from bitproof.hw.synth.tools import YOSYS
+from bitproof.hw.synth.tools import NEXTPNR_ECP5, YOSYS
 from bitproof.pipeline import Artifact
 
 pytestmark = [
     pytest.mark.tool,
     pytest.mark.slow,
     pytest.mark.xdist_group("open_fpga"),
-    pytest.mark.skipif(YOSYS.find() is None, reason=f"{YOSYS.name} is missing: {YOSYS.install}"),
+    *(pytest.mark.skipif(t.find() is None, reason=f"{t.name} is missing: {t.install}") for t in (YOSYS, NEXTPNR_ECP5)),
 ]
 
 
@@ -85,3 +86,13 @@ def test_the_netlist_is_the_same_when_it_is_made_again(built: Built, tmp_path: P
     assert described.layers["MVAU_rtl_0"] == "fc0"
     assert described.complete_cells["EHXPLLL"] == 1
     assert "EHXPLLL" not in described.network_cells
+
+
+def test_the_bitstream_is_checked_and_the_same_when_it_is_made_again(built: Built, tmp_path: Path) -> None:
+    made, again = (run_stage(BuildBitstream(), built.netlist, tmp_path / place) for place in ("here", "there"))
+    assert again.sha256 == made.sha256
+    described = read_bitstream(made.path)
+    assert described.chosen.meets_timing
+    assert described.chosen.cells["EHXPLLL"].used == 1
+    assert (made.path / described.file).read_bytes().find(bytes.fromhex("e200000041113043")) > 0
+    assert read_netlist(made.path) == read_netlist(built.netlist.path)

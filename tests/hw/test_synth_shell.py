@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import select
+import threading
+import tty
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +17,7 @@ from bitproof.hw.rtl.simulator import compiled_bench
 from bitproof.hw.rtl.stream import StreamLayout
 from bitproof.hw.synth.board_top import FOLDER, SHELL_SOURCES, Line, shell_parameters
 from bitproof.hw.synth.frames import STATUSES, image_frame, reply_of
-from bitproof.hw.synth.host import BoardExecutor
+from bitproof.hw.synth.host import BoardExecutor, open_port
 from bitproof.hw.synth.netlist import NetlistDescription
 from bitproof.hw.synth.simulated_board import HARNESS, SimulatedPort, simulated_board
 from bitproof.pipeline import Codes, InputError, StageError
@@ -150,10 +154,43 @@ def test_a_damaged_image_is_sent_again_and_a_dead_line_is_named(program: Path, t
         np.testing.assert_array_equal(executor(images(4)), 255 - images(4), strict=True)
         assert executor.repeated == 3
         never = BoardExecutor(Noisy(port, 1), DESCRIPTION, "board", pause=lambda _: None)
-        with pytest.raises(
-            StageError, match=r"^board: 3 attempts .*: the board says that the image came with "
-        ):
+        with pytest.raises(StageError, match=r"^board: 3 attempts .*: the board says that the image came with "):
             never(images(1))
+
+
+@contextmanager
+def terminal(port: SimulatedPort) -> Iterator[str]:
+    """Yield the name of a pseudo terminal whose other end is the board: what a serial port is to a program."""
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    stop = threading.Event()
+
+    def pump() -> None:
+        while not stop.is_set():
+            for source in select.select([master, port.from_board], [], [], 0.02)[0]:
+                target = port.to_board if source == master else master
+                os.write(target, os.read(source, 4096))
+
+    thread = threading.Thread(target=pump)
+    thread.start()
+    try:
+        yield os.ttyname(slave)
+    finally:
+        stop.set()
+        thread.join()
+        os.close(master)
+        os.close(slave)
+
+
+def test_the_host_program_talks_to_a_serial_port(program: Path, tmp_path: Path) -> None:
+    pytest.importorskip("serial", reason="pyserial is missing: pip install 'bitproof[synth]'")
+    with board(program, tmp_path) as port, terminal(port) as name:
+        with closing(open_port(name, 115200, timeout_s=120)) as opened:
+            executor = BoardExecutor(opened, DESCRIPTION, "board")
+            np.testing.assert_array_equal(executor(images(5)), 255 - images(5), strict=True)
+        assert executor.repeated == 0
+    with pytest.raises(InputError, match=r"^the serial port /dev/no-such-port cannot be opened: "):
+        open_port("/dev/no-such-port", 115200, timeout_s=1)
 
 
 def test_a_board_with_another_design_is_refused(program: Path, tmp_path: Path) -> None:
