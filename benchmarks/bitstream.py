@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.lab.integer_page import fill, table
 from benchmarks.mcu import WORKS as NETWORKS
 from benchmarks.results import Row, write_results
 from bitproof.export.integer import IntegerModel, run, save
@@ -34,6 +35,11 @@ from bitproof.pipeline.artifact import digest_of
 from bitproof.pipeline.stage import execute
 
 COMMAND = "make bench-bitstream"
+PAGE = Path(__file__).parents[1] / "docs" / "deploy-open-fpga.md"
+HEADINGS = (
+    *("work", "fmax_mhz (best)", "fmax_mhz (median)", "logic", "registers", "memories", "multipliers"),
+    *("build", "netlist_differing", "uart_differing"),
+)
 FOLDER = Path("runs/bench-bitstream")
 SEEDS = 3
 SAMPLES, IMAGES = 200, 2
@@ -167,6 +173,13 @@ def main() -> None:
         if kept.is_file():
             rows += [Row(**entry) for entry in json.loads(kept.read_text())]
     write_results("bitstream", rows, command=COMMAND, distributions=DISTRIBUTIONS)
+    fill(PAGE, "figures", table(HEADINGS, [_line(name, rows) for name in dict.fromkeys(r.work for r in rows)]), COMMAND)
+
+
+def _line(work: str, rows: list[Row]) -> list[str]:
+    """Return the line of *work* in the table of the page; its columns are metrics."""
+    values = {row.metric: row.ours for row in rows if row.work == work}
+    return [work, *("" if values.get(metric) is None else f"{values[metric]:.4g}" for metric in HEADINGS[1:])]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,9 @@ from bitproof.hw.synth.bitstream import BuildBitstream, require_timing
 from bitproof.hw.synth.pack import gowin_idcode_of, idcode_of, require_bitstream, require_contents
 from bitproof.hw.synth.place import Routed, routed_of
 from bitproof.pipeline import ConfigError, StageError
+from bitproof.pipeline.config_file import validate
+from bitproof.plan import RunPlan
+from bitproof.targets import check_targets
 
 LAYERS = {"MVAU_rtl_0": "fc0", "StreamingFIFO_rtl_1": "StreamingFIFO_rtl"}
 
@@ -106,3 +110,9 @@ def test_options_of_routing_are_for_open_boards() -> None:
         FinnTarget(seeds=2).require_options()
     with pytest.raises(ConfigError, match=r"^seeds = 0 is not possible; allowed: 1..20$"):
         BuildBitstream(seeds=0)
+
+
+@pytest.mark.parametrize(("board", "ends"), [("pynq-z1", ()), ("ulx3s-85f", ("bitstream",))])
+def test_the_ledger_waits_for_a_bitstream_which_no_executor_runs(board: str, ends: tuple[str, ...]) -> None:
+    content = {"name": "x", "data": {"name": "digits"}, "model": {"name": "mlp"}, "targets": [f"finn{{board={board}}}"]}
+    assert RunPlan(validate(content, file=Path("x.yaml"), check_targets=check_targets)).ends == ends

@@ -107,8 +107,10 @@ module DP16KD (
     integer row;
     initial begin
         for (row = 0; row < 1024; row = row + 1) memory[row] = INITIAL[20*row +: 18];
-        if (RESETMODE != "SYNC") begin
-            $display("DP16KD: this reset is not modelled");
+    end
+    always @(posedge CLKA or posedge CLKB) begin
+        if (RESETMODE != "SYNC" && (RSTA || RSTB)) begin
+            $display("DP16KD: a reset in the mode %s is not modelled", RESETMODE);
             $finish;
         end
     end
