@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.lab.integer_page import fill, table
-from benchmarks.lab.yosys import YOSYS, Cells, Family, cells_of
+from benchmarks.lab.yosys import Cells, Family, cells_of
 from benchmarks.results import Row, write_results
 from bitproof.export.integer import IntegerType, Interval, Threshold
 from bitproof.hw.rtl.modules import (
@@ -32,6 +32,7 @@ from bitproof.hw.rtl.modules import (
     accumulator_type,
     requantizer_of,
 )
+from bitproof.hw.synth.tools import YOSYS
 from bitproof.pipeline import Codes
 
 PAGE = Path(__file__).parents[1] / "docs" / "rtl-modules.md"

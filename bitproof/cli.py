@@ -208,6 +208,19 @@ def explain(
 
 
 @app.command()
+def board(
+    run_path: RunPath,
+    port: Annotated[str, typer.Option(help="The serial port of the board, for example /dev/ttyUSB0.")],
+    samples: Annotated[int | None, typer.Option(help="Most samples to send; default: those of the run.", min=1)] = None,
+    as_json: Json = False,
+) -> None:
+    """Send a run's images to an open FPGA that holds its bitstream, and compare the codes with the ledger."""
+    from bitproof.commands.board import compare_board
+
+    compare_board(run_path, port, samples=samples, as_json=as_json)
+
+
+@app.command()
 def lint(
     path: Annotated[Path, typer.Argument(metavar="CONFIG|MODEL.onnx", help="A configuration, or a QONNX file.")],
     targets: Annotated[

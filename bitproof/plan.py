@@ -83,6 +83,13 @@ class RunPlan:
         stages = [stage.name for target in self.targets for stage in target.stages()]
         return (*stages, *(executor.check for executor in self.executors))
 
+    @property
+    def ends(self) -> tuple[str, ...]:
+        """The stages of targets that nothing is made from and no executor runs, such as a bitstream."""
+        taken = {stage.source for stage in self.stages} | {executor.source for executor in self.executors}
+        stages = [stage.name for target in self.targets for stage in target.stages()]
+        return tuple(name for name in stages if name not in taken)
+
     def file_of(self, name: str) -> str:
         """Return the file in the run's folder that is there when the stage or check *name* has been carried out.
 

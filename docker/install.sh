@@ -33,7 +33,7 @@ python=${PYTHON:-python3}
     exit 3
 }
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-echo "installing Python packages into .venv (about 7 GB with PyTorch, some minutes)" >&2
+echo "installing Python packages into .venv (about 7.5 GB with PyTorch, some minutes)" >&2
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -c docker/constraints.txt -e ".[$extras]" >&2
 echo "$wanted" > "$stamp"
 echo "setup done" >&2

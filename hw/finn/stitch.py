@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from bitproof.hw.board import load_board
 from bitproof.hw.finn.patches import apply_patches
 from bitproof.hw.finn.process import DISTRIBUTION, run_child
 from bitproof.hw.rtl.description import FILE, TOP, RtlDescription, RtlNode
@@ -53,7 +54,7 @@ class StitchRtl(Stage):
         arguments: list[str | Path] = [
             source.path / "folded.onnx",
             ctx.workdir,
-            part,
+            load_board(str(summary["board"])).generated_for,
             str(clock_ns),
             str(self.fifo_depth),
         ]

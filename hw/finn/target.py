@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import AfterValidator, Field
 
 from bitproof.export.program.target import Target
-from bitproof.hw.board import board_names
+from bitproof.hw.board import board_names, load_board
 from bitproof.hw.finn.stitch import FIFO_DEPTHS
+from bitproof.hw.synth.bitstream import DEFAULT_SEEDS, MAX_SEEDS, Timing
+from bitproof.pipeline.errors import ConfigError
 from bitproof.pipeline.executor import Executor, ExecutorPlan, Place
 from bitproof.pipeline.stage import Stage, StagePlan
 from bitproof.pipeline.toolchain import VERILATOR
@@ -31,26 +33,65 @@ def known_board(name: str) -> str:
 
 
 class FinnTarget(Target):
-    """FINN dataflow RTL: *board*, the throughput aimed at in frames/s, and the depth of the FIFOs in words."""
+    """FINN dataflow RTL: *board*, the throughput aimed at in frames/s, and the depth of the FIFOs in words.
+
+    A board that open tools know also gets its bitstream, placed with up to *seeds* seeds (None: 3); *timing* says
+    whether one that is slower than its clock is a failure (None: it is).
+    """
 
     kind: ClassVar[str] = "finn"
 
     board: Annotated[str, AfterValidator(known_board)] = "pynq-z1"
     fps: int = Field(100_000, ge=1, le=100_000_000)
     fifo_depth: int = Field(32, ge=FIFO_DEPTHS[0], le=FIFO_DEPTHS[-1])
+    seeds: int | None = Field(None, ge=1, le=MAX_SEEDS)
+    timing: Timing | None = None
 
     def stages(self) -> tuple[StagePlan, ...]:
-        """Return FINN's graph and the stitched RTL.
+        """Return FINN's graph and the stitched RTL; for an open FPGA, its netlist and its bitstream.
 
         FIFOs are inserted when the RTL is stitched: their depth does not make the graph stale.
         """
-        return (
+        stitched = (
             StagePlan("finn", "integer", self._build, {"board": self.board, "fps": self.fps}, priority=10),
             StagePlan("rtl", "finn", self._stitch, {"fifo_depth": self.fifo_depth}, priority=10),
         )
+        if load_board(self.board).open_fpga is None:
+            return stitched
+        routing = {"seeds": self.seeds or DEFAULT_SEEDS, "timing": self.timing or "met"}
+        return (
+            *stitched,
+            StagePlan("netlist", "rtl", self._synthesize, {"board": self.board}, priority=10),
+            StagePlan("bitstream", "netlist", self._route, routing, priority=10),
+        )
+
+    def require_options(self) -> None:
+        """Refuse options of place and route for a board whose bitstream its vendor's tools make."""
+        given = [name for name in ("seeds", "timing") if getattr(self, name) is not None]
+        if given and load_board(self.board).open_fpga is None:
+            raise ConfigError(
+                f"finn{{{given[0]}={getattr(self, given[0])}}} is for boards whose bitstream open tools make; "
+                f"{self.board} is none of them. Leave it out"
+            )
 
     def executors(self) -> tuple[ExecutorPlan, ...]:
-        """Return FINN's Python execution of its graph, and the simulated RTL."""
+        """Return FINN's Python execution of its graph, the simulated RTL, and the netlist of an open FPGA."""
+        return (*self._of_rtl(), *self._of_netlist())
+
+    def _of_netlist(self) -> tuple[ExecutorPlan, ...]:
+        fpga = load_board(self.board).open_fpga
+        if fpga is None:
+            return ()
+        about = f"the netlist for {self.board}, its cells simulated by Verilator"
+        return (
+            ExecutorPlan(
+                *(f"netlist:{fpga.family}", f"netlist-{fpga.family}", "netlist", about, _simulate_netlist),
+                tools=(VERILATOR,),
+                takes_output_bias=False,
+            ),
+        )
+
+    def _of_rtl(self) -> tuple[ExecutorPlan, ...]:
         return (
             ExecutorPlan(
                 *("finn-hw", "finn-hw", "finn", "FINN's hardware layers, executed in Python", _run_graph),
@@ -88,6 +129,16 @@ class FinnTarget(Target):
 
         return StitchRtl(fifo_depth=self.fifo_depth)
 
+    def _synthesize(self) -> Stage:
+        from bitproof.hw.synth.netlist import SynthesizeNetlist
+
+        return SynthesizeNetlist(board=self.board)
+
+    def _route(self) -> Stage:
+        from bitproof.hw.synth.bitstream import BuildBitstream
+
+        return BuildBitstream(seeds=self.seeds or DEFAULT_SEEDS, timing=self.timing or "met")
+
 
 def _run_graph(place: Place) -> Executor:
     from bitproof.hw.finn import FinnExecutor
@@ -99,6 +150,12 @@ def _simulate(place: Place) -> Executor:
     from bitproof.hw.rtl.executor import RtlExecutor
 
     return RtlExecutor(place.artifact, place.workdir, place.cache)
+
+
+def _simulate_netlist(place: Place) -> Executor:
+    from bitproof.hw.synth.executor import NetlistExecutor
+
+    return NetlistExecutor(place.artifact, place.workdir, place.cache)
 
 
 def _flip(folder: Path, *, node: str, row: int, column: int) -> str:

@@ -58,19 +58,20 @@ VERILATOR_FLAGS = (
 MAKE_FLAGS = ("CFG_CXXFLAGS_PCH_I=-include", "OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1")
 
 
-def compiled_bench(sources: Mapping[str, str], *, cache: Path, workdir: Path) -> Path:
+def compiled_bench(sources: Mapping[str, str], *, cache: Path, workdir: Path, harness: Path = HARNESS) -> Path:
     """Return the program that the module ``bench`` in *sources* was compiled to, now or before.
 
     Args:
         sources: text of the Verilog files by their path, in compile order; they lie in ``rtl``.
         cache: a folder for compiled simulators.
         workdir: an existing folder for the log.
+        harness: the C++ that drives it.
 
     Raises:
         ToolMissingError: Verilator, make or g++ is not installed.
         StageError: they failed.
     """
-    sources = {**sources, "harness.cpp": HARNESS.read_text()}
+    sources = {**sources, "harness.cpp": harness.read_text()}
     folder = cache / _key(sources)
     if not _are_whole(folder, (EXECUTABLE,)):
         cache.mkdir(parents=True, exist_ok=True)

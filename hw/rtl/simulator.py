@@ -63,14 +63,14 @@ class Simulator:
     Attributes:
         executable: the program.
         units: what it can run.
-        description: of the design.
         idle_limit: in how many cycles a unit transfers at least one word, unless it is stuck.
+        description: of the design whose streams are watched; None: those of a netlist are not.
     """
 
     executable: Path
     units: tuple[Unit, ...]
-    description: RtlDescription
     idle_limit: int
+    description: RtlDescription | None = None
 
     def run(
         self, unit: Unit, stimulus: Stimulus, *, memories: Path, workdir: Path, stall_percent: int, seed: int
@@ -104,7 +104,7 @@ class Simulator:
             "idle-limit": self.idle_limit,
         }
         measured = measure_bench(self.executable, arguments, memories=memories, workdir=workdir, seed=seed)
-        if measured.stuck and unit.node is None:
+        if measured.stuck and unit.node is None and self.description is not None:
             stall = describe_stall(self.description, read_progress(self.description, measured.lines))
             raise StageError(f"{NEEDED_BY}: {measured.stuck}; {stall}")
         require_outputs(measured)
@@ -128,7 +128,7 @@ def simulator_for(description: RtlDescription, artifact: Path, *, cache: Path, w
     executable = compiled_bench(sources, cache=cache, workdir=workdir)
     # While every node works on one sample, nothing may enter or leave.
     idle_limit = START_UP_CYCLES + (len(description.nodes) + 1) * description.slowest_cycles
-    return Simulator(executable, units, description, idle_limit)
+    return Simulator(executable, units, idle_limit, description)
 
 
 def run_bench(

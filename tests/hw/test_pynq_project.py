@@ -10,7 +10,6 @@ import pytest
 from bitproof_command import bitproof
 from pynq_boards import PynqCase
 
-from benchmarks.lab.yosys import YOSYS
 from bitproof.hw.pynq.accelerator import SHELL, accelerator_module
 from bitproof.hw.pynq.bitstream import Built, bitstream_in, build_bitstream, what_is_built
 from bitproof.hw.pynq.board import bitproof_driver as driver
@@ -18,6 +17,7 @@ from bitproof.hw.pynq.check_project import check_project
 from bitproof.hw.pynq.design import BoardStream, board_names, board_stream, design_of, load_zynq_board
 from bitproof.hw.pynq.project import write_project
 from bitproof.hw.rtl.stream import StreamLayout
+from bitproof.hw.synth.tools import YOSYS
 from bitproof.pipeline import ConfigError, InputError, StageError, ToolMissingError
 from bitproof.pipeline.toolchain import TCLSH, VERILATOR, VIVADO
 

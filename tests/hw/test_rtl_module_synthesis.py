@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from module_cases import CASES
 
-from benchmarks.lab.yosys import YOSYS, cell_types_of, cells_of
+from benchmarks.lab.yosys import cell_types_of, cells_of
 from bitproof.export.integer import IntegerType
 from bitproof.hw.rtl.modules import BIPOLAR, Encoding, MatrixUnit, accumulator_type
+from bitproof.hw.synth.tools import YOSYS
 
 pytestmark = [
     pytest.mark.tool,

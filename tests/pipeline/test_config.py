@@ -67,7 +67,7 @@ def test_configuration_survives_its_record_in_the_run_folder(tmp_path: Path) -> 
         (MINIMAL.replace("[8]", "32"), "tiny.yaml: model.hidden = 32: must be a list, for example [64, 64]"),
         (
             MINIMAL.replace("onnx-int8", "'finn{board=zcu}'"),
-            "board = 'zcu': unknown board 'zcu'; known: pynq-z1, pynq-z2 (options: board, fps, ",
+            "board = 'zcu': unknown board 'zcu'; known: pynq-z1, pynq-z2, tang-nano-20k, ulx3s-85f (options: ",
         ),
         (
             MINIMAL.replace("onnx-int8", "'c{cores=cortex-m4}'"),

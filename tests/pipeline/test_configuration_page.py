@@ -20,7 +20,8 @@ from bitproof.targets import TARGETS, check_targets
 PAGE = Path(__file__).parent.parent.parent / "docs" / "configuration.md"
 TYPES = {bool: "boolean", int: "integer", float: "number", str: "text", Path: "path"}
 CORES = [*(f"cortex-m{n}" for n in range(100)), "rv32i", "rv32imc", "rv32imac", "rv64imac", "native", "host"]
-CANDIDATES = {"core": CORES, "board": [f"pynq-z{n}" for n in range(100)]}
+BOARDS = [*(f"pynq-z{n}" for n in range(100)), "tang-nano-9k", "tang-nano-20k", "ulx3s-25f", "ulx3s-85f"]
+CANDIDATES = {"core": CORES, "board": BOARDS}
 BY_VALIDATOR = {
     "name": "letters, digits, `_`, `.`, `-`; at most 100",
     "targets": "see [targets](#targets); at least one",

@@ -1,0 +1,140 @@
+"""Changes to a copy of stitched RTL, so that Yosys' SystemVerilog front end takes it and small FPGAs hold it.
+
+Each is a function from text to text, with its reason; a text that it was not written for stops the build. The RTL
+artifact itself stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from bitproof.pipeline import StageError
+
+
+def _replaced(file: str, text: str, old: str, new: str, why: str) -> str:
+    """Return *text* with *old*, which occurs exactly once, replaced by *new*.
+
+    Raises:
+        StageError: it does not occur exactly once.
+    """
+    count = text.count(old)
+    if count != 1:
+        raise StageError(
+            f"{file} holds {old.strip()!r} {count} times, expected once. It is patched for open FPGAs because {why}. "
+            "Install finn-plus==1.6.1, or adapt hw/synth/patches.py"
+        )
+    return text.replace(old, new)
+
+
+def without_net_types(file: str, text: str) -> str:
+    """Return *text* without its two settings of the default net type.
+
+    They stand within a module, where the front end does not allow them; nothing in the file needs an implicit net.
+    """
+    why = "a directive is not allowed within a module"
+    for kind in ("none", "wire"):
+        text = _replaced(file, text, f"`default_nettype {kind}\n", "\n", why)
+    return text
+
+
+def with_memory_for_fifos(file: str, text: str) -> str:
+    """Return the FIFO *text* with distributed memory where it has shift registers of more than 4 words.
+
+    AMD's FPGAs have shift registers that are read at any place; others would spend a flip-flop on every bit.
+    """
+    why = "FPGAs of Lattice and Gowin have no addressable shift registers"
+    text = _replaced(file, text, '\t\tDEPTH <= 33?                      "shift" :\n', _SHALLOW, why)
+    return _replaced(file, text, '\t\tDEPTH <=   64 && DATA_WIDTH < 12? "shift" :\n', "", why)
+
+
+_SHALLOW = '\t\tDEPTH <= 5?                       "shift" :\n'
+
+
+def without_empty_slices(file: str, text: str) -> str:
+    """Return the thresholding unit *text* without slices that are empty in its first stage.
+
+    They stand where the stage does not come to: ``ptr[M-1:M]``. The front end looks at them all the same.
+    """
+    why = "a slice from bit M-1 down to bit M is not synthesizable"
+    return _replaced(
+        *(file, text, "p.ptr[M-1:SN+1] < 2**stage - SCOPE_REDUCE"),
+        *("(p.ptr[M-1:0] >> (SN+1)) < 2**stage - SCOPE_REDUCE", why),
+    )
+
+
+def with_registers_behind_memories(file: str, text: str) -> str:
+    """Return the plain matrix unit *text* with a register more between its memories and its products.
+
+    The block memory of ECP5 takes 5.8 ns of a cycle of 10 ns to give a word, which leaves too little for a product and
+    the first level of the sums behind it.
+    """
+    why = "the block memories of ECP5 are too slow for a product within the same cycle"
+    text = _replaced(file, text, "STAGES = 2 + $clog2(SIMD);  // codes", "STAGES = 3 + $clog2(SIMD);  // codes", why)
+    text = _replaced(file, text, "    logic [PE-1:0][ACC_BITS-1:0] sums;\n", _LATE, why)
+    return _replaced(
+        *(file, text, ".codes(codes), .weights(weights[row])"),
+        *(".codes(late_codes), .weights(late_weights[row])", why),
+    )
+
+
+_LATE = """\
+    logic [SIMD-1:0][CODE_BITS-1:0] late_codes;
+    logic [PE-1:0][SIMD-1:0][WEIGHT_BITS-1:0] late_weights;
+    always_ff @(posedge ap_clk) begin
+        if (advance) begin
+            late_codes <= codes;
+            late_weights <= weights;
+        end
+    end
+    logic [PE-1:0][ACC_BITS-1:0] sums;
+"""
+
+
+def with_registers_behind_thresholds(file: str, text: str) -> str:
+    """Return the thresholding unit *text* with a register more between its memories and its comparisons.
+
+    What goes along with a threshold through the stage waits for it, and the queue of results has a place more for each
+    stage, so that all that is under way still fits when the consumer stalls.
+    """
+    why = "the block memories of ECP5 are too slow for a comparison within the same cycle"
+    for old, new in (
+        ("MAX_PENDING = (DEEP_PIPELINE+1)*M + 3;", "MAX_PENDING = (DEEP_PIPELINE+2)*M + 3;"),
+        ("\t\t\tval_t  Thresh;\t// Read-out register\n", "\t\t\tval_t  Thresh, ThreshRead;\n"),
+        ("\t\t\t\t\t\tThresh <= Threshs[addr];\n", _LATE_THRESHOLD),
+        ("\t\t\tpipe_t  P = '{ op: NOP, default: 'x };\n", _EARLY_STATE),
+        ("\t\t\t\t\tP <= p;\n", "\t\t\t\t\tEarly <= p;\n\t\t\t\t\tP <= Early;\n"),
+        ("\t\t\t\t\tReval <= (p.op", "\t\t\t\t\tReval <= EarlyReval;\n\t\t\t\t\tEarlyReval <= (p.op"),
+        ("\t\t\t\t\tScope <= (SCOPE", "\t\t\t\t\tScope <= EarlyScope;\n\t\t\t\t\tEarlyScope <= (SCOPE"),
+        ("\t\t\t\t\tP <= '{ op: NOP, default: 'x };\n", _EARLY_RESET),
+    ):
+        text = _replaced(file, text, old, new, why)
+    return text
+
+
+_LATE_THRESHOLD = "\t\t\t\t\t\tThreshRead <= Threshs[addr];\n\t\t\t\t\t\tThresh <= ThreshRead;\n"
+_EARLY_STATE = """\
+\t\t\tpipe_t  Early = '{ op: NOP, default: 'x };
+\t\t\tlogic  EarlyReval = 'x;
+\t\t\tlogic  EarlyScope = 'x;
+\t\t\tpipe_t  P = '{ op: NOP, default: 'x };
+"""
+_EARLY_RESET = "\t\t\t\t\tP <= '{ op: NOP, default: 'x };\n\t\t\t\t\tEarly <= '{ op: NOP, default: 'x };\n"
+
+PATCHES: Mapping[str, tuple[Callable[[str, str], str], ...]] = {
+    "fifo.sv": (without_net_types, with_memory_for_fifos),
+    "vpc.sv": (without_net_types,),
+    "thresholding.sv": (without_empty_slices, with_registers_behind_thresholds),
+    "matrix_unit.sv": (with_registers_behind_memories,),
+}
+"""By the name of the file, in their order."""
+
+
+def patched(file: str, text: str) -> str:
+    """Return the *text* of the RTL file *file* as Yosys is to read it.
+
+    Raises:
+        StageError: a patch does not apply.
+    """
+    for patch in PATCHES.get(file, ()):
+        text = patch(file, text)
+    return text
