@@ -19,7 +19,7 @@ BITSTREAMS: Mapping[str, str] = {"ecp5": "bitstream.bit", "gowin": "bitstream.fs
 UNPACKED, REPACKED = "unpacked", "repacked.bit"
 GOWIN_DEVICE = "GW2A-18C"
 ECP5_DEVICE = b"\xe2\x00\x00\x00"
-"""The command of a bitstream behind which its device stands (Lattice FPGA-TN-02039, table 6.3)."""
+"""The command of a bitstream behind which its device stands, VERIFY_ID."""
 GOWIN_DEVICE_COMMAND = "00000110"
 TABLE = re.compile(r"word: (SLICE\w\.K\w\.INIT) ([01]+)")
 EMPTY_TABLE = "1" * 16

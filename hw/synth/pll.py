@@ -31,11 +31,11 @@ class Limits:
 
 
 LIMITS = {
-    # Lattice FPGA-DS-02012, section 3.20 (sysCLOCK PLL timing).
+    # As ecppll of Project Trellis takes them.
     "ecp5": Limits(range(1, 129), range(1, 129), range(2, 129), (3_125_000, 400 * MHZ), (400 * MHZ, 800 * MHZ)),
-    # Gowin DS226, table 3-26 (PLL), and UG286 for the dividers.
+    # As gowin_pll of Apycula takes them for GW2AR-18 C8/I7.
     "gowin": Limits(
-        range(1, 65), range(1, 65), (2, 4, 8, 16, 32, 48, 64), (3 * MHZ, 400 * MHZ), (500 * MHZ, 1250 * MHZ)
+        range(1, 65), range(1, 65), (2, 4, 8, 16, 32, 48, 64), (3 * MHZ, 500 * MHZ), (500 * MHZ, 1250 * MHZ)
     ),
 }
 
@@ -50,7 +50,9 @@ class Dividers:
 
 
 def dividers_for(fpga: OpenFpga) -> Dividers:
-    """Return the dividers that make ``clock_hz`` of ``crystal_hz``, exactly, with the slowest oscillator.
+    """Return the dividers that make ``clock_hz`` of ``crystal_hz``, exactly.
+
+    The oscillator runs as near the middle of what it can as possible.
 
     Raises:
         ConfigError: there are none.
@@ -63,9 +65,11 @@ def dividers_for(fpga: OpenFpga) -> Dividers:
         feedback, rest = divmod(fpga.clock_hz, compared)
         if rest or feedback not in limits.feedbacks:
             continue
-        for output in limits.outputs:
-            if limits.oscillator_hz[0] <= fpga.clock_hz * output <= limits.oscillator_hz[1]:
-                return Dividers(source, feedback, output)
+        low, high = limits.oscillator_hz
+        outputs = [output for output in limits.outputs if low <= fpga.clock_hz * output <= high]
+        if outputs:
+            middle = (low + high) // 2
+            return Dividers(source, feedback, min(outputs, key=lambda output: abs(fpga.clock_hz * output - middle)))
     raise ConfigError(
         f"no PLL of {fpga.family} makes {fpga.clock_hz} Hz of {fpga.crystal_hz} Hz; choose a clock_hz that is a small "
         "fraction of crystal_hz"

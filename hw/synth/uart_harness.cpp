@@ -2,8 +2,8 @@
 //
 // Vboard +from=PIPE +to=PIPE +bit-clocks=N +quiet-clocks=N
 //
-// from, to: pipes (mkfifo) of the bytes that the host sends, and of those that it gets. bit-clocks: clock cycles of a bit
-// on the lines. quiet-clocks: time stands still when for so many cycles neither line has moved and the host sends
+// from, to: pipes (mkfifo) of the bytes that the host sends, and of those that it gets. bit-clocks: clock cycles of a
+// bit on the lines. quiet-clocks: time stands still when for so many cycles neither line has moved and the host sends
 // nothing; it goes on with the next byte. The program ends when the host closes its pipe and the lines are quiet. Then
 // what was simulated is printed as one JSON object.
 //

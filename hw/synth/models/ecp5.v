@@ -1,7 +1,7 @@
 // Models of the cells of ECP5 that Yosys ships without one, as far as its synthesis uses them.
 //
-// What is not modelled ends the simulation: another setting must not go by unseen. The memory is that of Lattice's
-// FPGA-TN-02204 (sysMEM): 1024 words of 18 bits, in bytes of 9; an address counts bits of the widest, the 16 K x 1 form.
+// What is not modelled ends the simulation: another setting must not go by unseen. The memory has 1024 words of 18 bits,
+// in bytes of 9, as Yosys' mapping (lattice/brams_map_16kd.v) fills it; an address counts bits of the 16 K x 1 form.
 module DP16KD (
     input DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9, DIA8, DIA7, DIA6, DIA5, DIA4, DIA3,
     DIA2, DIA1, DIA0,
@@ -134,7 +134,8 @@ module DP16KD (
     // Of a narrow word: the byte that it lies in, and its first bit there; a byte has 9 bits, of which it uses 8.
     wire [9:0] word_a = address_a[13:4];
     wire [4:0] first_a = DATA_WIDTH_A == 18 ? 5'd0 : (address_a[3] ? 5'd9 : 5'd0) + (DATA_WIDTH_A == 9 ? 5'd0 :
-        DATA_WIDTH_A == 4 ? {2'b0, address_a[2], 2'b0} : DATA_WIDTH_A == 2 ? {2'b0, address_a[2:1], 1'b0} : {2'b0, address_a[2:0]});
+        DATA_WIDTH_A == 4 ? {2'b0, address_a[2], 2'b0} :
+        DATA_WIDTH_A == 2 ? {2'b0, address_a[2:1], 1'b0} : {2'b0, address_a[2:0]});
     always @(posedge CLKA) begin
         if (CEA) begin
             if (RSTA) taken_a <= 18'h0;
@@ -174,7 +175,8 @@ module DP16KD (
     // Of a narrow word: the byte that it lies in, and its first bit there; a byte has 9 bits, of which it uses 8.
     wire [9:0] word_b = address_b[13:4];
     wire [4:0] first_b = DATA_WIDTH_B == 18 ? 5'd0 : (address_b[3] ? 5'd9 : 5'd0) + (DATA_WIDTH_B == 9 ? 5'd0 :
-        DATA_WIDTH_B == 4 ? {2'b0, address_b[2], 2'b0} : DATA_WIDTH_B == 2 ? {2'b0, address_b[2:1], 1'b0} : {2'b0, address_b[2:0]});
+        DATA_WIDTH_B == 4 ? {2'b0, address_b[2], 2'b0} :
+        DATA_WIDTH_B == 2 ? {2'b0, address_b[2:1], 1'b0} : {2'b0, address_b[2:0]});
     always @(posedge CLKB) begin
         if (CEB) begin
             if (RSTB) taken_b <= 18'h0;

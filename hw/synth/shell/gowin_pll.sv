@@ -4,7 +4,7 @@
 // clk     the clock
 // locked  it is good
 //
-// INPUT     1..64   divides source; the quotient is 3..400 MHz
+// INPUT     1..64   divides source; the quotient is 3..500 MHz
 // FEEDBACK  1..64   multiplies it
 // OUTPUT    2, 4, 8, 16, 32, 48, 64, 80, 96, 112 or 128; the oscillator runs at clk x OUTPUT: 500..1250 MHz
 // SOURCE            frequency of source in MHz, as text
