@@ -96,6 +96,11 @@ def board_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 
 
+def open_board_names() -> tuple[str, ...]:
+    """Return the names of the boards whose bitstream open tools make."""
+    return tuple(name for name in board_names() if load_board(name).open_fpga is not None)
+
+
 def load_board(name: str) -> Board:
     """Return the board called *name*.
 

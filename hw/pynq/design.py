@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from pydantic import Field
 
-from bitproof.hw.board import load_board
+from bitproof.hw.board import load_board, open_board_names
 from bitproof.hw.pynq.accelerator import SHELL, accelerator_module
 from bitproof.hw.rtl.description import RtlDescription, read_description
 from bitproof.hw.rtl.stream import StreamLayout
@@ -43,6 +43,11 @@ def load_zynq_board(name: str) -> ZynqBoard:
     Raises:
         ConfigError: there is none of that name.
     """
+    if name in open_board_names():
+        raise ConfigError(
+            f"board = {name!r} has no PYNQ design (those of {', '.join(board_names())}); a run makes its bitstream: "
+            "bitproof run CONFIG --until bitstream; then bitproof board RUN --port PORT compares it"
+        )
     if name not in board_names():
         raise ConfigError(f"board = {name!r} has no PYNQ design; allowed: {', '.join(board_names())}")
     return ZynqBoard.model_validate(yaml.safe_load((BOARDS / f"{name}.yaml").read_text()))

@@ -144,6 +144,8 @@ def test_another_board_has_no_design(pynq_case: PynqCase) -> None:
         assert load_zynq_board(name).ps_clock_mhz == 50
     with pytest.raises(ConfigError, match=r"^board = 'vcu118' has no PYNQ design; allowed: pynq-z1, pynq-z2$"):
         design_of(pynq_case.rtl, name="small", board="vcu118")
+    with pytest.raises(ConfigError, match=r"^board = 'ulx3s-85f' has no PYNQ design .* bitproof board RUN --port PORT"):
+        load_zynq_board("ulx3s-85f")
 
 
 def test_every_part_that_is_synthesized_changes_the_number_of_the_design(pynq_case: PynqCase, tmp_path: Path) -> None:
