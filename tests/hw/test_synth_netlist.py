@@ -62,6 +62,14 @@ def test_the_netlist_equals_the_integer_model_and_a_flipped_bit_of_a_table_does_
     assert (NetlistExecutor(broken, tmp_path, cache)(codes) != expected).any()
 
 
+def test_the_netlist_of_gowin_equals_the_integer_model(built: Built, cache: Path, tmp_path: Path) -> None:
+    netlist = run_stage(SynthesizeNetlist(board="tang-nano-20k"), built.rtl, tmp_path / "run")
+    codes = random_and_extreme_codes(built.model, 100)
+    executor = NetlistExecutor(netlist, tmp_path, cache, stall_percent=25, seed=2)
+    assert executor.name == "netlist:gowin"
+    np.testing.assert_array_equal(run(built.model, codes), executor(codes), strict=True)
+
+
 def flip_bit_of_table(path: Path, instance: str) -> None:
     """Flip the bits of the first lookup table of the products of *instance* in the netlist."""
     text = path.read_text()
