@@ -8,7 +8,7 @@ RUN = $(BITPROOF) run $(CONFIG) --runs $(RUNS)
 .DEFAULT_GOAL := help
 .PHONY: help setup doctor pipeline data train-float train export integer onnx-int8 finn rtl firmware parity report verify \
         import lint explain calibrate bitstream bundle deploy bench-estimators bench-calibration bench-onnx-web bench-integer bench-mcu bench-onnx bench-onnx-versions \
-        bench-runtime-image bench-rtl-modules bench-pynq bench-bitstream test test-fast soak check format clean
+        bench-runtime-image bench-rtl-modules bench-pynq bench-bitstream bench-fpga test test-fast soak check format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -109,6 +109,9 @@ bench-rtl-modules: setup ## synthesize our SystemVerilog modules with Yosys and 
 bench-pynq: setup ## run the PYNQ driver of the run of CONFIG under pynq 3.0.1 and 4.0.0, and as 32-bit ARM (root; 10 minutes)
 	@.venv/bin/python -m benchmarks.pynq_versions $(RUNS)/$(notdir $(basename $(CONFIG)))
 	@.venv/bin/python -m benchmarks.pynq_arm $(RUNS)/$(notdir $(basename $(CONFIG)))
+
+bench-fpga: setup ## build and simulate the RTL of whole networks (an hour)
+	@.venv/bin/python -m benchmarks.fpga
 
 bench-bitstream: setup ## build bitstreams for open FPGAs and measure them (an hour; needs bitproof[synth])
 	@.venv/bin/python -m benchmarks.bitstream

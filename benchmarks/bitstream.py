@@ -9,20 +9,18 @@ default perceptron and of the CNN of ``configs``. Cells hardly depend on them.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from benchmarks.lab.integer_page import fill, table
+from benchmarks.lab.kept_rows import add_works, drawn_codes, folder_name, kept_rows, line, zero
 from benchmarks.mcu import WORKS as NETWORKS
 from benchmarks.results import Row, write_results
-from bitproof.export.integer import IntegerModel, run, save
+from bitproof.export.integer import run, save
 from bitproof.hw.finn import BuildFinnGraph
 from bitproof.hw.finn.stitch import StitchRtl
 from bitproof.hw.synth.executor import NetlistExecutor
@@ -30,7 +28,7 @@ from bitproof.hw.synth.netlist import FOR_ROUTING, NetlistDescription, Synthesiz
 from bitproof.hw.synth.pack import pack
 from bitproof.hw.synth.place import Routed, place_and_route
 from bitproof.hw.synth.simulated_board import SimulatedBoardExecutor
-from bitproof.pipeline import Artifact, Codes, Stage
+from bitproof.pipeline import Artifact, Stage
 from bitproof.pipeline.artifact import digest_of
 from bitproof.pipeline.stage import execute
 
@@ -76,7 +74,7 @@ WORKS: Mapping[str, Work] = {
 
 def measure(name: str, work: Work, seeds: int) -> list[Row]:
     """Build *work*, place it with *seeds* seeds, and return its rows."""
-    model, folder = NETWORKS[work.network](), FOLDER / name.replace(" ", "-")
+    model, folder = NETWORKS[work.network](), FOLDER / folder_name(name)
     shutil.rmtree(folder, ignore_errors=True)
     started = time.monotonic()
     (folder / "integer").mkdir(parents=True)
@@ -92,7 +90,7 @@ def measure(name: str, work: Work, seeds: int) -> list[Row]:
     description = read_netlist(artifact.path)
     synthesized_s = time.monotonic() - started
     routed, routed_s = _route(artifact, description, folder, seeds)
-    drawn = _drawn(model, SAMPLES)
+    drawn = drawn_codes(model, SAMPLES)
     cache, workdir = folder / "cache", folder / "work"
     workdir.mkdir()
     expected = run(model, drawn)
@@ -103,8 +101,8 @@ def measure(name: str, work: Work, seeds: int) -> list[Row]:
         *_speed(name, routed),
         *_cells(name, description, routed),
         Row(name, "build", "min", (synthesized_s + min(routed_s)) / 60, note="from the integer model, one seed"),
-        _zero(name, "netlist_differing", alone, f"codes of {SAMPLES} drawn images"),
-        _zero(name, "uart_differing", behind_uart, f"codes of {IMAGES} images, bit by bit over the serial line"),
+        zero(name, "netlist_differing", alone, f"codes of {SAMPLES} drawn images"),
+        zero(name, "uart_differing", behind_uart, f"codes of {IMAGES} images, bit by bit over the serial line"),
     ]
 
 
@@ -147,39 +145,16 @@ def _cells(name: str, description: NetlistDescription, routed: list[Routed]) -> 
     return rows
 
 
-def _zero(name: str, metric: str, count: int, note: str) -> Row:
-    return Row(name, metric, "codes", float(count), goal="0", met=count == 0, note=note)
-
-
-def _drawn(model: IntegerModel, samples: int) -> Codes:
-    codes = model.allowed_codes
-    drawn = np.random.default_rng(0).integers(0, len(codes) - 1, (samples, model.inputs), endpoint=True)
-    drawn[0], drawn[1] = 0, len(codes) - 1
-    return codes[0] + codes.step * drawn
-
-
 def main() -> None:
     """Measure the works that are named, or all, and write the rows of all that were measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("works", nargs="*", choices=[[], *WORKS], metavar="WORK")
+    add_works(parser, WORKS)
     given = parser.parse_args()
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
-    for name, work in WORKS.items():
-        kept = FOLDER / f"{name.replace(' ', '-')}.json"
-        if name in given.works or (not given.works and not kept.is_file()):
-            kept.write_text(json.dumps([asdict(row) for row in measure(name, work, given.seeds)], indent=1) + "\n")
-        if kept.is_file():
-            rows += [Row(**entry) for entry in json.loads(kept.read_text())]
+    rows = kept_rows(FOLDER, WORKS, given.works, lambda name: measure(name, WORKS[name], given.seeds))
     write_results("bitstream", rows, command=COMMAND, distributions=DISTRIBUTIONS)
-    fill(PAGE, "figures", table(HEADINGS, [_line(name, rows) for name in dict.fromkeys(r.work for r in rows)]), COMMAND)
-
-
-def _line(work: str, rows: list[Row]) -> list[str]:
-    """Return the line of *work* in the table of the page; its columns are metrics."""
-    values = {row.metric: row.ours for row in rows if row.work == work}
-    return [work, *("" if values.get(metric) is None else f"{values[metric]:.4g}" for metric in HEADINGS[1:])]
+    lines = [line(name, rows, HEADINGS[1:]) for name in dict.fromkeys(row.work for row in rows)]
+    fill(PAGE, "figures", table(HEADINGS, lines), COMMAND)
 
 
 if __name__ == "__main__":

@@ -162,7 +162,9 @@ def _mlp(weight_bits: int, act_bits: int) -> IntegerModel:
     return chain.model("mlp")
 
 
-def _whole(subject: Subject) -> Callable[[], IntegerModel]:
+def whole(subject: Subject) -> Callable[[], IntegerModel]:
+    """Return what lowers *subject*, initialized."""
+
     def lowered() -> IntegerModel:
         with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of exporters about their own insides
@@ -174,9 +176,9 @@ def _whole(subject: Subject) -> Callable[[], IntegerModel]:
     return lowered
 
 
-def _of_8_bits(subject: Subject) -> Subject:
-    """Return *subject* with weights and activations of 8 bits."""
-    options = {**subject.model.model_dump(), "weight_bits": 8, "act_bits": 8}
+def of_bits(subject: Subject, bits: int) -> Subject:
+    """Return *subject* with weights and activations of *bits* bits."""
+    options = {**subject.model.model_dump(), "weight_bits": bits, "act_bits": bits}
     return replace(subject, model=ModelConfig.model_validate(options))
 
 
@@ -188,8 +190,8 @@ ONE_BIT: Mapping[str, tuple[int, int]] = {"w1a1": (1, 1), "w1a2": (1, 2)}
 """Codes of one bit are packed and ones are counted; of two bits they stay bytes."""
 WORKS: dict[tuple[str, str], Callable[[], IntegerModel]] = {
     **{(name, kind): partial(make, *bits) for name, make in DRAWN.items() for kind, bits in KINDS.items()},
-    ("cnn w8w2a4", "own"): _whole(ONNX_WORKS["cnn w8w2a4"].subject),
-    ("mlp w2a4 (default)", "own"): _whole(ONNX_WORKS["mlp w2a4 (default)"].subject),
+    ("cnn w8w2a4", "own"): whole(ONNX_WORKS["cnn w8w2a4"].subject),
+    ("mlp w2a4 (default)", "own"): whole(ONNX_WORKS["mlp w2a4 (default)"].subject),
     **{
         (f"{LAYER}, {core}", kind): partial(_layer, *KINDS[kind])
         for core in WITHOUT_DSP
@@ -200,8 +202,8 @@ WORKS: dict[tuple[str, str], Callable[[], IntegerModel]] = {
         for core in ("cortex-m4", "cortex-m3")
         for kind, bits in ONE_BIT.items()
     },
-    **{(f"{name} w4a4", "w4"): _whole(WHOLE[name]) for name in ("resnet8", "ds-cnn", "mobilenet-v1")},
-    **{(f"{name} w8a8", "w8"): _whole(_of_8_bits(WHOLE[name])) for name in TINY},
+    **{(f"{name} w4a4", "w4"): whole(WHOLE[name]) for name in ("resnet8", "ds-cnn", "mobilenet-v1")},
+    **{(f"{name} w8a8", "w8"): whole(of_bits(WHOLE[name], 8)) for name in TINY},
 }
 PORTED = tuple((name, kind) for name in ("small cnn", "mlp 784-64-32-10") for kind in KINDS)
 """What is measured on every core."""
