@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,8 +32,13 @@ def kept_rows(
         if name in named or (not named and not kept.is_file()):
             kept.write_text(json.dumps([asdict(row) for row in measure(name)], indent=1) + "\n")
         if kept.is_file():
-            rows += [Row(**entry) for entry in json.loads(kept.read_text())]
+            rows += [_row(entry) for entry in json.loads(kept.read_text())]
     return rows
+
+
+def _row(entry: dict[str, Any]) -> Row:
+    spread = entry["ours_spread"]
+    return Row(**{**entry, "ours_spread": tuple(spread) if isinstance(spread, list) else spread})
 
 
 def folder_name(work: str) -> str:

@@ -1,7 +1,7 @@
 // Models of the cells of ECP5 that Yosys ships without one, as far as its synthesis uses them.
 //
-// What is not modelled ends the simulation: another setting must not go by unseen. The memory has 1024 words of 18 bits,
-// in bytes of 9, as Yosys' mapping (lattice/brams_map_16kd.v) fills it; an address counts bits of the 16 K x 1 form.
+// What is not modelled ends the simulation: another setting must not go by unseen. The memory has 1024 words of 18
+// bits, in bytes of 9, as Yosys' mapping (lattice/brams_map_16kd.v) fills it; an address counts bits of 16 K x 1.
 module DP16KD (
     input DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9, DIA8, DIA7, DIA6, DIA5, DIA4, DIA3,
     DIA2, DIA1, DIA0,
@@ -115,12 +115,20 @@ module DP16KD (
         end
     end
 
-    wire [13:0] address_a = {ADA13, ADA12, ADA11, ADA10, ADA9, ADA8, ADA7, ADA6, ADA5, ADA4, ADA3, ADA2, ADA1, ADA0};
+    // With 36 bits there is one port to write, A, and one to read, B: the data pins of both are one word of 36 bits,
+    // the upper half on B, which lies in two words of the memory. The lowest address pins are byte enables then.
+    localparam WIDE_WRITE = DATA_WIDTH_A == 36;
+    localparam WIDE_READ = DATA_WIDTH_B == 36;
+    reg [17:0] upper = 18'h0;
+
+    // Port A.
+    wire [13:0] address_a = {ADA13, ADA12, ADA11, ADA10, ADA9, ADA8, ADA7, ADA6, ADA5, ADA4, ADA3, ADA2, ADA1,
+        ADA0};
     wire [17:0] given_a = {DIA17, DIA16, DIA15, DIA14, DIA13, DIA12, DIA11, DIA10, DIA9, DIA8, DIA7, DIA6, DIA5,
-    DIA4, DIA3, DIA2, DIA1, DIA0};
+        DIA4, DIA3, DIA2, DIA1, DIA0};
     reg [17:0] taken_a = 18'h0;
     assign {DOA17, DOA16, DOA15, DOA14, DOA13, DOA12, DOA11, DOA10, DOA9, DOA8, DOA7, DOA6, DOA5, DOA4, DOA3,
-    DOA2, DOA1, DOA0} = taken_a;
+        DOA2, DOA1, DOA0} = WIDE_READ ? taken_b : taken_a;
     initial begin
         if (REGMODE_A != "NOREG" || CSDECODE_A != "0b000" || CLKAMUX != "CLKA") begin
             $display("DP16KD: this setting of port A is not modelled");
@@ -130,38 +138,44 @@ module DP16KD (
             $display("DP16KD: this way of writing on port A is not modelled");
             $finish;
         end
+        case (DATA_WIDTH_A)
+            1, 2, 4, 9, 18, 36: ;
+            default: begin
+                $display("DP16KD: %0d bits on port A are not modelled", DATA_WIDTH_A);
+                $finish;
+            end
+        endcase
     end
-    // Of a narrow word: the byte that it lies in, and its first bit there; a byte has 9 bits, of which it uses 8.
-    wire [9:0] word_a = address_a[13:4];
-    wire [4:0] first_a = DATA_WIDTH_A == 18 ? 5'd0 : (address_a[3] ? 5'd9 : 5'd0) + (DATA_WIDTH_A == 9 ? 5'd0 :
+    // A narrow word begins at a bit of its byte of 9 bits, of which words of 1, 2 and 4 bits use 8.
+    wire [9:0] word_a = WIDE_WRITE ? {address_a[13:5], 1'b0} : address_a[13:4];
+    wire [4:0] first_a = DATA_WIDTH_A >= 18 ? 5'd0 : (address_a[3] ? 5'd9 : 5'd0) + (DATA_WIDTH_A == 9 ? 5'd0 :
         DATA_WIDTH_A == 4 ? {2'b0, address_a[2], 2'b0} :
         DATA_WIDTH_A == 2 ? {2'b0, address_a[2:1], 1'b0} : {2'b0, address_a[2:0]});
+    wire [17:0] ones_a = DATA_WIDTH_A >= 18 ? 18'h3FFFF : (18'd1 << DATA_WIDTH_A) - 18'd1;
+    wire [17:0] mask_a = DATA_WIDTH_A >= 18 ? {{9{address_a[1]}}, {9{address_a[0]}}} : ones_a << first_a;
+    wire [17:0] placed_a = given_a << first_a;
+    integer bit_a;
     always @(posedge CLKA) begin
         if (CEA) begin
             if (RSTA) taken_a <= 18'h0;
-            else if (!WEA || WRITEMODE_A == "READBEFOREWRITE")
-                taken_a <= (memory[word_a] >> first_a) & ((19'd1 << DATA_WIDTH_A) - 1);
-            if (WEA && DATA_WIDTH_A == 18) begin
-                if (address_a[0]) memory[word_a][8:0] <= given_a[8:0];
-                if (address_a[1]) memory[word_a][17:9] <= given_a[17:9];
-            end else if (WEA && DATA_WIDTH_A == 9) begin
-                memory[word_a][first_a +: 9] <= given_a[8:0];
-            end else if (WEA && DATA_WIDTH_A == 4) begin
-                memory[word_a][first_a +: 4] <= given_a[3:0];
-            end else if (WEA && DATA_WIDTH_A == 2) begin
-                memory[word_a][first_a +: 2] <= given_a[1:0];
-            end else if (WEA) begin
-                memory[word_a][first_a] <= given_a[0];
+            else if (!WEA || WRITEMODE_A == "READBEFOREWRITE") taken_a <= (memory[word_a] >> first_a) & ones_a;
+            for (bit_a = 0; bit_a < 18; bit_a = bit_a + 1) begin
+                if (WEA && mask_a[bit_a]) memory[word_a][bit_a] <= placed_a[bit_a];
+                if (WEA && WIDE_WRITE && address_a[bit_a < 9 ? 2 : 3]) begin
+                    memory[word_a + 10'd1][bit_a] <= given_b[bit_a];
+                end
             end
         end
     end
 
-    wire [13:0] address_b = {ADB13, ADB12, ADB11, ADB10, ADB9, ADB8, ADB7, ADB6, ADB5, ADB4, ADB3, ADB2, ADB1, ADB0};
+    // Port B.
+    wire [13:0] address_b = {ADB13, ADB12, ADB11, ADB10, ADB9, ADB8, ADB7, ADB6, ADB5, ADB4, ADB3, ADB2, ADB1,
+        ADB0};
     wire [17:0] given_b = {DIB17, DIB16, DIB15, DIB14, DIB13, DIB12, DIB11, DIB10, DIB9, DIB8, DIB7, DIB6, DIB5,
-    DIB4, DIB3, DIB2, DIB1, DIB0};
+        DIB4, DIB3, DIB2, DIB1, DIB0};
     reg [17:0] taken_b = 18'h0;
     assign {DOB17, DOB16, DOB15, DOB14, DOB13, DOB12, DOB11, DOB10, DOB9, DOB8, DOB7, DOB6, DOB5, DOB4, DOB3,
-    DOB2, DOB1, DOB0} = taken_b;
+        DOB2, DOB1, DOB0} = WIDE_READ ? upper : taken_b;
     initial begin
         if (REGMODE_B != "NOREG" || CSDECODE_B != "0b000" || CLKBMUX != "CLKB") begin
             $display("DP16KD: this setting of port B is not modelled");
@@ -171,32 +185,33 @@ module DP16KD (
             $display("DP16KD: this way of writing on port B is not modelled");
             $finish;
         end
+        case (DATA_WIDTH_B)
+            1, 2, 4, 9, 18, 36: ;
+            default: begin
+                $display("DP16KD: %0d bits on port B are not modelled", DATA_WIDTH_B);
+                $finish;
+            end
+        endcase
     end
-    // Of a narrow word: the byte that it lies in, and its first bit there; a byte has 9 bits, of which it uses 8.
-    wire [9:0] word_b = address_b[13:4];
-    wire [4:0] first_b = DATA_WIDTH_B == 18 ? 5'd0 : (address_b[3] ? 5'd9 : 5'd0) + (DATA_WIDTH_B == 9 ? 5'd0 :
+    // A narrow word begins at a bit of its byte of 9 bits, of which words of 1, 2 and 4 bits use 8.
+    wire [9:0] word_b = WIDE_READ ? {address_b[13:5], 1'b0} : address_b[13:4];
+    wire [4:0] first_b = DATA_WIDTH_B >= 18 ? 5'd0 : (address_b[3] ? 5'd9 : 5'd0) + (DATA_WIDTH_B == 9 ? 5'd0 :
         DATA_WIDTH_B == 4 ? {2'b0, address_b[2], 2'b0} :
         DATA_WIDTH_B == 2 ? {2'b0, address_b[2:1], 1'b0} : {2'b0, address_b[2:0]});
+    wire [17:0] ones_b = DATA_WIDTH_B >= 18 ? 18'h3FFFF : (18'd1 << DATA_WIDTH_B) - 18'd1;
+    wire [17:0] mask_b = DATA_WIDTH_B >= 18 ? {{9{address_b[1]}}, {9{address_b[0]}}} : ones_b << first_b;
+    wire [17:0] placed_b = given_b << first_b;
+    integer bit_b;
     always @(posedge CLKB) begin
         if (CEB) begin
             if (RSTB) taken_b <= 18'h0;
-            else if (!WEB || WRITEMODE_B == "READBEFOREWRITE")
-                taken_b <= (memory[word_b] >> first_b) & ((19'd1 << DATA_WIDTH_B) - 1);
-            if (WEB && DATA_WIDTH_B == 18) begin
-                if (address_b[0]) memory[word_b][8:0] <= given_b[8:0];
-                if (address_b[1]) memory[word_b][17:9] <= given_b[17:9];
-            end else if (WEB && DATA_WIDTH_B == 9) begin
-                memory[word_b][first_b +: 9] <= given_b[8:0];
-            end else if (WEB && DATA_WIDTH_B == 4) begin
-                memory[word_b][first_b +: 4] <= given_b[3:0];
-            end else if (WEB && DATA_WIDTH_B == 2) begin
-                memory[word_b][first_b +: 2] <= given_b[1:0];
-            end else if (WEB) begin
-                memory[word_b][first_b] <= given_b[0];
+            else if (!WEB || WRITEMODE_B == "READBEFOREWRITE") taken_b <= (memory[word_b] >> first_b) & ones_b;
+            upper <= RSTB ? 18'h0 : memory[word_b + 10'd1];
+            for (bit_b = 0; bit_b < 18; bit_b = bit_b + 1) begin
+                if (WEB && mask_b[bit_b]) memory[word_b][bit_b] <= placed_b[bit_b];
             end
         end
     end
-
 endmodule
 
 // 18 x 18 bits, without registers, which is how the synthesis uses it.
