@@ -82,8 +82,10 @@ def netlist(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         words = generator.integers(0, 1 << width, size=depth(width))
         (folder / f"contents{width}.dat").write_text("".join(f"{word:x}\n" for word in words))
     (folder / "memories.sv").write_text(memories("memories"))
-    commands = (read_slang("memories", ["memories.sv"]), "synth_ecp5 -top memories", "rename memories netlist")
-    commands += ("write_verilog -noattr netlist.v", "tee -q -o cells.json stat -json")
+    commands = [
+        *(read_slang("memories", ["memories.sv"]), "synth_ecp5 -top memories", "rename memories netlist"),
+        *("write_verilog -noattr netlist.v", "tee -q -o cells.json stat -json"),
+    ]
     run_yosys(commands, script="run.ys", needed_by="this test", cwd=folder, log=folder / "yosys.log")
     return folder, (folder / "netlist.v").read_text()
 
