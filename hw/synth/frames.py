@@ -3,9 +3,11 @@
 ::
 
     host to board    C5 | image: words of the input stream, the lowest byte first | CRC-16, high byte first
-    board to host    5C | status | design, 4 bytes | outputs: words of the stream | CRC-16 of all after 5C
+    board to host    5C | status | design, 4 bytes | outputs: words of the stream | CRC-16, high byte first
 
-The CRC is CRC-16/CCITT (0x1021, initial value 0xFFFF), which :func:`binascii.crc_hqx` computes.
+The CRC is CRC-16/CCITT (0x1021, initial value 0xFFFF), which :func:`binascii.crc_hqx` computes. Of a reply it goes over
+all after 5C; if there are outputs, over the image and then these bytes: a late reply does not pass for that of the next
+image.
 """
 
 from __future__ import annotations
@@ -46,8 +48,8 @@ def reply_bytes(status: int, output_bytes: int) -> int:
     return HEADER_BYTES + (output_bytes if status == 0 else 0) + CRC_BYTES
 
 
-def reply_of(frame: bytes, output_bytes: int) -> tuple[int, str, bytes]:
-    """Return status, design and outputs of a reply.
+def reply_of(frame: bytes, output_bytes: int, image: bytes) -> tuple[int, str, bytes]:
+    """Return status, design and outputs of the reply to *image*.
 
     Raises:
         FrameError: it does not begin as a reply does, its status is unknown, or its length or checksum is wrong.
@@ -62,6 +64,10 @@ def reply_of(frame: bytes, output_bytes: int) -> tuple[int, str, bytes]:
     if len(frame) != reply_bytes(status, output_bytes):
         raise FrameError(f"a reply of status {status} has {reply_bytes(status, output_bytes)} bytes, not {len(frame)}")
     content, sent = frame[1:-CRC_BYTES], frame[-CRC_BYTES:]
-    if checksum(content) != sent:
-        raise FrameError(f"a reply has the checksum {sent.hex()}; its bytes make {checksum(content).hex()}")
+    computed = checksum(image + content if status == 0 else content)
+    if computed != sent:
+        raise FrameError(
+            f"a reply has the checksum {sent.hex()}; its bytes make {computed.hex()}: they were damaged, or answer "
+            "another image"
+        )
     return status, content[1:5].hex(), content[5:]

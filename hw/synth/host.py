@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import termios
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -106,13 +107,17 @@ class BoardExecutor:
                 self.repeated += 1
                 _log.warning("sends an image again: %s", why)
                 self._pause(2 * SILENCE_S)  # the board has given up a frame that it waits for the rest of
-            self._port.reset_input_buffer()
-            self._port.write(image_frame(image))
             try:
-                status, design, outputs = self._reply()
+                self._port.reset_input_buffer()
+                self._port.write(image_frame(image))
+                status, design, outputs = self._reply(image)
             except FrameError as error:
                 why = str(error)
                 continue
+            except (OSError, termios.error) as error:  # pyserial lets the second of a port that is gone through
+                raise StageError(
+                    f"{self.name}: the serial line failed: {error}; check the cable and the port"
+                ) from error
             if design != self._description.design:
                 raise InputError(
                     f"the board holds the design {design}, not {self._description.design}; load that of this run"
@@ -125,10 +130,11 @@ class BoardExecutor:
             "the cable, and that the board was loaded with this run's bitstream"
         )
 
-    def _reply(self) -> tuple[int, str, bytes]:
+    def _reply(self, image: bytes) -> tuple[int, str, bytes]:
         described = self._description
         output_bytes = described.output.words * described.output.word_bytes
         head = self._port.read(HEADER_BYTES)
         if len(head) < HEADER_BYTES:
             raise FrameError(f"the board did not answer in time: {len(head)} of {HEADER_BYTES} bytes came")
-        return reply_of(head + self._port.read(reply_bytes(head[1], output_bytes) - HEADER_BYTES), output_bytes)
+        rest = self._port.read(reply_bytes(head[1], output_bytes) - HEADER_BYTES)
+        return reply_of(head + rest, output_bytes, image)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import termios
 import threading
 import tty
 from collections.abc import Iterator
@@ -100,7 +101,7 @@ def images(count: int) -> Codes:
 
 def status_of(port: SimulatedPort, frame: bytes) -> int:
     port.write(frame)
-    return reply_of(port.read(8), 15)[0]
+    return reply_of(port.read(8), 15, b"")[0]
 
 
 def test_images_go_through_in_order(program: Path, tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ def test_every_flipped_bit_of_a_frame_is_refused_and_the_next_frame_is_taken(pro
             damaged[bit // 8] ^= 1 << bit % 8
             assert STATUSES[status_of(port, bytes(damaged))] == "the image came with a wrong checksum"
         port.write(frame)
-        assert reply_of(port.read(23), 15) == (0, DESIGN, bytes(255 - byte for byte in image))
+        assert reply_of(port.read(23), 15, image) == (0, DESIGN, bytes(255 - byte for byte in image))
 
 
 def test_a_frame_that_stops_is_given_up_and_noise_between_frames_is_dropped(program: Path, tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_a_frame_that_stops_is_given_up_and_noise_between_frames_is_dropped(prog
     with board(program, tmp_path) as port:
         assert STATUSES[status_of(port, image_frame(image)[:9])] == "the image stopped before its end"
         port.write(b"\x00\xff\x5c" + image_frame(image))
-        assert reply_of(port.read(23), 15)[0] == 0
+        assert reply_of(port.read(23), 15, image)[0] == 0
 
 
 class Noisy:
@@ -158,10 +159,67 @@ def test_a_damaged_image_is_sent_again_and_a_dead_line_is_named(program: Path, t
             never(images(1))
 
 
+class Late:
+    """A port that gives the reply to the first frame only after another frame was sent, and all others behind it."""
+
+    def __init__(self, port: SimulatedPort) -> None:
+        self._port, self._frames, self._held = port, 0, b""
+
+    def write(self, data: bytes, /) -> int | None:
+        self._frames += 1
+        return self._port.write(data)
+
+    def read(self, size: int = 1, /) -> bytes:
+        if len(self._held) < size:
+            self._held += self._port.read(23)
+        if self._frames == 1:
+            return b""
+        came, self._held = self._held[:size], self._held[size:]
+        return came
+
+    def reset_input_buffer(self) -> None:
+        """What is late has not come yet."""
+
+
+def test_a_late_reply_is_not_taken_for_that_of_the_next_image(
+    program: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with board(program, tmp_path) as port:
+        executor = BoardExecutor(Late(port), DESCRIPTION, "board", pause=lambda _: None)
+        np.testing.assert_array_equal(executor(images(3)), 255 - images(3), strict=True)
+    assert executor.repeated > 1
+    assert "they were damaged, or answer another image" in caplog.text
+
+
+class Unplugged:
+    """A port that is gone."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def write(self, data: bytes, /) -> int | None:
+        raise self._error
+
+    def read(self, size: int = 1, /) -> bytes:
+        raise self._error
+
+    def reset_input_buffer(self) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), termios.error(5, "Input/output error")])
+def test_a_port_that_is_gone_is_named(error: Exception) -> None:
+    with pytest.raises(StageError, match=r"^board: the serial line failed: .*Input/output error.*; check the cable"):
+        BoardExecutor(Unplugged(error), DESCRIPTION, "board")(images(1))
+
+
 @contextmanager
 def terminal(port: SimulatedPort) -> Iterator[str]:
     """Yield the name of a pseudo terminal whose other end is the board: what a serial port is to a program."""
-    master, slave = os.openpty()
+    try:
+        master, slave = os.openpty()
+    except OSError as error:
+        pytest.skip(f"no pseudo terminal here: {error}")
     tty.setraw(slave)
     stop = threading.Event()
 

@@ -93,15 +93,18 @@ def test_a_checksum_is_crc_16_ccitt() -> None:
 
 def test_a_reply_is_read_and_every_flipped_bit_of_it_is_refused() -> None:
     content = bytes([0, 0xDE, 0xAD, 0xBE, 0xEF, 1, 2, 3])
-    frame = bytes([0x5C]) + content + checksum(content)
-    assert reply_of(frame, 3) == (0, "deadbeef", b"\1\2\3")
+    image = b"image"
+    frame = bytes([0x5C]) + content + checksum(image + content)
+    assert reply_of(frame, 3, image) == (0, "deadbeef", b"\1\2\3")
     for bit in range(8 * len(frame)):
         damaged = bytearray(frame)
         damaged[bit // 8] ^= 1 << bit % 8
         with pytest.raises(FrameError):
-            reply_of(bytes(damaged), 3)
+            reply_of(bytes(damaged), 3, image)
+    with pytest.raises(FrameError, match=r"they were damaged, or answer another image$"):
+        reply_of(frame, 3, b"other")
     with pytest.raises(FrameError, match=r"^a reply of status 0 has 11 bytes, not 10$"):
-        reply_of(frame[:-1], 3)
+        reply_of(frame[:-1], 3, image)
 
 
 def test_a_frame_begins_with_its_head_and_ends_with_its_checksum() -> None:

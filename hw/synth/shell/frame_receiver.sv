@@ -7,6 +7,7 @@
 //     0  the image is whole
 //     1  its checksum is wrong
 //     2  it stopped: SILENCE cycles without a byte within the frame
+// checksum                 of the image, from then on
 //
 // LENGTH   >= 1  bytes of an image
 // SILENCE  >= 1  cycles
@@ -24,7 +25,8 @@ module frame_receiver #(
     output logic [ADDRESS_BITS-1:0] address,
     output logic [7:0] content,
     output logic done,
-    output logic [7:0] status
+    output logic [7:0] status,
+    output logic [15:0] checksum
 );
     localparam logic [7:0] HEAD = 8'hC5;
     localparam logic [7:0] WHOLE = 8'd0;
@@ -60,7 +62,10 @@ module frame_receiver #(
             address <= address + 1'b1;
             unique case (state)
                 IMAGE: if (address == ADDRESS_BITS'(LENGTH - 1)) state <= CHECK_HIGH;
-                CHECK_HIGH: state <= CHECK_LOW;
+                CHECK_HIGH: begin
+                    state <= CHECK_LOW;
+                    checksum <= crc;
+                end
                 default: begin
                     state <= WAITING;
                     done <= 1'b1;

@@ -1,7 +1,8 @@
-// Replies to the host: 8'h5C, status, DESIGN (4 bytes, the highest first), the outputs, and the CRC-16 of all but the
-// first byte, its high byte first. If the status is not 0, there are no outputs.
+// Replies to the host: 8'h5C, status, DESIGN (4 bytes, the highest first), the outputs, and a CRC-16, its high byte
+// first. If the status is 0, it goes over the image and all but the first byte of the reply, so that a late reply does
+// not pass for that of another image. If it is not, there are no outputs, and the CRC is of the reply alone.
 //
-// start, status                      1 in a cycle: a reply begins
+// start, status, checksum            1 in a cycle: a reply begins, to an image with this checksum
 // word_data, word_valid, word_ready  the outputs; the byte in the lowest bits of a word goes first
 // octet, valid, ready                bytes for the line
 // busy                               a reply is not over
@@ -18,6 +19,7 @@ module reply_sender #(
     input logic rst_n,
     input logic start,
     input logic [7:0] status,
+    input logic [15:0] checksum,
     input logic [8*BYTES-1:0] word_data,
     input logic word_valid,
     output logic word_ready,
@@ -66,7 +68,7 @@ module reply_sender #(
             words <= status == '0 ? WORD_BITS'(WORDS) : '0;
             bytes <= '0;
             low <= 1'b0;
-            crc <= '1;
+            crc <= status == '0 ? checksum : '1;
             if (start) state <= HEADER;
         end else if (state == HEADER) begin
             if (sent) begin

@@ -29,6 +29,7 @@ module uart_shell #(
     localparam int unsigned ADDRESS_BITS = LENGTH > 1 ? $clog2(LENGTH) : 1;
 
     wire [7:0] received, content, sent, status;
+    wire [15:0] checksum;
     wire received_valid, sent_valid, sent_ready, write, done;
     wire [ADDRESS_BITS-1:0] address;
     uart_receiver #(.CLOCKS_PER_BIT(CLOCKS_PER_BIT)) receiver (
@@ -36,7 +37,7 @@ module uart_shell #(
     );
     frame_receiver #(.LENGTH(LENGTH), .SILENCE(SILENCE)) frames (
         .clk(clk), .rst_n(rst_n), .octet(received), .valid(received_valid), .enable(!busy), .write(write),
-        .address(address), .content(content), .done(done), .status(status)
+        .address(address), .content(content), .done(done), .status(status), .checksum(checksum)
     );
     always_ff @(posedge clk) begin
         if (!rst_n) rejected <= 1'b0;
@@ -57,8 +58,8 @@ module uart_shell #(
     );
 
     reply_sender #(.BYTES(OUT_BYTES), .WORDS(OUT_WORDS), .DESIGN(DESIGN)) reply (
-        .clk(clk), .rst_n(rst_n), .start(done), .status(status), .word_data(out_data), .word_valid(out_valid),
-        .word_ready(out_ready), .octet(sent), .valid(sent_valid), .ready(sent_ready), .busy(busy)
+        .clk(clk), .rst_n(rst_n), .start(done), .status(status), .checksum(checksum), .word_data(out_data),
+        .word_valid(out_valid), .word_ready(out_ready), .octet(sent), .valid(sent_valid), .ready(sent_ready), .busy(busy)
     );
     uart_transmitter #(.CLOCKS_PER_BIT(CLOCKS_PER_BIT)) transmitter (
         .clk(clk), .rst_n(rst_n), .octet(sent), .valid(sent_valid), .ready(sent_ready), .line(tx)
