@@ -1,6 +1,6 @@
 """Bitstreams for open FPGAs, from the integer model to a checked file: speed, cells, minutes, and equal codes.
 
-``python -m benchmarks.bitstream [--seeds N] [WORK...]`` builds every work (or those named) and writes
+``python -m benchmarks.bitstream [--seeds N] [--write] [WORK...]`` builds every work (or those named) and writes
 ``benchmarks/results/bitstream.json``. What a work makes is kept in ``runs/bench-bitstream``, its rows too: a work that
 was measured before is not measured again unless it is named. Weights are initialized, not trained: of the
 default perceptron and of the CNN of ``configs``. Cells hardly depend on them.
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=SEEDS)
     add_works(parser, WORKS)
     given = parser.parse_args()
-    rows = kept_rows(FOLDER, WORKS, given.works, lambda name: measure(name, WORKS[name], given.seeds))
+    rows = kept_rows(FOLDER, WORKS, given, lambda name: measure(name, WORKS[name], given.seeds))
     write_results("bitstream", rows, command=COMMAND, distributions=DISTRIBUTIONS)
     lines = [line(name, rows, HEADINGS[1:]) for name in dict.fromkeys(row.work for row in rows)]
     fill(PAGE, "figures", table(HEADINGS, lines), COMMAND)

@@ -119,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_works(parser, WORKS)
     given = parser.parse_args()
-    rows = kept_rows(FOLDER, WORKS, given.works, measure_apart)
+    rows = kept_rows(FOLDER, WORKS, given, measure_apart)
     write_results("fpga", rows, command=COMMAND, distributions=DISTRIBUTIONS)
     lines = [line(name, rows, METRICS) for name in dict.fromkeys(row.work for row in rows)]
     fill(PAGE, "figures", table(("network", *METRICS), lines), COMMAND)

@@ -17,19 +17,20 @@ from bitproof.pipeline import Codes
 
 
 def add_works(parser: argparse.ArgumentParser, works: Collection[str]) -> None:
-    """Let the command line name some of *works*."""
+    """Let the command line name some of *works*, or none of them to be measured."""
+    parser.add_argument("--write", action="store_true", help="measure nothing: write the rows of what was measured")
     parser.add_argument("works", nargs="*", choices=[[], *works], metavar="WORK", help=", ".join(works))
 
 
 def kept_rows(
-    folder: Path, works: Collection[str], named: Collection[str], measure: Callable[[str], list[Row]]
+    folder: Path, works: Collection[str], given: argparse.Namespace, measure: Callable[[str], list[Row]]
 ) -> list[Row]:
-    """Measure the works that are named, or those without rows in *folder* if none is; return all rows there are."""
+    """Return all rows there are, after measuring the works that are *given*, or those without rows in *folder*."""
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     for name in works:
         kept = folder / f"{folder_name(name)}.json"
-        if name in named or (not named and not kept.is_file()):
+        if not given.write and (name in given.works or (not given.works and not kept.is_file())):
             kept.write_text(json.dumps([asdict(row) for row in measure(name)], indent=1) + "\n")
         if kept.is_file():
             rows += [_row(entry) for entry in json.loads(kept.read_text())]
