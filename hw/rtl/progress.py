@@ -124,6 +124,11 @@ def read_progress(description: RtlDescription, lines: Iterable[str]) -> Progress
     return Progress(streams, fifos)
 
 
+def unmonitored(lines: Iterable[str]) -> list[str]:
+    """Return those of *lines* that no monitor printed."""
+    return [line for line in lines if line.partition(" ")[0] not in ("stream", "fifo")]
+
+
 def describe_stall(description: RtlDescription, progress: Progress) -> str:
     """Return which FIFOs are full and which empty, and in which cycle each other node moved its last word."""
     fifos = [node for node in description.nodes if node.op == FIFO]

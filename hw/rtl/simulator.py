@@ -12,7 +12,7 @@ import numpy as np
 from bitproof.hw.rtl.bench import Unit, bench_module, bench_units
 from bitproof.hw.rtl.compile import NEEDED_BY, compiled_bench
 from bitproof.hw.rtl.description import RtlDescription
-from bitproof.hw.rtl.progress import MONITORS, describe_stall, monitor_text, read_progress
+from bitproof.hw.rtl.progress import MONITORS, describe_stall, monitor_text, read_progress, unmonitored
 from bitproof.hw.rtl.stream import Bytes
 from bitproof.hw.rtl.tasks import require_known_tasks
 from bitproof.pipeline import StageError
@@ -148,10 +148,10 @@ def require_outputs(measured: Measurement) -> None:
     """Check that all outputs came.
 
     Raises:
-        StageError: they did not.
+        StageError: they did not; the message ends with what the design itself printed.
     """
     if measured.stuck:
-        raise StageError(f"{NEEDED_BY}: {measured.stuck}")
+        raise StageError("; ".join([f"{NEEDED_BY}: {measured.stuck}", *unmonitored(measured.lines)]))
 
 
 def measure_bench(
