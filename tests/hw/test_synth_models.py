@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitproof.hw.rtl.simulator import compiled_bench, run_bench
+from bitproof.hw.rtl.compile import compiled_bench
+from bitproof.hw.rtl.simulator import run_bench
 from bitproof.hw.synth.family import FAMILIES
 from bitproof.hw.synth.tools import YOSYS, read_slang, run_yosys
 from bitproof.pipeline import StageError
