@@ -15,6 +15,7 @@ from bitproof.hw.pynq.bitstream import bitstream_in, read_bitstream
 from bitproof.hw.pynq.board.bitproof_driver import BITSTREAM
 from bitproof.hw.pynq.bundle import write_bundle
 from bitproof.hw.pynq.design import Design
+from bitproof.pipeline.errors import InputError
 from bitproof.pipeline.ledger import canonical_bytes
 from bitproof.pipeline.run_folder import RunFolder
 
@@ -56,6 +57,8 @@ def bundle_of(run: RunFolder, *, board: str | None, out: Path, bit: Path | None)
     Raises:
         InputError: the run has no RTL, or the bit file cannot be read.
     """
+    if bit is not None and not bit.is_file():
+        raise InputError(f"--bit {bit} is no file; name a bit file, its .hwh beside it")
     _, design = rtl_and_design(run, board)
     bitstream = (
         bitstream_in(project_folder(run, design.board), design)

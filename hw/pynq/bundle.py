@@ -23,6 +23,8 @@ BOARD_FILES = ("bitproof_driver.py", "selftest.py", "selftest.sh", "demo.ipynb")
 SUMS, VECTORS, LEDGER, HARDWARE = "SHA256SUMS", "vectors.npz", "ledger.json", "bitproof.hwh"
 BUNDLED = (*BOARD_FILES, driver.DESIGN, VECTORS, LEDGER, driver.BITSTREAM, HARDWARE)
 """Every name that a bundle may hold beside SHA256SUMS: none leaves its folder."""
+LEFT = ("result.json", "outputs.npy")
+"""What a self-test writes beside them."""
 MAX_FILE_BYTES = 1 << 28
 TYPES = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.int64)
 
@@ -51,8 +53,7 @@ def write_bundle(
     Raises:
         InputError: *folder* holds something else than a bundle.
     """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / SUMS).is_file():
-        raise InputError(f"{folder} is not empty and holds no bundle; give another folder: --out FOLDER")
+    _require_replaceable(folder)
     files = {name: (FOLDER / name).read_bytes() for name in BOARD_FILES}
     files |= {driver.DESIGN: design_json(design).encode(), VECTORS: _npz(inputs, expected), LEDGER: ledger}
     if bitstream is not None:
@@ -65,6 +66,25 @@ def write_bundle(
         (partial / name).write_bytes(content)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
+
+
+def _require_replaceable(folder: Path) -> None:
+    """Check that nothing but a bundle, and what its self-test leaves, would be lost.
+
+    Raises:
+        InputError: *folder* is no folder, or holds something else.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise InputError(f"{folder} is no folder; move it away, or give another one: --out FOLDER")
+    there = {} if not folder.exists() else {path.name: path for path in sorted(folder.iterdir())}
+    for name, path in there.items():
+        ours = name in (*BUNDLED, SUMS, *LEFT) and path.is_file() and not path.is_symlink()
+        if not ours and name != "__pycache__":
+            raise InputError(
+                f"{folder} holds {name!r}, which is no part of a bundle; give another folder: --out FOLDER"
+            )
+    if there and SUMS not in there:
+        raise InputError(f"{folder} is not empty and holds no bundle; give another folder: --out FOLDER")
 
 
 def read_bundle(folder: Path) -> dict[str, bytes]:

@@ -8,7 +8,6 @@ logged.
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import posixpath
 import re
@@ -17,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from pydantic import Field, ValidationError
@@ -95,19 +94,26 @@ class SelfTest:
         return ("--batch", str(self.batch), "--timeout", f"{self.timeout_s:g}", "--repeats", str(self.repeats))
 
 
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,39}$")]
+Figure = Annotated[float | int, Field(ge=0, lt=1e15, allow_inf_nan=False)]
+Version = Annotated[str, Field(pattern=r"^[ -~]{0,200}$")]
+HEADER = re.compile(rb"\{'descr': '<i8', 'fortran_order': False, 'shape': \(([1-9]\d{0,11}), ([1-9]\d{0,11})\), \} *\n")
+"""Of a file of int64 codes, shape (N, outputs), as ``numpy.save`` writes it."""
+
+
 class BoardResult(Record):
     """``result.json`` of a self-test that compared codes; nothing of it is believed that can be derived here."""
 
-    exit_code: int
+    exit_code: Annotated[int, Field(ge=0, le=255)]
     design_id: str = Field(pattern="^[0-9a-f]{16}$")
     bundle_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     outputs_sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    samples: int
-    compared: int
-    differing: int
+    samples: Annotated[int, Field(ge=1)]
+    compared: Annotated[int, Field(ge=1)]
+    differing: Annotated[int, Field(ge=0)]
     first: dict[str, int] | None
-    timing: dict[str, float | int]
-    versions: dict[str, str]
+    timing: Annotated[dict[Name, Figure], Field(max_length=20)]
+    versions: Annotated[dict[Name, Version], Field(max_length=20)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +164,7 @@ async def _connected(login: Login) -> AsyncIterator[asyncssh.SSHClientConnection
             login.host,
             login.port,
             username=login.user,
+            config=None,  # of ssh: its "UserKnownHostsFile none" would trust every host
             known_hosts=() if login.known_hosts is None else str(login.known_hosts),
             client_keys=[str(key) for key in login.keys] or (),
             agent_path=() if not login.keys else None,
@@ -316,8 +323,8 @@ def _why_no_result(login: Login, said: Said) -> InputError | StageError:
     refused = [line for line in lines if line.startswith("sudo:") or "sudoers" in line]
     if refused:
         hint = "deploy with --ask-password" if login.password is None else "is the password right?"
-        return InputError(f"sudo on {login.host} refuses {login.user}: {refused[0]}; {hint}")
-    last = f": {lines[-1]}" if lines else ""
+        return InputError(f"sudo on {login.host} refuses {login.user}: {_shown(refused[0])}; {hint}")
+    last = f": {_shown(lines[-1])}" if lines else ""
     return StageError(f"the self-test on {login.host} left no result (exit code {said.code}){last}")
 
 
@@ -329,14 +336,54 @@ def read_returned(login: Login, result: bytes, outputs: bytes | None) -> Returne
         StageError: it says that its hardware does not finish, or what came back is no result.
     """
     try:
-        content = json.loads(result)
+        content = _json_of(result)
         if "error" in content:
             error = StageError if content.get("exit_code") == 4 else InputError
-            raise error(f"the self-test on {login.host} says: {str(content['error'])[:2000]}")
+            raise error(f"the self-test on {login.host} says: {_shown(str(content['error']))}")
         said = BoardResult.model_validate(content)
-        codes = np.load(io.BytesIO(outputs or b""), allow_pickle=False)
-    except (ValueError, TypeError, EOFError, ValidationError) as error:
-        raise StageError(f"what {login.host} returned is no result of a self-test: {error}") from error
-    if codes.dtype != np.int64 or codes.ndim != 2:
-        raise StageError(f"{login.host} returned {codes.dtype} of shape {codes.shape}; int64, (N, outputs) is expected")
+        codes = _codes_of(outputs or b"")
+    except (ValueError, TypeError, RecursionError, ValidationError) as error:
+        raise StageError(f"what {login.host} returned is no result of a self-test: {_shown(str(error))}") from error
+    if (said.exit_code == 0) != (said.differing == 0):
+        raise StageError(f"{login.host} returned exit code {said.exit_code} with {said.differing} differing codes")
     return Returned(said, codes)
+
+
+def _json_of(content: bytes) -> dict[str, Any]:
+    """Return the JSON object *content*.
+
+    Raises:
+        ValueError: it is none, or holds what JSON has no number or no character for.
+    """
+
+    def refuse(constant: str) -> float:
+        raise ValueError(f"{constant} is no number of JSON")
+
+    found = json.loads(content, parse_constant=refuse)
+    if not isinstance(found, dict):
+        raise TypeError(f"a result is an object, not {type(found).__name__}")
+    json.dumps(found, ensure_ascii=False).encode()  # half a surrogate pair is no character
+    return found
+
+
+def _codes_of(content: bytes) -> Codes:
+    """Return the codes in the file *content*, shape (N, outputs); nothing but its shape is taken from its header.
+
+    Raises:
+        ValueError: it is no file of int64 codes.
+    """
+    length = int.from_bytes(content[8:10], "little")
+    header = HEADER.fullmatch(content[10 : 10 + length]) if content.startswith(b"\x93NUMPY\x01\x00") else None
+    if header is None:
+        raise ValueError("outputs.npy is no file of int64 codes, shape (N, outputs)")
+    shape = (int(header.group(1)), int(header.group(2)))
+    body = content[10 + length :]
+    if len(body) != 8 * shape[0] * shape[1]:
+        raise ValueError(f"outputs.npy of shape {shape} has {len(body)} bytes of codes")
+    return np.frombuffer(body, dtype="<i8").reshape(shape).astype(np.int64)
+
+
+def _shown(text: str) -> str:
+    """Return what a board says as a message can show it: short, and without control characters."""
+    short = text[:2000]
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in short)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import yaml
@@ -11,8 +12,9 @@ from bitproof.hw.board import load_board, open_board_names
 from bitproof.hw.pynq.accelerator import SHELL, accelerator_module
 from bitproof.hw.rtl.description import RtlDescription, read_description
 from bitproof.hw.rtl.stream import StreamLayout
-from bitproof.pipeline import Artifact, ConfigError, StageError
+from bitproof.pipeline import Artifact, ConfigError, InputError, StageError
 from bitproof.pipeline.artifact import sha256_of_bytes
+from bitproof.pipeline.config import RUN_NAME
 from bitproof.pipeline.record import Record
 
 BOARDS = Path(__file__).parent / "boards"
@@ -99,9 +101,12 @@ def design_of(rtl: Artifact, *, name: str, board: str) -> Design:
 
     Raises:
         ConfigError: there is no such board, or it has another FPGA than the RTL was made for.
+        InputError: *name*, which goes into scripts, is not one that a run has.
         StageError: a stream is wider than the DMA's.
     """
     load_zynq_board(board)
+    if re.fullmatch(RUN_NAME, name) is None:
+        raise InputError(f"a design cannot be called {name!r}; the run's folder needs a name that matches {RUN_NAME}")
     description = read_description(rtl.path)
     part = load_board(board).part
     if description.part != part:
