@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from bitproof.pipeline.artifact import sha256_of_bytes
 from bitproof.pipeline.errors import IntegrityError
@@ -279,6 +279,19 @@ class DeploymentEntry(Record):
     made_from: Sha256
     timing: dict[str, float | int]
     tools: dict[str, str]
+
+    @model_validator(mode="after")
+    def _first_is_a_difference(self) -> Self:
+        """Check that *first* names two codes that differ, of one of the samples."""
+        at = self.first
+        if at is not None and (
+            at.keys() != {"sample", "output", "expected", "actual"}
+            or not 0 <= at["sample"] < self.samples
+            or not 0 <= at["output"] < self.compared
+            or at["expected"] == at["actual"]
+        ):
+            raise ValueError(f"first = {at} is no difference of one of {self.samples} samples")
+        return self
 
     def summary(self) -> str:
         """Say in one line what came out."""

@@ -116,3 +116,9 @@ def test_an_entry_without_a_check_and_one_that_is_there_twice_are_named(tmp_path
     assert deployment_contradictions(alone) == [
         "deployment on pynq:pynq-z1: the ledger has no check of rtl that it could agree with"
     ]
+
+
+@pytest.mark.parametrize("first", [{}, {**FIRST, "sample": 5}, {**FIRST, "output": -7}, {**FIRST, "actual": 5}])
+def test_a_first_difference_that_is_none_is_no_entry(first: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="is no difference of one of 5 samples"):
+        entry(differing=1, first=first)
