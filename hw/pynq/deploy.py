@@ -78,6 +78,11 @@ class Login:
     def __str__(self) -> str:
         return f"{self.user}@{self.host}"
 
+    @property
+    def for_ssh(self) -> str:
+        """What ``ssh`` and ``ssh-copy-id`` are to be given."""
+        return str(self) if self.port == 22 else f"-p {self.port} {self}"
+
 
 @dataclass(frozen=True, slots=True)
 class SelfTest:
@@ -178,11 +183,12 @@ async def _connected(login: Login) -> AsyncIterator[asyncssh.SSHClientConnection
     except asyncssh.HostKeyNotVerifiable as error:
         raise InputError(
             f"the host key of {login.host} is not one that is known ({error.reason}). Compare its fingerprint on the "
-            f"board (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then log in once with ssh {login}"
+            f"board (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), then log in once with ssh {login.for_ssh}"
         ) from error
     except asyncssh.PermissionDenied as error:
         raise InputError(
-            f"{login.host} does not let {login.user} in: copy a key to it (ssh-copy-id {login}), or --ask-password"
+            f"{login.host} does not let {login.user} in: copy a key to it (ssh-copy-id {login.for_ssh}), or use "
+            "--ask-password"
         ) from error
     except (OSError, asyncssh.Error) as error:
         reason = str(error) or type(error).__name__

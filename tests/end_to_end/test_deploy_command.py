@@ -88,9 +88,10 @@ def test_a_bundle_says_whether_it_can_run(run: Path, bits: dict[str, Path], tmp_
     assert (outcome.code, json.loads(outcome.out)["bitstream"]) == (0, True)
     assert (tmp_path / "digits_mlp" / "bitproof.bit").read_bytes() == bits["good"].read_bytes()
     assert json.loads((tmp_path / "digits_mlp" / "ledger.json").read_text())["run"] == "digits_mlp"
-    outcome = bitproof("bundle", run, "--out", tmp_path, "--bit", tmp_path / "none.bit")
-    assert outcome.code == 2
-    assert "the bitstream cannot be read: " in outcome.err
+    for wrong in (tmp_path / "none.bit", "."):
+        outcome = bitproof("bundle", run, "--out", tmp_path, "--bit", wrong)
+        assert outcome.code == 2
+        assert f"--bit {wrong} is no file; name a bit file, its .hwh beside it" in outcome.err
 
 
 def test_a_run_without_a_bitstream_is_not_deployed(run: Path) -> None:

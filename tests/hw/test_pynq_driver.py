@@ -142,6 +142,11 @@ def test_a_batch_that_the_dma_cannot_move_is_refused(bundle: Path, accelerator: 
     for batch in (0, 1 << 26):
         with pytest.raises(driver.DriverError, match=rf"^batch = {batch} images is not possible; allowed: 1\.\."):
             driver.Accelerator(bundle, batch=batch)
+    for endless in (float("inf"), float("nan"), 0):
+        with pytest.raises(
+            driver.DriverError, match=r"^timeout_s = .* is not possible; allowed: above 0, at most 3600$"
+        ):
+            driver.Accelerator(bundle, timeout_s=endless)
 
 
 def test_a_dma_that_never_finishes_is_an_error_in_time(pynq_case: PynqCase, tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ ID_PLACES = (0x0, 0x8)
 """Data registers of the AXI GPIO (AMD PG144) that hold both halves of the design's number."""
 SPIN_S = 0.002
 """How long a wait asks the DMA without a pause: an image takes microseconds, and a sleep a millisecond."""
+LONGEST_WAIT_S = 3600
+"""No wait is without an end."""
 
 
 class DriverError(RuntimeError):
@@ -187,6 +189,8 @@ class Accelerator:
         largest = MAX_TRANSFER_BYTES // max(self.input.image_bytes, self.output.image_bytes)
         if not 1 <= batch <= largest:
             raise DriverError(f"batch = {batch} images is not possible; allowed: 1..{largest}")
+        if not 0 < timeout_s <= LONGEST_WAIT_S:
+            raise DriverError(f"timeout_s = {timeout_s} is not possible; allowed: above 0, at most {LONGEST_WAIT_S}")
         self.batch, self._busy = batch, False
         self.overlay = Overlay(str(folder / BITSTREAM))
         self._require_design(MMIO)
@@ -319,12 +323,18 @@ class Accelerator:
         self._source[: packed.size] = packed.reshape(-1)
         self._source.flush()
         self._busy = True
-        self._dma.start(self._source, packed.size, self._target, len(packed) * self.output.image_bytes)
+        try:
+            self._dma.start(self._source, packed.size, self._target, len(packed) * self.output.image_bytes)
+        except BaseException:
+            self._stop()
+            raise
         return len(packed)
 
     def _finish(self, images: int) -> np.ndarray:
         size = images * self.output.image_bytes
-        self._dma.finish(images * self.input.image_bytes, size)
-        self._busy = False
+        try:
+            self._dma.finish(images * self.input.image_bytes, size)
+        finally:  # one that did not finish was reset
+            self._busy = False
         self._target.invalidate()
         return np.array(self._target[:size]).reshape(images, -1)
