@@ -15,6 +15,7 @@ from bitproof.hw.pynq.bitstream import bitstream_in, read_bitstream
 from bitproof.hw.pynq.board.bitproof_driver import BITSTREAM
 from bitproof.hw.pynq.bundle import write_bundle
 from bitproof.hw.pynq.design import Design
+from bitproof.pipeline.errors import InputError
 from bitproof.pipeline.ledger import canonical_bytes
 from bitproof.pipeline.run_folder import RunFolder
 
@@ -60,7 +61,7 @@ def bundle_of(run: RunFolder, *, board: str | None, out: Path, bit: Path | None)
     bitstream = (
         bitstream_in(project_folder(run, design.board), design)
         if bit is None
-        else read_bitstream(bit, bit.with_suffix(".hwh"))
+        else read_bitstream(bit, _description_beside(bit))
     )
     vectors = run_vectors(run)
     folder = out / run.path.name
@@ -73,3 +74,14 @@ def bundle_of(run: RunFolder, *, board: str | None, out: Path, bit: Path | None)
         bitstream=bitstream,
     )
     return Bundled(folder, design, bitstream is not None)
+
+
+def _description_beside(bit: Path) -> Path:
+    """Return the ``.hwh`` beside the bit file *bit*.
+
+    Raises:
+        InputError: *bit* names no file.
+    """
+    if not bit.name:
+        raise InputError(f"--bit {bit} names no file; give a bit file, its .hwh beside it: --bit FILE.bit")
+    return bit.with_suffix(".hwh")

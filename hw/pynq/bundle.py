@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import re
 import shutil
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +19,7 @@ from bitproof.hw.pynq.design import Design
 from bitproof.hw.pynq.project import design_json
 from bitproof.pipeline import Codes, InputError
 from bitproof.pipeline.artifact import sha256_of_bytes
+from bitproof.pipeline.errors import one_line
 from bitproof.pipeline.plain_file import read_bytes
 
 FOLDER = Path(__file__).parent / "board"
@@ -51,20 +55,42 @@ def write_bundle(
     Raises:
         InputError: *folder* holds something else than a bundle.
     """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / SUMS).is_file():
-        raise InputError(f"{folder} is not empty and holds no bundle; give another folder: --out FOLDER")
+    require_replaceable(folder)
     files = {name: (FOLDER / name).read_bytes() for name in BOARD_FILES}
     files |= {driver.DESIGN: design_json(design).encode(), VECTORS: _npz(inputs, expected), LEDGER: ledger}
     if bitstream is not None:
         files |= {driver.BITSTREAM: bitstream.bit, HARDWARE: bitstream.hwh}
     sums = "".join(f"{sha256_of_bytes(files[name])}  {name}\n" for name in sorted(files))
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name, content in {**files, SUMS: sums.encode()}.items():
-        (partial / name).write_bytes(content)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=".bitproof-bundle-", dir=folder.parent))
+    try:
+        (beside / "new").mkdir()
+        for name, content in {**files, SUMS: sums.encode()}.items():
+            (beside / "new" / name).write_bytes(content)
+        if folder.exists():
+            folder.rename(beside / "old")
+        try:
+            (beside / "new").rename(folder)
+        except OSError:
+            if (beside / "old").exists():
+                (beside / "old").rename(folder)
+            raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def require_replaceable(folder: Path) -> None:
+    """Check that nothing but a bundle, or nothing at all, lies at *folder*.
+
+    Raises:
+        InputError: something else does, and is named.
+    """
+    hint = "give another folder: --out FOLDER"
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise InputError(f"{folder} is a link or no folder, and a bundle is not written there; {hint}")
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name not in (*BUNDLED, SUMS) or path.is_symlink() or not path.is_file():
+            raise InputError(f"{folder} holds {one_line(path.name)}, which no bundle has, and is not replaced; {hint}")
 
 
 def read_bundle(folder: Path) -> dict[str, bytes]:
@@ -83,9 +109,32 @@ def read_bundle(folder: Path) -> dict[str, bytes]:
             files[match.group(2)] = read_bytes(folder / match.group(2), MAX_FILE_BYTES)
             if sha256_of_bytes(files[match.group(2)]) != match.group(1):
                 raise InputError(f"{folder / match.group(2)} was changed after it was bundled; bundle the run again")
+        _require_complete(folder, files)
     except (OSError, ValueError) as error:
         raise InputError(f"{folder} is no bundle: {error}; make one with bitproof bundle RUN") from error
     return {**files, SUMS: sums}
+
+
+def _require_complete(folder: Path, files: Mapping[str, bytes]) -> None:
+    optional = (driver.BITSTREAM, HARDWARE)
+    missing = [name for name in BUNDLED if name not in files and name not in optional]
+    if any(name in files for name in optional):
+        missing += [name for name in optional if name not in files]
+    if missing:
+        raise InputError(f"{folder / SUMS} names no {missing[0]}, which a bundle needs; bundle the run again")
+
+
+def expected_shape(files: Mapping[str, bytes]) -> tuple[int, ...]:
+    """Return the shape of the outputs that a board gives for the vectors of the bundle *files*.
+
+    Raises:
+        InputError: it has none.
+    """
+    try:
+        with np.load(io.BytesIO(files[VECTORS]), allow_pickle=False) as vectors:
+            return tuple(int(size) for size in vectors["expected"].shape)
+    except (KeyError, ValueError, OSError, EOFError, BadZipFile) as error:
+        raise InputError(f"the bundle has no {VECTORS} that can be read; bundle the run again") from error
 
 
 def _npz(inputs: Codes, expected: Codes) -> bytes:

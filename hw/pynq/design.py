@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import yaml
@@ -11,8 +12,9 @@ from bitproof.hw.board import load_board, open_board_names
 from bitproof.hw.pynq.accelerator import SHELL, accelerator_module
 from bitproof.hw.rtl.description import RtlDescription, read_description
 from bitproof.hw.rtl.stream import StreamLayout
-from bitproof.pipeline import Artifact, ConfigError, StageError
+from bitproof.pipeline import Artifact, ConfigError, InputError, StageError
 from bitproof.pipeline.artifact import sha256_of_bytes
+from bitproof.pipeline.config import RUN_NAME
 from bitproof.pipeline.record import Record
 
 BOARDS = Path(__file__).parent / "boards"
@@ -82,7 +84,7 @@ class Design(Record):
     """
 
     format: int = 1
-    name: str
+    name: str = Field(pattern=RUN_NAME)
     board: str
     design_id: str = Field(pattern="^[0-9a-f]{16}$")
     rtl_sha256: str
@@ -98,9 +100,15 @@ def design_of(rtl: Artifact, *, name: str, board: str) -> Design:
     """Return the design of the stitched RTL *rtl* for *board*.
 
     Raises:
+        InputError: *name* is none that a run can have.
         ConfigError: there is no such board, or it has another FPGA than the RTL was made for.
         StageError: a stream is wider than the DMA's.
     """
+    if re.fullmatch(RUN_NAME, name) is None:
+        raise InputError(
+            f"a design cannot be called {name!r}: its name goes into Tcl and onto the board; rename the run's folder: "
+            "a letter or digit, then up to 99 letters, digits, '_', '.' or '-'"
+        )
     load_zynq_board(board)
     description = read_description(rtl.path)
     part = load_board(board).part

@@ -81,7 +81,12 @@ foreach line [split [string trim [read $file]] "\n"] {
   proc ::[lindex $line 0] args "record [list [lindex $line 0]] [lindex $line 1] [lindex $line 2] [list $options] \$args"
 }
 close $file
-rename exec {}
+foreach name {exec socket load interp} { rename $name {} }
+rename open tcl_open
+proc open {path args} {
+  if {[string match "|*" $path]} { error "open: a script starts no program, and this one names $path" }
+  return [tcl_open $path {*}$args]
+}
 rename exit tcl_exit
 if {[catch { source $script } message options]} {
   puts stderr "$script, line [dict get $options -errorline]: $message"
