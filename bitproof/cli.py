@@ -327,7 +327,7 @@ def deploy(
         list[Path] | None, typer.Option("--key", help="A private key; default: those of ssh and of its agent.")
     ] = None,
     batch: Annotated[int, typer.Option(help="Most images of one transfer.", min=1)] = 1000,
-    dma_timeout: Annotated[float, typer.Option(help="Seconds to wait for the DMA.", min=0.1)] = 10.0,
+    dma_timeout: Annotated[float, typer.Option(help="Seconds to wait for the DMA.", min=0.1, max=3600)] = 10.0,
     repeats: Annotated[int, typer.Option(help="How often to measure; 0: do not.", min=0)] = 20,
     as_json: Json = False,
 ) -> None:
@@ -335,7 +335,8 @@ def deploy(
     from dataclasses import replace
 
     from bitproof.commands.deploy import deploy_run
-    from bitproof.hw.pynq.deploy import Login, SelfTest
+    from bitproof.hw.pynq.deploy import SelfTest
+    from bitproof.hw.pynq.login import Login
 
     login = replace(Login.parse(to), known_hosts=known_hosts, keys=tuple(keys or ()))
     test = SelfTest(batch=batch, timeout_s=dma_timeout, repeats=repeats)

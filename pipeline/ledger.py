@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from bitproof.pipeline.artifact import sha256_of_bytes
 from bitproof.pipeline.errors import IntegrityError
@@ -22,6 +22,17 @@ from bitproof.pipeline.record import Record
 
 SCHEMA = 1
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+LARGEST = (1 << 53) - 1
+"""The largest integer that every reader of JSON takes exactly."""
+Count = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
+Measured = Count | Annotated[float, Field(strict=True, ge=0, le=float(LARGEST), allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,39}$")]
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]{0,200}$")]
+"""Text without control characters: it goes to a terminal."""
+Timing = Annotated[dict[Name, Measured], Field(max_length=32)]
+Versions = Annotated[dict[Name, Annotated[str, Field(pattern="^[ -~]{0,100}$")]], Field(max_length=32)]
 
 
 class ArtifactEntry(Record):
@@ -251,6 +262,21 @@ class CalibrationEntry(Record):
     made_from: Sha256
 
 
+class MismatchEntry(Record):
+    """The first output code of a board that is not that of the integer model."""
+
+    sample: Count
+    output: Count
+    expected: Annotated[int, Field(strict=True, ge=-LARGEST, le=LARGEST)]
+    actual: Annotated[int, Field(strict=True, ge=-(1 << 63), lt=1 << 63)]
+
+    @model_validator(mode="after")
+    def _differs(self) -> Self:
+        if self.expected == self.actual:
+            raise ValueError(f"expected and actual are both {self.actual}, which is no mismatch")
+        return self
+
+
 class DeploymentEntry(Record):
     """One run on a board: nobody can derive it again without that board.
 
@@ -267,18 +293,25 @@ class DeploymentEntry(Record):
         tools: versions there; ``pynq`` is ``simulated`` if there was no board.
     """
 
-    executor: str
-    vectors: str
-    samples: Annotated[int, Field(ge=1)]
-    compared: Annotated[int, Field(ge=1)]
-    differing: Annotated[int, Field(ge=0)]
-    first: dict[str, int] | None
+    executor: Line
+    vectors: Line
+    samples: Annotated[Count, Field(ge=1)]
+    compared: Annotated[Count, Field(ge=1)]
+    differing: Count
+    first: MismatchEntry | None
     outputs_sha256: Sha256
     design_id: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
     bundle_sha256: Sha256
     made_from: Sha256
-    timing: dict[str, float | int]
-    tools: dict[str, str]
+    timing: Timing
+    tools: Versions
+
+    @model_validator(mode="after")
+    def _is_among_them(self) -> Self:
+        at = self.first
+        if at is not None and not (at.sample < self.samples and at.output < self.compared // self.samples):
+            raise ValueError(f"first is sample {at.sample}, output {at.output}: not one of those that were compared")
+        return self
 
     def summary(self) -> str:
         """Say in one line what came out."""
@@ -287,8 +320,8 @@ class DeploymentEntry(Record):
             return f"{head}: {self.compared} codes, all equal"
         at = self.first
         return (
-            f"{head}: {self.differing} of {self.compared} codes differ, first at image {at['sample']}, class "
-            f"{at['output']}: expected code {at['expected']}, got {at['actual']}"
+            f"{head}: {self.differing} of {self.compared} codes differ, first at image {at.sample}, class "
+            f"{at.output}: expected code {at.expected}, got {at.actual}"
         )
 
 
