@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess  # noqa: TID251  the self-test is a program of its own, as on a board
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from pynq_hand_made import STREAM
+from pynq_hand_made import STREAM, hand_made_bundle
 
 from bitproof.hw.pynq.board import bitproof_driver as driver
 from bitproof.hw.pynq.deploy import SelfTest
+from bitproof.hw.pynq.simulated import pynq as simulated
 from bitproof.pipeline import ConfigError
 
 
@@ -63,7 +68,7 @@ def accelerator() -> driver.Accelerator:
 
 WRONG = {
     "ragged": ([[1, 2], [3]], "codes are no array"),
-    "masked": (np.ma.array([[1, 2, 3, 0]], mask=[[1, 0, 0, 0]]), "codes are masked"),
+    "masked": (np.ma.array([[1, 2, 3, 0]], mask=[[True, False, False, False]]), "codes are masked"),
     "floats": (np.zeros((1, 4)), "codes are integers"),
     "none": (None, "codes are integers"),
     "shape": (np.zeros((1, 5), dtype=int), "codes of shape"),
@@ -94,12 +99,21 @@ def test_an_error_of_the_dma_leaves_the_driver_usable(
 
 @pytest.mark.parametrize("timeout_s", [0.0, -1.0, float("nan"), float("inf"), 3601.0])
 def test_a_time_limit_that_is_none_is_refused(timeout_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bitproof.hw.pynq.simulated import pynq as simulated
-
-    monkeypatch.setitem(__import__("sys").modules, "pynq", simulated)
+    monkeypatch.setitem(sys.modules, "pynq", simulated)
     with pytest.raises(driver.DriverError, match=r"^timeout_s = .* is not possible; allowed: 0 < timeout_s <= 3600"):
         driver.Accelerator(timeout_s=timeout_s)
     with pytest.raises(ConfigError, match=r"^--dma-timeout .* is not possible; allowed: 0 < seconds <= 3600"):
         SelfTest(timeout_s=timeout_s)
     with pytest.raises(ConfigError, match=r"^--batch 0 --repeats 20 are not possible"):
         SelfTest(batch=0)
+
+
+@pytest.mark.parametrize("option", [("--batch", "0"), ("--timeout", "nan")])
+def test_an_option_that_is_not_possible_ends_the_self_test_with_2(option: tuple[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    hand_made_bundle(folder)
+    environment = {**os.environ, "PYTHONPATH": str(Path(simulated.__file__).parent)}  # noqa: TID251
+    argv = [sys.executable, str(folder / "selftest.py"), *option]
+    done = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "is not possible; allowed: " in done.stdout
