@@ -22,7 +22,9 @@ def read_bytes(path: Path, most: int) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(f"{path} is not a plain file")
-        content = file.read(most + 1)
+        content: bytes | None = file.read(most + 1)
+    if content is None:  # a file of the kernel that has nothing to say yet
+        raise OSError(f"{path} is not a plain file")
     if len(content) > most:
         raise ValueError(f"{path} has more than {most} bytes")
     return content

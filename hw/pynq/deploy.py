@@ -15,7 +15,7 @@ import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bitproof.hw.pynq.board.bitproof_driver import MAX_TIMEOUT_S
 from bitproof.hw.pynq.bundle import BUNDLED, SUMS, expected_shape
@@ -93,6 +93,7 @@ def deploy(
 
 async def _deploy(login: Login, name: str, files: Mapping[str, bytes], test: SelfTest, progress: Progress) -> Returned:
     shape = expected_shape(files)
+    asyncio.get_running_loop().set_exception_handler(_without_lost_requests)
     async with connected(login) as connection, _explained(login):
         board = Board(login, connection, posixpath.join(FOLDER, name))
         await board.upload(files, progress)
@@ -102,6 +103,14 @@ async def _deploy(login: Login, name: str, files: Mapping[str, bytes], test: Sel
             raise _why_no_result(login, said)
         outputs = await board.fetch(OUTPUTS, most_output_bytes(shape))
     return read_returned(login.host, result, outputs, shape)
+
+
+def _without_lost_requests(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report *context* unless it is a request that was given up: why it was is in the error for the user."""
+    import asyncssh
+
+    if not isinstance(context.get("exception"), asyncssh.Error):
+        loop.default_exception_handler(context)
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -167,7 +168,11 @@ def test_of_a_flood_a_bounded_part_is_kept(
 
 @pytest.mark.parametrize("silent", ["stat", "open", "write", "close", "posix_rename", "mkdir"])
 def test_a_board_that_goes_silent_is_not_waited_for(
-    silent: str, files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    silent: str,
+    files: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     home = tmp_path / "board" / "home"
 
@@ -189,6 +194,8 @@ def test_a_board_that_goes_silent_is_not_waited_for(
         pytest.raises(StageError, match=r"^the connection to 127.0.0.1 was lost \(no answer in time\); run the same"),
     ):
         deploy(login_to(board), "small", files, TEST)
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 @pytest.mark.parametrize("code", [124, 137])
