@@ -90,7 +90,7 @@ def known_host_keys(path: Path | None) -> asyncssh.SSHKnownHosts:
             if path is not None:
                 raise InputError(f"{file} holds no host keys: there is no such file; {KNOWN_HINT}") from error
         except (OSError, ValueError) as error:
-            raise InputError(f"{file} holds no host keys: {one_line(str(error))}; {KNOWN_HINT}") from error
+            raise InputError(f"{file} holds no host keys: {_reason(error)}; {KNOWN_HINT}") from error
         else:
             texts.append(text)
     return asyncssh.import_known_hosts("\n".join(texts))
@@ -112,9 +112,13 @@ def require_private_keys(paths: tuple[Path, ...]) -> None:
             raise InputError(f"--key {path} cannot be used: {one_line(str(error))}; {hint} (ssh-add)") from error
         except (OSError, ValueError) as error:
             raise InputError(
-                f"--key {path} cannot be read: {one_line(str(error))}; give a private key of ssh: "
-                "--key ~/.ssh/id_ed25519"
+                f"--key {path} cannot be read: {_reason(error)}; give a private key of ssh: --key ~/.ssh/id_ed25519"
             ) from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """Return what *error* says without the path, which the message has."""
+    return one_line((error.strerror if isinstance(error, OSError) else None) or str(error))
 
 
 @asynccontextmanager

@@ -119,7 +119,12 @@ def test_a_name_that_is_no_name_of_a_run_never_reaches_tcl(name: str, tmp_path: 
 @pytest.mark.skipif(TCLSH.find() is None, reason=f"{TCLSH.name} is missing: {TCLSH.install}")
 def test_a_script_starts_no_program_when_it_is_checked(tmp_path: Path) -> None:
     project = tmp_path / "project"
-    for line in (f'open "|touch {tmp_path}/made" w', f"exec touch {tmp_path}/made", "socket localhost 22"):
+    for line in (
+        f'open "|touch {tmp_path}/made" w',
+        f"exec touch {tmp_path}/made",
+        "socket localhost 22",
+        "interp create x",
+    ):
         shutil.rmtree(project, ignore_errors=True)
         project.mkdir()
         (project / "build.tcl").write_text(f"set found [{line}]\n")
