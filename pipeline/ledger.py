@@ -27,6 +27,7 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 LARGEST = (1 << 53) - 1
 """The largest integer that every reader of JSON takes exactly."""
 Count = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
+Code = Annotated[int, Field(strict=True, ge=-(1 << 63), le=(1 << 63) - 1)]
 Measured = Count | Annotated[float, Field(strict=True, ge=0, le=float(LARGEST), allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,39}$")]
 Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]{0,200}$")]
@@ -267,8 +268,8 @@ class MismatchEntry(Record):
 
     sample: Count
     output: Count
-    expected: Annotated[int, Field(strict=True, ge=-LARGEST, le=LARGEST)]
-    actual: Annotated[int, Field(strict=True, ge=-(1 << 63), lt=1 << 63)]
+    expected: Code
+    actual: Code
 
     @model_validator(mode="after")
     def _differs(self) -> Self:

@@ -277,7 +277,10 @@ def test_bundles_are_deterministic_and_hold_only_what_they_name(
         read_bundle(tmp_path)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match=r"is not empty and holds no bundle; give another folder: --out FOLDER$"):
+    with pytest.raises(
+        InputError,
+        match=r"holds thesis.tex, which no bundle has, and is not replaced; give another folder: --out FOLDER$",
+    ):
         pynq_case.bundle(tmp_path / "taken", bitstream)
 
 

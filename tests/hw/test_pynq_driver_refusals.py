@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bitproof_command import bitproof
 from pynq_hand_made import STREAM, hand_made_bundle
 
 from bitproof.hw.pynq.board import bitproof_driver as driver
@@ -117,3 +118,10 @@ def test_an_option_that_is_not_possible_ends_the_self_test_with_2(option: tuple[
     done = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=300, check=False)
     assert done.returncode == 2, done.stderr
     assert "is not possible; allowed: " in done.stdout
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0", "-1", "3601"])
+def test_the_command_refuses_a_time_limit_that_is_none(seconds: str, tmp_path: Path) -> None:
+    outcome = bitproof("deploy", tmp_path, "--to", "xilinx@127.0.0.1:1", "--dma-timeout", seconds)
+    assert outcome.code == 2
+    assert "--dma-timeout" in outcome.err

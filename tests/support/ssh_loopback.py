@@ -49,7 +49,7 @@ def ssh_loopback(
 
     connections: list[Any] = []
 
-    class AnyUser(asyncssh.SSHServer):  # type: ignore[misc]  its base is of an optional package
+    class AnyUser(asyncssh.SSHServer):  # type: ignore[misc]
         def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
             connections.append(conn)
 
