@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from bitproof.pipeline.artifact import sha256_of_bytes
-from bitproof.pipeline.errors import IntegrityError
+from bitproof.pipeline.errors import IntegrityError, one_line
 from bitproof.pipeline.parity import Mismatch, ParityReport, Unexplained
 from bitproof.pipeline.plain_file import read_json
 from bitproof.pipeline.record import Record
@@ -295,7 +295,7 @@ class DeploymentEntry(Record):
     """
 
     executor: Line
-    vectors: Line
+    vectors: str
     samples: Annotated[Count, Field(ge=1)]
     compared: Annotated[Count, Field(ge=1)]
     differing: Count
@@ -316,7 +316,7 @@ class DeploymentEntry(Record):
 
     def summary(self) -> str:
         """Say in one line what came out."""
-        head = f"{self.executor} against integer on {self.vectors}"
+        head = f"{self.executor} against integer on {one_line(self.vectors)}"
         if self.first is None:
             return f"{head}: {self.compared} codes, all equal"
         at = self.first

@@ -133,7 +133,7 @@ IMPOSSIBLE: dict[str, dict[str, Any]] = {
     "many": {"timing": {f"k{i}": i for i in range(33)}},
     "surrogate": {"tools": {"pynq": "\ud800"}},
     "control character": {"tools": {"pynq": "\x1b[2J"}},
-    "control character in vectors": {"vectors": "\x1b[2J"},
+    "control character in executor": {"executor": "\x1b[2J"},
     "text as a count": {"samples": "5"},
 }
 
@@ -144,3 +144,7 @@ def test_an_entry_out_of_bounds_is_none(name: str) -> None:
     assert entry(differing=1, first=FIRST).summary().endswith("expected code 5, got -5")
     with pytest.raises(ValidationError):
         entry(**changes)
+
+
+def test_a_summary_is_one_plain_line() -> None:
+    assert entry(vectors="\x1b[2J").summary().isprintable()
