@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from pynq_hand_made import hand_made_bundle
+from pynq_hand_made import CODES, hand_made_bundle
+from ssh_board import Cut
 
 from bitproof.hw.pynq import deploy as deployment
 from bitproof.hw.pynq import login as logging_in
@@ -208,6 +211,40 @@ def test_a_self_test_that_the_board_ended_is_named(code: int, files: dict[str, b
         pytest.raises(StageError, match=r"^the self-test on 127.0.0.1 did not end within 20 s; is the board still"),
     ):
         deploy(login_to(board), "small", files, TEST)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+def test_a_deployment_that_was_cut_is_resumed_and_read(share: float, files: dict[str, bytes], tmp_path: Path) -> None:
+    folder = tmp_path / "board" / "home" / "bitproof" / "small"
+    digest = "0" * 64
+    result = {
+        "exit_code": 0,
+        "design_id": "0" * 16,
+        "bundle_sha256": digest,
+        "outputs_sha256": digest,
+        "samples": 2,
+        "compared": 8,
+        "differing": 0,
+        "first": None,
+        "timing": {"a": 1.5},
+        "versions": {},
+    }
+
+    async def passes(process: Any) -> None:  # noqa: ANN401
+        np.save(folder / "outputs.npy", CODES)
+        (folder / "result.json").write_text(json.dumps(result))
+        process.exit(0)
+
+    size = sum(map(len, files.values()))
+    with ssh_loopback(tmp_path / "board", passes) as board:
+        relay = Cut(board.port, most=int(share * size))
+        known = tmp_path / "known"
+        known.write_text(board.known_hosts.read_text().replace(f":{board.port}", f":{relay.port}"))
+        with relay.relaying(), pytest.raises(StageError, match=r"resume$"):
+            deploy(login_to(board, port=relay.port, known_hosts=known), "small", files, TEST)
+        returned = deploy(login_to(board), "small", files, TEST)
+    np.testing.assert_array_equal(CODES, returned.outputs, strict=True)
+    assert {path.name for path in folder.iterdir()} == {*files, "outputs.npy", "result.json"}
 
 
 @pytest.mark.parametrize(
