@@ -335,10 +335,11 @@ def deploy(
     from dataclasses import replace
 
     from bitproof.commands.deploy import deploy_run
-    from bitproof.hw.pynq.deploy import Login, SelfTest
+    from bitproof.hw.pynq.deploy import TEST_S, SelfTest
+    from bitproof.hw.pynq.login import Login
 
     login = replace(Login.parse(to), known_hosts=known_hosts, keys=tuple(keys or ()))
-    test = SelfTest(batch=batch, timeout_s=dma_timeout, repeats=repeats)
+    test = SelfTest(batch=batch, timeout_s=dma_timeout, repeats=repeats, limit_s=TEST_S + dma_timeout)
     deploy_run(run_path, login, board=board, bit=bit, test=test, ask_password=ask_password, as_json=as_json)
 
 

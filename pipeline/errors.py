@@ -90,7 +90,7 @@ def error_of(error: OSError, *, go_on: str) -> InputError | StageError:
     *go_on* tells what to do once the machine works again.
     """
     said = error.strerror or str(error) or type(error).__name__
-    where = "" if error.filename is None else f"{_shown(error.filename)}: "
+    where = "" if error.filename is None else f"{one_line(error.filename)}: "
     if error.errno in WRONG_PATHS:
         return InputError(
             f"{where}{said}; give a path that is there, leads through folders only, and that this user may read and, "
@@ -99,7 +99,7 @@ def error_of(error: OSError, *, go_on: str) -> InputError | StageError:
     return StageError(f"{where}{said} (is the disk full?); {go_on}")
 
 
-def _shown(path: str | bytes | int) -> str:
-    """Return *path* as a message can show it: one line, without control characters."""
-    text = str(path)
+def one_line(said: str | bytes | int) -> str:
+    """Return *said*, a path or what another machine says, as a message shows it: one line, no control characters."""
+    text = str(said)
     return text if text.isprintable() else ascii(text)

@@ -15,13 +15,25 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from bitproof.pipeline.artifact import sha256_of_bytes
-from bitproof.pipeline.errors import IntegrityError
+from bitproof.pipeline.errors import IntegrityError, one_line
 from bitproof.pipeline.parity import Mismatch, ParityReport, Unexplained
 from bitproof.pipeline.plain_file import read_json
 from bitproof.pipeline.record import Record
 
 SCHEMA = 1
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+LARGEST = (1 << 53) - 1
+"""The largest integer that every reader of JSON takes exactly."""
+Count = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
+Code = Annotated[int, Field(strict=True, ge=-(1 << 63), le=(1 << 63) - 1)]
+Measured = Count | Annotated[float, Field(strict=True, ge=0, le=float(LARGEST), allow_inf_nan=False)]
+Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,39}$")]
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]{0,200}$")]
+"""Text without control characters: it goes to a terminal."""
+Timing = Annotated[dict[Name, Measured], Field(max_length=32)]
+Versions = Annotated[dict[Name, Annotated[str, Field(pattern="^[ -~]{0,100}$")]], Field(max_length=32)]
 
 
 class ArtifactEntry(Record):
@@ -251,6 +263,21 @@ class CalibrationEntry(Record):
     made_from: Sha256
 
 
+class MismatchEntry(Record):
+    """The first output code of a board that is not that of the integer model."""
+
+    sample: Count
+    output: Count
+    expected: Code
+    actual: Code
+
+    @model_validator(mode="after")
+    def _differs(self) -> Self:
+        if self.expected == self.actual:
+            raise ValueError(f"expected and actual are both {self.actual}, which is no mismatch")
+        return self
+
+
 class DeploymentEntry(Record):
     """One run on a board: nobody can derive it again without that board.
 
@@ -267,41 +294,35 @@ class DeploymentEntry(Record):
         tools: versions there; ``pynq`` is ``simulated`` if there was no board.
     """
 
-    executor: str
+    executor: Line
     vectors: str
-    samples: Annotated[int, Field(ge=1)]
-    compared: Annotated[int, Field(ge=1)]
-    differing: Annotated[int, Field(ge=0)]
-    first: dict[str, int] | None
+    samples: Annotated[Count, Field(ge=1)]
+    compared: Annotated[Count, Field(ge=1)]
+    differing: Count
+    first: MismatchEntry | None
     outputs_sha256: Sha256
     design_id: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
     bundle_sha256: Sha256
     made_from: Sha256
-    timing: dict[str, float | int]
-    tools: dict[str, str]
+    timing: Timing
+    tools: Versions
 
     @model_validator(mode="after")
-    def _first_is_a_difference(self) -> Self:
-        """Check that *first* names two codes that differ, of one of the samples."""
+    def _is_among_them(self) -> Self:
         at = self.first
-        if at is not None and (
-            at.keys() != {"sample", "output", "expected", "actual"}
-            or not 0 <= at["sample"] < self.samples
-            or not 0 <= at["output"] < self.compared
-            or at["expected"] == at["actual"]
-        ):
-            raise ValueError(f"first = {at} is no difference of one of {self.samples} samples")
+        if at is not None and not (at.sample < self.samples and at.output < self.compared // self.samples):
+            raise ValueError(f"first is sample {at.sample}, output {at.output}: not one of those that were compared")
         return self
 
     def summary(self) -> str:
         """Say in one line what came out."""
-        head = f"{self.executor} against integer on {self.vectors}"
+        head = f"{self.executor} against integer on {one_line(self.vectors)}"
         if self.first is None:
             return f"{head}: {self.compared} codes, all equal"
         at = self.first
         return (
-            f"{head}: {self.differing} of {self.compared} codes differ, first at image {at['sample']}, class "
-            f"{at['output']}: expected code {at['expected']}, got {at['actual']}"
+            f"{head}: {self.differing} of {self.compared} codes differ, first at image {at.sample}, class "
+            f"{at.output}: expected code {at.expected}, got {at.actual}"
         )
 
 

@@ -63,7 +63,7 @@ def bundle_of(run: RunFolder, *, board: str | None, out: Path, bit: Path | None)
     bitstream = (
         bitstream_in(project_folder(run, design.board), design)
         if bit is None
-        else read_bitstream(bit, bit.with_suffix(".hwh"))
+        else read_bitstream(bit, _description_beside(bit))
     )
     vectors = run_vectors(run)
     folder = out / run.path.name
@@ -76,3 +76,14 @@ def bundle_of(run: RunFolder, *, board: str | None, out: Path, bit: Path | None)
         bitstream=bitstream,
     )
     return Bundled(folder, design, bitstream is not None)
+
+
+def _description_beside(bit: Path) -> Path:
+    """Return the ``.hwh`` beside the bit file *bit*.
+
+    Raises:
+        InputError: *bit* names no file.
+    """
+    if not bit.name:
+        raise InputError(f"--bit {bit} names no file; give a bit file, its .hwh beside it: --bit FILE.bit")
+    return bit.with_suffix(".hwh")

@@ -15,10 +15,12 @@ from bitproof.commands.bundle import Bundled, bundle_of
 from bitproof.commands.report import write_report
 from bitproof.hw.pynq.board.bitproof_driver import BITSTREAM
 from bitproof.hw.pynq.bundle import SUMS, read_bundle
-from bitproof.hw.pynq.deploy import Login, Returned, SelfTest, deploy
+from bitproof.hw.pynq.deploy import SelfTest, deploy
+from bitproof.hw.pynq.login import Login
+from bitproof.hw.pynq.returned import Returned
 from bitproof.pipeline.artifact import sha256_of_bytes
 from bitproof.pipeline.errors import GateError, InputError, StageError
-from bitproof.pipeline.ledger import DeploymentEntry, mismatch_to_json, record_deployment
+from bitproof.pipeline.ledger import DeploymentEntry, MismatchEntry, mismatch_to_json, record_deployment
 from bitproof.pipeline.parity import ParityReport, compare_codes
 from bitproof.pipeline.progress import ProgressLines
 from bitproof.pipeline.run_folder import RunFolder
@@ -98,7 +100,7 @@ def _entry(bundled: Bundled, returned: Returned, report: ParityReport, bundle_sh
         samples=report.samples,
         compared=report.compared,
         differing=report.differing,
-        first=None if report.first is None else mismatch_to_json(report.first),
+        first=None if report.first is None else MismatchEntry(**mismatch_to_json(report.first)),
         outputs_sha256=report.outputs_sha256,
         design_id=bundled.design.design_id,
         bundle_sha256=bundle_sha256,

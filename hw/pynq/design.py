@@ -84,7 +84,7 @@ class Design(Record):
     """
 
     format: int = 1
-    name: str
+    name: str = Field(pattern=RUN_NAME)
     board: str
     design_id: str = Field(pattern="^[0-9a-f]{16}$")
     rtl_sha256: str
@@ -100,10 +100,16 @@ def design_of(rtl: Artifact, *, name: str, board: str) -> Design:
     """Return the design of the stitched RTL *rtl* for *board*.
 
     Raises:
+        InputError: *name* is none that a run can have.
         ConfigError: there is no such board, or it has another FPGA than the RTL was made for.
         InputError: *name*, which goes into scripts, is not one that a run has.
         StageError: a stream is wider than the DMA's.
     """
+    if re.fullmatch(RUN_NAME, name) is None:
+        raise InputError(
+            f"a design cannot be called {name!r}: its name goes into Tcl and onto the board; rename the run's folder: "
+            "a letter or digit, then up to 99 letters, digits, '_', '.' or '-'"
+        )
     load_zynq_board(board)
     if re.fullmatch(RUN_NAME, name) is None:
         raise InputError(f"a design cannot be called {name!r}; the run's folder needs a name that matches {RUN_NAME}")

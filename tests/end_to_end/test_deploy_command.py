@@ -127,7 +127,7 @@ def test_a_board_with_a_flipped_weight_ends_with_1_and_fails_the_run_until_it_is
     assert outcome.code == 1
     (entry,) = read_ledger(run / "ledger.json").deployments
     assert entry.first is not None
-    first = f"first at image {entry.first['sample']}, class {entry.first['output']}: expected code "
+    first = f"first at image {entry.first.sample}, class {entry.first.output}: expected code "
     assert first in outcome.err
     failing = bitproof("verify", run, "--quick")
     assert failing.code == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -16,8 +15,9 @@ from pynq_boards import PynqCase
 from ssh_board import ASKED, PASSWORD, REFUSED, USER, Cut, SshBoard, ssh_board, why_no_board
 
 from bitproof.hw.pynq.bundle import Bitstream, read_bundle
-from bitproof.hw.pynq.deploy import Login, Returned, SelfTest, deploy, read_returned
-from bitproof.pipeline import ConfigError, InputError, StageError
+from bitproof.hw.pynq.deploy import SelfTest, deploy
+from bitproof.hw.pynq.login import Login
+from bitproof.pipeline import InputError, StageError
 
 asyncssh = pytest.importorskip("asyncssh", reason="pip install 'bitproof[deploy]'")
 
@@ -218,35 +218,3 @@ def test_no_file_leaves_the_folder(stray: str, board: SshBoard, files: dict[str,
     for wrong in ("../up", "", ".", "-rf", "a/b", "a b"):
         with pytest.raises(InputError, match=r"^a bundle cannot be called"):
             deploy(login_to(board), wrong, files, TEST)
-
-
-@pytest.mark.parametrize("text", ["192.168.2.99", "xilinx@", "xilinx@host:0", "xilinx@host:99999", "-o@x", "a@-b"])
-def test_what_names_no_board_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"names no board; write USER@HOST or USER@HOST:PORT"):
-        Login.parse(text)
-
-
-def test_a_board_is_named() -> None:
-    assert Login.parse("xilinx@pynq") == Login("xilinx", "pynq", 22)
-    assert Login.parse("root@[fe80::1]:2222") == Login("root", "fe80::1", 2222)
-
-
-@pytest.mark.parametrize("result", [b"", b"[]", b"{}", b'{"exit_code": 0}', b"\xff", b'{"error": "x", "exit_code": 4}'])
-def test_a_result_that_is_none_is_refused(result: bytes) -> None:
-    with pytest.raises(StageError, match=r"is no result of a self-test|says: x$"):
-        read_returned(Login("xilinx", "pynq"), result, None)
-
-
-def test_outputs_are_data_alone(pynq_case: PynqCase, board: SshBoard, files: dict[str, bytes], name: str) -> None:
-    returned: Returned = deploy(login_to(board), name, files, TEST)
-    said = json.dumps(returned.result.model_dump(mode="json")).encode()
-    import io
-    import pickle
-
-    for content in (pickle.dumps([1]), b"", b"\x93NUMPY"):
-        with pytest.raises(StageError, match=r"is no result of a self-test"):
-            read_returned(Login("xilinx", "pynq"), said, content)
-    floats = io.BytesIO()
-    np.save(floats, np.zeros((2, 3)))
-    with pytest.raises(StageError, match=r"is no file of int64 codes"):
-        read_returned(Login("xilinx", "pynq"), said, floats.getvalue())

@@ -142,11 +142,6 @@ def test_a_batch_that_the_dma_cannot_move_is_refused(bundle: Path, accelerator: 
     for batch in (0, 1 << 26):
         with pytest.raises(driver.DriverError, match=rf"^batch = {batch} images is not possible; allowed: 1\.\."):
             driver.Accelerator(bundle, batch=batch)
-    for endless in (float("inf"), float("nan"), 0):
-        with pytest.raises(
-            driver.DriverError, match=r"^timeout_s = .* is not possible; allowed: above 0, at most 3600$"
-        ):
-            driver.Accelerator(bundle, timeout_s=endless)
 
 
 def test_a_dma_that_never_finishes_is_an_error_in_time(pynq_case: PynqCase, tmp_path: Path) -> None:
@@ -282,7 +277,10 @@ def test_bundles_are_deterministic_and_hold_only_what_they_name(
         read_bundle(tmp_path)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match=r"holds 'thesis\.tex', which is no part of a bundle; give another"):
+    with pytest.raises(
+        InputError,
+        match=r"holds thesis.tex, which no bundle has, and is not replaced; give another folder: --out FOLDER$",
+    ):
         pynq_case.bundle(tmp_path / "taken", bitstream)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from bitproof.commands.deployment_entry import deployment_contradictions
 from bitproof.commands.parity import judge
@@ -118,7 +119,32 @@ def test_an_entry_without_a_check_and_one_that_is_there_twice_are_named(tmp_path
     ]
 
 
-@pytest.mark.parametrize("first", [{}, {**FIRST, "sample": 5}, {**FIRST, "output": -7}, {**FIRST, "actual": 5}])
-def test_a_first_difference_that_is_none_is_no_entry(first: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="is no difference of one of 5 samples"):
-        entry(differing=1, first=first)
+IMPOSSIBLE: dict[str, dict[str, Any]] = {
+    "empty first": {"first": {}},
+    "first of no sample": {"first": {**FIRST, "sample": 5}},
+    "first of no output": {"first": {**FIRST, "output": 10}},
+    "first that is equal": {"first": {**FIRST, "actual": 5}},
+    "NaN": {"timing": {"latency_us": float("nan")}},
+    "infinity": {"timing": {"latency_us": float("inf")}},
+    "negative": {"timing": {"latency_us": -1.0}},
+    "truth": {"timing": {"latency_us": True}},
+    "huge": {"timing": {"latency_us": 10**400}},
+    "key": {"timing": {"\x1b[2J": 1.0}},
+    "many": {"timing": {f"k{i}": i for i in range(33)}},
+    "surrogate": {"tools": {"pynq": "\ud800"}},
+    "control character": {"tools": {"pynq": "\x1b[2J"}},
+    "control character in executor": {"executor": "\x1b[2J"},
+    "text as a count": {"samples": "5"},
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_an_entry_out_of_bounds_is_none(name: str) -> None:
+    changes = {"differing": 1, "first": FIRST, **IMPOSSIBLE[name]}
+    assert entry(differing=1, first=FIRST).summary().endswith("expected code 5, got -5")
+    with pytest.raises(ValidationError):
+        entry(**changes)
+
+
+def test_a_summary_is_one_plain_line() -> None:
+    assert entry(vectors="\x1b[2J").summary().isprintable()

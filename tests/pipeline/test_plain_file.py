@@ -9,7 +9,7 @@ import pytest
 
 from bitproof.pipeline.errors import ConfigError, InputError
 from bitproof.pipeline.import_config import source_file
-from bitproof.pipeline.plain_file import read_bytes, read_json
+from bitproof.pipeline.plain_file import json_value, read_bytes, read_json
 from bitproof.pipeline.run_folder import RunFolder
 from bitproof.yaml_file import read_config
 
@@ -62,3 +62,10 @@ def test_a_failure_whose_record_a_full_disk_cut_is_a_failed_stage(tmp_path: Path
     (failure,) = RunFolder(tmp_path).failures()
     assert (failure.stage, failure.exit_code) == ("check-rtl", 4)
     assert "is the disk full? Run again" in failure.message
+
+
+@pytest.mark.parametrize("text", [b"NaN", b'{"a": [Infinity]}', b"-Infinity"])
+def test_what_is_no_number_of_json_is_refused_where_that_is_asked_for(text: bytes) -> None:
+    json_value(text)
+    with pytest.raises(ValueError, match="is no number of JSON"):
+        json_value(text, finite=True)

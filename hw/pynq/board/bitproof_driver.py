@@ -36,10 +36,10 @@ HALTED, IDLE = 1 << 0, 1 << 1
 ERRORS = {1 << 4: "internal error (a length of 0, or too many words)", 1 << 5: "slave error", 1 << 6: "decode error"}
 ID_PLACES = (0x0, 0x8)
 """Data registers of the AXI GPIO (AMD PG144) that hold both halves of the design's number."""
+MAX_TIMEOUT_S = 3600
+"""The longest wait that can be asked for."""
 SPIN_S = 0.002
 """How long a wait asks the DMA without a pause: an image takes microseconds, and a sleep a millisecond."""
-LONGEST_WAIT_S = 3600
-"""No wait is without an end."""
 
 
 class DriverError(RuntimeError):
@@ -179,6 +179,8 @@ class Accelerator:
     def __init__(self, folder: str | Path = ".", *, batch: int = 1000, timeout_s: float = 10.0) -> None:
         from pynq import MMIO, Overlay, allocate
 
+        if not 0 < timeout_s <= MAX_TIMEOUT_S:  # a comparison with NaN is false
+            raise DriverError(f"timeout_s = {timeout_s} is not possible; allowed: 0 < timeout_s <= {MAX_TIMEOUT_S}")
         folder = Path(folder).resolve()
         design = json.loads((folder / DESIGN).read_text())
         self.design_id = str(design["design_id"])
@@ -189,8 +191,6 @@ class Accelerator:
         largest = MAX_TRANSFER_BYTES // max(self.input.image_bytes, self.output.image_bytes)
         if not 1 <= batch <= largest:
             raise DriverError(f"batch = {batch} images is not possible; allowed: 1..{largest}")
-        if not 0 < timeout_s <= LONGEST_WAIT_S:
-            raise DriverError(f"timeout_s = {timeout_s} is not possible; allowed: above 0, at most {LONGEST_WAIT_S}")
         self.batch, self._busy = batch, False
         self.overlay = Overlay(str(folder / BITSTREAM))
         self._require_design(MMIO)
@@ -289,7 +289,12 @@ class Accelerator:
         return time.perf_counter() - started
 
     def _checked(self, codes: np.ndarray) -> np.ndarray:
-        codes = np.asarray(codes)
+        if isinstance(codes, np.ma.MaskedArray):
+            raise DriverError("codes are masked, and a network takes all of them; fill them first: codes.filled(0)")
+        try:
+            codes = np.asarray(codes)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise DriverError(f"codes are no array: {error}; all images need {self.input.codes} integers") from error
         if codes.dtype.kind not in "iu":
             raise DriverError(f"codes are integers, not {codes.dtype}; quantize the inputs first")
         if codes.ndim < 2 or not len(codes) or codes.shape[1:] not in ((self.input.codes,), self.input_shape):
@@ -334,7 +339,12 @@ class Accelerator:
         size = images * self.output.image_bytes
         try:
             self._dma.finish(images * self.input.image_bytes, size)
-        finally:  # one that did not finish was reset
+        except TransferError:  # the DMA was reset
+            raise
+        except BaseException:  # whoever waits was interrupted, and the DMA goes on
+            self._dma.reset()
+            raise
+        finally:
             self._busy = False
         self._target.invalidate()
         return np.array(self._target[:size]).reshape(images, -1)

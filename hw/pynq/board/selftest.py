@@ -1,7 +1,7 @@
 """The self-test of a bundle, on the board: golden vectors through the fabric, compared code by code, and timings.
 
 It writes ``result.json`` and ``outputs.npy``. The exit code is 0 if all codes are equal, 1 if one differs, 2 if the
-bundle is damaged or the fabric holds another design, 4 if the hardware does not finish.
+bundle is damaged, an option is not possible or the fabric holds another design, 4 if the hardware does not finish.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bitproof_driver import Accelerator, DriverError, TransferError, WrongDesignError
+from bitproof_driver import Accelerator, DriverError, TransferError
 
 SUMS, VECTORS, RESULT, OUTPUTS = "SHA256SUMS", "vectors.npz", "result.json", "outputs.npy"
 EQUAL, DIFFERENT, WRONG_FILES, HARDWARE = 0, 1, 2, 4
@@ -73,15 +73,15 @@ def test(folder: Path, arguments: argparse.Namespace) -> tuple[int, dict[str, An
             actual = accelerator.run(inputs)
             timing = accelerator.measure(inputs, arguments.repeats) if arguments.repeats else {}
             design_id = accelerator.design_id
-    except WrongDesignError as error:
-        return WRONG_FILES, {"error": str(error)}
-    except (TransferError, DriverError) as error:
+    except TransferError as error:
         return HARDWARE, {"error": str(error)}
+    except DriverError as error:  # another design, or a batch or a time limit that is not possible
+        return WRONG_FILES, {"error": str(error)}
     except OSError as error:  # the bit file cannot be loaded
         return WRONG_FILES, {"error": f"{driver_file(folder)} could not be loaded: {error}"}
     result = compare(expected, actual)
     partial = folder / f"{OUTPUTS}.partial.npy"  # np.save ends a name that has another end with .npy
-    np.save(partial, actual, allow_pickle=False)
+    np.save(partial, np.ascontiguousarray(actual, dtype="<i8"), allow_pickle=False)
     partial.replace(folder / OUTPUTS)
     result.update(design_id=design_id, timing=timing)
     return (DIFFERENT if result["differing"] else EQUAL), result

@@ -81,7 +81,17 @@ foreach line [split [string trim [read $file]] "\n"] {
   proc ::[lindex $line 0] args "record [list [lindex $line 0]] [lindex $line 1] [lindex $line 2] [list $options] \$args"
 }
 close $file
-rename exec {}
+foreach name {exec socket load} { rename $name {} }
+rename open tcl_open
+proc open {path args} {
+  if {[string match "|*" $path]} { error "open: a script starts no program, and this one names $path" }
+  return [tcl_open $path {*}$args]
+}
+rename interp tcl_interp
+proc interp {args} {
+  if {[string match "cr*" [lindex $args 0]]} { error "interp: a script starts no program, and another interpreter could" }
+  return [uplevel 1 [list tcl_interp {*}$args]]
+}
 rename exit tcl_exit
 if {[catch { source $script } message options]} {
   puts stderr "$script, line [dict get $options -errorline]: $message"
