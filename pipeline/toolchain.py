@@ -23,7 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from types import FrameType
 
-from bitproof.pipeline.errors import StageError, ToolMissingError
+from bitproof.pipeline.errors import ConfigError, StageError, ToolMissingError
 
 _log = logging.getLogger(__name__)
 
@@ -468,10 +468,25 @@ def cache_folder(beside: Path) -> Path:
     return Path(chosen).absolute() if chosen else beside
 
 
+def optimization_of_simulators() -> str:
+    """Return g++'s flag for compiled simulators: ``BITPROOF_SIMULATOR_OPT`` in the environment, else ``-O2``.
+
+    Raises:
+        ConfigError: it is no such flag.
+    """
+    chosen = os.environ.get("BITPROOF_SIMULATOR_OPT") or "-O2"
+    if chosen not in OPTIMIZATIONS:
+        raise ConfigError(f"BITPROOF_SIMULATOR_OPT={chosen} is not possible; allowed: {', '.join(OPTIMIZATIONS)}")
+    return chosen
+
+
 def cpu_count() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0))
 
+
+OPTIMIZATIONS = ("-O0", "-O1", "-O2", "-O3")
+"""Flags of g++ for :func:`optimization_of_simulators`."""
 
 APT = "apt-get install --no-install-recommends"
 

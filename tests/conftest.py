@@ -42,6 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.mkdtemp(prefix="bitproof-simulators-")
         os.environ["BITPROOF_CACHE"] = folder  # noqa: TID251
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    # They simulate little: compiling takes longer.
+    os.environ.setdefault("BITPROOF_SIMULATOR_OPT", "-O0")  # noqa: TID251
 
 
 @pytest.hookimpl(trylast=True)

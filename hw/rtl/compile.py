@@ -18,7 +18,7 @@ from pathlib import Path
 from bitproof.hw.rtl.bench import BENCH
 from bitproof.pipeline import StageError
 from bitproof.pipeline.artifact import sha256_of_bytes
-from bitproof.pipeline.toolchain import GXX, MAKE, VERILATOR, cpu_count
+from bitproof.pipeline.toolchain import GXX, MAKE, VERILATOR, cpu_count, optimization_of_simulators
 
 HARNESS = Path(__file__).parent / "harness.cpp"
 EXECUTABLE = f"V{BENCH}"
@@ -55,7 +55,7 @@ VERILATOR_FLAGS = (
     "--top-module",
     BENCH,
 )
-MAKE_FLAGS = ("CFG_CXXFLAGS_PCH_I=-include", "OPT_FAST=-O2", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1")
+MAKE_FLAGS = ("CFG_CXXFLAGS_PCH_I=-include", "OPT_SLOW=-O0", "OPT_GLOBAL=-O1")
 
 
 def compiled_bench(sources: Mapping[str, str], *, cache: Path, workdir: Path, harness: Path = HARNESS) -> Path:
@@ -90,7 +90,8 @@ def _key(sources: Mapping[str, str]) -> str:
     """Return the hash of the sources, in compile order, and of the tools and flags."""
     hasher = hashlib.sha256()
     versions = (VERILATOR.version(), GXX.version())
-    for part in (repr(versions), *VERILATOR_FLAGS, *MAKE_FLAGS, *(text for pair in sources.items() for text in pair)):
+    flags = (*VERILATOR_FLAGS, *MAKE_FLAGS, optimization_of_simulators())
+    for part in (repr(versions), *flags, *(text for pair in sources.items() for text in pair)):
         hasher.update(f"{len(part)}:".encode() + part.encode())
     return hasher.hexdigest()[:32]
 
@@ -113,7 +114,8 @@ def _make(goals: Sequence[str], build: Path, log: Path) -> None:
     """Make *goals* in the folder that Verilator wrote; none: the program."""
     # The makefile calls "python", which Debian does not have; it is part of the command, not of the program's identity.
     python = f"PYTHON3={sys.executable}"
-    arguments = ["-C", "obj", "-f", f"{EXECUTABLE}.mk", f"-j{cpu_count()}", python, *MAKE_FLAGS, *goals]
+    flags = (*MAKE_FLAGS, f"OPT_FAST={optimization_of_simulators()}")
+    arguments = ["-C", "obj", "-f", f"{EXECUTABLE}.mk", f"-j{cpu_count()}", python, *flags, *goals]
     MAKE.run(arguments, needed_by=NEEDED_BY, cwd=build, log=log, timeout_s=COMPILE_TIMEOUT_S)
 
 

@@ -10,8 +10,9 @@ from rtl_builds import simulators
 
 from bitproof.hw.rtl import compile as compiler
 from bitproof.hw.rtl.compile import EXECUTABLE, RUNTIME, compiled_bench
-from bitproof.pipeline import StageError
+from bitproof.pipeline import ConfigError, StageError
 from bitproof.pipeline.run_folder import RunFolder
+from bitproof.pipeline.toolchain import optimization_of_simulators
 
 REGISTER = """
 module bench (
@@ -80,3 +81,15 @@ def test_the_user_may_say_where_compiled_simulators_are_kept(tmp_path: Path, mon
     assert run.cache == tmp_path / "runs" / ".cache"
     monkeypatch.delenv("BITPROOF_CACHE")
     assert run.cache == tmp_path / "runs" / ".cache"
+
+
+def test_the_user_may_say_how_simulators_are_optimized(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BITPROOF_SIMULATOR_OPT")
+    assert optimization_of_simulators() == "-O2"
+    key = compiler._key({})
+    monkeypatch.setenv("BITPROOF_SIMULATOR_OPT", "-O0")
+    assert optimization_of_simulators() == "-O0"
+    assert compiler._key({}) != key
+    monkeypatch.setenv("BITPROOF_SIMULATOR_OPT", "-Ofast; true")
+    with pytest.raises(ConfigError, match=r"^BITPROOF_SIMULATOR_OPT=-Ofast; true is not possible; allowed: -O0, -O1"):
+        optimization_of_simulators()
