@@ -31,9 +31,9 @@ collect_ignore_glob = ["support/cases_*.py"]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let ``make soak`` say how often a run is killed."""
-    parser.addoption("--kills", type=int, default=3, help="kills of a whole run, spread over its stages")
+    parser.addoption("--kills", type=int, default=2, help="kills of a whole run, spread over its stages")
     parser.addoption("--stage-kills", type=int, default=1, help="kills of the process of one stage alone")
-    parser.addoption("--disks", type=int, default=2, help="sizes of a disk that becomes full during a run")
+    parser.addoption("--disks", type=int, default=1, help="sizes of a disk that becomes full during a run")
 
 
 def pytest_configure(config: pytest.Config) -> None:
