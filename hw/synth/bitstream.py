@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from bitproof.hw.synth import netlist
 from bitproof.hw.synth.netlist import FOR_ROUTING, open_fpga_of, read_netlist
@@ -17,6 +17,7 @@ from bitproof.hw.synth.pack import pack
 from bitproof.hw.synth.place import ROUTERS, Routed, place_and_route
 from bitproof.pipeline import Artifact, ConfigError, InputError, Stage, StageContext, StageError
 from bitproof.pipeline.artifact import sha256_of_bytes
+from bitproof.pipeline.ledger import Sha256
 from bitproof.pipeline.record import Record
 
 FILE = "bitstream.json"
@@ -42,11 +43,18 @@ class BitstreamDescription(Record):
 
     format: Literal[1] = FORMAT
     board: str
-    file: str
-    sha256: str
+    file: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+    sha256: Sha256
     idcode: str
     seed: int
     routed: tuple[Routed, ...]
+
+    @model_validator(mode="after")
+    def _seed_was_tried(self) -> Self:
+        tried = [routed.seed for routed in self.routed]
+        if tried.count(self.seed) != 1:
+            raise ValueError(f"seed = {self.seed} is not one of the seeds that were routed, {tried}")
+        return self
 
     @property
     def chosen(self) -> Routed:
@@ -61,9 +69,9 @@ def read_bitstream(folder: Path) -> BitstreamDescription:
         InputError: it is missing or malformed, or of another version.
     """
     try:
-        return BitstreamDescription.model_validate_json((folder / FILE).read_text())
+        return BitstreamDescription.model_validate_json((folder / FILE).read_bytes())
     except (OSError, ValidationError) as error:
-        raise InputError(f"{folder} does not hold a bitstream: {error}") from error
+        raise InputError(f"{folder} does not hold a bitstream: {FILE}: {error}") from error
 
 
 @dataclass(frozen=True)
