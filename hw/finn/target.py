@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from bitproof.export.program.target import Target
 from bitproof.hw.board import board_names, load_board
 from bitproof.hw.finn.stitch import FIFO_DEPTHS
-from bitproof.hw.synth.bitstream import DEFAULT_SEEDS, MAX_SEEDS, Timing
+from bitproof.hw.synth.bitstream import DEFAULT_SEEDS, MAX_SEEDS, Timing, figures_of
 from bitproof.pipeline.errors import ConfigError
 from bitproof.pipeline.executor import Executor, ExecutorPlan, Place
 from bitproof.pipeline.stage import Stage, StagePlan
@@ -62,7 +62,7 @@ class FinnTarget(Target):
         return (
             *stitched,
             StagePlan("netlist", "rtl", self._synthesize, {"board": self.board}, priority=10),
-            StagePlan("bitstream", "netlist", self._route, routing, priority=10),
+            StagePlan("bitstream", "netlist", self._route, routing, priority=10, measure=figures_of),
         )
 
     def require_options(self) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal, Self, get_args
 from pydantic import Field, ValidationError, model_validator
 
 from bitproof.hw.synth import netlist
+from bitproof.hw.synth.family import FAMILIES
 from bitproof.hw.synth.netlist import FOR_ROUTING, open_fpga_of, read_netlist
 from bitproof.hw.synth.pack import pack
 from bitproof.hw.synth.place import ROUTERS, Routed, place_and_route
@@ -72,6 +73,24 @@ def read_bitstream(folder: Path) -> BitstreamDescription:
         return BitstreamDescription.model_validate_json((folder / FILE).read_bytes())
     except (OSError, ValidationError) as error:
         raise InputError(f"{folder} does not hold a bitstream: {FILE}: {error}") from error
+
+
+def figures_of(folder: Path) -> Mapping[str, int | float | str]:
+    """Return speed and cells of the bitstream in *folder*, as the ledger and the report show them.
+
+    Raises:
+        InputError: there is none, or its description is malformed.
+    """
+    described = read_bitstream(folder)
+    chosen, counted = described.chosen, FAMILIES[open_fpga_of(described.board).family].counted
+    return {
+        "board": described.board,
+        "fmax_mhz": chosen.fmax_mhz,
+        "clock_mhz": chosen.wanted_mhz,
+        "slowest_path": chosen.slowest_layer,
+        "seed": chosen.seed,
+        **{name: chosen.cells_of(cell).used for name, cell in counted.items()},
+    }
 
 
 @dataclass(frozen=True)

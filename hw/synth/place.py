@@ -60,6 +60,10 @@ class Routed(Record):
         """The design runs at the frequency of its clock."""
         return self.fmax_mhz >= self.wanted_mhz
 
+    def cells_of(self, name: str) -> Use:
+        """Return the use of the cells *name*; nextpnr does not tell of those that there are none of."""
+        return self.cells.get(name, Use(used=0, available=0))
+
 
 @dataclass(frozen=True, slots=True)
 class Router:

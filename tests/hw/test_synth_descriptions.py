@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from bitproof.hw.board import OpenFpga, load_board
+from bitproof.hw.finn.target import FinnTarget
 from bitproof.hw.rtl.stream import StreamLayout
 from bitproof.hw.synth import bitstream, netlist
-from bitproof.hw.synth.bitstream import BitstreamDescription, read_bitstream
+from bitproof.hw.synth.bitstream import BitstreamDescription, figures_of, read_bitstream
 from bitproof.hw.synth.netlist import NetlistDescription, read_netlist, verilog_of
 from bitproof.hw.synth.pack import gowin_idcode_of
 from bitproof.hw.synth.place import Routed, Use, read_report
@@ -121,8 +122,21 @@ def test_a_bitstream_that_cannot_be_is_refused(changes: dict[str, Any], reason: 
         read_bitstream(tmp_path)
 
 
-def test_the_chosen_seed_is_the_one_in_the_bitstream() -> None:
-    assert BITSTREAM.chosen.fmax_mhz == 102.0
+def test_the_ledger_is_told_of_the_seed_in_the_bitstream(tmp_path: Path) -> None:
+    (tmp_path / bitstream.FILE).write_text(BITSTREAM.model_dump_json())
+    assert figures_of(tmp_path) == {
+        "board": "ulx3s-85f",
+        "fmax_mhz": 102.0,
+        "clock_mhz": 100.0,
+        "slowest_path": "fc0",
+        "seed": 2,
+        "lut": 0,
+        "ff": 1,
+        "bram": 0,
+        "dsp": 0,
+    }
+    plans = {stage.name: stage for stage in FinnTarget(board="ulx3s-85f").stages()}
+    assert plans["bitstream"].measure is figures_of
 
 
 @pytest.mark.parametrize(
