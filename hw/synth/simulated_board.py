@@ -95,6 +95,8 @@ def simulated_board(
             process.wait(WAIT_S)
         finally:
             os.close(from_board)
+            for pipe in pipes:
+                pipe.unlink(missing_ok=True)
 
 
 def _opened(pipe: Path, process: Popen[bytes]) -> int:

@@ -63,6 +63,15 @@ class ToyExecutor:
         return {"toy_nodes": len(self.model.nodes)}
 
 
+class SlowToyExecutor(ToyExecutor):
+    name = "toy:slow"
+
+    def __call__(self, codes: Codes) -> Codes:
+        if len(codes) > 3:
+            raise StageError(f"{len(codes)} samples take too long")
+        return run(self.model, codes)
+
+
 class ToyTarget(Target):
     kind: ClassVar[str] = "toy"
     most_nodes: int = 100
@@ -74,11 +83,18 @@ class ToyTarget(Target):
         )
 
     def executors(self) -> tuple[ExecutorPlan, ...]:
-        return (ExecutorPlan("toy", "toy", "toy", "a toy that is told about", ToyTarget.open, flip=flip_weight_bit),)
+        return (
+            ExecutorPlan("toy", "toy", "toy", "a toy that is told about", ToyTarget.open, flip=flip_weight_bit),
+            ExecutorPlan("toy:slow", "toy-slow", "toy", "a toy that takes its time", ToyTarget.open_slow, samples=3),
+        )
 
     @staticmethod
     def open(place: Place) -> ToyExecutor:
         return ToyExecutor(place.artifact)
+
+    @staticmethod
+    def open_slow(place: Place) -> SlowToyExecutor:
+        return SlowToyExecutor(place.artifact)
 
     def require_supported(self, model: IntegerModel) -> None:
         if len(model.nodes) > self.most_nodes:
@@ -127,8 +143,8 @@ def test_a_toy_target_goes_through_every_command(project: Path, tmp_path: Path) 
     assert ran.returncode == 0, ran.stderr
     run = tmp_path / "runs" / "net"
     ledger = json.loads((run / "ledger.json").read_text())
-    checks = {check["actual"]: check["differing"] for check in ledger["checks"]}
-    assert checks == {"qonnx": 0, "qonnx-f64": 0, "toy": 0}
+    checks = {check["actual"]: (check["samples"], check["differing"]) for check in ledger["checks"]}
+    assert checks == {"qonnx": (20, 0), "qonnx-f64": (20, 0), "toy": (20, 0), "toy:slow": (3, 0)}
     assert ledger["resources"]["toy"]["toy_nodes"] > 2
     assert ledger["resources"]["toy-box"] == {"nodes_in_box": ledger["resources"]["toy"]["toy_nodes"]}
     assert "<td>nodes in box</td>" in (run / "report.html").read_text()
