@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flag_bench import bench_of, flags_of
 from numpy.typing import NDArray
 
-from bitproof.hw.rtl.compile import compiled_bench
-from bitproof.hw.rtl.simulator import run_bench
 from bitproof.hw.synth.family import FAMILIES
 from bitproof.hw.synth.tools import YOSYS, read_slang, run_yosys
 from bitproof.pipeline import StageError
@@ -139,23 +138,6 @@ def inputs_of() -> str:
     return ", ".join(ports)
 
 
-def bench_of(body: str, flags: str, flags_bytes: int) -> str:
-    """A bench with *body* that puts out *flags*, one cycle after each input."""
-    return f"""\
-module bench (
-    input [0:0] clock, input [15:0] unit, input reset_n, input [{8 * INPUT_BYTES - 1}:0] in_data,
-    input in_valid, output in_ready, output [{8 * flags_bytes - 1}:0] out_data, output out_valid, input out_ready
-);
-{body}
-    logic valid = 0;
-    always_ff @(posedge clock[0]) valid <= in_valid;
-    assign in_ready = 1'b1;
-    assign out_valid = valid;
-    assign out_data = {flags};
-endmodule
-"""
-
-
 def bench() -> str:
     """A bench that puts out a flag for each memory of each netlist: it gives something else than the arrays."""
     body = []
@@ -164,7 +146,7 @@ def bench() -> str:
         outputs = ", ".join(f".{memory.name}_both({side}_{memory.name})" for memory in MEMORIES)
         body.append(f"    {module} {side} ({inputs_of()}, {outputs});")
     flags = [f"arrays_{m.name} != {side}_{m.name}" for side in ("made", "broken") for m in MEMORIES]
-    return bench_of("\n".join(body), f"{{{', '.join(reversed(flags))}}}", FLAGS_BYTES)
+    return bench_of("\n".join(body), f"{{{', '.join(reversed(flags))}}}", INPUT_BYTES, FLAGS_BYTES)
 
 
 @dataclass(frozen=True)
@@ -196,7 +178,7 @@ def synthesized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     return Synthesized(family.name, folder, (folder / "netlist.v").read_text(), frozenset(cells))
 
 
-def stimulus() -> bytes:
+def stimulus() -> NDArray[np.uint8]:
     """The input of every cycle: first word 0 is read everywhere, then addresses meet often, or are anywhere."""
     generator = np.random.default_rng(1)
     fields = {name: generator.integers(0, 1 << bits, size=SAMPLES) for name, bits in FIELDS.items()}
@@ -215,36 +197,12 @@ def stimulus() -> bytes:
             word |= int(fields[name][sample]) << place
             place += bits
         content += word.to_bytes(INPUT_BYTES, "little")
-    return bytes(content)
+    return np.frombuffer(bytes(content), dtype=np.uint8).reshape(SAMPLES, INPUT_BYTES)
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("simulators")
-
-
-def flags_of(
-    sources: dict[str, str], flags_bytes: int, *, memories: Path, cache: Path, place: Path
-) -> NDArray[np.uint8]:
-    """Run the bench of *sources* on the stimulus; the flags of each cycle, shape (SAMPLES, 8 * flags_bytes)."""
-    program = compiled_bench(sources, cache=cache, workdir=place)
-    (place / "in").write_bytes(stimulus())
-    arguments: dict[str, int | str | Path] = {
-        "unit": 0,
-        "input": place / "in",
-        "input-bytes": INPUT_BYTES,
-        "repeat": 1,
-        "output": place / "out",
-        "output-bytes": flags_bytes,
-        "outputs": SAMPLES,
-        "words-out": 1,
-        "stall": 0,
-        "seed": 0,
-        "idle-limit": 100,
-    }
-    run_bench(program, arguments, memories=memories, workdir=place, seed=0)
-    given = np.fromfile(place / "out", dtype=np.uint8).reshape(SAMPLES, flags_bytes)
-    return np.unpackbits(given, axis=1, bitorder="little")
 
 
 def with_flipped_bits(netlist: str) -> str:
@@ -264,7 +222,7 @@ def test_memories_of_every_kind_are_block_memories_that_work_and_one_flipped_bit
         "rtl/broken.v": with_flipped_bits(synthesized.netlist),
         "rtl/bench.sv": bench(),
     }
-    flags = flags_of(sources, FLAGS_BYTES, memories=synthesized.folder, cache=cache, place=tmp_path)
+    flags = flags_of(sources, stimulus(), FLAGS_BYTES, memories=synthesized.folder, cache=cache, place=tmp_path)
     counts = flags.sum(axis=0, dtype=int)
     sound, broken = counts[: len(MEMORIES)], counts[len(MEMORIES) : 2 * len(MEMORIES)]
     names = [memory.name for memory in MEMORIES]
@@ -301,17 +259,17 @@ def narrow_to_wide(settings: str) -> dict[str, str]:
         if (re) for (int lane = 0; lane < 8; lane++) read[4*lane +: 4] <= words[{{from[11:3], 3'(lane)}}];
     end""",
             "{6'b0, broken != read, made != read}",
-            1,
+            *(INPUT_BYTES, 1),
         ),
     }
 
 
 def test_words_are_written_narrow_and_read_wide(cache: Path, tmp_path: Path) -> None:
-    flags = flags_of(narrow_to_wide(""), 1, memories=tmp_path, cache=cache, place=tmp_path)
+    flags = flags_of(narrow_to_wide(""), stimulus(), 1, memories=tmp_path, cache=cache, place=tmp_path)
     assert not flags[:, 0].any()
     assert flags[:, 1].any()  # of the block with a flipped bit
 
 
 def test_what_is_not_modelled_ends_the_simulation(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"SDPB: this setting is not modelled"):
-        flags_of(narrow_to_wide(", .READ_MODE(1'b1)"), 1, memories=tmp_path, cache=cache, place=tmp_path)
+        flags_of(narrow_to_wide(", .READ_MODE(1'b1)"), stimulus(), 1, memories=tmp_path, cache=cache, place=tmp_path)
