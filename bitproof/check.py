@@ -113,6 +113,11 @@ def run_vectors(run: RunFolder) -> Vectors:
     return vectors if config.labelled else replace(vectors, labels=None)
 
 
+def vectors_for(plan: ExecutorPlan, vectors: Vectors) -> Vectors:
+    """Return those of *vectors* that the executor *plan* is compared on."""
+    return vectors if plan.samples is None else vectors.head(plan.samples)
+
+
 def compare(run: RunFolder, plan: ExecutorPlan, executor: Executor, vectors: Vectors) -> tuple[ParityReport, Codes]:
     """Compare *executor* with the integer model on *vectors*; return the report and the executor's outputs."""
     outputs = executor(vectors.codes)
@@ -143,7 +148,8 @@ def run_check(run: RunFolder, plan: ExecutorPlan, progress: Progress = silent) -
     from bitproof.export.proofs.sums import ProvesSums
 
     executor = open_executor(run, plan)
-    vectors = run_vectors(run)
+    every = run_vectors(run)
+    vectors = vectors_for(plan, every)
     model = load(run.artifact(INTEGER).path)
     config = run.config()
     if isinstance(config, ImportConfig) and config.vectors is None:
@@ -165,7 +171,8 @@ def run_check(run: RunFolder, plan: ExecutorPlan, progress: Progress = silent) -
         proofs.extend(prove_matrix_units(model, executor, run.config().seed))
     layers = executor.layers if isinstance(executor, HasConstructions) else ()
     resources = dict(executor.measure(vectors.codes)) if isinstance(executor, Measured) else {}
-    accuracy = None if vectors.labels is None else accuracy_percent(run, outputs, vectors.labels)
+    judged = vectors.labels is not None and len(vectors) == len(every)
+    accuracy = accuracy_percent(run, outputs, vectors.labels) if judged and vectors.labels is not None else None
     return CheckResult(
         check=CheckEntry.of(report),
         proofs=tuple(proofs),

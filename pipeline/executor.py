@@ -87,6 +87,8 @@ class ExecutorPlan:
         evaluations: how many evaluations a calibration spends on it by default, by what it may read of the outputs;
             empty: the budgets of the published figures, if a programming takes no time.
         takes_output_bias: a calibration may add a bias to its outputs.
+        samples: how many of the run's vectors it is compared on at most, the first ones; None: on all. Where they are
+            fewer than all, it has no accuracy.
     """
 
     name: str
@@ -98,6 +100,7 @@ class ExecutorPlan:
     tools: tuple[Tool, ...] = ()
     evaluations: Mapping[str, int] = field(default_factory=dict)
     takes_output_bias: bool = True
+    samples: int | None = None
 
     @property
     def check(self) -> str:

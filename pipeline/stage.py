@@ -106,6 +106,8 @@ class StagePlan:
         make: imports and returns the stage.
         options: what its artifact depends on beside the source, as plain JSON values: it is stale when they change.
         priority: stages with a higher one go first when several could run.
+        measure: tells from the folder of its artifact what that costs, for the ledger's ``resources`` under the stage's
+            name; None: its artifact says nothing of the kind, or an executor that runs it does.
     """
 
     name: str
@@ -113,6 +115,7 @@ class StagePlan:
     make: Callable[[], Stage | FirstStage] = field(compare=False)
     options: Mapping[str, object] = field(default_factory=dict)
     priority: int = 0
+    measure: Callable[[Path], Mapping[str, int | float | str]] | None = field(default=None, compare=False)
 
 
 def execute(

@@ -49,7 +49,7 @@ def compare_with_derivation(derivation: Derivation, ledger: Ledger, *, trust_cod
     left_out = derivation.plan.network.left_out(trust_code=trust_code)
     excused = [*(f"artifacts[{name}].sha256" for name in other_tools), *_fields_of(left_out)]
     executors = [plan.name for plan in derivation.plan.executors if plan.source in other_tools]
-    excused += [field for name in executors for field in (f"resources.{name}.", f"costs[{name} ")]
+    excused += [field for name in (*executors, *other_tools) for field in (f"resources.{name}.", f"costs[{name} ")]
     files = [line for name, line in _files(derivation) if name not in other_tools]
     files += _manifests(derivation)
     derived = read_ledger(derivation.again.ledger).model_dump(mode="json")

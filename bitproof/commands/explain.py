@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from bitproof.check import open_executor, run_vectors
+from bitproof.check import open_executor, run_vectors, vectors_for
 from bitproof.commands.absent_executors import why_absent
 from bitproof.commands.recorded_artifacts import finish_command
 from bitproof.commands.verify import Flip, flipped
@@ -135,4 +135,5 @@ def _artifacts(
 def _explain(run: RunFolder, plan: ExecutorPlan, artifact: Artifact, vectors: Vectors, *, asked: bool) -> Explanation:
     """Compare one executor; its units are run alone if it was *asked* for, or if its outputs differ."""
     executor = open_executor(run, plan, artifact, run.workdir(f"{plan.file_name}-explained"))
-    return explain_run(executor, run.artifact(INTEGER).path, run.artifact("export").path, vectors.codes, units=asked)
+    codes = vectors_for(plan, vectors).codes
+    return explain_run(executor, run.artifact(INTEGER).path, run.artifact("export").path, codes, units=asked)

@@ -63,7 +63,10 @@ def record_ledger(run: RunFolder) -> Ledger:
         "checks": [result.check for result in results.values()],
         "proofs": proofs,
         "accuracy": _accuracy(run, results),
-        "resources": {name: result.resources for name, result in results.items() if result.resources},
+        "resources": {
+            **_measured(plan, artifacts),
+            **{name: result.resources for name, result in results.items() if result.resources},
+        },
         "layers": [layer for result in results.values() for layer in result.layers],
         "costs": [part for result in results.values() for part in result.costs],
         "failures": failures,
@@ -73,6 +76,12 @@ def record_ledger(run: RunFolder) -> Ledger:
         "deployments": recorded_deployments(run.ledger, {a.stage: a.sha256 for a in artifacts}.get("rtl")),
     }
     return write_ledger(content, run.ledger)
+
+
+def _measured(plan: RunPlan, artifacts: list[Artifact]) -> dict[str, dict[str, int | float | str]]:
+    """Return by stage what those of *artifacts* cost that say so themselves."""
+    made = {artifact.path.name: artifact.path for artifact in artifacts}
+    return {s.name: dict(s.measure(made[s.name])) for s in plan.stages if s.measure is not None and s.name in made}
 
 
 def _artifacts(run: RunFolder, plan: RunPlan, failed: set[str]) -> list[Artifact]:

@@ -22,7 +22,6 @@ class ExecutorRow:
     proofs_holding: int
     proofs: int
     cases: int
-    resources: dict[str, int | float | str]
 
     @property
     def equal(self) -> bool:
@@ -60,9 +59,16 @@ def render(
         rounded=[row.check.actual for row in rows if row.check.ok and row.check.rounded],
         warnings=warnings_of(ledger.proofs),
         curves=training_curves_svg(metrics),
+        resources=_resources(ledger),
         model_proofs=[proof for proof in ledger.proofs if proof.actual == "integer"],
         metrics=metrics,
     )
+
+
+def _resources(ledger: Ledger) -> list[tuple[str, dict[str, int | float | str]]]:
+    """Return what executors cost, in the order of their checks, and then what artifacts say that none of them runs."""
+    names = dict.fromkeys([*(check.actual for check in ledger.checks), *sorted(ledger.resources)])
+    return [(name, ledger.resources[name]) for name in names if name in ledger.resources]
 
 
 def _row(ledger: Ledger, check: CheckEntry, about: str) -> ExecutorRow:
@@ -74,5 +80,4 @@ def _row(ledger: Ledger, check: CheckEntry, about: str) -> ExecutorRow:
         proofs_holding=sum(proof.holds for proof in proofs),
         proofs=len(proofs),
         cases=sum(proof.cases for proof in proofs),
-        resources=ledger.resources.get(check.actual, {}),
     )

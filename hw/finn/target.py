@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from bitproof.export.program.target import Target
 from bitproof.hw.board import board_names, load_board
 from bitproof.hw.finn.stitch import FIFO_DEPTHS
-from bitproof.hw.synth.bitstream import DEFAULT_SEEDS, MAX_SEEDS, Timing
+from bitproof.hw.synth.bitstream import DEFAULT_SEEDS, MAX_SEEDS, Timing, figures_of
 from bitproof.pipeline.errors import ConfigError
 from bitproof.pipeline.executor import Executor, ExecutorPlan, Place
 from bitproof.pipeline.stage import Stage, StagePlan
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bitproof.export.integer import IntegerModel
+
+
+MAX_UART_IMAGES = 100
+"""An image of 784 bytes takes 800,000 clock cycles."""
 
 
 def known_board(name: str) -> str:
@@ -36,7 +40,8 @@ class FinnTarget(Target):
     """FINN dataflow RTL: *board*, the throughput aimed at in frames/s, and the depth of the FIFOs in words.
 
     A board that open tools know also gets its bitstream, placed with up to *seeds* seeds (None: 3); *timing* says
-    whether one that is slower than its clock is a failure (None: it is).
+    whether one that is slower than its clock is a failure (None: it is). *uart_images* images go bit by bit over the
+    serial line of the complete netlist (None: none do).
     """
 
     kind: ClassVar[str] = "finn"
@@ -46,6 +51,7 @@ class FinnTarget(Target):
     fifo_depth: int = Field(32, ge=FIFO_DEPTHS[0], le=FIFO_DEPTHS[-1])
     seeds: int | None = Field(None, ge=1, le=MAX_SEEDS)
     timing: Timing | None = None
+    uart_images: int | None = Field(None, ge=1, le=MAX_UART_IMAGES)
 
     def stages(self) -> tuple[StagePlan, ...]:
         """Return FINN's graph and the stitched RTL; for an open FPGA, its netlist and its bitstream.
@@ -62,12 +68,12 @@ class FinnTarget(Target):
         return (
             *stitched,
             StagePlan("netlist", "rtl", self._synthesize, {"board": self.board}, priority=10),
-            StagePlan("bitstream", "netlist", self._route, routing, priority=10),
+            StagePlan("bitstream", "netlist", self._route, routing, priority=10, measure=figures_of),
         )
 
     def require_options(self) -> None:
-        """Refuse options of place and route for a board whose bitstream its vendor's tools make."""
-        given = [name for name in ("seeds", "timing") if getattr(self, name) is not None]
+        """Refuse options of the open FPGA flow for a board whose bitstream its vendor's tools make."""
+        given = [name for name in ("seeds", "timing", "uart_images") if getattr(self, name) is not None]
         if given and load_board(self.board).open_fpga is None:
             raise ConfigError(
                 f"finn{{{given[0]}={getattr(self, given[0])}}} is for boards whose bitstream open tools make; "
@@ -83,13 +89,21 @@ class FinnTarget(Target):
         if fpga is None:
             return ()
         about = f"the netlist for {self.board}, its cells simulated by Verilator"
-        return (
-            ExecutorPlan(
-                *(f"netlist:{fpga.family}", f"netlist-{fpga.family}", "netlist", about, _simulate_netlist),
-                tools=(VERILATOR,),
-                takes_output_bias=False,
-            ),
+        alone = ExecutorPlan(
+            *(f"netlist:{fpga.family}", f"netlist-{fpga.family}", "netlist", about, _simulate_netlist),
+            tools=(VERILATOR,),
+            takes_output_bias=False,
         )
+        if self.uart_images is None:
+            return (alone,)
+        about = f"the netlist for {self.board} with its shell, simulated bit by bit over its serial line"
+        complete = ExecutorPlan(
+            *(f"uart:{self.board}", f"uart-{self.board}", "netlist", about, _simulate_board),
+            tools=(VERILATOR,),
+            takes_output_bias=False,
+            samples=self.uart_images,
+        )
+        return (alone, complete)
 
     def _of_rtl(self) -> tuple[ExecutorPlan, ...]:
         return (
@@ -156,6 +170,12 @@ def _simulate_netlist(place: Place) -> Executor:
     from bitproof.hw.synth.executor import NetlistExecutor
 
     return NetlistExecutor(place.artifact, place.workdir, place.cache)
+
+
+def _simulate_board(place: Place) -> Executor:
+    from bitproof.hw.synth.simulated_board import SimulatedBoardExecutor
+
+    return SimulatedBoardExecutor(place.artifact, place.workdir, place.cache)
 
 
 def _flip(folder: Path, *, node: str, row: int, column: int) -> str:

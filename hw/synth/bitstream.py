@@ -7,16 +7,18 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from bitproof.hw.synth import netlist
+from bitproof.hw.synth.family import FAMILIES
 from bitproof.hw.synth.netlist import FOR_ROUTING, open_fpga_of, read_netlist
 from bitproof.hw.synth.pack import pack
 from bitproof.hw.synth.place import ROUTERS, Routed, place_and_route
 from bitproof.pipeline import Artifact, ConfigError, InputError, Stage, StageContext, StageError
 from bitproof.pipeline.artifact import sha256_of_bytes
+from bitproof.pipeline.ledger import Sha256
 from bitproof.pipeline.record import Record
 
 FILE = "bitstream.json"
@@ -42,11 +44,18 @@ class BitstreamDescription(Record):
 
     format: Literal[1] = FORMAT
     board: str
-    file: str
-    sha256: str
+    file: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+    sha256: Sha256
     idcode: str
     seed: int
     routed: tuple[Routed, ...]
+
+    @model_validator(mode="after")
+    def _seed_was_tried(self) -> Self:
+        tried = [routed.seed for routed in self.routed]
+        if tried.count(self.seed) != 1:
+            raise ValueError(f"seed = {self.seed} is not one of the seeds that were routed, {tried}")
+        return self
 
     @property
     def chosen(self) -> Routed:
@@ -61,9 +70,27 @@ def read_bitstream(folder: Path) -> BitstreamDescription:
         InputError: it is missing or malformed, or of another version.
     """
     try:
-        return BitstreamDescription.model_validate_json((folder / FILE).read_text())
+        return BitstreamDescription.model_validate_json((folder / FILE).read_bytes())
     except (OSError, ValidationError) as error:
-        raise InputError(f"{folder} does not hold a bitstream: {error}") from error
+        raise InputError(f"{folder} does not hold a bitstream: {FILE}: {error}") from error
+
+
+def figures_of(folder: Path) -> Mapping[str, int | float | str]:
+    """Return speed and cells of the bitstream in *folder*, as the ledger and the report show them.
+
+    Raises:
+        InputError: there is none, or its description is malformed.
+    """
+    described = read_bitstream(folder)
+    chosen, counted = described.chosen, FAMILIES[open_fpga_of(described.board).family].counted
+    return {
+        "board": described.board,
+        "fmax_mhz": chosen.fmax_mhz,
+        "clock_mhz": chosen.wanted_mhz,
+        "slowest_path": chosen.slowest_layer,
+        "seed": chosen.seed,
+        **{name: chosen.cells_of(cell).used for name, cell in counted.items()},
+    }
 
 
 @dataclass(frozen=True)

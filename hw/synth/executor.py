@@ -13,7 +13,7 @@ from bitproof.hw.rtl.simulator import START_UP_CYCLES, Simulator, Stimulus
 from bitproof.hw.rtl.stream import Bytes, StreamLayout
 from bitproof.hw.rtl.tasks import require_known_tasks
 from bitproof.hw.synth.family import FAMILIES
-from bitproof.hw.synth.netlist import NETWORK, read_netlist
+from bitproof.hw.synth.netlist import NETWORK, read_netlist, verilog_of
 from bitproof.pipeline import Artifact, Codes, InputError
 
 
@@ -65,7 +65,7 @@ class NetlistExecutor:
     def _compiled(self) -> Simulator:
         if self._simulator is None:
             described = self._description
-            netlist = (self._folder / NETWORK).read_text()
+            netlist = verilog_of(self._folder, NETWORK)
             require_known_tasks(NETWORK, netlist)
             unit = Unit(0, "top", None, described.input, described.output)
             sources = {

@@ -11,7 +11,8 @@ from bitproof.hw.synth.tools import OPEN_BOARDS, YOSYS
 from bitproof.pipeline import StageError, ToolMissingError
 
 MODELS = Path(__file__).parent / "models"
-"""Our models of the cells that Yosys has none for."""
+"""Our models of the cells that Yosys has none for: of each family, and what they have in common."""
+SHARED_MODELS = "block_memory.v"
 MODULE = re.compile(
     r"^(?P<attributes>\(\*[^\n]*\*\)\s*)?(?P<text>module +\\?(?P<name>[\w$]+).*?^[ \t]*endmodule)",
     re.MULTILINE | re.DOTALL,
@@ -30,12 +31,14 @@ class Family:
         synthesis: Yosys' command, without ``-top``.
         inner: what it takes in addition for a module that has no pins.
         models: files of Yosys with models of the family's cells, in its folder of data.
+        counted: what nextpnr calls the cells that designs are measured by: ``lut``, ``ff``, ``bram`` and ``dsp``.
     """
 
     name: str
     synthesis: str
     inner: str
     models: tuple[str, ...]
+    counted: Mapping[str, str]
 
     def cell_models(self, cells: Iterable[str]) -> str:
         """Return Verilog that simulates *cells* and what they are made of: Yosys' models, ours where it has none.
@@ -44,7 +47,9 @@ class Family:
             ToolMissingError: Yosys is not installed.
             StageError: there is no model of a cell.
         """
-        known = {**self._shipped(), **_modules((MODELS / f"{self.name}.v").read_text())}
+        known = dict(self._shipped())
+        for name in (SHARED_MODELS, f"{self.name}.v"):
+            known |= _modules((MODELS / name).read_text())
         wanted, done = sorted(set(cells)), {}
         while wanted:
             name = wanted.pop(0)
@@ -75,6 +80,12 @@ def _modules(text: str) -> dict[str, str]:
 
 
 FAMILIES: Mapping[str, Family] = {
-    "ecp5": Family("ecp5", "synth_ecp5", "", ("ecp5/common_sim.vh", "ecp5/ccu2c_sim.vh")),
-    "gowin": Family("gowin", "synth_gowin -family gw2a", "-noiopads", ("gowin/cells_sim.v",)),
+    "ecp5": Family(
+        *("ecp5", "synth_ecp5", "", ("ecp5/common_sim.vh", "ecp5/ccu2c_sim.vh")),
+        counted={"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "bram": "DP16KD", "dsp": "MULT18X18D"},
+    ),
+    "gowin": Family(
+        *("gowin", "synth_gowin -family gw2a", "-noiopads", ("gowin/cells_sim.v",)),
+        counted={"lut": "LUT4", "ff": "DFF", "bram": "BSRAM", "dsp": "MULT18X18"},
+    ),
 }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from bitproof.hw.board import OpenFpga, load_board
 from bitproof.hw.rtl.description import TOP, RtlDescription, read_description
@@ -19,13 +20,16 @@ from bitproof.hw.synth.family import FAMILIES, Family
 from bitproof.hw.synth.patches import patched
 from bitproof.hw.synth.plain import plain_units, replaced_files
 from bitproof.hw.synth.tools import YOSYS, read_slang, run_yosys
-from bitproof.pipeline import Artifact, ConfigError, InputError, Stage, StageContext
+from bitproof.pipeline import Artifact, ConfigError, InputError, Stage, StageContext, StageError
 from bitproof.pipeline.record import Record
 
 FILE = "netlist.json"
 NETWORK, COMPLETE = "network.v", "complete.v"
 FOR_ROUTING = "complete.json"
 FORMAT: Literal[1] = 1
+
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
 
 
 class NetlistDescription(Record):
@@ -53,19 +57,31 @@ class NetlistDescription(Record):
     format: Literal[1] = FORMAT
     board: str
     family: Literal["ecp5", "gowin"]
-    design: str
-    clocks_per_bit: int
-    silence: int
+    design: Annotated[str, Field(pattern="^[0-9a-f]{8}$")]
+    clocks_per_bit: Positive
+    silence: Positive
     input: StreamLayout
     output: StreamLayout
-    input_shape: tuple[int, ...]
-    output_shape: tuple[int, ...]
+    input_shape: tuple[Positive, ...]
+    output_shape: tuple[Positive, ...]
     output_bias: tuple[int, ...]
-    nodes: int
-    slowest_cycles: int
+    nodes: Positive
+    slowest_cycles: Positive
     layers: Mapping[str, str]
-    network_cells: Mapping[str, int]
-    complete_cells: Mapping[str, int]
+    network_cells: Mapping[str, Count]
+    complete_cells: Mapping[str, Count]
+
+    @model_validator(mode="after")
+    def _shapes_are_those_of_the_streams(self) -> Self:
+        for name, layout, shape in (
+            ("input", self.input, self.input_shape),
+            ("output", self.output, self.output_shape),
+        ):
+            if math.prod(shape) != layout.channels:
+                raise ValueError(f"{name}_shape = {list(shape)} has not the {layout.channels} codes of the stream")
+        if self.output_bias and len(self.output_bias) != self.output.channels:
+            raise ValueError(f"output_bias has {len(self.output_bias)} values for {self.output.channels} outputs")
+        return self
 
 
 def read_netlist(folder: Path) -> NetlistDescription:
@@ -75,9 +91,21 @@ def read_netlist(folder: Path) -> NetlistDescription:
         InputError: it is missing or malformed, or of another version.
     """
     try:
-        return NetlistDescription.model_validate_json((folder / FILE).read_text())
+        return NetlistDescription.model_validate_json((folder / FILE).read_bytes())
     except (OSError, ValidationError) as error:
-        raise InputError(f"{folder} does not hold a synthesized netlist: {error}") from error
+        raise InputError(f"{folder} does not hold a synthesized netlist: {FILE}: {error}") from error
+
+
+def verilog_of(folder: Path, name: str) -> str:
+    """Return the text of the netlist *name* of the artifact in *folder*.
+
+    Raises:
+        InputError: it is missing, or holds something else than text.
+    """
+    try:
+        return (folder / name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{folder} does not hold a synthesized netlist: {name}: {error}") from error
 
 
 def open_fpga_of(board: str) -> OpenFpga:
@@ -213,4 +241,9 @@ def commands(family: Family, network: Sequence[str], shell: Sequence[str]) -> tu
 
 
 def _counts(path: Path) -> dict[str, int]:
-    return dict(sorted(json.loads(path.read_text())["design"]["num_cells_by_type"].items()))
+    try:
+        return dict(sorted(json.loads(path.read_bytes())["design"]["num_cells_by_type"].items()))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise StageError(
+            f"Yosys left no counts of cells in {path}: {error}; use {YOSYS.name} {YOSYS.wanted}"
+        ) from error

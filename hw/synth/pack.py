@@ -39,10 +39,10 @@ def pack(fpga: OpenFpga, *, needed_by: str, folder: Path, log: Path) -> Path:
 
     if fpga.family == "ecp5":
         run(ECPPACK, routed, made)
-        settings = (folder / routed).read_text()
+        settings = _text(folder / routed)
         require_bitstream((folder / made).read_bytes(), fpga, len(memories_of(settings)))
         run(ECPUNPACK, made, UNPACKED)
-        require_contents(settings, (folder / UNPACKED).read_text())
+        require_contents(settings, _text(folder / UNPACKED))
         run(ECPPACK, UNPACKED, REPACKED)
         if (folder / REPACKED).read_bytes() != (folder / made).read_bytes():
             raise StageError("the bitstream that was unpacked and packed again is another one")
@@ -51,6 +51,13 @@ def pack(fpga: OpenFpga, *, needed_by: str, folder: Path, log: Path) -> Path:
         require_bitstream((folder / made).read_bytes(), fpga, 0)
         run(GOWIN_UNPACK, "-d", GOWIN_DEVICE, "-o", UNPACKED, made)
     return folder / made
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StageError(f"{path} is no text of settings: {error}") from error
 
 
 def require_bitstream(content: bytes, fpga: OpenFpga, memories: int) -> None:
@@ -65,7 +72,7 @@ def require_bitstream(content: bytes, fpga: OpenFpga, memories: int) -> None:
             f"the bitstream has {len(content)} bytes; one of {fpga.device} has {wanted} here. The packer is "
             "of another version than the board's file (hw/boards) was written for"
         )
-    named = idcode_of(content) if fpga.family == "ecp5" else gowin_idcode_of(content.decode())
+    named = idcode_of(content) if fpga.family == "ecp5" else gowin_idcode_of(content.decode("ascii", errors="replace"))
     if named != int(fpga.idcode, 16):
         raise StageError(f"the bitstream is for the device {named:#010x}; {fpga.device} is {fpga.idcode}")
 
@@ -89,7 +96,7 @@ def gowin_idcode_of(text: str) -> int:
         StageError: it names none.
     """
     for line in text.splitlines():
-        if line.startswith(GOWIN_DEVICE_COMMAND):
+        if line.startswith(GOWIN_DEVICE_COMMAND) and re.fullmatch("[01]{40,}", line):
             return int(line[-32:], 2)
     raise StageError("the bitstream names no device")
 

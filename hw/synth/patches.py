@@ -6,6 +6,7 @@ artifact itself stays as it is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 
 from bitproof.pipeline import StageError
@@ -120,6 +121,45 @@ _EARLY_STATE = """\
 """
 _EARLY_RESET = "\t\t\t\t\tP <= '{ op: NOP, default: 'x };\n\t\t\t\t\tEarly <= '{ op: NOP, default: 'x };\n"
 
+
+def with_counters_of_one_level(file: str, text: str) -> str:
+    """Return the window generator *text* with counters that do not wait for one another within a cycle.
+
+    It subtracts the size of its buffer from the newest element before it compares, and chooses what it adds to the
+    newest element after that: four carry chains in a row. Here the difference has a register of its own, and the choice
+    is made behind the sum. Every signal has the value in every cycle that it had.
+    """
+    why = "four carry chains in a row are too slow for one cycle of ECP5"
+    text = _replaced(file, text, "    logic  ReadingLast = LAST_READ_ELEM == 0;\n", _OLDEST, why)
+    for compared in (" First_elem_next_window &&", " Current_elem\n"):
+        old = f"$signed(Newest_buffered_elem - (BUF_ELEM_TOTAL - 1)) <{compared}"
+        text = _replaced(file, text, old, f"Oldest_buffered_elem <{compared}", why)
+    reset = "            Newest_buffered_elem <= -1;\n"
+    text = _replaced(file, text, reset, f"{reset}            Oldest_buffered_elem <= -BUF_ELEM_TOTAL;\n", why)
+    old = "            Newest_buffered_elem <= Newest_buffered_elem + (nbe_rst? ~Newest_buffered_elem : nbe_inc);\n"
+    return _replaced(file, text, old, _CHOSEN_LATE, why)
+
+
+_OLDEST = """\
+    logic signed [$clog2(LAST_READ_ELEM+BUF_ELEM_TOTAL+1):0]  Oldest_buffered_elem = -BUF_ELEM_TOTAL;
+    logic  ReadingLast = LAST_READ_ELEM == 0;
+"""
+_CHOSEN_LATE = """\
+            if (nbe_rst) begin
+                Newest_buffered_elem <= -1;
+                Oldest_buffered_elem <= -BUF_ELEM_TOTAL;
+            end
+            else if (nbe_inc) begin
+                Newest_buffered_elem <= Newest_buffered_elem + 1;
+                Oldest_buffered_elem <= Oldest_buffered_elem + 1;
+            end
+"""
+
+WINDOWS = re.compile(r"ConvolutionInputGenerator_rtl_\d+_impl\.sv")
+"""Window generators, which FINN makes for each layer from one of its templates."""
+SERIAL = "First_elem_next_window"
+"""What a window generator has that gives one element of a window after the other."""
+
 PATCHES: Mapping[str, tuple[Callable[[str, str], str], ...]] = {
     "fifo.sv": (without_net_types, with_memory_for_fifos),
     "vpc.sv": (without_net_types,),
@@ -137,4 +177,4 @@ def patched(file: str, text: str) -> str:
     """
     for patch in PATCHES.get(file, ()):
         text = patch(file, text)
-    return text
+    return with_counters_of_one_level(file, text) if WINDOWS.fullmatch(file) and SERIAL in text else text

@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from bitproof.hw.board import OpenFpga
 from bitproof.hw.synth.constraints import constraints
@@ -22,12 +24,14 @@ NETWORK = "shell.network."
 """What the names of the network's cells begin with in the complete netlist."""
 SHELL = "the board shell"
 
+Megahertz = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
 
 class Use(Record):
     """How many cells of a type there are, and are taken."""
 
-    used: int
-    available: int
+    used: Annotated[int, Field(ge=0)]
+    available: Annotated[int, Field(ge=0)]
 
 
 class Routed(Record):
@@ -44,8 +48,8 @@ class Routed(Record):
     """
 
     seed: int
-    fmax_mhz: float
-    wanted_mhz: float
+    fmax_mhz: Megahertz
+    wanted_mhz: Megahertz
     slowest_from: str
     slowest_to: str
     slowest_layer: str
@@ -55,6 +59,10 @@ class Routed(Record):
     def meets_timing(self) -> bool:
         """The design runs at the frequency of its clock."""
         return self.fmax_mhz >= self.wanted_mhz
+
+    def cells_of(self, name: str) -> Use:
+        """Return the use of the cells *name*; nextpnr does not tell of those that there are none of."""
+        return self.cells.get(name, Use(used=0, available=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +118,20 @@ def place_and_route(
     router.tool.run(
         router.arguments(fpga, seed), needed_by=needed_by, cwd=folder, log=log.resolve(), timeout_s=TIMEOUT_S
     )
-    return routed_of(json.loads((folder / REPORT).read_text()), fpga, layers, seed)
+    return read_report(folder / REPORT, fpga, layers, seed)
+
+
+def read_report(path: Path, fpga: OpenFpga, layers: Mapping[str, str], seed: int) -> Routed:
+    """Return what the report of nextpnr at *path* says.
+
+    Raises:
+        StageError: it is missing or malformed, or tells of no clock.
+    """
+    try:
+        return routed_of(json.loads(path.read_bytes()), fpga, layers, seed)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        tool = ROUTERS[fpga.family].tool
+        raise StageError(f"nextpnr left no report in {path}: {error!r}; use {tool.name} {tool.wanted}") from error
 
 
 def routed_of(report: Mapping[str, Any], fpga: OpenFpga, layers: Mapping[str, str], seed: int) -> Routed:

@@ -18,7 +18,7 @@ from bitproof.hw.rtl.tasks import require_known_tasks
 from bitproof.hw.synth.board_top import BOARD_TOP
 from bitproof.hw.synth.family import FAMILIES
 from bitproof.hw.synth.host import BoardExecutor
-from bitproof.hw.synth.netlist import COMPLETE, NetlistDescription, read_netlist
+from bitproof.hw.synth.netlist import COMPLETE, NetlistDescription, read_netlist, verilog_of
 from bitproof.pipeline import Artifact, Codes, StageError
 from bitproof.pipeline.toolchain import Confinement, running_beside
 
@@ -95,6 +95,8 @@ def simulated_board(
             process.wait(WAIT_S)
         finally:
             os.close(from_board)
+            for pipe in pipes:
+                pipe.unlink(missing_ok=True)
 
 
 def _opened(pipe: Path, process: Popen[bytes]) -> int:
@@ -114,7 +116,7 @@ def compiled_board(folder: Path, *, cache: Path, workdir: Path) -> Path:
         ToolMissingError: Verilator, make, g++ or Yosys, which has the models of the cells, is not installed.
         StageError: they failed, or there is no model of a cell.
     """
-    description, netlist = read_netlist(folder), (folder / COMPLETE).read_text()
+    description, netlist = read_netlist(folder), verilog_of(folder, COMPLETE)
     require_known_tasks(COMPLETE, netlist)
     sources = {
         "rtl/models.v": FAMILIES[description.family].cell_models(description.complete_cells),

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from qonnx_files import random_mlp
 
+from bitproof.pipeline.ledger import canonical_sha256
+
 ROOT = Path(__file__).parent.parent.parent
 
 pytestmark = pytest.mark.end_to_end
@@ -42,6 +44,12 @@ class CopyModel(Stage):
         return {}
 
 
+class BoxModel(CopyModel):
+    name: ClassVar[str] = "toy-box"
+    consumes: ClassVar[str] = "toy-model"
+    produces: ClassVar[str] = "toy-box"
+
+
 class ToyExecutor:
     name = "toy"
 
@@ -55,19 +63,38 @@ class ToyExecutor:
         return {"toy_nodes": len(self.model.nodes)}
 
 
+class SlowToyExecutor(ToyExecutor):
+    name = "toy:slow"
+
+    def __call__(self, codes: Codes) -> Codes:
+        if len(codes) > 3:
+            raise StageError(f"{len(codes)} samples take too long")
+        return run(self.model, codes)
+
+
 class ToyTarget(Target):
     kind: ClassVar[str] = "toy"
     most_nodes: int = 100
 
     def stages(self) -> tuple[StagePlan, ...]:
-        return (StagePlan("toy", "integer", CopyModel, self.model_dump()),)
+        return (
+            StagePlan("toy", "integer", CopyModel, self.model_dump()),
+            StagePlan("toy-box", "toy", BoxModel, measure=lambda folder: {"nodes_in_box": len(load(folder).nodes)}),
+        )
 
     def executors(self) -> tuple[ExecutorPlan, ...]:
-        return (ExecutorPlan("toy", "toy", "toy", "a toy that is told about", ToyTarget.open, flip=flip_weight_bit),)
+        return (
+            ExecutorPlan("toy", "toy", "toy", "a toy that is told about", ToyTarget.open, flip=flip_weight_bit),
+            ExecutorPlan("toy:slow", "toy-slow", "toy", "a toy that takes its time", ToyTarget.open_slow, samples=3),
+        )
 
     @staticmethod
     def open(place: Place) -> ToyExecutor:
         return ToyExecutor(place.artifact)
+
+    @staticmethod
+    def open_slow(place: Place) -> SlowToyExecutor:
+        return SlowToyExecutor(place.artifact)
 
     def require_supported(self, model: IntegerModel) -> None:
         if len(model.nodes) > self.most_nodes:
@@ -116,9 +143,11 @@ def test_a_toy_target_goes_through_every_command(project: Path, tmp_path: Path) 
     assert ran.returncode == 0, ran.stderr
     run = tmp_path / "runs" / "net"
     ledger = json.loads((run / "ledger.json").read_text())
-    checks = {check["actual"]: check["differing"] for check in ledger["checks"]}
-    assert checks == {"qonnx": 0, "qonnx-f64": 0, "toy": 0}
+    checks = {check["actual"]: (check["samples"], check["differing"]) for check in ledger["checks"]}
+    assert checks == {"qonnx": (20, 0), "qonnx-f64": (20, 0), "toy": (20, 0), "toy:slow": (3, 0)}
     assert ledger["resources"]["toy"]["toy_nodes"] > 2
+    assert ledger["resources"]["toy-box"] == {"nodes_in_box": ledger["resources"]["toy"]["toy_nodes"]}
+    assert "<td>nodes in box</td>" in (run / "report.html").read_text()
     assert "a toy that is told about" in (run / "report.html").read_text()
     for arguments, code in (
         (("verify", run), 0),
@@ -130,3 +159,7 @@ def test_a_toy_target_goes_through_every_command(project: Path, tmp_path: Path) 
         done = command(project, tmp_path, *arguments)
         assert done.returncode == code, done.stderr
         assert "Traceback" not in done.stderr
+    ledger["resources"]["toy-box"]["nodes_in_box"] += 1
+    (run / "ledger.json").write_text(json.dumps({**ledger, "sha256": canonical_sha256(ledger)}))
+    done = command(project, tmp_path, "verify", run)
+    assert (done.returncode, "resources.toy-box.nodes_in_box" in done.stderr) == (1, True), done.stderr

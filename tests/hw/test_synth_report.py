@@ -101,6 +101,8 @@ def test_an_open_board_adds_netlist_and_bitstream_to_the_target() -> None:
     assert names == ["finn", "rtl", "netlist", "bitstream"]
     assert [plan.name for plan in FinnTarget(board="ulx3s-85f").executors()] == ["finn-hw", "rtl", "netlist:ecp5"]
     assert [stage.name for stage in FinnTarget().stages()] == ["finn", "rtl"]
+    complete = FinnTarget(board="ulx3s-85f", uart_images=2).executors()[-1]
+    assert (complete.name, complete.source, complete.samples) == ("uart:ulx3s-85f", "netlist", 2)
     assert str(FinnTarget(seeds=2, board="ulx3s-85f")).endswith("seeds=2}")
 
 
@@ -108,6 +110,8 @@ def test_options_of_routing_are_for_open_boards() -> None:
     FinnTarget(board="ulx3s-85f", seeds=2, timing="any").require_options()
     with pytest.raises(ConfigError, match=r"^finn\{seeds=2\} is for boards whose bitstream open tools make; pynq-z1 "):
         FinnTarget(seeds=2).require_options()
+    with pytest.raises(ConfigError, match=r"^finn\{uart_images=2\} is for boards whose bitstream open tools make; "):
+        FinnTarget(uart_images=2).require_options()
     with pytest.raises(ConfigError, match=r"^seeds = 0 is not possible; allowed: 1..20$"):
         BuildBitstream(seeds=0)
 

@@ -30,6 +30,7 @@ PATHS = {
     "fifo.sv": "fifo/hdl/fifo.sv",
     "vpc.sv": "dwc/hdl/vpc.sv",
     "thresholding.sv": "thresholding/hdl/thresholding.sv",
+    "ConvolutionInputGenerator_rtl_0_impl.sv": "swg/swg_template_default.sv",
 }
 
 
@@ -45,7 +46,7 @@ def fpga_of(board: str) -> OpenFpga:
     return fpga
 
 
-@pytest.mark.parametrize("file", list(PATCHES))
+@pytest.mark.parametrize("file", [*PATCHES, "ConvolutionInputGenerator_rtl_0_impl.sv"])
 def test_every_patch_applies_to_the_sources_once(file: str) -> None:
     text = (library() / PATHS[file] if file in PATHS else FOLDER / file).read_text()
     changed = patched(file, text)
@@ -84,6 +85,8 @@ def test_a_matrix_unit_has_a_stage_more_behind_its_memories() -> None:
 
 def test_a_file_without_patches_stays_as_it_is() -> None:
     assert patched("finn_top.sv", "module finn_top;") == "module finn_top;"
+    parallel = (library() / "swg" / "swg_template_parallel.sv").read_text()
+    assert patched("ConvolutionInputGenerator_rtl_0_impl.sv", parallel) == parallel
 
 
 def test_a_checksum_is_crc_16_ccitt() -> None:
