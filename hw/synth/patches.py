@@ -127,7 +127,8 @@ def with_counters_of_one_level(file: str, text: str) -> str:
 
     It subtracts the size of its buffer from the newest element before it compares, and chooses what it adds to the
     newest element after that: four carry chains in a row. Here the difference has a register of its own, and the choice
-    is made behind the sum. Every signal has the value in every cycle that it had.
+    is made behind the sum. Likewise it compares the next address with the ends of its buffer, and then adds what that
+    gives: here both sums are made beside the comparison. Every signal has the value in every cycle that it had.
     """
     why = "four carry chains in a row are too slow for one cycle of ECP5"
     text = _replaced(file, text, "    logic  ReadingLast = LAST_READ_ELEM == 0;\n", _OLDEST, why)
@@ -137,7 +138,10 @@ def with_counters_of_one_level(file: str, text: str) -> str:
     reset = "            Newest_buffered_elem <= -1;\n"
     text = _replaced(file, text, reset, f"{reset}            Oldest_buffered_elem <= -BUF_ELEM_TOTAL;\n", why)
     old = "            Newest_buffered_elem <= Newest_buffered_elem + (nbe_rst? ~Newest_buffered_elem : nbe_inc);\n"
-    return _replaced(file, text, old, _CHOSEN_LATE, why)
+    text = _replaced(file, text, old, _CHOSEN_LATE, why)
+    text = _replaced(file, text, _CORRECTION, _BOTH_CORRECTED, why)
+    old = "                Window_buffer_read_addr_reg <= ra + ra_correct;\n"
+    return _replaced(file, text, old, _CHOSEN_ADDRESS, why)
 
 
 _OLDEST = """\
@@ -153,6 +157,19 @@ _CHOSEN_LATE = """\
                 Newest_buffered_elem <= Newest_buffered_elem + 1;
                 Oldest_buffered_elem <= Oldest_buffered_elem + 1;
             end
+"""
+
+_CORRECTION = """\
+                automatic logic signed [$clog2(  BUF_ELEM_TOTAL+1):0]  ra_correct =                                   // -BUF_ELEM_TOTAL, 0, BUF_ELEM_TOTAL
+                    (ra >= BUF_ELEM_TOTAL)? -BUF_ELEM_TOTAL :
+                    (ra <               0)?  BUF_ELEM_TOTAL : 0;
+"""  # noqa: E501  FINN's line
+_BOTH_CORRECTED = """\
+                automatic logic signed [$clog2(2*BUF_ELEM_TOTAL):0]  ra_less = ra - BUF_ELEM_TOTAL;
+                automatic logic signed [$clog2(2*BUF_ELEM_TOTAL):0]  ra_more = ra + BUF_ELEM_TOTAL;
+"""
+_CHOSEN_ADDRESS = """\
+                Window_buffer_read_addr_reg <= (ra_less >= 0)? ra_less : (ra < 0)? ra_more : ra;
 """
 
 WINDOWS = re.compile(r"ConvolutionInputGenerator_rtl_\d+_impl\.sv")
