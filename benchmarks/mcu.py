@@ -84,9 +84,10 @@ class _Chain:
         self.codes = node.apply(self.codes)
 
     def _weights(self, shape: tuple[int, ...], bits: int) -> tuple[np.ndarray, IntegerType]:
-        low = -1 if bits <= 2 else 1 - (1 << (bits - 1))
-        drawn = self.generator.integers(low, -low, shape, endpoint=True)
-        return (2 * (drawn > 0) - 1 if bits == 1 else drawn), IntegerType(max(2, bits), signed=True)
+        if bits == 1:
+            return 2 * self.generator.integers(0, 1, shape, endpoint=True) - 1, IntegerType(2, signed=True)
+        low = -1 if bits == 2 else 1 - (1 << (bits - 1))
+        return self.generator.integers(low, -low, shape, endpoint=True), IntegerType(bits, signed=True)
 
     def conv(self, outputs: int, bits: int, *, pool: bool, act_bits: int, padding: int = 1) -> None:
         """Add a convolution of 3 x 3, its activation, and a max pool of 2 x 2; with *padding* 1 it keeps the size."""
