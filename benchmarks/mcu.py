@@ -8,6 +8,7 @@ initialized, not trained, and the kernels hardly depend on them.
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 import warnings
@@ -23,7 +24,7 @@ import numpy as np
 from benchmarks.lab.integer_networks import WHOLE, Subject, initialized, write_qonnx
 from benchmarks.lab.integer_page import fill
 from benchmarks.onnx_int8 import WORKS as ONNX_WORKS
-from benchmarks.results import Row, write_results
+from benchmarks.results import RESULTS, Row, write_results
 from bitproof.export.integer import (
     Conv,
     IntegerModel,
@@ -84,9 +85,10 @@ class _Chain:
         self.codes = node.apply(self.codes)
 
     def _weights(self, shape: tuple[int, ...], bits: int) -> tuple[np.ndarray, IntegerType]:
-        low = -1 if bits <= 2 else 1 - (1 << (bits - 1))
-        drawn = self.generator.integers(low, -low, shape, endpoint=True)
-        return (2 * (drawn > 0) - 1 if bits == 1 else drawn), IntegerType(max(2, bits), signed=True)
+        if bits == 1:
+            return 2 * self.generator.integers(0, 1, shape, endpoint=True) - 1, IntegerType(2, signed=True)
+        low = -1 if bits == 2 else 1 - (1 << (bits - 1))
+        return self.generator.integers(low, -low, shape, endpoint=True), IntegerType(bits, signed=True)
 
     def conv(self, outputs: int, bits: int, *, pool: bool, act_bits: int, padding: int = 1) -> None:
         """Add a convolution of 3 x 3, its activation, and a max pool of 2 x 2; with *padding* 1 it keeps the size."""
@@ -210,20 +212,31 @@ PORTED = tuple((name, kind) for name in ("small cnn", "mlp 784-64-32-10") for ki
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measure the networks named in *arguments*, or all, and write their rows."""
+    """Measure the networks named in *arguments*, or all; each is written when it is measured, other rows are kept."""
     names = {name for name, _ in WORKS}
     unknown = [key for key in arguments if key not in names]
     if unknown:
         sys.exit(f"unknown network {unknown[0]!r}; known: {', '.join(sorted(names))}")
-    rows: list[Row] = []
-    for (name, kind), make in WORKS.items():
-        if not arguments or name in arguments:
-            print(f"measuring {name}, {kind}", file=sys.stderr, flush=True)
-            rows.extend(_rows(name, kind, make()))
-    ports = [row for name, kind in PORTED if not arguments or name in arguments for row in _ports(name, kind)]
-    write_results("mcu", [*rows, *ports], command=COMMAND, distributions=("numpy",))
-    if not arguments:
-        fill(PAGE, "mcu", table(rows), COMMAND)
+    asked = [(name, kind) for name, kind in WORKS if not arguments or name in arguments]
+    for name, kind in asked:
+        print(f"measuring {name}, {kind}", file=sys.stderr, flush=True)
+        _keep(list(_rows(name, kind, WORKS[name, kind]())))
+    for name, kind in asked:
+        if (name, kind) in PORTED:
+            _keep(list(_ports(name, kind)))
+
+
+def _keep(measured: Sequence[Row]) -> None:
+    """Write *measured* rows in the place of those of the same network and metric, and the tables of the page."""
+    path = RESULTS / "mcu.json"
+    kept = [Row(**row) for row in json.loads(path.read_text())["rows"]] if path.is_file() else []
+    rows = {(row.work, row.metric): row for row in (*kept, *measured)}
+    order = {work: place for place, (work, _) in enumerate(WORKS)}
+    ordered = sorted((row for row in rows.values() if row.work in order), key=lambda row: order[row.work])
+    write_results("mcu", ordered, command=COMMAND, distributions=("numpy",))
+    fill(PAGE, "mcu", table([row for row in ordered if "@" not in row.metric]), COMMAND)
+    ports = [row for row in ordered if "@" in row.metric]
+    if len(ports) == len(CORES) * len(PORTED):
         fill(PAGE, "mcu-cores", table_of_cores(ports), COMMAND)
 
 

@@ -171,8 +171,8 @@ def _template_values(plan: NetworkPlan, banner: str, test: SelfTest) -> dict[str
     rescalings = [finish.rescaling for _, finish in plan.finishes if finish.rescaling is not None]
     joins = [step for step in steps if isinstance(step, PlannedJoin)]
     finishing = [step for step in steps if finish_of(step) is not None]
-    private = {"bitproof_lanes.h", "bitproof_pairs.h", "bitproof_platform.h", "bitproof_depthwise_fields.h"}
-    private = private.union(*PRIVATE_HEADERS.values())
+    private = {"bitproof_lanes.h", "bitproof_pairs.h", "bitproof_rows.h", "bitproof_platform.h"}
+    private = private.union({"bitproof_depthwise_fields.h"}, *PRIVATE_HEADERS.values())
     return {
         "banner": banner,
         "p": plan.prefix,
@@ -280,7 +280,7 @@ def _kernel_files(plan: NetworkPlan) -> list[str]:
         if isinstance(product.layout, WeightLayout) and product.form in ("matrix", "pair"):
             files |= PRIVATE_HEADERS[product.layout.kind]
             if product.form == "pair":
-                files.add("bitproof_pairs.h")
+                files |= {"bitproof_pairs.h", *(["bitproof_rows.h"] if product.layout.rows_per_word == 2 else [])}
         elif product.form == "depthwise":
             files.add("bitproof_depthwise_fields.h")
     files |= {f"bitproof_requantize_{planned.kernel}.c" for planned in plan.activations}

@@ -11,6 +11,9 @@ from collections.abc import Iterator, Sequence
 
 COLUMNS = 120
 FUNCTION = re.compile(r"^[a-z][\w ]*[ *]\w+\(.*\) \{$")
+DECLARED = re.compile(r"^(\w+) (\w+\(.*)$")
+FEW = 5
+"""Members of a structure that clang-format lays out in one line with its name or each in a line of its own."""
 NAMES = re.compile(r"^(static )?const .* = \{$")
 
 
@@ -29,7 +32,7 @@ def _lines(lines: Sequence[str]) -> Iterator[str]:
         line = lines[place]
         formats = (formats or "clang-format on" in line) and "clang-format off" not in line
         comment = (comment or line.startswith("/*")) and "*/" not in line
-        taken = _joined(lines[place : place + 4]) if formats and not comment else None
+        taken = _joined(lines[place : place + 5]) if formats and not comment else None
         if taken is not None:
             text, count = taken
             yield text
@@ -50,16 +53,33 @@ def _joined(lines: Sequence[str]) -> tuple[str, int] | None:
         return (joined, 3) if len(joined) <= COLUMNS else None
     if NAMES.match(first) and "};" in others and re.match(r"[a-z&].*,$", others[0]):
         inner = " ".join(others[: others.index("};")])
-        whole, below = f"{first}{inner.rstrip(',')}}};", f"    {inner}"
+        members = inner.rstrip(",").split(", ")
+        whole, below = f"{first}{', '.join(members)}}};", f"    {inner}"
         count = 2 + others.index("};")
         if len(whole) <= COLUMNS:
             return whole, count
-        return (f"{first}\n{below}\n}};", count) if len(below) <= COLUMNS else None
+        if len(below) > COLUMNS or len(members) < FEW:
+            below = "\n".join(f"    {member}," for member in members)
+        return f"{first}\n{below}\n}};", count
     return None
 
 
 def _wrapped(line: str) -> Iterator[str]:
-    """Yield *line* broken between the arguments of its outermost parentheses, each line as full as it can be."""
+    """Yield *line* broken between the arguments of its outermost parentheses, each line as full as it can be.
+
+    The type that a function returns has a line of its own if that brings its parameters from three lines into one, or
+    saves three lines.
+    """
+    whole, declared = list(_filled(line)), DECLARED.match(line)
+    below = whole if declared is None else list(_filled(declared[2]))
+    if declared is not None and (len(below) == 1 < len(whole) - 1 or len(below) <= len(whole) - 3):
+        yield declared[1]
+        yield from below
+    else:
+        yield from whole
+
+
+def _filled(line: str) -> Iterator[str]:
     start = line.find("(") + 1
     pieces = _arguments(line[start:]) if start else [line]
     indent, current = " " * start, line[:start]

@@ -220,7 +220,7 @@ class PlannedProduct(PlannedStep):
     def run(self) -> int:
         """How many words of a row are accumulated at once, see ``bitproof_kernels.h``."""
         assert isinstance(self.layout, WeightLayout), "not depthwise"
-        return self.layout.run_of(self.takes[0].bytes.count - 1)
+        return self.layout.run_of(self.takes[0].bytes.count - 1, self.matrices)
 
     @cached_property
     def words(self) -> Words:
@@ -293,6 +293,20 @@ class PlannedProduct(PlannedStep):
         return -(-self.layout.columns // self.layout.columns_per_word) * self.layout.columns_per_word // QUAD
 
     @property
+    def shared(self) -> int:
+        """Words of a row of the kernel in two windows, if positions one above the other share rows; else 0.
+
+        They do in a pool of 2 x 2; see ``bitproof_convolve.h``.
+        """
+        if self.window is None or self.pool is None or self.form != "pair" or self.layout.kind == "binary":
+            return 0
+        window, pool = self.window.named, self.pool.named
+        ones = (window["groups"], window["stride_height"], window["dilation_height"], *(pool[key] for key in DILATIONS))
+        if (pool["kernel_height"], pool["kernel_width"], pool["top"], pool["left"]) != (2, 2, 0, 0) or set(ones) != {1}:
+            return 0
+        return self.positions * 2 * -(-window["kernel_width"] * window["channels"] // QUAD)
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of one sample."""
         return self.node.weights.size * (1 if self.window is None else prod(self.window.positions))
@@ -329,7 +343,7 @@ class PlannedProduct(PlannedStep):
             case "square":
                 return NUMBER_BYTES * (self.positions + 2 * (self.kernel[0] + 1))
             case "pair":
-                return NUMBER_BYTES * (self.positions + 2 * self.positions * self.quads)
+                return NUMBER_BYTES * (self.positions + 2 * self.positions * self.quads + self.shared)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ codes do, so that codes are packed by shifts of whole words, and ones of both ar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -272,15 +272,38 @@ class WeightLayout:
         fields = packed.astype(np.int64)[word] >> bit & ((1 << self.bits) - 1)
         return (self.step * fields - self.zero_point).reshape(self.rows, self.columns)
 
-    def run_of(self, largest_code: int) -> int:
+    def run_of(self, largest_code: int, matrices: Sequence[Codes] = ()) -> int:
         """Return how many words of a row may be accumulated before partial sums that share a word are told apart.
 
         That is, with codes up to *largest_code*: of two rows to a word, while the sum of the first stays below the
         second; of others, while the sum of a word stays below 2**16, as kernels without dual multiplies need it.
         ``binary`` has none. 0: not even one word.
+
+        Of two rows to a word it is as many as the weights of *matrices*, each of shape (rows, columns), allow wherever
+        such a run begins, with one bit flipped somewhere, so that a check sees that in one sum alone; without them,
+        as many as any weights allow.
         """
         if self.kind == "binary":
             return 0
         most = (1 << SECOND_ROW.get(self.kind, LANE_BITS)) - 1
         largest_field = 2 if self.kind == "ternary" else (1 << self.bits) - 1
-        return most // (largest_field * max(1, largest_code) * self.columns_per_word)
+        largest_code = max(1, largest_code)
+        always = most // (largest_field * largest_code * self.columns_per_word)
+        if self.kind not in SECOND_ROW or not matrices:
+            return always
+        return max(always, min(self._run_of_rows(matrix, most, largest_code) for matrix in matrices))
+
+    def _run_of_rows(self, matrix: Codes, most: int, largest_code: int) -> int:
+        """Return how many words no first row of a word lets exceed *most*, and no second one 2**16 - 1."""
+        words = -(-self.columns // self.columns_per_word)
+        fields = (matrix + self.zero_point) // self.step
+        filled = np.pad(fields, ((0, 0), (0, words * self.columns_per_word - self.columns)))
+        of_words = filled.reshape(len(matrix), words, self.columns_per_word).sum(axis=2)
+        up_to = np.pad(of_words.cumsum(axis=1), ((0, 0), (1, 0)))
+        limits = np.full(len(matrix), (1 << LANE_BITS) - 1)
+        limits[::2] = most
+        limits = limits // largest_code - (1 << (self.bits - 1))
+        fits = 0
+        while fits < words and bool(((up_to[:, fits + 1 :] - up_to[:, : -fits - 1]).max(axis=1) <= limits).all()):
+            fits += 1
+        return fits

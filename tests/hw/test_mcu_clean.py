@@ -36,6 +36,7 @@ NETWORKS: dict[str, tuple[Callable[[], IntegerModel], str]] = {
     "perceptron": (perceptron, "n"),
     "residual": (residual_network, "net"),
     "depthwise": (pooled_groups, "keyword_spotting_net"),
+    "long names": (residual_network, "keyword_spotting_with_a_name_of_40_chars"),
     "every": (every_operation, "every_operation"),
     "one bit": (one_bit, "n"),
     "binary": (lambda: random_network((330, 17, 3), weight_range=(-1, 1), only_ends=True, input_bits=1), "binary"),

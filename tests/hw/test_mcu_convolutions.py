@@ -9,7 +9,7 @@ import pytest
 from integer_graphs import Builder, graph_codes, window
 from mcu_host import compile_host, host_executor
 
-from bitproof.export.integer import INPUT, Conv, IntegerModel, IntegerType, MaxPool, Window, run, trace
+from bitproof.export.integer import INPUT, Conv, IntegerModel, IntegerType, MatMul, MaxPool, Window, run, trace
 from bitproof.export.proofs import prove_matrix_units
 from bitproof.hw.mcu.forms import Form
 from bitproof.hw.mcu.manifest import ProductEntry
@@ -216,3 +216,72 @@ def test_a_row_of_the_kernel_is_filled_up_to_whole_quads_of_columns() -> None:
     filled = first.matrices[0].reshape(3, 3, 4)
     assert (filled[:, :, :3] == weights).all()
     assert not filled[:, :, 3].any()
+
+
+def pooled(allowed: tuple[int, ...], bits: int) -> IntegerModel:
+    """Pools of 2 x 2 whose upper and lower positions share what they show: several heights of kernels, odd sizes."""
+    build = Builder((3, 9, 10), input=IntegerType(4, signed=False))
+    places = [window(3, padding=1), Window((2, 3), (1, 2), (1, 1), (0, 1), (1, 1)), window(1)]
+    name = INPUT
+    for number, (place, outputs, stride) in enumerate(zip(places, (8, 7, 5), (1, 2, 1), strict=True)):
+        weights = build.generator.choice(allowed, (outputs, build.values[name].shape[1], *place.kernel))
+        weights.reshape(-1)[:2] = allowed[0], allowed[-1]
+        conv = build.add(Conv(f"conv{number}", weights, IntegerType(bits, signed=True), place, 1), name)
+        name = build.threshold(build.add(MaxPool(f"max{number}", window(2, stride=stride)), conv), 15)
+    return build.model()
+
+
+POOLED = {"u1": ((-1, 1), 2), "ternary": ((-1, 0, 1), 2), "u4": ((-8, 3, 7), 4), "u8": ((-128, 5, 127), 8)}
+
+
+@pytest.mark.parametrize("lanes", [0, 1])
+@pytest.mark.parametrize("kind", POOLED)
+def test_positions_of_a_pool_that_share_rows_equal_the_integer_model(kind: str, lanes: int, tmp_path: Path) -> None:
+    model = pooled(*POOLED[kind])
+    assert [product.shared for product in plan_network(model).products] == [12, 24, 8]
+    assert [product.layout.kind for product in plan_network(model).products] == [kind] * 3
+    executor, codes = host_executor(model, tmp_path / "host", lanes=lanes), graph_codes(model, 30)
+    np.testing.assert_array_equal(executor(codes), run(model, codes), strict=True)
+    expected, made = trace(model, codes), executor.trace(codes)
+    for name, values in made.items():
+        np.testing.assert_array_equal(values.reshape(30, -1), expected[name].reshape(30, -1), err_msg=name)
+    assert all(proof.holds for proof in prove_matrix_units(model, executor, seed=0))
+
+
+WRONG_SHARED = [
+    ("lower[0] = of.all[0] - of.first[0]", "lower[0] = of.all[0]"),
+    ("lower[1] = of.all[1] - of.first[1]", "lower[1] = of.but_last[1]"),
+    ("shown[0] = of.but_last[0]", "shown[0] = of.all[0]"),
+    ("lower, sums, BITPROOF_LARGEST", "shown, sums, BITPROOF_LARGEST"),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong"), WRONG_SHARED)
+def test_rows_that_are_shared_wrongly_are_found(tmp_path: Path, right: str, wrong: str) -> None:
+    model = pooled(*POOLED["u1"])
+    executor, codes = host_executor(model, tmp_path / "host", lanes=1), graph_codes(model, 30)
+    with_text(executor.folder / "bitproof_convolve.c", right, wrong)
+    compile_host(executor.folder, executor.manifest, lanes=1)
+    expected, made = trace(model, codes), executor.trace(codes)
+    first = next(iter(made))
+    assert not np.array_equal(made[first].reshape(30, -1), expected[first].reshape(30, -1))
+
+
+@pytest.mark.parametrize("lanes", [0, 1])
+def test_a_run_that_is_too_long_is_found(tmp_path: Path, lanes: int) -> None:
+    """Weights of which every other row is 1 throughout: with one word more its sum reaches the second row of a word."""
+    build = Builder((640,), input=IntegerType(8, signed=False))
+    weights = np.where(np.arange(6)[:, None] % 2 == 0, 1, build.generator.choice((-1, 1), (6, 640)))
+    build.add(MatMul("fc", weights, IntegerType(2, signed=True)), INPUT)
+    model = build.model()
+    (product,) = plan_network(model).products
+    assert product.run == 8
+    executor = host_executor(model, tmp_path / "host", lanes=lanes)
+    codes = np.full((1, 640), 255)
+    np.testing.assert_array_equal(executor(codes), run(model, codes), strict=True)
+    source = next(path for path in executor.folder.glob("*_weights.c"))
+    with_text(source, "640u, 1u, 8u, 2u", "640u, 1u, 16u, 2u")
+    compile_host(executor.folder, executor.manifest, lanes=lanes)
+    changed = executor(codes)
+    assert np.array_equal(changed, run(model, codes)) == (lanes == 0), "256 * 255 is below 2**16, not below 2**15"
+    assert all(proof.holds for proof in prove_matrix_units(model, executor, seed=0)) == (lanes == 0)

@@ -18,7 +18,7 @@ from bitproof.hw.mcu import GenerateC, Manifest, weight_layout
 from bitproof.hw.mcu.naming import prefix_of
 from bitproof.hw.mcu.plan import plan_network
 from bitproof.hw.mcu.weight_layout import LEAST_BINARY, DepthwiseLayout, LayoutKind, WeightLayout
-from bitproof.pipeline import IntegrityError, StageContext, StageError
+from bitproof.pipeline import Codes, IntegrityError, StageContext, StageError
 
 
 @given(
@@ -77,6 +77,42 @@ def test_a_run_keeps_every_partial_sum_in_its_part_of_the_word(kind: LayoutKind)
         word = layout.columns_per_word * field * largest
         assert word * run < bound <= word * (run + 1)
         assert run > 0 or kind == "u8", "the other kernels rely on it"
+
+
+def fits(layout: WeightLayout, fields: Codes, largest: int, count: int) -> bool:
+    """Tell whether *count* words may be added up wherever they begin, and with one bit flipped."""
+    distance, flipped = {"u1": (15, 1), "ternary": (12, 2)}[layout.kind]
+    columns = layout.columns_per_word
+    words = -(-layout.columns // columns)
+    return all(
+        (row[start : start + count * columns].sum() + flipped) * largest < 1 << (16 if number % 2 else distance)
+        for number, row in enumerate(fields)
+        for start in range(0, (words - count + 1) * columns, columns)
+    )
+
+
+@pytest.mark.parametrize(("kind", "fields"), [("u1", 2), ("ternary", 3)])
+def test_a_run_is_as_long_as_the_weights_of_all_groups_allow(kind: LayoutKind, fields: int) -> None:
+    generator = np.random.default_rng(1)
+    layout = WeightLayout(kind, 5, 331, 1)
+    words, longer = -(-331 // layout.columns_per_word), 0
+    for largest in (3, 15, 127, 255):
+        drawn = [generator.integers(0, fields, (5, 331)) * (generator.random((5, 331)) < 0.3) for _ in range(2)]
+        run, always = layout.run_of(largest, [each - 1 for each in drawn]), layout.run_of(largest)
+        if run > always:
+            longer += 1
+            assert all(fits(layout, each, largest, run) for each in drawn)
+            assert run == words or not all(fits(layout, each, largest, run + 1) for each in drawn)
+    assert longer >= 2
+
+
+@pytest.mark.parametrize("kind", ["u1", "ternary"])
+def test_heavy_weights_shorten_no_run(kind: LayoutKind) -> None:
+    """If all fields are the largest, a run is what any weights allow."""
+    layout = WeightLayout(kind, 4, 640, 0)
+    heaviest = np.full((4, 640), 1 if kind == "u1" else 2)
+    for largest in (15, 255):
+        assert layout.run_of(largest, [heaviest]) == layout.run_of(largest)
 
 
 @given(

@@ -23,6 +23,9 @@ extern "C" {
  *           kernel, tap after tap, channel after channel. A row is filled up to a multiple of four columns.
  * pack:     what makes of what two windows show what `multiply` takes; NULL: it takes it as it is.
  * quads:    how many fours of bytes `multiply` takes of one position, see bitproof_multiplies_pair.
+ * shared:   if not 0, a max pool of 2 x 2 without padding follows a convolution of one group that moves down by one row
+ *           of the image, and nothing is packed: positions one above the other share what they show but one row of the
+ *           kernel, of `shared` words for two windows.
  * outputs:  how many sums there are at a position.
  * stride:   how many bytes the layer stores for one position.
  */
@@ -32,12 +35,13 @@ typedef struct {
     const bitproof_matrix *matrices;
     bitproof_finishes finish;
     uint32_t quads;
+    uint32_t shared;
     uint32_t outputs;
     uint32_t stride;
 } bitproof_products;
 
 /*
- * shown: room for 2 + 4 * quads words.
+ * shown: room for 2 + 4 * quads + shared words.
  * sums:  room for twice `outputs` numbers.
  */
 void bitproof_convolve(const bitproof_window *window, const bitproof_products *products, const uint8_t *image,

@@ -19,9 +19,9 @@ extern "C" {
  *
  * words: blocks of four rows; in a block, groups of columns; in a group, one word a row (ternary, u1: one word for
  *        two rows). See the layout in each kernel.
- * run:   how many words of a row may be accumulated before what shares a word is told apart, so that
- *        run * (columns of a word) * (largest field) * (largest code) stays below 2^12 (ternary), 2^15 (u1), or 2^16;
- *        of 8 bits it may be 0. Of `binary` 0.
+ * run:   how many words of a row may be accumulated before what shares a word is told apart: wherever such words begin,
+ *        (largest code) * (their fields in all) stays below 2^12 (ternary) or 2^15 (u1) in the first row of a word, and
+ *        below 2^16 in the second and in those of other layouts; of 8 bits it may be 0. Of `binary` 0.
  * step:  1, but of fields of one bit: the larger weight less the smaller.
  */
 typedef struct {

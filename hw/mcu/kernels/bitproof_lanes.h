@@ -76,6 +76,10 @@ static inline uint32_t bitproof_in_register(uint32_t mask) {
             : "=&r"(first), "=&r"(second), "+r"(from)                                                                  \
             : "i"(4 * (step)), "m"(*(const uint32_t(*)[2])(from)))
 
+/* Store two words at `*to`, which is moved on by two. */
+#define BITPROOF_PUT_TWO(to, first, second)                                                                            \
+    __asm__("strd %2, %3, [%1], #8" : "=m"(*(uint32_t(*)[2])(to)), "+r"(to) : "r"(first), "r"(second))
+
 /*
  * a * b + sum, modulo 2^32, one after the other: a compiler that adds products to each other first unpacks all fields
  * before, and spills them.
@@ -103,6 +107,13 @@ static inline uint32_t bitproof_multiply_add(uint32_t a, uint32_t b, uint32_t su
         (first) = (from)[0];                                                                                           \
         (second) = (from)[1];                                                                                          \
         (from) += (step);                                                                                              \
+    } while (0)
+
+#define BITPROOF_PUT_TWO(to, first, second)                                                                            \
+    do {                                                                                                               \
+        (to)[0] = (first);                                                                                             \
+        (to)[1] = (second);                                                                                            \
+        (to) += 2;                                                                                                     \
     } while (0)
 
 #endif

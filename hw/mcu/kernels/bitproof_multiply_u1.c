@@ -126,15 +126,18 @@ void bitproof_multiply_u1(const bitproof_matrix *matrix, const uint8_t *codes, i
     const uint32_t whole = blocks * BITPROOF_BLOCK_ROWS;
     const uint32_t step = matrix->step;
     uint32_t *sums = (uint32_t *)accumulators;
-    const uint32_t *const end = sums + matrix->rows;
+    const uint32_t *const end = sums + whole;
     uint32_t last[BITPROOF_BLOCK_ROWS] = {0};
     uint32_t lanes[MOST_WORDS * LANES_OF_WORD];
     const uint32_t nothing = bitproof_in_register(0); /* a known 0 would become a call of memset */
     uint32_t of_codes = 0;
     uint32_t first;
     uint32_t i;
-    for (i = 0; i < whole; ++i) {
+    for (i = 0; i < whole; i += BITPROOF_BLOCK_ROWS) {
         sums[i] = nothing;
+        sums[i + 1u] = nothing;
+        sums[i + 2u] = nothing;
+        sums[i + 3u] = nothing;
     }
     for (first = 0; first < matrix->columns; first += most) {
         const uint32_t *const words = matrix->words + first / BITPROOF_BITS_COLUMNS * 2u;
@@ -146,11 +149,14 @@ void bitproof_multiply_u1(const bitproof_matrix *matrix, const uint8_t *codes, i
             add_to_all(words + blocks * words_of_block, 0, lanes, count, 1u, last);
         }
     }
-    for (i = whole; i < matrix->rows; ++i) {
-        sums[i] = last[i - whole];
-    }
     of_codes = 0u - matrix->zero_point * of_codes;
-    for (; sums != end; ++sums) {
-        *sums = bitproof_multiply_add(step, *sums, of_codes);
+    for (; sums != end; sums += BITPROOF_BLOCK_ROWS) {
+        sums[0] = bitproof_multiply_add(step, sums[0], of_codes);
+        sums[1] = bitproof_multiply_add(step, sums[1], of_codes);
+        sums[2] = bitproof_multiply_add(step, sums[2], of_codes);
+        sums[3] = bitproof_multiply_add(step, sums[3], of_codes);
+    }
+    for (i = 0; i < matrix->rows - whole; ++i) {
+        sums[i] = bitproof_multiply_add(step, last[i], of_codes);
     }
 }

@@ -25,6 +25,14 @@ static void requantize_upper_half(const bitproof_multiply_shift_64 *layer, const
         }
         return;
     }
+    if (lowest == 0 && highest == 15) {
+        while (codes != end) {
+            int32_t code = (int32_t)(scaled(*accumulators++, *multiplier++, *offset++) >> 32) >> shift;
+            BITPROOF_SATURATE(code, 4);
+            *codes++ = (uint8_t)code;
+        }
+        return;
+    }
     while (codes != end) {
         int32_t code = (int32_t)(scaled(*accumulators++, *multiplier++, *offset++) >> 32) >> shift;
         code = code < lowest ? lowest : code;

@@ -52,7 +52,8 @@ static inline void store(int32_t *sums, uint32_t second, four of) {
         of.b = bitproof_dual_multiply_add(outer, odd, of.b);                                                           \
         of.a = bitproof_low_low_add(inner, odd, of.a);                                                                 \
         of.b = bitproof_low_high_add(inner, even, of.b);                                                               \
-        BITPROOF_TAKE_TWO(rows, 2, even, odd);                                                                         \
+        even = rows[2 * (row) + 2];                                                                                    \
+        odd = rows[2 * (row) + 3];                                                                                     \
         of.c = bitproof_dual_multiply_add(outer, even, of.c);                                                          \
         of.d = bitproof_dual_multiply_add(outer, odd, of.d);                                                           \
         of.c = bitproof_low_low_add(inner, odd, of.c);                                                                 \
@@ -61,7 +62,8 @@ static inline void store(int32_t *sums, uint32_t second, four of) {
 
 static inline four add_products(const uint32_t *words, const uint32_t *rows, four of) {
     uint32_t even, odd;
-    BITPROOF_TAKE_TWO(rows, 2, even, odd);
+    even = rows[0];
+    odd = rows[1];
     ADD_ROW(0);
     ADD_ROW(1);
     ADD_ROW(2);
@@ -107,14 +109,11 @@ static inline void multiply(const bitproof_matrix *matrix, const uint32_t *shown
     const uint32_t weight = 0u - matrix->zero_point;
     const four corrections = {weight * shown[0], weight * shown[1], weight * shown[2], weight * shown[3]};
     const uint32_t outputs = matrix->rows;
-    const uint32_t *words = matrix->words;
     uint32_t output;
-    for (output = 0; output < outputs;) {
+    for (output = 0; output < outputs; ++output) {
+        const uint32_t *const words =
+            matrix->words + (output + output / ROWS_PER_BLOCK * (ROWS_PER_BLOCK * (KERNEL - 1u)));
         store(sums++, second, add_products(words, shown + POSITIONS, corrections));
-        ++words;
-        if (++output % ROWS_PER_BLOCK == 0u) {
-            words += ROWS_PER_BLOCK * (KERNEL - 1u);
-        }
     }
 }
 
