@@ -34,17 +34,12 @@ class Expected:
         return self.rtl.removesuffix("_rtl")
 
 
-def padded_tensor(windows: str) -> str:
-    """Return the name of the tensor that holds the padded image of which *windows* are the windows."""
-    return f"{windows}.padded"
-
-
 def expected_layers(wanted: Hardware) -> dict[str, Expected]:
     """Return what FINN has to make of *wanted*, by the tensor that it gives."""
     found: dict[str, Expected] = {}
     for layer in wanted.layers:
-        if isinstance(layer, Windows) and layer.window.padded:
-            found[padded_tensor(layer.makes)] = Expected(layer.name, PADDING)
+        if isinstance(layer, Windows) and layer.padded:
+            found[layer.padded] = Expected(layer.name, PADDING)
         found[layer.makes] = _expected(layer)
     return found
 

@@ -32,9 +32,9 @@ from qonnx.transformation.infer_datatypes import InferDataTypes
 
 from bitproof.export.integer import IntegerModel, load, run
 from bitproof.hw.finn.execute import run_graph
-from bitproof.hw.finn.expected import Expected, expected_layers, padded_tensor
+from bitproof.hw.finn.expected import Expected, expected_layers
 from bitproof.hw.finn.folding import fold, summarize
-from bitproof.hw.finn.layers import Hardware
+from bitproof.hw.finn.layers import Hardware, Windows
 from bitproof.hw.finn.qonnx_graph import VIEW, to_qonnx
 from bitproof.hw.finn.walk import hardware_of
 from bitproof.hw.rtl.host_order import from_stream, to_stream
@@ -90,10 +90,11 @@ def to_hardware(wanted: Hardware, expected: Mapping[str, Expected]) -> ModelWrap
     ):
         graph = graph.transform(transformation)
     _remove_views(graph)
+    padded = {layer.makes: layer.padded for layer in wanted.layers if isinstance(layer, Windows)}
     for node in list(graph.graph.node):
         if node.op_type == "FMPadding":
             (behind,) = graph.find_consumers(node.output[0])
-            graph.rename_tensor(node.output[0], padded_tensor(behind.output[0]))
+            graph.rename_tensor(node.output[0], padded[behind.output[0]])
     for transformation in (GiveUniqueNodeNames(), InferDataTypes()):
         graph = graph.transform(transformation)
     _require_ops(graph, {tensor: (entry.layer, entry.op) for tensor, entry in expected.items()})

@@ -69,11 +69,13 @@ class Windows(Layer):
         source: shape of the image.
         window: where they lie, on two axes.
         by_channel: each channel's window alone, for a pool; otherwise position by position, all channels.
+        padded: name of the tensor that holds the image with its padding; empty: it has none.
     """
 
     source: Shape
     window: Window
     by_channel: bool
+    padded: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,13 @@ class Hardware:
     output_shape: Shape
     layers: tuple[Layer, ...]
     output_bias: tuple[int, ...]
+
+    @property
+    def streams(self) -> frozenset[str]:
+        """Names of all streams and tensors."""
+        made = {name for layer in self.layers for name in (*layer.takes, layer.makes)}
+        made |= {layer.padded for layer in self.layers if isinstance(layer, Windows) and layer.padded}
+        return frozenset(made | {layer.also for layer in self.layers if isinstance(layer, Fork)})
 
 
 def padded_shape(source: Shape, window: Window) -> Shape:

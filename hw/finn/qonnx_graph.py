@@ -21,6 +21,7 @@ from bitproof.export.integer import INPUT, IntegerType, Shape
 from bitproof.hw.finn.layers import Activation, Hardware, Layer, Product, Windows, stream_shape
 from bitproof.hw.finn.own_attributes import attributes_of
 from bitproof.hw.finn.own_layers import DOMAIN, qonnx_name
+from bitproof.hw.finn.stream_names import StreamNames
 from bitproof.hw.finn.supported import code_type, weight_type
 
 VIEW = "Reshape"
@@ -28,14 +29,9 @@ VIEW = "Reshape"
 QONNX_DOMAIN = "qonnx.custom_op.general"
 
 
-def viewed_tensor(name: str, index: int = 0) -> str:
-    """Return the name of the tensor that holds what the layer that makes *name* takes, in the shape that it wants."""
-    return f"{name}.viewed{index or ''}"
-
-
 def to_qonnx(hardware: Hardware) -> ModelWrapper:
     """Return *hardware* as a QONNX graph for one sample; each tensor has the name of the stream that it is."""
-    building = _Building(stream_shape(hardware.input_shape), hardware.input)
+    building = _Building(stream_shape(hardware.input_shape), hardware.input, StreamNames(hardware.streams))
     for layer in hardware.layers:
         building.add(layer)
     output = hardware.layers[-1].makes
@@ -65,12 +61,14 @@ class _Building:
     Attributes:
         shape: of the input, the batch left out.
         kind: its type.
+        names: those in use.
         shapes: of all tensors so far.
         types: QONNX's names of the types of the tensors, as far as they are known: not of accumulators.
     """
 
     shape: Shape
     kind: IntegerType
+    names: StreamNames
     nodes: list[NodeProto] = field(default_factory=list)
     constants: list[TensorProto] = field(default_factory=list)
     values: dict[str, ValueInfoProto] = field(default_factory=dict)
@@ -139,8 +137,8 @@ class _Building:
         taken = layer.takes[index]
         if shape == self.shapes[taken]:
             return taken
-        viewed = viewed_tensor(layer.makes, index)
-        sizes = numpy_helper.from_array(np.array([1, *shape], dtype=np.int64), f"{viewed}.shape")
+        viewed = self.names.derived(layer.makes, f"viewed{index or ''}")
+        sizes = numpy_helper.from_array(np.array([1, *shape], dtype=np.int64), self.names.derived(viewed, "shape"))
         self.constants.append(sizes)
         self.nodes.append(helper.make_node(VIEW, [taken, sizes.name], [viewed], name=viewed))
         self._make(viewed, shape, self.types.get(taken, ""))
@@ -156,7 +154,7 @@ class _Building:
             self.types[tensor] = kind
 
     def _parameter(self, name: str, integers: NDArray[np.int64], kind: str) -> str:
-        parameter = f"{name}.parameter"
+        parameter = self.names.derived(name, "parameter")
         self.constants.append(numpy_helper.from_array(_as_float32(integers), parameter))
         self.types[parameter] = kind
         return parameter

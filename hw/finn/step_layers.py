@@ -47,6 +47,7 @@ from bitproof.hw.finn.layers import (
     stream_shape,
     windows_shape,
 )
+from bitproof.hw.finn.stream_names import StreamNames
 from bitproof.hw.finn.supported import (
     fits_finn,
     on_two_axes,
@@ -94,6 +95,7 @@ class StepLayers:
         takes: the streams of the values that it takes.
         given: name of the value that the host turns and gives.
         bipolar: names of the activations whose codes may be bits.
+        names: those in use.
         stream: the one that was made last.
     """
 
@@ -102,6 +104,7 @@ class StepLayers:
     takes: tuple[Stream, ...]
     given: str
     bipolar: frozenset[str]
+    names: StreamNames
     stream: Stream = field(init=False)
 
     def __post_init__(self) -> None:
@@ -198,9 +201,10 @@ class StepLayers:
 
     def _windows(self, node: Node, source: Shape, window: Window, *, by_channel: bool) -> Layer:
         require_window(node, source, window)
-        made, taken = f"{node.name}.windows", self.stream.tensor
+        made, taken = self.names.derived(node.name, "windows"), self.stream.tensor
+        padded = self.names.derived(made, "padded") if window.padded else ""
         self.stream = replace(self.stream, tensor=made)
-        return Windows(node.name, (taken,), made, windows_shape(source, window), source, window, by_channel)
+        return Windows(node.name, (taken,), made, windows_shape(source, window), source, window, by_channel, padded)
 
     def _pool(self, node: MaxPool | SumPool) -> Iterator[Layer]:
         source = self._image() if self.stream is self.takes[0] else stream_shape(self._value_shape(0))
@@ -222,7 +226,7 @@ class StepLayers:
         yield Reduction(node.name, (taken.tensor,), node.name, shape, function, node.steps, kind)
 
     def _frame(self, node: Node, source: Shape, window: Window, code: int) -> Layer:
-        made, taken = f"{node.name}.framed", self.stream
+        made, taken = self.names.derived(node.name, "framed"), self.stream
         self.stream = replace(self.stream, tensor=made)
         return Frame(node.name, (taken.tensor,), made, padded_shape(source, window), source, window, code, taken.kind)
 
@@ -260,7 +264,8 @@ class StepLayers:
         for number, other in enumerate(self.takes[1:], start=1):
             more = self._value_shape(number)[0]
             kind = type_of_both(stream.kind, other.kind)
-            made = node.name if number == len(self.takes) - 1 else f"{node.name}.joined{number}"
+            last = number == len(self.takes) - 1
+            made = node.name if last else self.names.derived(node.name, f"joined{number}")
             shape = (*sizes, channels + more)
             self._made(made, kind, accumulators=stream.accumulators or other.accumulators)
             kinds, counts = (stream.kind, other.kind), (channels, more)

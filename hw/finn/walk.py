@@ -26,6 +26,7 @@ from bitproof.hw.finn.activations import bipolar_codes
 from bitproof.hw.finn.host_turns import MOVING, input_order, input_shape, named, output_shape
 from bitproof.hw.finn.layers import Depthwise, Fork, Hardware, Layer, Product, stream_shape
 from bitproof.hw.finn.step_layers import StepLayers, Stream
+from bitproof.hw.finn.stream_names import StreamNames
 from bitproof.hw.finn.supported import TARGET, wide_enough
 from bitproof.pipeline import StageError
 
@@ -59,6 +60,7 @@ class _Walk:
         streams: those of the stored values, by their names.
         layers: those made so far.
         kinds: types of all streams, by their names.
+        names: those in use.
     """
 
     program: Program
@@ -67,9 +69,11 @@ class _Walk:
     streams: dict[str, Stream] = field(default_factory=dict)
     layers: list[Layer] = field(default_factory=list)
     kinds: dict[str, IntegerType] = field(default_factory=dict)
+    names: StreamNames = field(init=False)
 
     def __post_init__(self) -> None:
         self.steps = _computing(self.program)
+        self.names = StreamNames([INPUT, *(node.name for node in self.program.model.nodes)])
         self.given = self.program.values[self.steps[0].takes[0]].storage
 
     def hardware(self) -> Hardware:
@@ -86,7 +90,7 @@ class _Walk:
         for step in self.steps:
             self._require_places(step)
             taken = tuple(self.streams[program.values[name].storage] for name in step.takes)
-            made = StepLayers(program, step, taken, self.given, bits)
+            made = StepLayers(program, step, taken, self.given, bits, self.names)
             for layer in made.layers(step.after[:-1] if bias and step is last else step.after):
                 self.layers.append(layer)
                 self.kinds[layer.makes] = made.stream.kind
@@ -132,7 +136,7 @@ class _Walk:
         def forks(name: str) -> Iterator[Layer]:
             taken = name
             for number in range(readers[name] - 1):
-                one, also = f"{name}.branch{number}", f"{name}.rest{number}"
+                one, also = (self.names.derived(name, f"{side}{number}") for side in ("branch", "rest"))
                 yield Fork(name, (taken,), one, shapes[name], self.kinds[name], also)
                 branches[name].append(one)
                 taken = also

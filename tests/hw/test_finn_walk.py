@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 from agreement import random_codes
+from hardware_graphs import GRAPHS, clashing_network, renamed
 from hardware_layers import interpret
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from integer_nets import random_and_extreme_codes
 from random_graphs import SEARCH, Graph, graphs
 
 from bitproof.export.integer import (
+    INPUT,
     Add,
     Affine,
     Conv,
@@ -41,6 +43,7 @@ from bitproof.export.integer.ir import Wiring
 from bitproof.export.lower import lower_file
 from bitproof.export.program.schedule import schedule
 from bitproof.hw.finn.layers import Activation, Arithmetic, Frame, Hardware, Product, Windows
+from bitproof.hw.finn.stream_names import StreamNames
 from bitproof.hw.finn.walk import hardware_of
 from bitproof.hw.mcu.plan import plan_network
 from bitproof.hw.rtl.host_order import Columns
@@ -129,6 +132,26 @@ def test_a_maximum_of_accumulators_is_taken_of_their_codes() -> None:
         "windows pool0",
         "reduction pool0",
     ]
+
+
+@pytest.mark.parametrize("name", list(GRAPHS))
+def test_no_name_of_a_node_is_one_of_ours(name: str) -> None:
+    """Whatever name is made for a stream beside those of the nodes, a node may have it."""
+    network = GRAPHS[name]
+    names = [node.name for node in network.nodes]
+    plain = require_equal(network)
+    for derived in sorted(plain.streams - {INPUT, *names}):
+        victim = next(one for one in names if not derived.startswith(f"{one}."))
+        hardware = require_equal(renamed(network, {victim: derived}))
+        assert f"{derived}.2" in hardware.streams
+        assert len(hardware.streams) == len(plain.streams)
+    assert len(require_equal(clashing_network(network)).streams) == len(plain.streams)
+
+
+def test_names_are_given_once_and_plain_where_they_are_free() -> None:
+    names = StreamNames(["a", "b.rest0", "b.rest0.2"])
+    assert [names.derived("a", "rest0") for _ in range(3)] == ["a.rest0", "a.rest0.2", "a.rest0.3"]
+    assert names.derived("b", "rest0") == "b.rest0.3"
 
 
 @given(

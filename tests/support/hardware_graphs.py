@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 from integer_graphs import Builder, residual_network, window
 
@@ -20,6 +23,7 @@ from bitproof.export.integer import (
     TopK,
     Window,
 )
+from bitproof.hw.finn.walk import hardware_of
 
 SIGNED8 = IntegerType(8, signed=True)
 
@@ -76,6 +80,24 @@ def reconvergent_network() -> IntegerModel:
     build = Builder((2, 6, 6), 1)
     build.add(Add("sum"), build.conv(INPUT, 2, window(3, padding=1)), INPUT)
     return build.model()
+
+
+def renamed(model: IntegerModel, names: Mapping[str, str]) -> IntegerModel:
+    """Return *model* with other names for some of its nodes."""
+    nodes = tuple(replace(node, name=names.get(node.name, node.name)) for node, _ in model.wired())
+    wiring = tuple(tuple(names.get(source, source) for source in sources) for _, sources in model.wired())
+    return replace(model, nodes=nodes, wiring=wiring)
+
+
+def clashing_network(model: IntegerModel) -> IntegerModel:
+    """Return *model* with nodes that are called as FINN's layers and tensors of its other nodes would be."""
+    kept = {node.name for node in model.nodes if isinstance(node, Conv | MatMul | Concat)}
+    names = {node.name for node in model.nodes}
+    derived = sorted(hardware_of(model).streams - names - {INPUT})
+    wanted = [name for name in derived if name.startswith((f"{INPUT}.", *(f"{one}." for one in kept)))]
+    wanted += [f"{name}.{suffix}" for name in sorted(kept) for suffix in ("parameter", "viewed")]
+    others = [node.name for node in model.nodes if node.name not in kept]
+    return renamed(model, dict(zip(others, wanted, strict=False)))
 
 
 def binary_network(seed: int = 0) -> IntegerModel:
