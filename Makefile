@@ -7,7 +7,7 @@ RUN = $(BITPROOF) run $(CONFIG) --runs $(RUNS)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup doctor pipeline data train-float train export integer onnx-int8 finn rtl firmware parity report verify \
-        import lint explain calibrate bitstream bundle deploy bench-estimators bench-calibration bench-onnx-web bench-integer bench-mcu bench-onnx bench-onnx-versions \
+        import lint explain calibrate bitstream bundle deploy bench-estimators bench-calibration bench-onnx-web bench-integer bench-mcu bench-mcu-exactness bench-onnx bench-onnx-versions \
         bench-runtime-image bench-rtl-modules bench-pynq bench-bitstream bench-fpga test test-fast soak check format clean
 
 help: ## list the targets
@@ -102,6 +102,9 @@ bench-onnx-web: setup ## run these files in onnxruntime-web, in headless Chromiu
 
 bench-mcu: setup ## count instructions, flash and RAM of generated C in QEMU (10 minutes)
 	@.venv/bin/python -m benchmarks.mcu
+
+bench-mcu-exactness: setup ## compare the built-in networks in C with the integer model on every core, in QEMU (25 minutes)
+	@.venv/bin/python -m benchmarks.mcu_exactness
 
 bench-rtl-modules: setup ## synthesize our SystemVerilog modules with Yosys and count their cells (needs bitproof[synth]; 10 minutes)
 	@.venv/bin/python -m benchmarks.rtl_modules
