@@ -209,6 +209,7 @@ class StepLayers:
     def _pool(self, node: MaxPool | SumPool) -> Iterator[Layer]:
         source = self._image() if self.stream is self.takes[0] else stream_shape(self._value_shape(0))
         window = on_two_axes(node.window, self.step.padding)
+        require_exact(node, self._ranges(node.name))
         lowest = hull(self._ranges(self.step.takes[0])).low
         if isinstance(node, MaxPool) and window.padded and self.stream.kind.signed:
             yield self._frame(

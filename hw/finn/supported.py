@@ -116,8 +116,8 @@ def require_window(node: Node, source: Shape, window: Window) -> None:
     if prod(window.kernel) > 1 and _leaps(width, window):
         raise StageError(
             f"layer {node.name!r} has strides {window.strides} over a kernel of {window.kernel[0]} x "
-            f"{window.kernel[1]}; from row to row FINN's window generator leaps over more codes than it holds. Use a "
-            "stride of at most the kernel's height"
+            f"{window.kernel[1]}; from row to row FINN's window generator leaps over more codes than it holds. Use "
+            "strides of at most the kernel's sizes"
         )
 
 

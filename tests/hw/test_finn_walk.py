@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from fractions import Fraction
-from itertools import permutations
+from itertools import permutations, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -33,6 +33,7 @@ from bitproof.export.integer import (
     Node,
     Reshape,
     Shape,
+    SumPool,
     Threshold,
     TopK,
     Transpose,
@@ -44,6 +45,7 @@ from bitproof.export.lower import lower_file
 from bitproof.export.program.schedule import schedule
 from bitproof.hw.finn.layers import Activation, Arithmetic, Frame, Hardware, Product, Windows
 from bitproof.hw.finn.stream_names import StreamNames
+from bitproof.hw.finn.supported import require_window
 from bitproof.hw.finn.walk import hardware_of
 from bitproof.hw.mcu.plan import plan_network
 from bitproof.hw.rtl.host_order import Columns
@@ -320,6 +322,11 @@ def test_what_has_no_form_is_refused_by_name() -> None:
     assert refusal(dead) == "FINN's RTL gives what the last layer makes; the output 'other' is another value"
     large = Affine("large", np.full(8, 1 << 20), np.zeros(8, dtype=np.int64))
     assert refusal(model(flat, fc0, large, fc1)).startswith("layer 'large' has sums of magnitude up to ")
+    wide = Conv("wide", np.full((1, 1, 1, 1), 30_000), IntegerType(16, signed=True), window((1, 1)), 1)
+    assert refusal(model(wide, SumPool("mean", window((3, 3))), shape=(1, 3, 3))) == (
+        f"layer 'mean' has sums of magnitude up to {9 * 255 * 30_000}; FINN's Python execution is exact below 2^24. "
+        "Use fewer inputs, or fewer bits in weights or activations"
+    )
 
 
 @pytest.mark.parametrize(
@@ -336,13 +343,30 @@ def test_what_has_no_form_is_refused_by_name() -> None:
             ImageNet((2, 6, 7)).conv(4, window((1, 2), 3)),
             (
                 "layer 'conv0' has strides (3, 3) over a kernel of 1 x 2; from row to row FINN's window generator "
-                "leaps over more codes than it holds. Use a stride of at most the kernel's height"
+                "leaps over more codes than it holds. Use strides of at most the kernel's sizes"
             ),
         ),
     ],
 )
 def test_layers_of_images_that_have_no_rtl_are_named(net: ImageNet, message: str) -> None:
     assert refusal(net.model) == message
+
+
+def test_the_remedy_for_strides_that_leap_is_one() -> None:
+    """Strides of at most the kernel's sizes are taken, whatever else holds; some larger ones are not."""
+    node, refused = matmul("conv0", 1, 1), 0
+    sizes = range(1, 4)
+    for width, kernel, strides in product(range(1, 14), product(sizes, sizes), product(sizes, sizes)):
+        for dilations in product(sizes, sizes):
+            lie = Window(kernel, strides, (0, 0), (0, 0), dilations)
+            if (kernel[1] - 1) * dilations[1] + 1 > width:
+                continue
+            try:
+                require_window(node, (99, width, 1), lie)
+            except StageError:
+                assert strides[0] > kernel[0] or strides[1] > kernel[1] or strides[1] > width, lie
+                refused += 1
+    assert refused > 100
 
 
 def test_codes_that_change_places_on_the_way_are_refused() -> None:
