@@ -58,10 +58,14 @@ class Field:
 
     def flip_lowest_bit(self, folder: Path) -> tuple[int, int]:
         """Invert the lowest bit of the integer in the file; return the old and the new integer."""
+        return self.flip_bit(folder, 0)
+
+    def flip_bit(self, folder: Path, place: int) -> tuple[int, int]:
+        """Invert the bit *place* of the integer, 0 the lowest, in the file; return the old and the new integer."""
         old = self.read(folder)
         lines = self._lines(folder)
         line = lines[self.word]
-        lines[self.word] = f"{int(line, 16) ^ 1 << self.bit:0{len(line)}x}"
+        lines[self.word] = f"{int(line, 16) ^ 1 << (self.bit + place):0{len(line)}x}"
         (folder / self.file).write_text("\n".join(lines) + "\n")
         return old, self.read(folder)
 

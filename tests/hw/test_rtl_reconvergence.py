@@ -1,6 +1,6 @@
 """A branch beside a longer one: the FIFO that the schedules ask for is enough under any pauses, and a short one is not.
 
-One network is compiled twice: with the depths that were computed, and with the shortcut's cut short.
+One network is compiled with the depths that were computed, and with the shortcut's cut short.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from bitproof.pipeline import Artifact, StageError
 pytestmark = [pytest.mark.tool, pytest.mark.xdist_group("rtl_reconvergence")]
 
 MODEL = reconvergent_network()
+NEEDED = 27
+"""Words of the shortcut's FIFO: with one less it is full now and then, and the fork waits."""
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,19 @@ def test_the_computed_depth_holds_under_pauses(
 def test_the_computed_depth_costs_no_throughput(build: RtlBuild, cache: Path, tmp_path: Path) -> None:
     measured = RtlExecutor(build.rtl, tmp_path, cache).measure(random_and_extreme_codes(MODEL, 10))
     assert measured["cycles_per_image"] == measured["slowest_node_cycles"]
+
+
+def test_a_fifo_one_word_too_small_costs_throughput_and_no_code(build: RtlBuild, cache: Path, tmp_path: Path) -> None:
+    """The computed depth has words to spare; with NEEDED words the throughput is whole, with one less it is not."""
+    assert shortcut(build.rtl).parameters["depth"] >= NEEDED
+    codes, cycles = random_and_extreme_codes(MODEL, 10), []
+    for depth in (NEEDED, NEEDED - 1):
+        cut = shortened(build.rtl, tmp_path / str(depth), depth)
+        executor = RtlExecutor(cut, tmp_path, cache)
+        np.testing.assert_array_equal(run(MODEL, codes), executor(codes), strict=True)
+        measured = executor.measure(codes)
+        cycles.append(float(measured["cycles_per_image"]) - float(measured["slowest_node_cycles"]))
+    assert cycles[0] == 0 < cycles[1]
 
 
 def test_a_short_fifo_locks_up_and_the_message_names_it(build: RtlBuild, cache: Path, tmp_path: Path) -> None:
