@@ -75,7 +75,7 @@ class Work:
 FLIPS = 200
 FLIP_IMAGES = 50
 ZOO = "BITPROOF_ZOO"
-"""Environment variable that names a folder with files of the QONNX model zoo; else it is that of the tests."""
+"""Environment variable that names a folder with files of the QONNX model zoo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,7 @@ class ZooFile:
     @property
     def path(self) -> Path:
         """Where the file is sought."""
-        beside = Path(__file__).parents[2] / "shared" / "models"
-        return Path(os.environ.get(ZOO, beside)) / self.name  # noqa: TID251  a benchmark's own
+        return Path(os.environ.get(ZOO, "zoo")) / self.name  # noqa: TID251  a benchmark's own
 
     def __call__(self) -> IntegerModel:
         """Return the network as integers."""

@@ -15,13 +15,8 @@ import typer
 
 from bitproof.extras import missing_package
 from bitproof.pipeline.errors import INTERNAL_ERROR, BitproofError, ConfigError, error_of
-from bitproof.pipeline.toolchain import (
-    Terminated,
-    distribution_version,
-    end_properly_on_signals,
-    interruption_behind,
-    trust_exit_codes,
-)
+from bitproof.pipeline.signals import Terminated, end_properly_on_signals, interruption_behind, trust_exit_codes
+from bitproof.pipeline.toolchain import distribution_version
 
 INTERRUPTED = 130
 """What typer makes of Ctrl-C."""

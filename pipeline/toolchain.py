@@ -21,7 +21,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from types import FrameType
 
 from bitproof.pipeline.errors import ConfigError, StageError, ToolMissingError
 
@@ -44,6 +43,8 @@ DEVICES = ("/dev/null",)
 GRACE_S = 30
 """How long a program that was told to end may take; a stage of a run ends its own programs first."""
 POLL_S = 0.05
+OPTIMIZATIONS = ("-O0", "-O1", "-O2", "-O3")
+"""Flags of g++ for :func:`optimization_of_simulators`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,9 +277,9 @@ def run_in_foreground(argv: Sequence[str], *, log: Path) -> bool:
     """Run an argument list whose progress the user watches, and say whether it succeeded.
 
     Its standard error is passed through, its standard output goes to *log*. It gets a process group of its own, which
-    ends with this call: on Ctrl-C or :class:`Terminated` every process of the group is sent SIGTERM (SIGINT is ignored
-    in what a script runs in the background), and killed if it still runs after ``GRACE_S`` seconds or on the next
-    signal. If this process is killed, a watchdog does the same. Ctrl-Z stops the group, too.
+    ends with this call: on Ctrl-C or :class:`~bitproof.pipeline.signals.Terminated` every process of the group is sent
+    SIGTERM (SIGINT is ignored in what a script runs in the background), and killed if it still runs after ``GRACE_S``
+    seconds or on the next signal. If this process is killed, a watchdog does the same. Ctrl-Z stops the group, too.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -406,57 +407,6 @@ def _stopped_together() -> Iterator[Callable[[int], None]]:
         signal.signal(signal.SIGTSTP, before)
 
 
-class Terminated(BaseException):
-    """A signal asked this process to end; it goes the way of Ctrl-C, so that the programs it runs are ended first."""
-
-    def __init__(self, number: int) -> None:
-        """Hold the exit code that a shell gives for signal *number*."""
-        self.exit_code = 128 + number
-        super().__init__(f"ended by {signal.Signals(number).name}")
-
-
-_received: list[int] = []
-"""Signals that asked this process to end."""
-
-
-def interruption_behind(error: BaseException) -> Terminated | KeyboardInterrupt | None:
-    """Return the signal or Ctrl-C on whose way *error* was raised; None: there was none.
-
-    A library that is interrupted in an import or a clean-up may raise something else in its place, or catch it.
-    """
-    if _received:
-        return Terminated(_received[0])
-    told: BaseException | None = error
-    seen: set[int] = set()
-    while told is not None and id(told) not in seen:
-        if isinstance(told, Terminated | KeyboardInterrupt):
-            return told
-        seen.add(id(told))
-        told = told.__cause__ or told.__context__
-    return None
-
-
-def end_properly_on_signals() -> None:
-    """Raise :class:`Terminated` on SIGTERM and SIGHUP, for this process only; one that is ignored (nohup) stays so."""
-    owner = os.getpid()
-
-    def end(number: int, _: FrameType | None) -> None:
-        if os.getpid() == owner:
-            _received.append(number)
-            raise Terminated(number)
-        signal.signal(number, signal.SIG_DFL)  # a forked worker ends as it would have
-        os.kill(os.getpid(), number)
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, end)
-
-
-def trust_exit_codes() -> None:
-    """Give SIGCHLD its default action: if a launcher left it ignored, every program seems to end with code 0."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-
-
 def memory_bytes() -> int:
     """Return how much memory the machine has."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -484,9 +434,6 @@ def cpu_count() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0))
 
-
-OPTIMIZATIONS = ("-O0", "-O1", "-O2", "-O3")
-"""Flags of g++ for :func:`optimization_of_simulators`."""
 
 APT = "apt-get install --no-install-recommends"
 

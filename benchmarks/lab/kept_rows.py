@@ -61,6 +61,12 @@ def zero(name: str, metric: str, count: int, note: str) -> Row:
 
 
 def line(work: str, rows: list[Row], metrics: Collection[str]) -> list[str]:
-    """Return the line of *work* in a table whose columns are *metrics*."""
+    """Return the line of *work* in a table whose columns are *metrics*: counts in full, the rest with four digits."""
     values = {row.metric: row.ours for row in rows if row.work == work}
-    return [work, *("" if values.get(metric) is None else f"{values[metric]:.4g}" for metric in metrics)]
+    return [work, *("" if metric not in values else _shown(values[metric]) for metric in metrics)]
+
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value.is_integer() else f"{value:.4g}"

@@ -19,8 +19,9 @@ from bitproof.pipeline.errors import INTERNAL_ERROR, BitproofError, ConfigError,
 from bitproof.pipeline.ledger import FailureEntry
 from bitproof.pipeline.progress import ProgressLines
 from bitproof.pipeline.run_folder import RunFolder
+from bitproof.pipeline.signals import interruption_behind
 from bitproof.pipeline.stage import StagePlan, execute
-from bitproof.pipeline.toolchain import distribution_version, interruption_behind
+from bitproof.pipeline.toolchain import distribution_version
 from bitproof.pipeline.user_files import blaming_users_lines, users_names
 from bitproof.plan import RunPlan
 

@@ -9,6 +9,7 @@ import subprocess  # noqa: TID251  the command line of a copy of the project is 
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from qonnx_files import random_mlp
 
@@ -139,12 +140,17 @@ def test_a_toy_target_goes_through_every_command(project: Path, tmp_path: Path) 
     assert "is one too many for a toy" in json.loads(linted.stdout.splitlines()[0])["targets"][0]["why"]
     unknown = command(project, tmp_path, "import", "net.onnx", "--target", "tyo")
     assert (unknown.returncode, "did you mean 'toy'?" in unknown.stderr) == (2, True)
-    ran = command(project, tmp_path, "import", "net.onnx", "--target", "toy", "--samples", "20")
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (20, 12)).astype(np.float32) / 256)
+    np.save(tmp_path / "y.npy", np.arange(20) % 4)
+    given = ("--vectors", "x.npy", "--labels", "y.npy")
+    ran = command(project, tmp_path, "import", "net.onnx", "--target", "toy", *given)
     assert ran.returncode == 0, ran.stderr
     run = tmp_path / "runs" / "net"
     ledger = json.loads((run / "ledger.json").read_text())
     checks = {check["actual"]: (check["samples"], check["differing"]) for check in ledger["checks"]}
     assert checks == {"qonnx": (20, 0), "qonnx-f64": (20, 0), "toy": (20, 0), "toy:slow": (3, 0)}
+    assert ledger["accuracy"]["toy"] == ledger["accuracy"]["integer"]
+    assert "toy:slow" not in ledger["accuracy"], "it ran some of the images alone"
     assert ledger["resources"]["toy"]["toy_nodes"] > 2
     assert ledger["resources"]["toy-box"] == {"nodes_in_box": ledger["resources"]["toy"]["toy_nodes"]}
     assert "<td>nodes in box</td>" in (run / "report.html").read_text()

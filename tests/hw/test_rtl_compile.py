@@ -32,6 +32,7 @@ def sources(added: int) -> dict[str, str]:
 
 @pytest.mark.tool
 def test_what_was_kept_is_used_unless_a_byte_of_it_was_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BITPROOF_SIMULATOR_OPT")  # with the flags of users
     first = compiled_bench(sources(1), cache=simulators(), workdir=tmp_path)
     assert (tmp_path / "compile.log").is_file()
     goals: list[tuple[str, ...]] = []

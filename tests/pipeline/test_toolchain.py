@@ -17,13 +17,12 @@ from default_signals import with_default_signals
 
 from bitproof.cli import run_command_line
 from bitproof.pipeline import InputError, StageError, ToolMissingError, toolchain
+from bitproof.pipeline.signals import Terminated, interruption_behind
 from bitproof.pipeline.toolchain import (
     PYTHON_H,
     TOOLS,
     PythonHeader,
-    Terminated,
     Tool,
-    interruption_behind,
     require_torch_compiler,
     run_in_foreground,
     run_program,
@@ -118,12 +117,12 @@ def test_every_tool_has_an_install_line() -> None:
 FOREGROUND = """
 import sys
 from pathlib import Path
-from bitproof.pipeline import toolchain
+from bitproof.pipeline import signals, toolchain
 toolchain.GRACE_S = int(sys.argv[1])
-toolchain.end_properly_on_signals()
+signals.end_properly_on_signals()
 try:
     toolchain.run_in_foreground([sys.executable, "-c", sys.argv[2]], log=Path("log.txt"))
-except toolchain.Terminated as end:
+except signals.Terminated as end:
     sys.exit(end.exit_code)
 except KeyboardInterrupt:
     sys.exit(130)
@@ -250,10 +249,10 @@ def test_a_stop_that_comes_before_the_program_is_there_waits_for_it(tmp_path: Pa
 SILENT = """
 import signal, sys
 from pathlib import Path
-from bitproof.pipeline import toolchain
+from bitproof.pipeline import signals, toolchain
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 if sys.argv[1] == "trust":
-    toolchain.trust_exit_codes()
+    signals.trust_exit_codes()
 print(toolchain.run_in_foreground([sys.executable, "-c", "raise SystemExit(3)"], log=Path("log.txt")))
 """
 
@@ -323,7 +322,7 @@ def test_a_signal_that_a_library_caught_is_told() -> None:
     """As torch does, which tries one way of export after the other."""
     script = """
 import os, signal
-from bitproof.pipeline.toolchain import end_properly_on_signals, interruption_behind
+from bitproof.pipeline.signals import end_properly_on_signals, interruption_behind
 end_properly_on_signals()
 assert interruption_behind(ValueError()) is None
 try:

@@ -61,6 +61,9 @@ static BITPROOF_IN_LINE void bitproof_store_rows(int32_t *sums, uint32_t second,
     }
 }
 
+/* Leave in `first` and `second` the sums of two rows that were accumulated together. */
+typedef void (*bitproof_splits)(uint32_t both, uint32_t *first, uint32_t *second);
+
 #if BITPROOF_LANES
 
 #define BITPROOF_ROWS_LANES(rotation, distance)                                                                        \
@@ -103,9 +106,6 @@ typedef struct {
 
 #define BITPROOF_ROWS_0_1(taken, split) bitproof_told_apart((taken).a01, (taken).b01, split)
 #define BITPROOF_ROWS_2_3(taken, split) bitproof_told_apart((taken).a23, (taken).b23, split)
-
-/* Leave in `first` and `second` the sums of two rows that were accumulated together. */
-typedef void (*bitproof_splits)(uint32_t both, uint32_t *first, uint32_t *second);
 
 static BITPROOF_IN_LINE bitproof_two_rows bitproof_told_apart(uint32_t a, uint32_t b, bitproof_splits split) {
     bitproof_two_rows rows;
@@ -162,8 +162,6 @@ typedef struct {
 
 #define BITPROOF_ROWS_0_1(taken, split) ((void)(split), (taken).rows01)
 #define BITPROOF_ROWS_2_3(taken, split) ((void)(split), (taken).rows23)
-
-typedef void (*bitproof_splits)(uint32_t both, uint32_t *first, uint32_t *second);
 
 #endif
 
